@@ -1,0 +1,79 @@
+//! Wall-clock time: the type for it and the only place that reads it.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+
+/// A moment in milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+///
+/// [`Display`](fmt::Display) writes it as `YYYY-MM-DDThh:mm:ssZ`, cut to whole seconds.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment so many milliseconds after 1970.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// The moment so many seconds after 1970, as X.509's times give it (RFC 5280 4.1.2.5).
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1000))
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since 1970, cut to whole seconds: the form of the API's time stamps.
+    pub const fn millis_of_whole_secs(self) -> i64 {
+        self.0 - self.0.rem_euclid(1000)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000)) {
+            Ok(t) => write!(
+                f,
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+                t.year(),
+                u8::from(t.month()),
+                t.day(),
+                t.hour(),
+                t.minute(),
+                t.second()
+            ),
+            // Beyond the year 9999; no certificate can say so (X.680 46.2), and no clock does.
+            Err(_) => f.write_str("9999-12-31T23:59:59Z"),
+        }
+    }
+}
+
+/// The time now, of this machine.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn now() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_whole_seconds() {
+        let t = Timestamp::from_millis(1_498_217_588_999);
+        assert_eq!(t.to_string(), "2017-06-23T11:33:08Z");
+        assert_eq!(t.millis_of_whole_secs(), 1_498_217_588_000);
+    }
+
+    #[test]
+    fn writes_moments_before_1970() {
+        let t = Timestamp::from_millis(-1);
+        assert_eq!(t.to_string(), "1969-12-31T23:59:59Z");
+        assert_eq!(t.millis_of_whole_secs(), -1000);
+    }
+}

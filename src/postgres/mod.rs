@@ -1,0 +1,1 @@
+//! The private Postgres: found, initialised, started, watched and stopped by certkeep.
