@@ -5,4 +5,5 @@ pub mod certificate;
 pub mod clock;
 pub mod digest;
 pub mod postgres;
+pub mod seal;
 pub mod secret;

@@ -1,0 +1,227 @@
+//! The key ring: the file that holds the key-encryption keys.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::KEY_LEN;
+use crate::digest;
+use crate::secret::Secret;
+
+const HEADER: &str = "# certkeep key ring. Whoever has it and the database has every private key: keep it secret, and keep a copy\n\
+                      # apart from the database's backups. A line is an id and a key; the first seals, all open.\n";
+/// Some thousand keys; a ring has a few.
+const MAX_FILE_LEN: u64 = 256 * 1024;
+
+/// The id of a key-encryption key: 64 random bits, written in lower-case hex. It is no secret.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyEncryptionKeyId([u8; Self::LEN]);
+
+impl KeyEncryptionKeyId {
+    pub(super) const LEN: usize = 8;
+
+    /// The id with these bytes.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id's bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyEncryptionKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+struct Entry {
+    id: KeyEncryptionKeyId,
+    key: Zeroizing<[u8; KEY_LEN]>,
+}
+
+/// The key-encryption keys, at least one: the first seals, all open.
+pub struct KeyRing(Vec<Entry>);
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|entry| entry.id)).finish()
+    }
+}
+
+/// Why there is no key ring.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    /// There is no such file.
+    #[error("there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one")]
+    Absent(PathBuf),
+    /// Others than its owner may read the file.
+    #[error("the key ring {path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
+    Exposed {
+        /// The ring's file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A line is not an id of 16 hex digits and a key of 64.
+    #[error("line {0} of the key ring is not an id of 16 hex digits, a space and a key of 64 hex digits")]
+    Line(usize),
+    /// An id stands on two lines.
+    #[error("the key ring has the id {0} twice")]
+    Twice(KeyEncryptionKeyId),
+    /// No line holds a key.
+    #[error("the key ring holds no key")]
+    Empty,
+    /// The file can't be read or written.
+    #[error("the key ring {0} can not be read or written")]
+    File(PathBuf, #[source] io::Error),
+    /// The random generator failed.
+    #[error(transparent)]
+    Random(#[from] digest::Error),
+}
+
+impl KeyRing {
+    /// Reads the ring of this file, which must be its owner's alone (mode 0600 or less).
+    pub fn read(path: &Path) -> Result<Self, KeyRingError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => KeyRingError::Absent(path.to_owned()),
+            _ => KeyRingError::File(path.to_owned(), error),
+        };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyRingError::Exposed { path: path.to_owned(), mode });
+        }
+        let len = metadata.len().min(MAX_FILE_LEN);
+        // Room for all of it: no reallocation leaves a copy behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
+        file.take(len).read_to_end(&mut text).map_err(failed)?;
+        Self::parse(&Secret::from(std::mem::take(&mut *text)))
+    }
+
+    /// Writes a ring with one fresh key to a file that must not exist yet, with mode 0600, and returns it.
+    pub fn create(path: &Path) -> Result<Self, KeyRingError> {
+        let failed = |error| KeyRingError::File(path.to_owned(), error);
+        let entry = Entry {
+            id: KeyEncryptionKeyId(digest::random()?),
+            key: digest::random_secret()?,
+        };
+        let hex_key = Zeroizing::new(hex::encode(entry.key.as_slice()));
+        let text = Zeroizing::new(format!("{HEADER}{} {}\n", entry.id, *hex_key));
+        // Under another name until it is whole and on disk.
+        let partial = path.with_extension("partial");
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        // A hard link, unlike a rename, replaces nothing.
+        std::fs::hard_link(&partial, path).map_err(failed)?;
+        std::fs::remove_file(&partial).map_err(failed)?;
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        Ok(Self(vec![entry]))
+    }
+
+    pub(super) fn parse(text: &Secret) -> Result<Self, KeyRingError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (number, line) in text.expose().split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let entry = parse_line(line).ok_or(KeyRingError::Line(number + 1))?;
+            if entries.iter().any(|other| other.id == entry.id) {
+                return Err(KeyRingError::Twice(entry.id));
+            }
+            entries.push(entry);
+        }
+        if entries.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self(entries)) }
+    }
+
+    /// The ids of all keys, the sealing one first.
+    pub fn ids(&self) -> impl Iterator<Item = KeyEncryptionKeyId> {
+        self.0.iter().map(|entry| entry.id)
+    }
+
+    pub(super) fn first(&self) -> (KeyEncryptionKeyId, &[u8]) {
+        // `parse` and `create` make no empty ring.
+        (self.0[0].id, self.0[0].key.as_slice())
+    }
+
+    pub(super) fn find(&self, id: KeyEncryptionKeyId) -> Option<&[u8]> {
+        self.0.iter().find(|entry| entry.id == id).map(|entry| entry.key.as_slice())
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let (id, key) = line.split_at_checked(2 * KeyEncryptionKeyId::LEN)?;
+    let mut entry = Entry {
+        id: KeyEncryptionKeyId([0; KeyEncryptionKeyId::LEN]),
+        key: Zeroizing::new([0; KEY_LEN]),
+    };
+    hex::decode_to_slice(id, &mut entry.id.0).ok()?;
+    hex::decode_to_slice(key.strip_prefix(b" ")?, entry.key.as_mut_slice()).ok()?;
+    Some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<KeyRing, KeyRingError> {
+        KeyRing::parse(&Secret::from(text.to_owned()))
+    }
+
+    #[test]
+    fn what_was_created_is_read_again_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key-ring");
+        let created = KeyRing::create(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let read = KeyRing::read(&path).unwrap();
+        assert_eq!(read.ids().collect::<Vec<_>>(), created.ids().collect::<Vec<_>>());
+        assert!(matches!(KeyRing::create(&path), Err(KeyRingError::File(..))));
+        assert_eq!(KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(), created.ids().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_ring_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key-ring");
+        KeyRing::create(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(KeyRing::read(&path), Err(KeyRingError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn an_absent_ring_is_told_from_a_broken_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(KeyRing::read(&dir.path().join("none")), Err(KeyRingError::Absent(_))));
+        let id = "0011223344556677";
+        let key = "00".repeat(32);
+        assert!(matches!(parse(""), Err(KeyRingError::Empty)));
+        assert!(matches!(parse("# only this\n"), Err(KeyRingError::Empty)));
+        assert!(matches!(parse(&format!("{id} {key}\n{id}\n")), Err(KeyRingError::Line(2))));
+        assert!(matches!(parse(&format!("{id} {key}0\n")), Err(KeyRingError::Line(1))));
+        assert!(matches!(parse(&format!("{id} {key}\n{id} {key}\n")), Err(KeyRingError::Twice(_))));
+    }
+
+    #[test]
+    fn debug_shows_ids_only() {
+        let key = "5a".repeat(32);
+        let ring = parse(&format!("0011223344556677 {key}\n")).unwrap();
+        assert!(!format!("{ring:?}").contains("5a5a"));
+    }
+}
