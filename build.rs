@@ -4,14 +4,21 @@ use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script where to write in its environment"
+)]
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["certkeep/v1/certificate_service.proto"], ["proto"])?;
-    let out_dir = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    // Comments too: reflection shows them, and they are the contract.
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(["certkeep/v1/certificate_service.proto"])?;
+    let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         // Messages that carry a private key.
         .skip_debug([".certkeep.v1.UploadServerCertificateRequest"])
-        .file_descriptor_set_path(PathBuf::from(out_dir).join("certkeep.v1.bin"))
-        .compile_fds(descriptors)?;
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

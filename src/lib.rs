@@ -1,9 +1,16 @@
 //! certkeep: the certificate store of a fleet. `ARCHITECTURE.md` shows the rooms and the way of a request.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
+pub mod app;
 pub mod certificate;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod digest;
+pub mod grpc;
 pub mod postgres;
 pub mod seal;
 pub mod secret;
+pub mod server;
+pub mod store;
+pub mod telemetry;

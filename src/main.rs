@@ -1,1 +1,7 @@
-fn main(){}
+//! The `certkeep` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    certkeep::cli::run()
+}

@@ -59,7 +59,9 @@ impl fmt::Debug for KeyRing {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
     /// There is no such file.
-    #[error("there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one")]
+    #[error(
+        "there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one"
+    )]
     Absent(PathBuf),
     /// Others than its owner may read the file.
     #[error("the key ring {path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
@@ -97,7 +99,10 @@ impl KeyRing {
         let metadata = file.metadata().map_err(failed)?;
         let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyRingError::Exposed { path: path.to_owned(), mode });
+            return Err(KeyRingError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let len = metadata.len().min(MAX_FILE_LEN);
         // Room for all of it: no reallocation leaves a copy behind.
@@ -121,13 +126,22 @@ impl KeyRing {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)
+            .map_err(failed)?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         // A hard link, unlike a rename, replaces nothing.
         std::fs::hard_link(&partial, path).map_err(failed)?;
         std::fs::remove_file(&partial).map_err(failed)?;
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(failed)?;
         }
         Ok(Self(vec![entry]))
     }
@@ -145,12 +159,21 @@ impl KeyRing {
             }
             entries.push(entry);
         }
-        if entries.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self(entries)) }
+        if entries.is_empty() {
+            Err(KeyRingError::Empty)
+        } else {
+            Ok(Self(entries))
+        }
     }
 
     /// The ids of all keys, the sealing one first.
     pub fn ids(&self) -> impl Iterator<Item = KeyEncryptionKeyId> {
         self.0.iter().map(|entry| entry.id)
+    }
+
+    /// The id of the key that seals.
+    pub fn sealing_id(&self) -> KeyEncryptionKeyId {
+        self.first().0
     }
 
     pub(super) fn first(&self) -> (KeyEncryptionKeyId, &[u8]) {
@@ -159,7 +182,10 @@ impl KeyRing {
     }
 
     pub(super) fn find(&self, id: KeyEncryptionKeyId) -> Option<&[u8]> {
-        self.0.iter().find(|entry| entry.id == id).map(|entry| entry.key.as_slice())
+        self.0
+            .iter()
+            .find(|entry| entry.id == id)
+            .map(|entry| entry.key.as_slice())
     }
 }
 
@@ -193,7 +219,10 @@ mod tests {
         let read = KeyRing::read(&path).unwrap();
         assert_eq!(read.ids().collect::<Vec<_>>(), created.ids().collect::<Vec<_>>());
         assert!(matches!(KeyRing::create(&path), Err(KeyRingError::File(..))));
-        assert_eq!(KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(), created.ids().collect::<Vec<_>>());
+        assert_eq!(
+            KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(),
+            created.ids().collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -202,20 +231,32 @@ mod tests {
         let path = dir.path().join("key-ring");
         KeyRing::create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(KeyRing::read(&path), Err(KeyRingError::Exposed { mode: 0o640, .. })));
+        assert!(matches!(
+            KeyRing::read(&path),
+            Err(KeyRingError::Exposed { mode: 0o640, .. })
+        ));
     }
 
     #[test]
     fn an_absent_ring_is_told_from_a_broken_one() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(KeyRing::read(&dir.path().join("none")), Err(KeyRingError::Absent(_))));
+        assert!(matches!(
+            KeyRing::read(&dir.path().join("none")),
+            Err(KeyRingError::Absent(_))
+        ));
         let id = "0011223344556677";
         let key = "00".repeat(32);
         assert!(matches!(parse(""), Err(KeyRingError::Empty)));
         assert!(matches!(parse("# only this\n"), Err(KeyRingError::Empty)));
-        assert!(matches!(parse(&format!("{id} {key}\n{id}\n")), Err(KeyRingError::Line(2))));
+        assert!(matches!(
+            parse(&format!("{id} {key}\n{id}\n")),
+            Err(KeyRingError::Line(2))
+        ));
         assert!(matches!(parse(&format!("{id} {key}0\n")), Err(KeyRingError::Line(1))));
-        assert!(matches!(parse(&format!("{id} {key}\n{id} {key}\n")), Err(KeyRingError::Twice(_))));
+        assert!(matches!(
+            parse(&format!("{id} {key}\n{id} {key}\n")),
+            Err(KeyRingError::Twice(_))
+        ));
     }
 
     #[test]

@@ -1,1 +1,21 @@
+//! certkeep at its wire, on a real Postgres.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test may panic, and its name is its doc"
+)]
 
+mod bad_input;
+mod callers;
+mod certificates;
+mod crash;
+mod external;
+mod harness;
+mod pki;
+mod private_postgres;
+mod process;
+mod store;
+mod tidy;
+mod tls;
+mod upload;

@@ -1,0 +1,68 @@
+"""Uploads a pair, describes it, and shows an error's details.
+
+Generate the client first:
+    python3 -m venv venv && venv/bin/pip install -r examples/python/requirements.txt
+    venv/bin/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. \
+        certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
+"""
+
+import argparse
+import pathlib
+import sys
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from certkeep.v1 import certificate_service_pb2 as pb
+from certkeep.v1 import certificate_service_pb2_grpc as services
+
+
+def show(error):
+    """The reason, every wrong field, and the request id, which the service's log has too."""
+    print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else []:
+        info, fields, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RequestInfo()
+        if detail.Unpack(info):
+            print(f"  reason {info.reason}", file=sys.stderr)
+        elif detail.Unpack(fields):
+            for violation in fields.field_violations:
+                print(f"  {violation.field}: {violation.description}", file=sys.stderr)
+        elif detail.Unpack(request):
+            print(f"  request id {request.request_id}", file=sys.stderr)
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--address", default="127.0.0.1:50051")
+    for name in ("access-key-file", "region", "cert", "key"):
+        arguments.add_argument(f"--{name}", required=True)
+    arguments = arguments.parse_args()
+    read = lambda path: pathlib.Path(path).read_text()
+
+    metadata = [("authorization", f"Bearer {read(arguments.access_key_file).strip()}")]
+    with grpc.insecure_channel(arguments.address) as channel:
+        service = services.CertificateServiceStub(channel)
+        try:
+            uploaded = service.UploadServerCertificate(
+                pb.UploadServerCertificateRequest(
+                    region_id=arguments.region,
+                    server_certificate=read(arguments.cert),
+                    private_key=read(arguments.key),
+                ),
+                metadata=metadata,
+                timeout=10,
+            )
+            request = pb.DescribeServerCertificatesRequest(server_certificate_id=uploaded.server_certificate_id)
+            described = service.DescribeServerCertificates(request, metadata=metadata, timeout=10)
+        except grpc.RpcError as error:
+            show(error)
+            return 1
+    for certificate in described.server_certificates:
+        print(certificate.server_certificate_id, certificate.common_name, certificate.expire_time)
+        print(certificate.key_algorithm, certificate.key_size, certificate.fingerprint)
+    return 0
+
+
+sys.exit(main())

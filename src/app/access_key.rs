@@ -1,0 +1,100 @@
+//! The text of an access key: `<id>.<secret>`.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::Error;
+use crate::digest;
+use crate::secret::Secret;
+
+const ID_PREFIX: &str = "ck";
+const ID_RANDOM_LEN: usize = 10;
+const SECRET_LEN: usize = 32;
+/// An id is looked up, and a text hashed: longer ones are not ours.
+const MAX_LEN: usize = 256;
+
+/// An access key as its holder has it. The id is public; the secret is 256 random bits in base64url.
+pub struct AccessKeyText {
+    id: String,
+    secret: Secret,
+}
+
+impl AccessKeyText {
+    /// A fresh key.
+    pub(super) fn random() -> Result<Self, Error> {
+        let id = digest::random::<ID_RANDOM_LEN>()?;
+        let secret = digest::random_secret::<SECRET_LEN>()?;
+        Ok(Self {
+            id: format!("{ID_PREFIX}{}", hex::encode(id)),
+            secret: Secret::from(BASE64_URL_SAFE_NO_PAD.encode(secret.as_slice())),
+        })
+    }
+
+    /// Reads `<id>.<secret>`; `None` if it is no such text.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (id, secret) = text.split_once('.')?;
+        let plausible = text.len() <= MAX_LEN
+            && !id.is_empty()
+            && !secret.is_empty()
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        plausible.then(|| Self {
+            id: id.to_owned(),
+            secret: Secret::from(secret.to_owned()),
+        })
+    }
+
+    /// The public part.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is stored instead of the secret.
+    pub(super) fn secret_sha256(&self) -> [u8; 32] {
+        digest::sha256(self.secret.expose())
+    }
+
+    /// The line `<id>.<secret>`, for a file that its holder alone may read.
+    pub fn to_line(&self) -> Secret {
+        Secret::from([self.id.as_bytes(), b".", self.secret.expose(), b"\n"].concat())
+    }
+}
+
+impl fmt::Debug for AccessKeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.<redacted>", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_key_is_read_again() {
+        let fresh = AccessKeyText::random().unwrap();
+        let line = String::from_utf8(fresh.to_line().expose().to_vec()).unwrap();
+        let read = AccessKeyText::parse(line.trim_end()).unwrap();
+        assert_eq!(read.id(), fresh.id());
+        assert_eq!(read.secret_sha256(), fresh.secret_sha256());
+        assert_eq!(line.trim_end().len(), 22 + 1 + 43);
+        assert_eq!(format!("{read:?}"), format!("{}.<redacted>", fresh.id()));
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_looked_up() {
+        for text in [
+            "",
+            ".",
+            "id",
+            "id.",
+            ".secret",
+            "i d.secret",
+            "i\u{0}d.secret",
+            &format!("id.{}", "x".repeat(256)),
+        ] {
+            assert!(AccessKeyText::parse(text).is_none(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Lists server certificates in pages.
+
+use super::error::Faults;
+use super::page_token::List;
+use super::{App, Call, Error, Fault, Role};
+use crate::certificate::ServerCertificateId;
+use crate::store::{Position, StoredCertificate};
+
+/// Which certificates: those that every given filter matches.
+#[derive(Debug)]
+pub struct DescribeServerCertificates {
+    /// Their region; empty: any.
+    pub region_id: String,
+    /// Their id; empty: any.
+    pub server_certificate_id: String,
+    /// Their resource group. Not supported yet.
+    pub resource_group_id: String,
+    /// Tags that all of them have. Not supported yet.
+    pub tags: Vec<(String, String)>,
+    /// How many to answer at most; 0 means the default.
+    pub page_size: i32,
+    /// Where the last page ended; empty: at the start.
+    pub page_token: String,
+}
+
+/// A page of certificates.
+#[derive(Debug)]
+pub struct Described {
+    /// The certificates, oldest first.
+    pub certificates: Vec<StoredCertificate>,
+    /// The token of the next page; empty on the last.
+    pub next_page_token: String,
+}
+
+impl App {
+    /// A page of the account's certificates.
+    pub async fn describe(&self, call: &Call, request: &DescribeServerCertificates) -> Result<Described, Error> {
+        call.caller.require(Role::Reader)?;
+        let unsupported = [
+            (!request.resource_group_id.is_empty(), "resource_group_id"),
+            (!request.tags.is_empty(), "tags"),
+        ];
+        refuse_unsupported(&unsupported)?;
+
+        let list = List {
+            name: "DescribeServerCertificates",
+            account: call.caller.account,
+            filter: &[&request.region_id, &request.server_certificate_id],
+        };
+        let mut faults = Faults::default();
+        let region = faults.check("region_id", self.region_or_any(&request.region_id));
+        let size = faults.check("page_size", page_size(request.page_size));
+        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token)?);
+        let (Some(region), Some(size), Some(after)) = (region, size, after) else {
+            return Err(faults.into());
+        };
+
+        if !request.server_certificate_id.is_empty() {
+            return self
+                .describe_one(call, &request.server_certificate_id, region.as_ref(), after)
+                .await;
+        }
+        let page = self
+            .0
+            .store
+            .page(call.caller.account, region.as_ref(), after, size)
+            .await?;
+        Ok(Described {
+            certificates: page.certificates,
+            next_page_token: self.next_page_token(list, page.next)?,
+        })
+    }
+
+    /// A list of one or none: an unknown id is no error.
+    async fn describe_one(
+        &self,
+        call: &Call,
+        id: &str,
+        region: Option<&crate::certificate::RegionId>,
+        after: Position,
+    ) -> Result<Described, Error> {
+        let id: Option<ServerCertificateId> = id.parse().ok();
+        let id = id.filter(|id| id.account == call.caller.account && after == Position::START);
+        let certificates = match id {
+            Some(id) => self.0.store.find(id, region).await?.into_iter().collect(),
+            None => Vec::new(),
+        };
+        Ok(Described {
+            certificates,
+            next_page_token: String::new(),
+        })
+    }
+
+    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> Result<String, Error> {
+        match next {
+            Some(position) => self.0.page_tokens.write(list, position),
+            None => Ok(String::new()),
+        }
+    }
+}
+
+/// How many entries a page has at most (AIP-158).
+pub(super) fn page_size(asked: i32) -> Result<usize, Fault> {
+    const DEFAULT: usize = 100;
+    const MAX: usize = 1000;
+    match usize::try_from(asked) {
+        Err(_) => Err(Fault::PageSize),
+        Ok(0) => Ok(DEFAULT),
+        Ok(size) => Ok(size.min(MAX)),
+    }
+}
+
+/// Refuses fields that are set but whose behaviour is not built yet.
+pub(super) fn refuse_unsupported(fields: &[(bool, &'static str)]) -> Result<(), Error> {
+    let set: Vec<_> = fields.iter().filter(|(set, _)| *set).map(|(_, field)| *field).collect();
+    if set.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::FieldsNotSupported(set))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes_have_a_default_and_a_limit() {
+        let sizes = [0, 1, 1000, 1001, i32::MAX].map(|asked| page_size(asked).unwrap());
+        assert_eq!(sizes, [100, 1, 1000, 1000, 1000]);
+        assert!(matches!(page_size(-1), Err(Fault::PageSize)));
+    }
+}

@@ -1,0 +1,328 @@
+//! Why a use case refused a call, as a caller tells the cases apart. Doors turn it into their protocol's form.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use super::Role;
+use crate::certificate::{
+    CertificateError, LanguageError, NameError, PrivateKeyError, RegionError, ServerCertificateId, TagError, TagFault,
+};
+use crate::{digest, seal, store};
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are wrong: all of them, at least one, in the request's order.
+    #[error("{}", several(.0))]
+    Fields(Vec<FieldFault>),
+    /// Fields are set whose behaviour is not built yet.
+    #[error("{} not supported yet: leave {} empty", are(.0), if .0.len() == 1 { "it" } else { "them" })]
+    FieldsNotSupported(Vec<&'static str>),
+    /// There is no such resource in the caller's account, or not in the region named.
+    #[error("there is no such {} in this account and region", .0.noun())]
+    NotFound(Resource),
+    /// No access key, one that is unknown, or a wrong secret: which one is not told.
+    #[error(
+        "the call needs an access key: send the metadata `authorization: Bearer <id>.<secret>` with one that is known"
+    )]
+    Unauthenticated,
+    /// The access key is right but disabled.
+    #[error("the access key is disabled: use another one")]
+    AccessKeyDisabled,
+    /// The access key is right but its account is disabled.
+    #[error("the account is disabled: ask who runs this service")]
+    AccountDisabled,
+    /// The caller's role does not include the call.
+    #[error("the call needs the role {0}: use an access key that has it", needed.as_str())]
+    PermissionDenied {
+        /// The least role that does.
+        needed: Role,
+    },
+    /// The database can't be reached or written. Nothing was changed.
+    #[error("the database is unavailable and nothing was changed: try again")]
+    DatabaseUnavailable(#[source] store::Error),
+    /// Whether the change took effect could not be learnt.
+    #[error(
+        "the connection to the database was lost in the commit: look whether the change took effect before you repeat it"
+    )]
+    OutcomeUnknown(#[source] store::Error),
+    /// A fault of certkeep. Its source is for the log.
+    #[error("something went wrong inside certkeep: its log has more under this request id")]
+    Internal(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// A resource that was not found.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource {
+    /// A server certificate; its id, if what was sent is one at all.
+    ServerCertificate(Option<ServerCertificateId>),
+}
+
+impl Resource {
+    /// What it is called in a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::ServerCertificate(_) => "server certificate",
+        }
+    }
+}
+
+/// A wrong field.
+#[derive(Debug)]
+pub struct FieldFault {
+    /// Its path in the request, with the names and indexes of the public schema.
+    pub field: String,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a field. Displays as one sentence that says what to do and repeats nothing of the field.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(CertificateError),
+    /// The private key.
+    #[error(transparent)]
+    PrivateKey(PrivateKeyError),
+    /// The name.
+    #[error(transparent)]
+    Name(NameError),
+    /// The tags, or one of them.
+    #[error(transparent)]
+    Tag(TagError),
+    /// The region.
+    #[error(transparent)]
+    Region(RegionError),
+    /// The language.
+    #[error(transparent)]
+    Language(LanguageError),
+    /// A required field is empty.
+    #[error("{0} is empty: it is required")]
+    Required(&'static str),
+    /// The page size is negative.
+    #[error("page_size is negative: give 0 for the default of 100, or 1 to 1000")]
+    PageSize,
+    /// The page token was not given by this call, with these filters, to this account.
+    #[error("page_token was not given by this call with the same filters: begin again with an empty one")]
+    PageToken,
+}
+
+impl Fault {
+    /// The variable parts of its sentence, by name.
+    pub fn metadata(&self) -> Vec<(&'static str, String)> {
+        let part = |name, value: &dyn fmt::Display| vec![(name, value.to_string())];
+        match self {
+            Self::Certificate(CertificateError::TooLarge { bytes }) => part("bytes", bytes),
+            Self::Certificate(CertificateError::Malformed { index, .. }) => part("certificate", index),
+            Self::Certificate(CertificateError::UnsupportedKey(key)) => part("key", key),
+            Self::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", bytes),
+            Self::PrivateKey(PrivateKeyError::Unsupported(key)) => part("key", key),
+            Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
+                fault.block().map(|block| part("block", &block)).unwrap_or_default()
+            }
+            Self::Name(NameError::TooLong { chars }) => part("characters", chars),
+            Self::Name(NameError::Character { position }) => part("position", position),
+            Self::Tag(TagError::TooMany { count }) => part("count", count),
+            Self::Tag(TagError::Invalid { fault, .. }) => match fault {
+                TagFault::KeyTooLong { chars } | TagFault::ValueTooLong { chars } => part("characters", chars),
+                _ => Vec::new(),
+            },
+            Self::Certificate(_)
+            | Self::PrivateKey(_)
+            | Self::Name(NameError::Empty)
+            | Self::Region(_)
+            | Self::Language(_)
+            | Self::Required(_)
+            | Self::PageSize
+            | Self::PageToken => Vec::new(),
+        }
+    }
+
+    /// The reason that callers tell it by.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Certificate(CertificateError::Missing) | Self::PrivateKey(PrivateKeyError::Missing) => {
+                Reason::CertificateOrKeyMissing
+            }
+            Self::Certificate(_) => Reason::CertificateMalformed,
+            Self::PrivateKey(PrivateKeyError::Encrypted) => Reason::PrivateKeyEncrypted,
+            Self::PrivateKey(PrivateKeyError::Unsupported(_)) => Reason::PrivateKeyUnsupported,
+            Self::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
+            Self::PrivateKey(_) => Reason::PrivateKeyMalformed,
+            Self::Name(_) => Reason::NameInvalid,
+            Self::Tag(_) => Reason::TagInvalid,
+            Self::Region(RegionError::Missing) => Reason::RegionMissing,
+            Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
+            Self::Required(_) | Self::Language(_) | Self::PageSize => Reason::FieldInvalid,
+            Self::PageToken => Reason::PageTokenInvalid,
+        }
+    }
+}
+
+/// The reasons of `google.rpc.ErrorInfo`, the same at every door.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each is its name, and the schema's comments are the contract"
+)]
+pub enum Reason {
+    CertificateOrKeyMissing,
+    CertificateMalformed,
+    PrivateKeyMalformed,
+    PrivateKeyUnsupported,
+    PrivateKeyEncrypted,
+    PrivateKeyMismatch,
+    NameInvalid,
+    TagInvalid,
+    PageTokenInvalid,
+    FieldInvalid,
+    MessageMalformed,
+    MessageTooLarge,
+    RegionMissing,
+    RegionNotFound,
+    ServerCertificateNotFound,
+    FieldNotSupported,
+    MethodUnknown,
+    DeadlineExceeded,
+    Unauthenticated,
+    AccessKeyDisabled,
+    AccountDisabled,
+    PermissionDenied,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    Internal,
+}
+
+impl Reason {
+    /// The reason as it is sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CertificateOrKeyMissing => "CERTIFICATE_OR_KEY_MISSING",
+            Self::CertificateMalformed => "CERTIFICATE_MALFORMED",
+            Self::PrivateKeyMalformed => "PRIVATE_KEY_MALFORMED",
+            Self::PrivateKeyUnsupported => "PRIVATE_KEY_UNSUPPORTED",
+            Self::PrivateKeyEncrypted => "PRIVATE_KEY_ENCRYPTED",
+            Self::PrivateKeyMismatch => "PRIVATE_KEY_MISMATCH",
+            Self::NameInvalid => "NAME_INVALID",
+            Self::TagInvalid => "TAG_INVALID",
+            Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
+            Self::FieldInvalid => "FIELD_INVALID",
+            Self::MessageMalformed => "MESSAGE_MALFORMED",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::RegionMissing => "REGION_MISSING",
+            Self::RegionNotFound => "REGION_NOT_FOUND",
+            Self::ServerCertificateNotFound => "SERVER_CERTIFICATE_NOT_FOUND",
+            Self::FieldNotSupported => "FIELD_NOT_SUPPORTED",
+            Self::MethodUnknown => "METHOD_UNKNOWN",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::AccessKeyDisabled => "ACCESS_KEY_DISABLED",
+            Self::AccountDisabled => "ACCOUNT_DISABLED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::DatabaseUnavailable => "DATABASE_UNAVAILABLE",
+            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Error {
+    /// One wrong field.
+    pub(super) fn field(field: &str, fault: Fault) -> Self {
+        Self::Fields(vec![FieldFault {
+            field: field.to_owned(),
+            fault,
+        }])
+    }
+
+    /// A fault of certkeep.
+    pub(super) fn internal(source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(source))
+    }
+
+    /// The reason that callers tell it by: for fields, that of the first.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Fields(faults) => faults.first().map_or(Reason::Internal, |first| first.fault.reason()),
+            Self::FieldsNotSupported(_) => Reason::FieldNotSupported,
+            Self::NotFound(Resource::ServerCertificate(_)) => Reason::ServerCertificateNotFound,
+            Self::Unauthenticated => Reason::Unauthenticated,
+            Self::AccessKeyDisabled => Reason::AccessKeyDisabled,
+            Self::AccountDisabled => Reason::AccountDisabled,
+            Self::PermissionDenied { .. } => Reason::PermissionDenied,
+            Self::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
+            Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+            Self::Internal(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Unavailable(_) => Self::DatabaseUnavailable(error),
+            store::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
+            store::Error::Statement { .. } | store::Error::Row(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<seal::Error> for Error {
+    fn from(error: seal::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<digest::Error> for Error {
+    fn from(error: digest::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+/// Collects the faults of a request's fields.
+#[derive(Default)]
+pub(super) struct Faults(Vec<FieldFault>);
+
+impl Faults {
+    /// Notes the fault of a field, if it has one.
+    pub(super) fn note(&mut self, field: &str, fault: Option<Fault>) {
+        self.0.extend(fault.map(|fault| FieldFault {
+            field: field.to_owned(),
+            fault,
+        }));
+    }
+
+    /// The checked value; `None` if the field was wrong, which is noted.
+    pub(super) fn check<T>(&mut self, field: &str, checked: Result<T, Fault>) -> Option<T> {
+        checked.map_err(|fault| self.note(field, Some(fault))).ok()
+    }
+}
+
+impl From<Faults> for Error {
+    fn from(faults: Faults) -> Self {
+        Self::Fields(faults.0)
+    }
+}
+
+fn several(faults: &[FieldFault]) -> String {
+    match faults {
+        [] => "the request is wrong".to_owned(),
+        [only] => only.fault.to_string(),
+        [first, rest @ ..] => {
+            let others = if rest.len() == 1 { "field is" } else { "fields are" };
+            format!("{} ({} more {others} wrong)", first.fault, rest.len())
+        }
+    }
+}
+
+fn are(fields: &[&str]) -> String {
+    let verb = if fields.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", fields.join(", "))
+}

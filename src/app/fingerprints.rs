@@ -1,0 +1,57 @@
+//! Lists the account's fingerprints in pages.
+
+use super::describe::page_size;
+use super::error::Faults;
+use super::page_token::List;
+use super::{App, Call, Error, Role};
+use crate::certificate::{AccountId, Sha1Fingerprint};
+
+/// Which page.
+#[derive(Debug)]
+pub struct ListAccountFingerprints {
+    /// How many to answer at most; 0 means the default.
+    pub page_size: i32,
+    /// Where the last page ended; empty: at the start.
+    pub page_token: String,
+}
+
+/// A page of fingerprints.
+#[derive(Debug, Default)]
+pub struct ListedFingerprints {
+    /// One for each server certificate, oldest first.
+    pub fingerprints: Vec<Sha1Fingerprint>,
+    /// The token of the next page; empty on the last.
+    pub next_page_token: String,
+}
+
+pub(super) fn list_of(account: AccountId) -> List<'static> {
+    List {
+        name: "ListAccountFingerprints",
+        account,
+        filter: &[],
+    }
+}
+
+impl App {
+    /// A page of the fingerprints of the account's certificates, over all regions.
+    pub async fn fingerprints(
+        &self,
+        call: &Call,
+        request: &ListAccountFingerprints,
+    ) -> Result<ListedFingerprints, Error> {
+        call.caller.require(Role::Reader)?;
+        let account = call.caller.account;
+        let list = list_of(account);
+        let mut faults = Faults::default();
+        let size = faults.check("page_size", page_size(request.page_size));
+        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token)?);
+        let (Some(size), Some(after)) = (size, after) else {
+            return Err(faults.into());
+        };
+        let page = self.0.store.fingerprint_page(account, after, size).await?;
+        Ok(ListedFingerprints {
+            fingerprints: page.fingerprints,
+            next_page_token: self.next_page_token(list, page.next)?,
+        })
+    }
+}

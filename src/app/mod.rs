@@ -1,0 +1,115 @@
+//! The use cases, one file each: the only place that knows the order of their steps. The doors call them and render their
+//! answers; the rooms below do not know of each other.
+
+mod access_key;
+mod authenticate;
+mod bootstrap;
+mod cores;
+mod delete;
+mod describe;
+mod error;
+mod fingerprints;
+mod get;
+mod page_token;
+mod regions;
+mod rename;
+mod sealing;
+mod target;
+mod upload;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use access_key::AccessKeyText;
+pub use authenticate::{Caller, Role};
+pub use bootstrap::{BootstrapError, FirstAccount};
+pub use delete::DeleteServerCertificate;
+pub use describe::{DescribeServerCertificates, Described};
+pub use error::{Error, Fault, FieldFault, Reason, Resource};
+pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
+pub use get::GetServerCertificate;
+pub use regions::{DescribeRegions, DescribedRegion};
+pub use rename::SetServerCertificateName;
+pub use sealing::SealingError;
+pub use upload::{UploadServerCertificate, Uploaded};
+
+pub use crate::store::StoredCertificate;
+
+use crate::certificate::{Regions, ServerCertificateId};
+use crate::digest;
+use crate::seal::KeyRing;
+use crate::store::{Change, Store};
+use authenticate::CheckedKeys;
+use cores::Cores;
+use page_token::PageTokens;
+
+/// The id of a call: a random UUID, written in upper case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// A fresh id.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self(random_uuid()?))
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.hyphenated().encode_upper(&mut Uuid::encode_buffer()))
+    }
+}
+
+/// A random UUID (RFC 9562 5.4).
+fn random_uuid() -> Result<Uuid, digest::Error> {
+    Ok(uuid::Builder::from_random_bytes(digest::random()?).into_uuid())
+}
+
+/// An authenticated call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its id, in its answer and in every log line of it.
+    pub request_id: RequestId,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+impl Call {
+    fn change(&self, id: ServerCertificateId) -> Change<'_> {
+        Change {
+            id,
+            access_key_id: &self.caller.access_key_id,
+            request_id: self.request_id.0,
+        }
+    }
+}
+
+/// The use cases and what they stand on. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    key_ring: KeyRing,
+    regions: Regions,
+    page_tokens: PageTokens,
+    checked_keys: CheckedKeys,
+    cores: Cores,
+}
+
+impl App {
+    /// Opens the service's own keys with the ring, which must have every key that sealed what the store holds.
+    pub async fn open(store: Store, key_ring: KeyRing, regions: Regions) -> Result<Self, SealingError> {
+        sealing::check_ring(&store, &key_ring).await?;
+        let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
+        Ok(Self(Arc::new(Parts {
+            store,
+            key_ring,
+            regions,
+            page_tokens,
+            checked_keys: CheckedKeys::default(),
+            cores: Cores::of_this_machine(),
+        })))
+    }
+}

@@ -1,0 +1,128 @@
+//! Page tokens: a place in a list, bound to the call that gave it.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::{Error, Fault};
+use crate::certificate::AccountId;
+use crate::digest;
+use crate::secret::Secret;
+use crate::store::Position;
+
+const FORMAT: u8 = 1;
+const MAC_LEN: usize = 32;
+
+/// Makes and reads page tokens: format, place and a MAC over both, the list, the account and its filter.
+pub(super) struct PageTokens {
+    key: Secret,
+}
+
+/// Which list a token is for.
+#[derive(Clone, Copy)]
+pub(super) struct List<'a> {
+    /// The call's name.
+    pub(super) name: &'static str,
+    /// Whose list.
+    pub(super) account: AccountId,
+    /// What it is filtered by, in the request's order.
+    pub(super) filter: &'a [&'a str],
+}
+
+impl PageTokens {
+    pub(super) fn new(key: Secret) -> Self {
+        Self { key }
+    }
+
+    pub(super) fn write(&self, list: List<'_>, position: Position) -> Result<String, Error> {
+        let mut token = vec![FORMAT];
+        token.extend_from_slice(&position.created_ms.to_be_bytes());
+        token.extend_from_slice(&position.random.to_be_bytes());
+        let mac = self.mac(list, &token)?;
+        token.extend_from_slice(&mac);
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// The place behind which the page begins; an empty token is the start.
+    pub(super) fn read(&self, list: List<'_>, token: &str) -> Result<Result<Position, Fault>, Error> {
+        if token.is_empty() {
+            return Ok(Ok(Position::START));
+        }
+        let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else {
+            return Ok(Err(Fault::PageToken));
+        };
+        let parts = token.split_last_chunk::<MAC_LEN>().and_then(|(body, mac)| {
+            let (created_ms, random) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+            Some((
+                body,
+                mac,
+                i64::from_be_bytes(*created_ms),
+                i64::from_be_bytes(random.try_into().ok()?),
+            ))
+        });
+        let Some((body, mac, created_ms, random)) = parts else {
+            return Ok(Err(Fault::PageToken));
+        };
+        if !digest::constant_time_eq(&self.mac(list, body)?, mac) {
+            return Ok(Err(Fault::PageToken));
+        }
+        Ok(Ok(Position { created_ms, random }))
+    }
+
+    fn mac(&self, list: List<'_>, body: &[u8]) -> Result<[u8; MAC_LEN], Error> {
+        let account = list.account.as_i64().to_be_bytes();
+        let mut bound = Vec::new();
+        let parts = [list.name.as_bytes(), &account, body];
+        for part in parts.into_iter().chain(list.filter.iter().map(|part| part.as_bytes())) {
+            bound.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bound.extend_from_slice(part);
+        }
+        Ok(digest::hmac_sha256(self.key.expose(), &bound)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list<'a>(name: &'static str, account: i64, filter: &'a [&'a str]) -> List<'a> {
+        List {
+            name,
+            account: AccountId::from_i64(account),
+            filter,
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_by_the_list_that_wrote_it_only() {
+        let tokens = PageTokens::new(Secret::from(vec![7; 32]));
+        let place = Position {
+            created_ms: 1,
+            random: -2,
+        };
+        let token = tokens.write(list("describe", 1, &["r"]), place).unwrap();
+        assert_eq!(
+            tokens.read(list("describe", 1, &["r"]), &token).unwrap().unwrap(),
+            place
+        );
+        for other in [
+            list("list", 1, &["r"]),
+            list("describe", 2, &["r"]),
+            list("describe", 1, &["", "r"]),
+        ] {
+            assert!(tokens.read(other, &token).unwrap().is_err());
+        }
+        let other_key = PageTokens::new(Secret::from(vec![8; 32]));
+        assert!(other_key.read(list("describe", 1, &["r"]), &token).unwrap().is_err());
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let tokens = PageTokens::new(Secret::from(vec![7; 32]));
+        let list = list("describe", 1, &[]);
+        let token = tokens.write(list, Position::START).unwrap();
+        for wrong in ["x", "====", &token[1..], &format!("{token}A"), &token.replace('A', "B")] {
+            assert!(tokens.read(list, wrong).unwrap().is_err(), "{wrong}");
+        }
+        assert_eq!(tokens.read(list, "").unwrap().unwrap(), Position::START);
+    }
+}

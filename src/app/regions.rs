@@ -1,0 +1,36 @@
+//! Lists the regions.
+
+use super::{App, Call, Error, Fault, Role};
+use crate::certificate::Language;
+
+/// In which language the regions are named.
+#[derive(Debug)]
+pub struct DescribeRegions {
+    /// `zh-CN`, which is the default, `en-US` or `ja`.
+    pub accept_language: String,
+}
+
+/// A region and its name in the language asked for.
+#[derive(Debug)]
+pub struct DescribedRegion<'a> {
+    /// The region's id.
+    pub id: &'a str,
+    /// The region's name.
+    pub local_name: &'a str,
+}
+
+impl App {
+    /// Every region, ordered by id.
+    pub fn describe_regions(&self, call: &Call, request: &DescribeRegions) -> Result<Vec<DescribedRegion<'_>>, Error> {
+        call.caller.require(Role::Reader)?;
+        let language = Language::parse(&request.accept_language)
+            .map_err(|error| Error::field("accept_language", Fault::Language(error)))?;
+        let regions = self.0.regions.iter();
+        Ok(regions
+            .map(|region| DescribedRegion {
+                id: region.id.as_str(),
+                local_name: region.local_name(language),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,273 @@
+//! The upload: a pair is read, verified, sealed and stored.
+
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::describe::refuse_unsupported;
+use super::error::Faults;
+use super::fingerprints::{ListedFingerprints, list_of};
+use super::sealing::PrivateKeyRow;
+use super::{App, Call, Error, Fault, Role, random_uuid};
+use crate::certificate::{
+    CertificateFacts, Chain, PairError, RegionId, ServerCertificateId, ServerCertificateName, TagError, Tags,
+    UnverifiedPair, VerifiedPair,
+};
+use crate::secret::Secret;
+use crate::store::{AccountFingerprints, FIRST, NewServerCertificate};
+use crate::{clock, digest};
+
+/// A pair to upload, as the caller sent it.
+#[derive(Debug)]
+pub struct UploadServerCertificate {
+    /// Where it is kept.
+    pub region_id: String,
+    /// The certificate and its chain, in PEM.
+    pub server_certificate: String,
+    /// Its name; empty: by default from the certificate.
+    pub server_certificate_name: String,
+    /// Its key, in PEM.
+    pub private_key: Secret,
+    /// A certificate of Alibaba Cloud to take instead. Not supported yet.
+    pub ali_cloud_certificate_id: String,
+    /// Its name there. Not supported yet.
+    pub ali_cloud_certificate_name: String,
+    /// Its region there. Not supported yet.
+    pub ali_cloud_certificate_region_id: String,
+    /// Its resource group. Not supported yet.
+    pub resource_group_id: String,
+    /// Its tags, as keys and values.
+    pub tags: Vec<(String, String)>,
+    /// Makes a retried upload safe. Not supported yet.
+    pub client_token: String,
+    /// Answer as the upload would, but store nothing.
+    pub validate_only: bool,
+    /// Do not read the account's fingerprints.
+    pub omit_account_fingerprints: bool,
+}
+
+/// What was stored, or would have been.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The certificate's id; `None` if nothing was stored.
+    pub id: Option<ServerCertificateId>,
+    /// Its region.
+    pub region: RegionId,
+    /// Its name; `None` if it is the id of what was not stored.
+    pub name: Option<ServerCertificateName>,
+    /// Its first revision.
+    pub revision: i64,
+    /// Its first version.
+    pub version: i64,
+    /// What is known of the leaf.
+    pub facts: CertificateFacts,
+    /// The account's fingerprints; the token tells where ListAccountFingerprints goes on.
+    pub account_fingerprints: ListedFingerprints,
+}
+
+/// A request whose fields are all right.
+struct Checked {
+    region: RegionId,
+    name: Option<ServerCertificateName>,
+    tags: Tags,
+    pair: VerifiedPair,
+}
+
+/// Where the pair will be stored.
+#[derive(Clone, Copy)]
+struct Place {
+    id: ServerCertificateId,
+    key_id: Uuid,
+}
+
+/// A checked pair whose key is sealed: what goes into the database.
+struct Sealed {
+    place: Place,
+    region: RegionId,
+    name: ServerCertificateName,
+    tags: Tags,
+    facts: CertificateFacts,
+    chain: Chain,
+    sealed: Vec<u8>,
+}
+
+impl App {
+    /// Uploads a pair. Once its key is sealed, storing it is finished even if the caller leaves.
+    pub async fn upload(&self, call: &Call, request: UploadServerCertificate) -> Result<Uploaded, Error> {
+        call.caller.require(Role::Editor)?;
+        request.refuse_unsupported()?;
+        let with_account_fingerprints = !request.omit_account_fingerprints;
+        if request.validate_only {
+            return self.validate(call, request, with_account_fingerprints).await;
+        }
+        let place = Place {
+            id: ServerCertificateId::new(call.caller.account, clock::now(), digest::random()?),
+            key_id: random_uuid()?,
+        };
+        let app = self.clone();
+        let sealed = self
+            .0
+            .cores
+            .run(move || app.check(request).and_then(|checked| app.seal(checked, place)))
+            .await??;
+        let (app, call) = (self.clone(), call.clone());
+        let storing = async move { app.store(&call, sealed, with_account_fingerprints).await };
+        tokio::spawn(storing.in_current_span()).await.map_err(Error::internal)?
+    }
+
+    async fn validate(
+        &self,
+        call: &Call,
+        request: UploadServerCertificate,
+        with_account_fingerprints: bool,
+    ) -> Result<Uploaded, Error> {
+        let app = self.clone();
+        let Checked {
+            region,
+            name,
+            tags: _,
+            pair,
+        } = self.0.cores.run(move || app.check(request)).await??;
+        let facts = pair.facts().clone();
+        let name = name.or_else(|| ServerCertificateName::default_for(&facts));
+        let mut fingerprints = None;
+        if with_account_fingerprints {
+            let mut stored = self.0.store.account_fingerprints(call.caller.account).await?;
+            if stored.next.is_none() {
+                stored.fingerprints.push(facts.fingerprint);
+            }
+            fingerprints = Some(stored);
+        }
+        Ok(Uploaded {
+            id: None,
+            region,
+            name,
+            revision: FIRST,
+            version: FIRST,
+            facts,
+            account_fingerprints: self.listed(call, fingerprints)?,
+        })
+    }
+
+    /// Reads and verifies every field; all faults at once, in the order of the request's fields.
+    fn check(&self, request: UploadServerCertificate) -> Result<Checked, Error> {
+        let pair = UnverifiedPair::parse(request.server_certificate.as_bytes(), &request.private_key)
+            .and_then(UnverifiedPair::verify);
+        let (pair, pair_error) = match pair {
+            Ok(pair) => (Some(pair), PairError::default()),
+            Err(error) => (None, error),
+        };
+        let mut faults = Faults::default();
+        let region = faults.check("region_id", self.region(&request.region_id));
+        faults.note("server_certificate", pair_error.certificate.map(Fault::Certificate));
+        let name = match request.server_certificate_name.as_str() {
+            "" => Ok(None),
+            name => ServerCertificateName::parse(name).map(Some).map_err(Fault::Name),
+        };
+        let name = faults.check("server_certificate_name", name);
+        faults.note("private_key", pair_error.private_key.map(Fault::PrivateKey));
+        let tags = Tags::parse(request.tags).map_err(|errors| {
+            for error in errors {
+                let field = match error {
+                    TagError::TooMany { .. } => "tags".to_owned(),
+                    TagError::Invalid { index, .. } => format!("tags[{index}]"),
+                };
+                faults.note(&field, Some(Fault::Tag(error)));
+            }
+        });
+        let (Some(region), Some(pair), Some(name), Ok(tags)) = (region, pair, name, tags) else {
+            return Err(faults.into());
+        };
+        Ok(Checked {
+            region,
+            name,
+            tags,
+            pair,
+        })
+    }
+
+    fn seal(&self, checked: Checked, place: Place) -> Result<Sealed, Error> {
+        let Checked {
+            region,
+            name,
+            tags,
+            pair,
+        } = checked;
+        let (facts, chain, private_key) = pair.into_parts();
+        let row = PrivateKeyRow {
+            id: place.id,
+            key_id: place.key_id,
+            spki_sha256: facts.spki_sha256,
+        };
+        let sealed = row.seal(&self.0.key_ring, private_key.pkcs8_der())?;
+        let name = name
+            .or_else(|| ServerCertificateName::default_for(&facts))
+            .unwrap_or_else(|| ServerCertificateName::from(place.id));
+        Ok(Sealed {
+            place,
+            region,
+            name,
+            tags,
+            facts,
+            chain,
+            sealed,
+        })
+    }
+
+    async fn store(&self, call: &Call, sealed: Sealed, with_account_fingerprints: bool) -> Result<Uploaded, Error> {
+        let id = sealed.place.id;
+        let fingerprints = self
+            .0
+            .store
+            .upload(&NewServerCertificate {
+                change: call.change(id),
+                region: &sealed.region,
+                name: &sealed.name,
+                facts: &sealed.facts,
+                chain: &sealed.chain,
+                key_id: sealed.place.key_id,
+                sealed: &sealed.sealed,
+                tags: &sealed.tags,
+                with_account_fingerprints,
+            })
+            .await?;
+        tracing::info!(server_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
+        Ok(Uploaded {
+            id: Some(id),
+            region: sealed.region,
+            name: Some(sealed.name),
+            revision: FIRST,
+            version: FIRST,
+            facts: sealed.facts,
+            account_fingerprints: self.listed(call, fingerprints)?,
+        })
+    }
+
+    fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> Result<ListedFingerprints, Error> {
+        let Some(AccountFingerprints { fingerprints, next }) = read else {
+            return Ok(ListedFingerprints::default());
+        };
+        let next_page_token = self.next_page_token(list_of(call.caller.account), next)?;
+        Ok(ListedFingerprints {
+            fingerprints,
+            next_page_token,
+        })
+    }
+}
+
+impl UploadServerCertificate {
+    fn refuse_unsupported(&self) -> Result<(), Error> {
+        refuse_unsupported(&[
+            (!self.ali_cloud_certificate_id.is_empty(), "ali_cloud_certificate_id"),
+            (
+                !self.ali_cloud_certificate_name.is_empty(),
+                "ali_cloud_certificate_name",
+            ),
+            (
+                !self.ali_cloud_certificate_region_id.is_empty(),
+                "ali_cloud_certificate_region_id",
+            ),
+            (!self.resource_group_id.is_empty(), "resource_group_id"),
+            (!self.client_token.is_empty(), "client_token"),
+        ])
+    }
+}

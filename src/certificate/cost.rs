@@ -1,0 +1,249 @@
+//! No input costs more than 50 ms of processor time.
+
+use std::time::Duration;
+
+use openssl::asn1::{Asn1Object, Asn1OctetString};
+use openssl::bn::{BigNum, BigNumContext, BigNumRef};
+use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::{X509, X509Extension, X509Name};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::test_pair::{self, TestPair, der, integer, pem, sequence};
+use super::{PairError, UnverifiedPair, VerifiedPair};
+use crate::secret::Secret;
+
+const LIMIT: Duration = Duration::from_millis(50);
+
+/// The processor time that this thread has used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
+}
+
+/// Verifies and says how long it took: the shortest of five times, since tests run beside each other.
+fn verify(what: &str, certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
+    let key = Secret::from(key.to_vec());
+    let run = || {
+        let start = processor_time();
+        let outcome = UnverifiedPair::parse(certificate, &key).and_then(UnverifiedPair::verify);
+        (processor_time() - start, outcome)
+    };
+    let (mut shortest, outcome) = run();
+    for _ in 0..4 {
+        shortest = shortest.min(run().0);
+    }
+    #[expect(clippy::print_stdout, reason = "shown by --nocapture")]
+    {
+        println!("{what}: {shortest:?}");
+    }
+    assert!(shortest < LIMIT, "{what} took {shortest:?}");
+    outcome
+}
+
+#[test]
+fn common_pairs() {
+    for (what, pair) in [
+        ("RSA-2048", TestPair::of(test_pair::rsa_key(2048))),
+        ("RSA-4096", TestPair::of(test_pair::rsa_key(4096))),
+        ("P-256", TestPair::of(test_pair::ec_key(Nid::X9_62_PRIME256V1))),
+        ("P-384", TestPair::of(test_pair::ec_key(Nid::SECP384R1))),
+        ("P-521", TestPair::of(test_pair::ec_key(Nid::SECP521R1))),
+        ("Ed25519", test_pair::ed25519()),
+    ] {
+        let chain = pair.certificate_pem().repeat(3);
+        assert!(verify(what, &chain, &pair.key_pem()).is_ok());
+    }
+}
+
+#[test]
+fn the_largest_rsa_key_and_twenty_of_its_certificates() {
+    let (key, body) = rsa_16384();
+    let certificate = {
+        let signer = test_pair::ec().key;
+        let mut builder = test_pair::builder(&signer);
+        builder.set_pubkey(&key).unwrap();
+        test_pair::sign(builder, &signer)
+    };
+    let text = certificate.to_pem().unwrap().repeat(20);
+    assert_eq!(
+        verify("RSA-16384", &text, &pem("RSA PRIVATE KEY", &body))
+            .unwrap()
+            .facts()
+            .key_size,
+        16384
+    );
+}
+
+/// A key of 16384 bits, of RFC 3526's largest modulus and an odd number above it: primes are not tested.
+fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
+    let mut context = BigNumContext::new().unwrap();
+    let number = |n: u32| BigNum::from_u32(n).unwrap();
+    let (one, e) = (number(1), number(65537));
+    let p = BigNum::get_rfc3526_prime_8192().unwrap();
+    let mut q = &p - &number(2);
+    let inverse = |a: &BigNumRef, modulus: &BigNumRef| {
+        let mut inverse = BigNum::new().unwrap();
+        inverse
+            .mod_inverse(a, modulus, &mut BigNumContext::new().unwrap())
+            .ok()
+            .map(|()| inverse)
+    };
+    let (d, coefficient) = loop {
+        let phi = &(&p - &one) * &(&q - &one);
+        match (inverse(&e, &phi), inverse(&q, &p)) {
+            (Some(d), Some(coefficient)) => break (d, coefficient),
+            _ => q.sub_word(2).unwrap(),
+        }
+    };
+    let mut modulo = |prime: &BigNum| {
+        let mut exponent = BigNum::new().unwrap();
+        exponent.nnmod(&d, &(prime - &one), &mut context).unwrap();
+        exponent
+    };
+    let (dp, dq, n) = (modulo(&p), modulo(&q), &p * &q);
+    let numbers = [&n, &e, &d, &p, &q, &dp, &dq, &coefficient]
+        .map(|number| integer(&number.to_vec()))
+        .concat();
+    let public = openssl::rsa::Rsa::from_public_components(n, e).unwrap();
+    (PKey::from_rsa(public).unwrap(), sequence(&[&integer(&[]), &numbers]))
+}
+
+#[test]
+fn texts_without_a_certificate() {
+    let key = test_pair::ec().key_pem();
+    for (what, line) in [
+        ("BEGIN lines", "-----BEGIN CERTIFICATE-----\n"),
+        (
+            "empty blocks",
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        ),
+        (
+            "parameters",
+            "-----BEGIN EC PARAMETERS-----\n-----END EC PARAMETERS-----\n",
+        ),
+        ("almost BEGIN", "-----BEGIN-----BEGIN"),
+        ("dashes", "-"),
+        ("line ends", "\r\n"),
+    ] {
+        let mut text = line.repeat(256 * 1024 / line.len()).into_bytes();
+        assert!(verify(what, &text, &key).is_err());
+        text.truncate(64 * 1024);
+        assert!(verify(what, &test_pair::ec().certificate_pem(), &text).is_err());
+    }
+}
+
+fn with_extension(oid: &str, value: &[u8]) -> (X509, PKey<Private>) {
+    let key = test_pair::ec().key;
+    let mut builder = test_pair::builder(&key);
+    let oid = Asn1Object::from_str(oid).unwrap();
+    let value = Asn1OctetString::new_from_bytes(value).unwrap();
+    builder
+        .append_extension(X509Extension::new_from_der(&oid, false, &value).unwrap())
+        .unwrap();
+    (test_pair::sign(builder, &key), key)
+}
+
+/// A DER value whose length may need three bytes.
+fn long_der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x83], &length[1..], content].concat()
+}
+
+#[test]
+fn certificates_of_the_largest_size() {
+    let mut nested = Vec::new();
+    for _ in 0..10_000 {
+        nested = if nested.len() < 60_000 {
+            der(0x30, &nested)
+        } else {
+            long_der(0x30, &nested)
+        };
+    }
+    for (what, oid, value) in [
+        ("names", "2.5.29.17", long_der(0x30, &der(0x82, b"a").repeat(60_000))),
+        (
+            "addresses",
+            "2.5.29.17",
+            long_der(0x30, &der(0x87, &[0; 16]).repeat(10_000)),
+        ),
+        (
+            "policies",
+            "2.5.29.32",
+            long_der(0x30, &sequence(&[&der(6, &[42])]).repeat(35_000)),
+        ),
+        (
+            "constraints",
+            "2.5.29.30",
+            long_der(0x30, &long_der(0xa0, &sequence(&[&der(0x82, b"a")]).repeat(35_000))),
+        ),
+        ("nested", "2.5.29.17", nested.clone()),
+        ("nested policies", "2.5.29.32", nested.clone()),
+        ("nested constraints", "2.5.29.30", nested.clone()),
+        ("nested unknown", "1.2.3.4", nested),
+    ] {
+        let (certificate, key) = with_extension(oid, &value);
+        // Whether an odd extension is read is not the matter.
+        let _ = verify(
+            what,
+            &certificate.to_pem().unwrap(),
+            &key.private_key_to_pem_pkcs8().unwrap(),
+        );
+    }
+}
+
+#[test]
+fn names_of_the_largest_size() {
+    let oid = [0x55, 4, 3];
+    let attributes = vec![sequence(&[&der(6, &oid), &der(12, b"")]); 8_500];
+    let parts: Vec<_> = attributes.iter().map(|attribute| der(0x31, attribute)).collect();
+    let of_value = |value: Vec<u8>| long_der(0x30, &long_der(0x31, &long_der(0x30, &[der(6, &oid), value].concat())));
+    let of_oid = |oid: Vec<u8>| long_der(0x30, &long_der(0x31, &long_der(0x30, &[oid, der(12, b"a")].concat())));
+    for (what, name) in [
+        ("many parts", long_der(0x30, &parts.concat())),
+        ("one wide part", long_der(0x30, &long_der(0x31, &attributes.concat()))),
+        ("long control text", of_value(long_der(12, &[1; 80_000]))),
+        ("long BMP text", of_value(long_der(30, &b"\0a".repeat(40_000)))),
+        (
+            "long number in an identifier",
+            of_oid(long_der(6, &[vec![0x55], vec![0xff; 80_000], vec![1]].concat())),
+        ),
+        ("many numbers in an identifier", of_oid(long_der(6, &[1; 80_000]))),
+    ] {
+        let key = test_pair::ec().key;
+        let mut builder = test_pair::builder(&key);
+        let name = X509Name::from_der(&name).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        let text = test_pair::sign(builder, &key).to_pem().unwrap();
+        assert!(text.len() < 256 * 1024, "{what}");
+        let _ = verify(what, &text, &key.private_key_to_pem_pkcs8().unwrap());
+    }
+}
+
+#[test]
+fn many_extensions() {
+    let key = test_pair::ec().key;
+    let mut builder = test_pair::builder(&key);
+    let value = Asn1OctetString::new_from_bytes(&[5, 0]).unwrap();
+    for i in 0..8_000 {
+        let oid = Asn1Object::from_str(&format!("1.2.3.{i}")).unwrap();
+        builder
+            .append_extension(X509Extension::new_from_der(&oid, false, &value).unwrap())
+            .unwrap();
+    }
+    let text = test_pair::sign(builder, &key).to_pem().unwrap();
+    assert!(text.len() < 256 * 1024);
+    assert!(verify("many extensions", &text, &key.private_key_to_pem_pkcs8().unwrap()).is_ok());
+}
+
+#[test]
+fn twenty_certificates_with_explicit_curves() {
+    let mut group = EcGroup::from_curve_name(Nid::SECP521R1).unwrap();
+    group.set_asn1_flag(Asn1Flag::EXPLICIT_CURVE);
+    let explicit = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let pair = TestPair::of(explicit);
+    let text = [test_pair::ec().certificate_pem(), pair.certificate_pem().repeat(19)].concat();
+    let error = verify("explicit curves", &text, &pair.key_pem()).unwrap_err();
+    assert!(error.certificate.is_none(), "only the leaf's key matters: {error}");
+}

@@ -1,0 +1,187 @@
+//! What a server certificate's leaf says.
+
+use x509_parser::certificate::X509Certificate;
+
+use super::object_identifier::dotted;
+use super::{KeyAlgorithm, Sha1Fingerprint, Sha256Fingerprint};
+use super::{distinguished_name, general_name, public_key::PublicKey, signature_algorithm};
+use crate::clock::Timestamp;
+use crate::digest;
+
+/// What a server certificate's leaf says, as answers show it. Plain data: the store keeps it beside the certificate.
+///
+/// No text has a control character. The texts together are not larger than four times the certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateFacts {
+    /// SHA-1 of the DER encoding.
+    pub fingerprint: Sha1Fingerprint,
+    /// SHA-256 of the DER encoding.
+    pub fingerprint_sha256: Sha256Fingerprint,
+    /// The subject's last common name; `""` if it has none.
+    pub common_name: String,
+    /// DNS names, IP addresses (RFC 5952), URIs and mail addresses, in the certificate's order.
+    pub subject_alternative_names: Vec<String>,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid, this second included (RFC 5280 4.1.2.5).
+    pub not_after: Timestamp,
+    /// The bytes of the serial number's DER content in lower-case hexadecimal, two digits for each.
+    pub serial_number: String,
+    /// The issuer in the form of RFC 4514.
+    pub issuer: String,
+    /// The subject in the form of RFC 4514; `""` if it is empty.
+    pub subject: String,
+    /// The algorithm of the public key.
+    pub key_algorithm: KeyAlgorithm,
+    /// The bits of the RSA modulus, of the curve's field, or of the Ed25519 public key.
+    pub key_size: u32,
+    /// The signature algorithm's name in its specification, such as `sha256WithRSAEncryption`; else its object identifier.
+    pub signature_algorithm: String,
+    /// SHA-256 of the DER encoding of the `SubjectPublicKeyInfo`: equal for certificates of one key.
+    pub spki_sha256: [u8; 32],
+}
+
+impl CertificateFacts {
+    pub(super) fn of(certificate: &X509Certificate<'_>, public_key: &PublicKey) -> Self {
+        Self {
+            fingerprint: Sha1Fingerprint::of_der(certificate.as_raw()),
+            fingerprint_sha256: Sha256Fingerprint::of_der(certificate.as_raw()),
+            common_name: distinguished_name::common_name(certificate.subject()),
+            subject_alternative_names: general_name::subject_alternative_names(certificate),
+            not_before: Timestamp::from_secs(certificate.validity().not_before.timestamp()),
+            not_after: Timestamp::from_secs(certificate.validity().not_after.timestamp()),
+            serial_number: hex::encode(certificate.raw_serial()),
+            issuer: distinguished_name::rfc4514(certificate.issuer()),
+            subject: distinguished_name::rfc4514(certificate.subject()),
+            key_algorithm: public_key.algorithm(),
+            key_size: public_key.size(),
+            signature_algorithm: signature_algorithm::name(&dotted(
+                certificate.signature_algorithm.algorithm.as_bytes(),
+            )),
+            spki_sha256: digest::sha256(certificate.public_key().raw),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString};
+    use openssl::bn::BigNum;
+    use openssl::nid::Nid;
+    use openssl::pkey::{PKey, Private};
+    use openssl::x509::{X509Extension, X509NameBuilder};
+
+    use super::super::test_pair::{self, TestPair, der};
+    use super::*;
+
+    #[test]
+    fn are_what_the_leaf_says() {
+        let pair = TestPair::with_extensions(
+            test_pair::rsa_key(2048),
+            &[(
+                "subjectAltName",
+                "URI:https://example.com/a,DNS:*.example.com,IP:2001:db8:0:0:1:0:0:1,IP:192.0.2.1,email:a@example.com,\
+                 RID:1.2.3.4,DNS:xn--fsq.example",
+            )],
+        );
+        let der = pair.certificate.to_der().unwrap();
+        assert_eq!(
+            pair.facts(),
+            CertificateFacts {
+                fingerprint: Sha1Fingerprint::of_der(&der),
+                fingerprint_sha256: Sha256Fingerprint::of_der(&der),
+                common_name: "localhost".to_owned(),
+                subject_alternative_names: [
+                    "https://example.com/a",
+                    "*.example.com",
+                    "2001:db8::1:0:0:1",
+                    "192.0.2.1",
+                    "a@example.com",
+                    "xn--fsq.example",
+                ]
+                .map(str::to_owned)
+                .into(),
+                not_before: Timestamp::from_secs(1_704_067_200),
+                not_after: Timestamp::from_secs(2_019_686_400),
+                serial_number: "01".to_owned(),
+                issuer: "CN=localhost".to_owned(),
+                subject: "CN=localhost".to_owned(),
+                key_algorithm: KeyAlgorithm::Rsa,
+                key_size: 2048,
+                signature_algorithm: "sha256WithRSAEncryption".to_owned(),
+                spki_sha256: digest::sha256(&pair.key.public_key_to_der().unwrap()),
+            }
+        );
+    }
+
+    #[test]
+    fn name_algorithm_and_size_of_each_key() {
+        for (key, algorithm, size, signature) in [
+            (
+                test_pair::ec_key(Nid::X9_62_PRIME256V1),
+                "ECDSA P-256",
+                256,
+                "ecdsa-with-SHA256",
+            ),
+            (
+                test_pair::ec_key(Nid::SECP384R1),
+                "ECDSA P-384",
+                384,
+                "ecdsa-with-SHA256",
+            ),
+            (
+                test_pair::ec_key(Nid::SECP521R1),
+                "ECDSA P-521",
+                521,
+                "ecdsa-with-SHA256",
+            ),
+            (PKey::generate_ed25519().unwrap(), "Ed25519", 256, "Ed25519"),
+        ] {
+            let facts = TestPair::of(key).facts();
+            assert_eq!(facts.key_algorithm.as_str(), algorithm);
+            assert_eq!(algorithm.parse(), Ok(facts.key_algorithm));
+            assert_eq!((facts.key_size, facts.signature_algorithm.as_str()), (size, signature));
+        }
+    }
+
+    fn odd(key: PKey<Private>, serial: &[u8], negative: bool, san: &[u8]) -> CertificateFacts {
+        let mut builder = test_pair::builder(&key);
+        let mut number = BigNum::from_slice(serial).unwrap();
+        number.set_negative(negative);
+        builder
+            .set_serial_number(&Asn1Integer::from_bn(&number).unwrap())
+            .unwrap();
+        builder
+            .set_subject_name(&X509NameBuilder::new().unwrap().build())
+            .unwrap();
+        let oid = Asn1Object::from_str("2.5.29.17").unwrap();
+        let san = Asn1OctetString::new_from_bytes(san).unwrap();
+        builder
+            .append_extension(X509Extension::new_from_der(&oid, false, &san).unwrap())
+            .unwrap();
+        let certificate = test_pair::sign(builder, &key);
+        TestPair { key, certificate }.facts()
+    }
+
+    #[test]
+    fn odd_certificates_are_shown_as_they_are() {
+        let san = [
+            der(0x82, b"a\x00b\n"),
+            der(0x81, b"\xff@x"),
+            der(0x87, b"123"),
+            der(0x86, b""),
+        ]
+        .concat();
+        let facts = odd(test_pair::ec().key, &[0x80; 30], false, &der(0x30, &san));
+        assert_eq!(
+            facts.subject_alternative_names,
+            ["a\u{fffd}b\u{fffd}", "\u{fffd}@x", ""]
+        );
+        assert_eq!(facts.serial_number, format!("00{}", "80".repeat(30)));
+        assert_eq!((facts.common_name.as_str(), facts.subject.as_str()), ("", ""));
+
+        let facts = odd(test_pair::ec().key, &[1], true, b"\x30\x05broken");
+        assert_eq!(facts.subject_alternative_names, [] as [&str; 0]);
+        assert_eq!(facts.serial_number, "ff");
+    }
+}

@@ -1,0 +1,147 @@
+//! The name of a server certificate.
+
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::{CertificateFacts, ServerCertificateId};
+
+/// The longest name, in Unicode characters (scalar values).
+const MAX_CHARS: usize = 80;
+
+/// The name of a server certificate: 1 to 80 characters, each a letter of any script (Unicode general categories L and M),
+/// an ASCII digit, `-`, `/`, `.`, `_` or `*`. It need not be unique.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServerCertificateName(String);
+
+/// Why a text is no name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NameError {
+    /// It is empty.
+    #[error("the name is empty: give 1 to 80 characters, or leave the field out")]
+    Empty,
+    /// It has more than 80 characters.
+    #[error("the name has {chars} characters: give at most 80")]
+    TooLong {
+        /// How many it has.
+        chars: usize,
+    },
+    /// It has a character that no name may have.
+    #[error("character {position} of the name is not allowed: use letters, digits, - / . _ and *")]
+    Character {
+        /// Which character, counted from 1.
+        position: usize,
+    },
+}
+
+impl ServerCertificateName {
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let chars = text.chars().count();
+        match chars {
+            0 => return Err(NameError::Empty),
+            1..=MAX_CHARS => {}
+            _ => return Err(NameError::TooLong { chars }),
+        }
+        match text.chars().position(|c| !is_allowed(c)) {
+            Some(index) => Err(NameError::Character { position: index + 1 }),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name that the store holds: it was checked before it was stored.
+    pub fn from_stored(name: String) -> Self {
+        Self(name)
+    }
+
+    /// The name of a certificate whose uploader gave none: the leaf's common name (the last, if it has several), else its
+    /// first subject alternative name. Characters that a name may not have become `_`, and it is cut at 80. `None` if the
+    /// leaf has neither: then its id is its name.
+    pub fn default_for(facts: &CertificateFacts) -> Option<Self> {
+        let text = std::iter::once(&facts.common_name)
+            .chain(&facts.subject_alternative_names)
+            .find(|text| !text.is_empty())?;
+        Some(Self(
+            text.chars()
+                .take(MAX_CHARS)
+                .map(|c| if is_allowed(c) { c } else { '_' })
+                .collect(),
+        ))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<ServerCertificateId> for ServerCertificateName {
+    /// At most 57 digits, letters, `-` and `_`.
+    fn from(id: ServerCertificateId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    matches!(c, '0'..='9' | '-' | '/' | '.' | '_' | '*')
+        || matches!(
+            c.general_category_group(),
+            GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_pair;
+    use super::*;
+    use crate::certificate::AccountId;
+    use crate::clock::Timestamp;
+
+    fn parse(text: &str) -> Result<String, NameError> {
+        ServerCertificateName::parse(text).map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn letters_of_any_script_digits_and_five_marks_are_allowed() {
+        for name in [
+            "a",
+            "*.example.com",
+            "证书/2024_a-b",
+            "é",
+            "e\u{301}",
+            "हिन्दी",
+            &"字".repeat(80),
+        ] {
+            assert_eq!(parse(name), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_named_by_its_place() {
+        for (name, position) in [("a b", 2), ("a\u{0}", 2), ("£", 1), ("ab٣", 3), ("a@b", 2), ("😀", 1)] {
+            assert_eq!(parse(name), Err(NameError::Character { position }), "{name}");
+        }
+    }
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        assert_eq!(parse(""), Err(NameError::Empty));
+        assert_eq!(parse(&"字".repeat(81)), Err(NameError::TooLong { chars: 81 }));
+    }
+
+    #[test]
+    fn the_default_is_common_name_then_alternative_name_then_id() {
+        let id = ServerCertificateId::new(AccountId::from_random([0; 8]), Timestamp::from_millis(255), [0; 8]);
+        let mut facts = test_pair::rsa().facts();
+        facts.common_name = "My site (new)".to_owned();
+        facts.subject_alternative_names = vec![String::new(), "a@example.com".to_owned()];
+        let default =
+            |facts: &CertificateFacts| ServerCertificateName::default_for(facts).map(|name| name.as_str().to_owned());
+        assert_eq!(default(&facts).as_deref(), Some("My_site__new_"));
+        facts.common_name.clear();
+        assert_eq!(default(&facts).as_deref(), Some("a_example.com"));
+        facts.subject_alternative_names.clear();
+        assert_eq!(default(&facts), None);
+        assert_eq!(ServerCertificateName::from(id).as_str(), "1000000000000000_ff_0_0");
+        facts.common_name = "x".repeat(81);
+        assert_eq!(default(&facts), Some("x".repeat(80)));
+    }
+}

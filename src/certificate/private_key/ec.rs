@@ -1,0 +1,269 @@
+//! Elliptic-curve private keys.
+
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcPoint, PointConversionForm};
+use openssl::error::ErrorStack;
+use pkcs8::AlgorithmIdentifierRef;
+use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetStringRef};
+use pkcs8::der::{self, Decode, Reader, SliceReader, TagNumber};
+
+use super::{PrivateKey, PrivateKeyError, pkcs8_form};
+use crate::certificate::public_key::{Curve, EC, PublicKey};
+
+/// Reads an `ECPrivateKey` (RFC 5915 3) in strict DER and wraps it into PKCS#8. `parameters` are the `ECParameters` that may
+/// stand before it.
+pub(super) fn read_sec1(der: &[u8], parameters: Option<&[u8]>) -> Result<PrivateKey, PrivateKeyError> {
+    let curve = match parameters {
+        Some(parameters) => {
+            let parameters = AnyRef::from_der(parameters).map_err(|_| PrivateKeyError::Malformed)?;
+            Some(Curve::from_parameters(Some(parameters))?)
+        }
+        None => None,
+    };
+    let (curve, public) = derive(der, curve)?;
+    let oid = curve.oid();
+    let algorithm = AlgorithmIdentifierRef {
+        oid: EC,
+        parameters: Some(AnyRef::from(&oid)),
+    };
+    PrivateKey::new(pkcs8_form::wrap(algorithm, der)?, public)
+}
+
+/// The curve and the public key of an `ECPrivateKey`. The curve that is stated around the key and the one stated in it must
+/// be the same, and the public key in it, if there is one, must be the private number times the generator.
+pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, PublicKey), PrivateKeyError> {
+    let key = EcPrivateKey::read(der).map_err(|_| PrivateKeyError::Malformed)?;
+    let inside = match key.parameters {
+        Some(parameters) => Some(Curve::from_parameters(Some(parameters))?),
+        None => None,
+    };
+    let curve = inside.or(around).ok_or(PrivateKeyError::NoCurve)?;
+    if around.is_some_and(|around| around != curve) {
+        return Err(PrivateKeyError::Inconsistent);
+    }
+    // The number times the generator is computed in a time that depends on its length.
+    if key.number.len() > MAX_NUMBER_BYTES {
+        return Err(PrivateKeyError::Malformed);
+    }
+    // OpenSSL's arithmetic fails only without memory; a key that was not proved is not taken.
+    let point = generator_times(curve, key.number)
+        .ok()
+        .flatten()
+        .ok_or(PrivateKeyError::Inconsistent)?;
+    if let Some(stated) = key.public {
+        let stated = stated.as_bytes().ok_or(PrivateKeyError::Malformed)?;
+        if curve.point(stated).as_ref() != Some(&point) {
+            return Err(PrivateKeyError::Inconsistent);
+        }
+    }
+    Ok((curve, PublicKey::Ec { curve, point }))
+}
+
+/// The longest private number: that of P-521 (RFC 5915 3). Shorter curves' may be padded to it.
+const MAX_NUMBER_BYTES: usize = 66;
+
+/// `ECPrivateKey` of RFC 5915 3, with its parameters as they come: explicit ones deserve their own answer.
+struct EcPrivateKey<'a> {
+    number: &'a [u8],
+    parameters: Option<AnyRef<'a>>,
+    public: Option<BitStringRef<'a>>,
+}
+
+impl<'a> EcPrivateKey<'a> {
+    fn read(der: &'a [u8]) -> der::Result<Self> {
+        let mut reader = SliceReader::new(der)?;
+        let key = reader.sequence(|fields| {
+            if u8::decode(fields)? != 1 {
+                return Err(fields.error(der::Tag::Integer.value_error()));
+            }
+            Ok(Self {
+                number: <&OctetStringRef>::decode(fields)?.as_bytes(),
+                parameters: explicit(fields, 0)?,
+                public: explicit(fields, 1)?.map(AnyRef::decode_as).transpose()?,
+            })
+        })?;
+        reader.finish()?;
+        Ok(key)
+    }
+}
+
+/// The content of an optional field tagged `[number]` EXPLICIT.
+fn explicit<'a>(fields: &mut SliceReader<'a>, number: u32) -> der::Result<Option<AnyRef<'a>>> {
+    let tag = der::Tag::ContextSpecific {
+        constructed: true,
+        number: TagNumber(number),
+    };
+    if fields.is_finished() || der::Tag::peek(fields)? != tag {
+        return Ok(None);
+    }
+    AnyRef::from_der(AnyRef::decode(fields)?.value()).map(Some)
+}
+
+/// The uncompressed point, or `None` if the number is not between 0 and the order of the curve.
+fn generator_times(curve: Curve, number: &[u8]) -> Result<Option<Vec<u8>>, ErrorStack> {
+    let group = curve.group()?;
+    let mut context = BigNumContext::new_secure()?;
+    let mut order = BigNum::new()?;
+    group.order(&mut order, &mut context)?;
+    let mut secret = BigNum::new_secure()?;
+    secret.copy_from_slice(number)?;
+    secret.set_const_time();
+    if secret.num_bits() == 0 || secret >= order {
+        return Ok(None);
+    }
+    let mut point = EcPoint::new(&group)?;
+    point.mul_generator2(&group, &secret, &mut context)?;
+    point
+        .to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)
+        .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::nid::Nid;
+    use pkcs8::der::Encode;
+
+    use super::*;
+    use crate::certificate::UnsupportedKey;
+    use crate::certificate::test_pair::{der, ec_key, integer, sequence};
+
+    struct Key {
+        number: Vec<u8>,
+        point: Vec<u8>,
+    }
+
+    fn key() -> Key {
+        let key = ec_key(Nid::X9_62_PRIME256V1).ec_key().unwrap();
+        let number = key.private_key().to_vec_padded(32).unwrap();
+        Key {
+            point: generator_times(Curve::P256, &number).unwrap().unwrap(),
+            number,
+        }
+    }
+
+    fn p256() -> Vec<u8> {
+        Curve::P256.oid().to_der().unwrap()
+    }
+
+    fn encode(number: &[u8], parameters: Option<&[u8]>, point: Option<&[u8]>) -> Vec<u8> {
+        let parameters = parameters.map(|parameters| der(0xa0, parameters)).unwrap_or_default();
+        let point = point
+            .map(|point| der(0xa1, &der(3, &[&[0], point].concat())))
+            .unwrap_or_default();
+        sequence(&[&integer(&[1]), &der(4, number), &parameters, &point])
+    }
+
+    fn outcome(der: &[u8], around: Option<Curve>) -> Result<Vec<u8>, PrivateKeyError> {
+        derive(der, around).map(|(_, public)| match public {
+            PublicKey::Ec { point, .. } => point,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_curve_may_stand_inside_or_around() {
+        let Key { number, point } = key();
+        let (bare, named) = (
+            encode(&number, None, None),
+            encode(&number, Some(&p256()), Some(&point)),
+        );
+        assert_eq!(outcome(&bare, Some(Curve::P256)), Ok(point.clone()));
+        assert_eq!(outcome(&named, None), Ok(point.clone()));
+        assert_eq!(outcome(&named, Some(Curve::P256)), Ok(point));
+        assert_eq!(outcome(&named, Some(Curve::P384)), Err(PrivateKeyError::Inconsistent));
+        assert_eq!(outcome(&bare, None), Err(PrivateKeyError::NoCurve));
+    }
+
+    #[test]
+    fn the_public_key_inside_must_be_the_derived_one() {
+        let (mine, other) = (key(), key());
+        let mut off_curve = mine.point.clone();
+        off_curve[64] ^= 1;
+        for wrong in [&other.point[..], &off_curve, &[0], &[]] {
+            let der = encode(&mine.number, Some(&p256()), Some(wrong));
+            assert_eq!(outcome(&der, None), Err(PrivateKeyError::Inconsistent));
+        }
+        let compressed = [&[2 + (mine.point[64] & 1)], &mine.point[1..33]].concat();
+        assert_eq!(
+            outcome(&encode(&mine.number, Some(&p256()), Some(&compressed)), None),
+            Ok(mine.point)
+        );
+    }
+
+    #[test]
+    fn the_number_is_between_zero_and_the_order() {
+        let order = hex::decode("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551").unwrap();
+        let mut largest = order.clone();
+        largest[31] -= 1;
+        for (number, sound) in [
+            (&[][..], false),
+            (&[0; 32], false),
+            (&order, false),
+            (&[0xff; 32], false),
+            (&[0xff; 66], false),
+            (&largest, true),
+            (&[1], true),
+            (&[&[0; 34], &largest[..]].concat(), true),
+        ] {
+            assert_eq!(
+                outcome(&encode(number, None, None), Some(Curve::P256)).is_ok(),
+                sound,
+                "{number:?}"
+            );
+        }
+        let long = encode(&[0; 67], None, None);
+        assert_eq!(outcome(&long, Some(Curve::P256)), Err(PrivateKeyError::Malformed));
+    }
+
+    #[test]
+    fn framing_is_strict() {
+        let Key { number, point } = key();
+        let good = encode(&number, Some(&p256()), Some(&point));
+        for bad in [
+            [&good[..], &[0]].concat(),
+            good[..good.len() - 1].to_vec(),
+            sequence(&[&good[2..], &[5, 0]]),
+            sequence(&[&integer(&[2]), &der(4, &number), &der(0xa0, &p256())]),
+            sequence(&[&integer(&[1]), &der(4, &number), &der(0xa0, &[p256(), p256()].concat())]),
+            sequence(&[
+                &integer(&[1]),
+                &der(4, &number),
+                &der(0xa0, &p256()),
+                &der(0xa1, &der(4, &point)),
+            ]),
+            sequence(&[
+                &integer(&[1]),
+                &der(4, &number),
+                &der(0xa0, &p256()),
+                &der(0xa1, &der(3, &[1, 2])),
+            ]),
+            sequence(&[&integer(&[1]), &der(4, &number), &der(0xa0, &[5, 0])]),
+            vec![],
+        ] {
+            assert_eq!(
+                outcome(&bad, None),
+                Err(PrivateKeyError::Malformed),
+                "{}",
+                hex::encode(bad)
+            );
+        }
+    }
+
+    #[test]
+    fn other_curves_are_named() {
+        let unsupported = |key| Err(PrivateKeyError::Unsupported(key));
+        let number = [1; 32];
+        let secp256k1 = hex::decode("06052b8104000a").unwrap();
+        assert_eq!(
+            outcome(&encode(&number, Some(&secp256k1), None), None),
+            unsupported(UnsupportedKey::Curve {
+                name: "secp256k1".into()
+            })
+        );
+        let explicit = sequence(&[&integer(&[1])]);
+        assert_eq!(
+            outcome(&encode(&number, Some(&explicit), None), None),
+            unsupported(UnsupportedKey::ExplicitCurve)
+        );
+    }
+}

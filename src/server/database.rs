@@ -1,0 +1,167 @@
+//! The database of a configuration: the private Postgres or somebody else's, migrated, and the key ring that belongs to it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::config::{DatabaseConfig, DatabaseSource};
+use crate::postgres::{self, DataDir, PrivatePostgres};
+use crate::seal::{KeyRing, KeyRingError};
+use crate::store::{self, MigrateError, Settings, SettingsError, Store};
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The private Postgres did not start.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// The database URL can't be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The schema can't be used.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The key ring can't be used.
+    #[error(transparent)]
+    KeyRing(#[from] KeyRingError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// An open database.
+pub struct Database {
+    store: Store,
+    config: DatabaseConfig,
+    private: Option<Private>,
+    migrated: usize,
+}
+
+struct Private {
+    postgres: PrivatePostgres,
+    // Held until Postgres is stopped.
+    _data_dir: DataDir,
+}
+
+impl Database {
+    /// Starts the private Postgres, if it is that, connects, and migrates the schema.
+    pub async fn open(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
+        let (settings, private) = match &config.source {
+            DatabaseSource::Url {
+                url,
+                danger_unverified_database,
+            } => {
+                let settings = Settings {
+                    connection_string: url.clone(),
+                    danger_unverified_database: *danger_unverified_database,
+                    max_connections: config.max_connections,
+                };
+                (settings, None)
+            }
+            DatabaseSource::Private {
+                postgres_bin,
+                postgres_user,
+            } => {
+                let data_dir = DataDir::lock(&config.data_dir)?;
+                let settings = postgres::Settings {
+                    bin_dir: postgres_bin.clone(),
+                    user: postgres_user.clone(),
+                };
+                let postgres = PrivatePostgres::start(&data_dir, &settings, path_env).await?;
+                let settings = Settings {
+                    connection_string: connection_string(postgres.socket_dir()),
+                    danger_unverified_database: false,
+                    max_connections: config.max_connections,
+                };
+                (
+                    settings,
+                    Some(Private {
+                        postgres,
+                        _data_dir: data_dir,
+                    }),
+                )
+            }
+        };
+        let store = Store::new(&settings)?;
+        let mut database = Self {
+            store,
+            config: config.clone(),
+            private,
+            migrated: 0,
+        };
+        match database.store.migrate().await {
+            Ok(migrated) => {
+                database.migrated = migrated;
+                Ok(database)
+            }
+            Err(error) => {
+                database.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The store in it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How many migrations were applied when it was opened.
+    pub fn migrated(&self) -> usize {
+        self.migrated
+    }
+
+    /// Whether it is certkeep's own.
+    pub fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// What it is, in a few words.
+    pub fn description(&self) -> String {
+        match &self.private {
+            Some(private) => format!("private PostgreSQL {}", private.postgres.version()),
+            None => "the database of --database-url".to_owned(),
+        }
+    }
+
+    /// The key ring. It is made if it is absent, the database is the private one, and nothing was sealed yet: a new ring could
+    /// open nothing that was.
+    pub async fn key_ring(&self) -> Result<KeyRing, DatabaseError> {
+        if self.is_private() {
+            self.key_ring_or_new().await
+        } else {
+            Ok(KeyRing::read(&self.config.key_ring)?)
+        }
+    }
+
+    /// The key ring, made if it is absent and nothing was sealed yet.
+    pub async fn key_ring_or_new(&self) -> Result<KeyRing, DatabaseError> {
+        match KeyRing::read(&self.config.key_ring) {
+            Err(KeyRingError::Absent(_)) if self.store.key_encryption_keys().await?.is_empty() => {
+                Ok(KeyRing::create(&self.config.key_ring)?)
+            }
+            read => Ok(read?),
+        }
+    }
+
+    /// Closes the connections and stops the private Postgres.
+    pub async fn close(self) {
+        self.store.close();
+        if let Some(private) = self.private {
+            private.postgres.stop().await;
+        }
+    }
+}
+
+fn connection_string(socket_dir: &Path) -> String {
+    let directory = socket_dir
+        .display()
+        .to_string()
+        .replace('\\', r"\\")
+        .replace('\'', r"\'");
+    format!(
+        "host='{directory}' port={} user={} dbname={}",
+        PrivatePostgres::PORT,
+        PrivatePostgres::ROLE,
+        PrivatePostgres::DATABASE
+    )
+}

@@ -1,0 +1,176 @@
+//! Puts the rooms together and serves until it is told to stop.
+
+mod database;
+mod listener;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::server::Router;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+pub use database::{Database, DatabaseError};
+pub use tls::TlsError;
+
+use crate::app::{App, BootstrapError, FirstAccount, SealingError};
+use crate::certificate::{Region, RegionId, Regions};
+use crate::config::{Config, RegionConfig};
+use crate::grpc;
+use listener::Listener;
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is open to others and nothing would protect the keys on the way.
+    #[error(
+        "{0} is not a loopback address, and private keys would cross the network in plain text: set tls_certificate and \
+         tls_private_key, listen on 127.0.0.1, or say --danger-plaintext"
+    )]
+    Plaintext(SocketAddr),
+    /// The address can't be listened on.
+    #[error("can not listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The listener's certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is no database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The first account could not be made.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The key ring does not fit the database.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    /// The schema's descriptors can't be served.
+    #[error("reflection can not be set up")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A certkeep that serves.
+pub struct Server {
+    address: SocketAddr,
+    database: Database,
+    drain_time: Duration,
+    health: HealthReporter,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Server {
+    /// Opens the database and serves; returns when calls are answered.
+    pub async fn start(config: &Config, path_env: Option<&std::ffi::OsStr>) -> Result<Self, StartError> {
+        if !config.listen.ip().is_loopback() && config.tls.is_none() && !config.danger_plaintext {
+            return Err(StartError::Plaintext(config.listen));
+        }
+        // Before all else: a port that is taken shall cost nothing.
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let failed = |error| StartError::Listen(config.listen, error);
+        let listener = Listener::bind(config.listen, tls, config.max_connections)
+            .await
+            .map_err(failed)?;
+        let address = listener.address().map_err(failed)?;
+
+        let database = Database::open(&config.database, path_env).await?;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health
+            .set_service_status(grpc::CERTIFICATE_SERVICE, ServingStatus::Serving)
+            .await;
+        let routes = match Self::routes(&database, config).await {
+            Ok(routes) => routes.add_service(health_service),
+            Err(error) => {
+                database.close().await;
+                return Err(error);
+            }
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(routes.serve_with_incoming_shutdown(listener.serve(), async {
+            // A sender that was dropped asks for the same.
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            address,
+            database,
+            drain_time: config.drain_time,
+            health,
+            stop,
+            serving,
+        })
+    }
+
+    async fn routes(
+        database: &Database,
+        config: &Config,
+    ) -> Result<Router<tower::layer::util::Stack<grpc::CallLayer, tower::layer::util::Identity>>, StartError> {
+        let store = database.store();
+        for warning in store.check_durability().await.map_err(DatabaseError::from)? {
+            tracing::warn!("{warning}");
+        }
+        let key_ring = database.key_ring().await?;
+        if database.is_private() {
+            FirstAccount::make(store, &config.database.admin_key).await?;
+        }
+        let regions = match &config.regions {
+            None => Regions::alibaba(),
+            Some(regions) => regions.iter().map(region).collect(),
+        };
+        let app = App::open(store.clone(), key_ring, regions).await?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(grpc::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // Without these grpcurl prints the details of an error in base64.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        Ok(tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .layer(grpc::CallLayer::new(app.clone()))
+            .add_service(grpc::certificate_service(app))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The database that it serves.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Finishes the calls under way, within a limit, and closes the database.
+    pub async fn stop(self) {
+        // Callers that ask for its health go elsewhere.
+        for service in ["", grpc::CERTIFICATE_SERVICE] {
+            self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        // The receiver is gone only if serving ended by itself.
+        let _ = self.stop.send(());
+        match tokio::time::timeout(self.drain_time, self.serving).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "serving failed"),
+            Ok(Err(error)) => tracing::error!(%error, "serving failed"),
+            Err(_) => tracing::warn!("calls were still under way when the time to drain was over"),
+        }
+        self.database.close().await;
+    }
+}
+
+fn region(config: &RegionConfig) -> Region {
+    let [name_zh_cn, name_en_us, name_ja] = config.names.clone();
+    Region {
+        id: RegionId::from_stored(config.id.clone()),
+        name_zh_cn,
+        name_en_us,
+        name_ja,
+    }
+}

@@ -1,0 +1,100 @@
+//! What the listener proves itself with: read again when its files change.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::TlsFiles;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the listener has no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read as PEM.
+    #[error("{setting} names {path}, which can not be read: {source}")]
+    File {
+        /// The setting.
+        setting: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The key is of no use or not the certificate's.
+    #[error("tls_private_key can not be used with tls_certificate: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// The pair that is served now.
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// Accepts TLS 1.2 and 1.3 for HTTP/2 with the pair in these files, and follows them for as long as the runtime lives.
+pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let current = Arc::new(Current(RwLock::new(read(files, &provider)?)));
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(current.clone());
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Ends with the acceptor: then nobody else holds the pair.
+    tokio::spawn(follow(files.clone(), Arc::downgrade(&current), provider));
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Arc<CryptoProvider>) {
+    let mut seen = stamps(&files);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(current) = current.upgrade() else { return };
+        let now = stamps(&files);
+        if now == seen {
+            continue;
+        }
+        match read(&files, &provider) {
+            Ok(pair) => {
+                *current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+                seen = now;
+                tracing::info!("the listener's certificate was read again");
+            }
+            // Perhaps only one of the two was replaced so far: the old pair is served on.
+            Err(error) => tracing::warn!(%error, "the listener's certificate has changed and can not be used yet"),
+        }
+    }
+}
+
+fn stamps(files: &TlsFiles) -> [Option<(SystemTime, u64)>; 2] {
+    [&files.certificate, &files.private_key].map(|path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
+}
+
+fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let failed = |setting, path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::File { setting, path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed("tls_certificate", &files.certificate))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.private_key).map_err(failed("tls_private_key", &files.private_key))?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+}

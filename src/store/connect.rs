@@ -1,0 +1,152 @@
+//! How Postgres is reached: connection string, TLS, pool.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use postgres_openssl::MakeTlsConnector;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::url::{self, TlsParameters};
+
+/// Where Postgres is and how it may be spoken to.
+#[derive(Clone)]
+pub struct Settings {
+    /// A connection string as libpq reads it: `postgres://user@host:port/database?sslmode=verify-full` or
+    /// `host=... dbname=...`. Several hosts may stand in it. It can hold a password.
+    pub connection_string: String,
+    /// Accept a server that is neither on this machine nor proved by its certificate.
+    pub danger_unverified_database: bool,
+    /// How many connections to keep at most.
+    pub max_connections: usize,
+}
+
+/// No answer within this is no answer at all. Postgres gives up on a statement before.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+
+/// Why a connection string can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It is no connection string. Its text is not repeated: it may hold a password.
+    #[error("the database URL is not one that libpq would read: {0}")]
+    Malformed(&'static str),
+    /// `sslmode` is none of libpq's.
+    #[error("sslmode in the database URL must be disable, allow, prefer, require, verify-ca or verify-full")]
+    SslMode,
+    /// The server is on another machine and nothing proves who it is.
+    #[error(
+        "the database is on another machine and its certificate would not be verified: add `sslmode=verify-full` (and \
+         `sslrootcert=FILE`) to the database URL, or say --danger-unverified-database"
+    )]
+    Unverified,
+    /// A file of `sslrootcert`, `sslcert` or `sslkey` can't be used.
+    #[error("{parameter} in the database URL names {path}, which can not be used")]
+    TlsFile {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What OpenSSL said.
+        #[source]
+        source: openssl::error::ErrorStack,
+    },
+    /// The TLS library failed.
+    #[error("the TLS library failed")]
+    Tls(#[from] openssl::error::ErrorStack),
+}
+
+/// A pool of connections; none is made before the first is asked for.
+pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
+    let (mut config, tls) = url::parse(&settings.connection_string)?;
+    if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
+        return Err(SettingsError::Unverified);
+    }
+    config.ssl_mode(match tls.mode {
+        url::SslMode::Disable => SslMode::Disable,
+        url::SslMode::Prefer => SslMode::Prefer,
+        url::SslMode::Require | url::SslMode::VerifyCa | url::SslMode::VerifyFull => SslMode::Require,
+    });
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    // Whatever a role's or a database's own settings say.
+    options.push_str(r" -c default_transaction_isolation=read\ committed -c client_min_messages=warning");
+    for (parameter, value) in [
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("lock_timeout", LOCK_TIMEOUT),
+        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+    ] {
+        options.push_str(&format!(" -c {parameter}={}", value.as_millis()));
+    }
+    config
+        .options(options)
+        .application_name("certkeep")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .keepalives_idle(KEEPALIVE_IDLE);
+
+    let manager = Manager::from_config(
+        config,
+        connector(&tls)?,
+        ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        },
+    );
+    Pool::builder(manager)
+        .max_size(settings.max_connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(WAIT_FOR_CONNECTION))
+        .create_timeout(Some(CALL_TIMEOUT))
+        .build()
+        .map_err(|_| SettingsError::Malformed("no runtime"))
+}
+
+fn on_this_machine(config: &tokio_postgres::Config) -> bool {
+    let hosts = config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+    });
+    hosts && config.get_hostaddrs().iter().all(|ip| ip.is_loopback())
+}
+
+fn connector(tls: &TlsParameters) -> Result<MakeTlsConnector, SettingsError> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    let unusable = |parameter, path: &PathBuf| {
+        let path = path.clone();
+        move |source| SettingsError::TlsFile {
+            parameter,
+            path,
+            source,
+        }
+    };
+    if let Some(path) = &tls.root_certificate {
+        builder.set_ca_file(path).map_err(unusable("sslrootcert", path))?;
+    }
+    if let Some(path) = &tls.certificate {
+        builder
+            .set_certificate_chain_file(path)
+            .map_err(unusable("sslcert", path))?;
+    }
+    if let Some(path) = &tls.key {
+        builder
+            .set_private_key_file(path, openssl::ssl::SslFiletype::PEM)
+            .map_err(unusable("sslkey", path))?;
+    }
+    builder.set_verify(if tls.mode.verifies() {
+        SslVerifyMode::PEER
+    } else {
+        SslVerifyMode::NONE
+    });
+    let mut connector = MakeTlsConnector::new(builder.build());
+    let verify_hostname = tls.mode == url::SslMode::VerifyFull;
+    connector.set_callback(move |connection, _| {
+        connection.set_verify_hostname(verify_hostname);
+        Ok(())
+    });
+    Ok(connector)
+}

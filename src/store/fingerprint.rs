@@ -1,0 +1,84 @@
+//! The fingerprints of all server certificates of an account.
+
+use super::read::Position;
+use super::{Error, Statement, Store};
+use crate::certificate::{AccountId, Sha1Fingerprint};
+
+const LEN: usize = 20;
+/// As many as an answer of 3 MiB holds: 59 characters and 2 bytes of protobuf each. The uploading statement reads one more.
+const MAX: usize = 50_000;
+
+/// Fingerprints of an account's server certificates, ordered by creation time and id.
+#[derive(Debug)]
+pub struct AccountFingerprints {
+    /// The fingerprints, duplicates kept.
+    pub fingerprints: Vec<Sha1Fingerprint>,
+    /// Where the next page begins, if there are more.
+    pub next: Option<Position>,
+}
+
+impl AccountFingerprints {
+    /// All fingerprints of an account, from their bytes one behind the other; `None` if there are more than an answer holds.
+    pub(super) fn whole(bytes: &[u8]) -> Result<Option<Self>, Error> {
+        let (fingerprints, rest) = bytes.as_chunks::<LEN>();
+        if !rest.is_empty() {
+            return Err(Error::Row("server_certificate"));
+        }
+        if fingerprints.len() > MAX {
+            return Ok(None);
+        }
+        let fingerprints = fingerprints
+            .iter()
+            .map(|bytes| Sha1Fingerprint::from_bytes(*bytes))
+            .collect();
+        Ok(Some(Self {
+            fingerprints,
+            next: None,
+        }))
+    }
+}
+
+impl Store {
+    /// As many fingerprints of the account as an answer holds, from the first.
+    pub async fn account_fingerprints(&self, account: AccountId) -> Result<AccountFingerprints, Error> {
+        self.fingerprint_page(account, Position::START, MAX).await
+    }
+
+    /// At most `size` fingerprints of the account behind `after`.
+    pub async fn fingerprint_page(
+        &self,
+        account: AccountId,
+        after: Position,
+        size: usize,
+    ) -> Result<AccountFingerprints, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::fingerprint_page",
+            sql: "-- store::fingerprint_page
+                  select created_ms, random, fingerprint from server_certificate
+                  where account_id = $1 and (created_ms, random) > ($2, $3)
+                  order by created_ms, random limit $4",
+        };
+        // One more tells whether there is a next page.
+        let limit = size as i64 + 1;
+        let rows = self
+            .read(
+                STATEMENT,
+                &[&account.as_i64(), &after.created_ms, &after.random, &limit],
+            )
+            .await?;
+        let page = &rows[..rows.len().min(size)];
+        let fingerprints = page
+            .iter()
+            .map(|row| row.get::<_, &[u8]>(2).try_into().map(Sha1Fingerprint::from_bytes))
+            .collect::<Result<_, _>>()
+            .map_err(|_| Error::Row("server_certificate"))?;
+        let next = match page.last() {
+            Some(last) if rows.len() > size => Some(Position {
+                created_ms: last.get(0),
+                random: last.get(1),
+            }),
+            _ => None,
+        };
+        Ok(AccountFingerprints { fingerprints, next })
+    }
+}

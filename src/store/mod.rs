@@ -1,0 +1,244 @@
+//! Every SQL statement, the transactions and their retries, the migrations, rows to types and back. Nothing above speaks
+//! SQL.
+//!
+//! A use case's change is one statement with data-modifying CTEs, which is a transaction of its own, READ COMMITTED. Its
+//! event row is what tells afterwards whether it took effect.
+
+mod access_key;
+mod connect;
+mod error;
+mod fingerprint;
+mod migrate;
+mod read;
+mod server_certificate;
+mod service_key;
+mod upload;
+mod url;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+pub use access_key::{AccessKey, NewAccount, Role};
+pub use connect::{Settings, SettingsError};
+pub use error::{Cause, Error};
+pub use fingerprint::AccountFingerprints;
+pub use migrate::{MigrateError, schema_version};
+pub use read::{Page, Position, StoredCertificate};
+pub use upload::{FIRST, NewServerCertificate};
+
+use crate::certificate::ServerCertificateId;
+use error::Failure;
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// How often a statement is tried before its failure is answered.
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How long a lost change is looked up while the database is away: a restart with recovery takes a few seconds.
+const LOOK_UP_TIME: Duration = Duration::from_secs(8);
+const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
+
+/// certkeep's database.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+/// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
+#[derive(Clone, Copy)]
+struct Statement {
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// Who changes which certificate in which request: what its event says.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The certificate that is changed.
+    pub id: ServerCertificateId,
+    /// The access key of the caller.
+    pub access_key_id: &'a str,
+    /// The request that asks for it.
+    pub request_id: Uuid,
+}
+
+/// What became of a change.
+enum Changed {
+    /// The statement's rows.
+    Now(Vec<Row>),
+    /// An attempt whose connection was lost had taken effect: the certificate's revision after it.
+    Before { revision: i64 },
+}
+
+impl Store {
+    /// The database of these settings. Nothing is connected yet.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        Ok(Self {
+            pool: connect::pool(settings)?,
+        })
+    }
+
+    /// Asks Postgres for nothing, and for settings that lose acknowledged writes: answers a warning for each.
+    pub async fn check_durability(&self) -> Result<Vec<&'static str>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::check_durability",
+            sql: "-- store::check_durability\nselect current_setting('fsync'), current_setting('synchronous_commit')",
+        };
+        let rows = self.read(STATEMENT, &[]).await?;
+        let mut warnings = Vec::new();
+        for row in rows {
+            if row.get::<_, &str>(0) == "off" {
+                warnings.push("Postgres runs with fsync off: a crash of its machine can lose acknowledged uploads");
+            }
+            if row.get::<_, &str>(1) == "off" {
+                warnings.push("Postgres runs with synchronous_commit off: a crash of it can lose acknowledged uploads");
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Closes all connections; statements under way are finished.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    async fn connection(&self) -> Result<Object, Error> {
+        self.pool
+            .get()
+            .await
+            .map_err(|error| Error::Unavailable(Cause::from(error)))
+    }
+
+    /// Runs a statement once.
+    async fn run(&self, connection: Object, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
+            let prepared = connection.prepare_cached(statement.sql).await?;
+            connection.query(&prepared, params).await
+        });
+        let failure = match answer.await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::Lost(Cause::timeout()),
+        };
+        if let Failure::Lost(_) | Failure::Unavailable(_) = failure {
+            // Not back to the pool: it is dead, or its server is one that can't write.
+            drop(Object::take(connection));
+        }
+        Err(failure)
+    }
+
+    /// Runs a statement that changes nothing, again if its connection is lost.
+    async fn read(&self, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        let mut attempt = 1;
+        loop {
+            let connection = self.connection().await?;
+            match self.run(connection, statement, params).await {
+                Ok(rows) => return Ok(rows),
+                Err(Failure::Repeat(_) | Failure::Lost(_)) if attempt < ATTEMPTS => pause(statement, attempt).await,
+                Err(Failure::Repeat(cause) | Failure::Lost(cause) | Failure::Unavailable(cause)) => {
+                    return Err(Error::Unavailable(cause));
+                }
+                Err(Failure::Fault(cause)) => {
+                    return Err(Error::Statement {
+                        statement: statement.name,
+                        cause,
+                    });
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Runs a statement that makes a change and writes its event. It is repeated when Postgres rolled it back for the sake
+    /// of others, and, when its connection was lost, after its event was looked up and is not there. After a loss only a
+    /// look-up or an answer settles what became of it: the lost backend may still be at work.
+    async fn write(&self, statement: Statement, change: Change<'_>, params: Params<'_>) -> Result<Changed, Error> {
+        let mut lost = false;
+        let mut attempt = 1;
+        loop {
+            let failure = match self.connection().await {
+                Ok(connection) => self.run(connection, statement, params).await,
+                Err(Error::Unavailable(cause)) => Err(Failure::Unavailable(cause)),
+                Err(error) => return Err(error),
+            };
+            let cause = match failure {
+                // What changes nothing now may have changed it before.
+                Ok(rows) if rows.is_empty() && lost => match self.look_up(change).await {
+                    Ok(Some(revision)) => return Ok(Changed::Before { revision }),
+                    Ok(None) => return Ok(Changed::Now(rows)),
+                    Err(error) => return Err(error),
+                },
+                Ok(rows) => return Ok(Changed::Now(rows)),
+                Err(Failure::Lost(cause)) => {
+                    tracing::warn!(statement = statement.name, %cause, "connection lost in a change");
+                    lost = true;
+                    if let Some(revision) = self.look_up(change).await? {
+                        return Ok(Changed::Before { revision });
+                    }
+                    cause
+                }
+                Err(Failure::Repeat(cause)) => cause,
+                Err(Failure::Unavailable(cause)) if lost => return Err(Error::OutcomeUnknown(cause)),
+                Err(Failure::Unavailable(cause)) => return Err(Error::Unavailable(cause)),
+                Err(Failure::Fault(cause)) => {
+                    return Err(Error::Statement {
+                        statement: statement.name,
+                        cause,
+                    });
+                }
+            };
+            if attempt == ATTEMPTS {
+                return Err(if lost {
+                    Error::OutcomeUnknown(cause)
+                } else {
+                    Error::Unavailable(cause)
+                });
+            }
+            pause(statement, attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// The revision that this request gave the certificate, if it took effect. A database that restarts is waited for.
+    async fn look_up(&self, change: Change<'_>) -> Result<Option<i64>, Error> {
+        let started = tokio::time::Instant::now();
+        loop {
+            match self.revision_after(change).await {
+                Err(Error::Unavailable(_)) if started.elapsed() < LOOK_UP_TIME => {
+                    tokio::time::sleep(LOOK_UP_PAUSE).await;
+                }
+                Err(Error::Unavailable(cause)) => return Err(Error::OutcomeUnknown(cause)),
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn revision_after(&self, change: Change<'_>) -> Result<Option<i64>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::revision_after",
+            sql: "-- store::revision_after
+                  select revision from event
+                  where account_id = $1 and created_ms = $2 and random = $3 and request_id = $4
+                  order by revision desc limit 1",
+        };
+        let (account, created, random) = id_columns(change.id);
+        let rows = self
+            .read(STATEMENT, &[&account, &created, &random, &change.request_id])
+            .await?;
+        Ok(rows.first().map(|row| row.get(0)))
+    }
+}
+
+/// Doubles with each attempt.
+async fn pause(statement: Statement, attempt: u32) {
+    tracing::info!(statement = statement.name, attempt, "trying again");
+    tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)).await;
+}
+
+fn id_columns(id: ServerCertificateId) -> (i64, i64, i64) {
+    (id.account.as_i64(), id.created.millis(), id.random)
+}

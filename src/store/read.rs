@@ -1,0 +1,210 @@
+//! Reading server certificates, without their keys.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::{Error, Statement, Store, id_columns};
+use crate::certificate::{
+    AccountId, CertificateFacts, Chain, RegionId, ServerCertificateId, ServerCertificateName, Tags,
+};
+use crate::clock::Timestamp;
+
+/// A place in an account's list of certificates, which is ordered by creation time and id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Position {
+    /// The time part of the id.
+    pub created_ms: i64,
+    /// The random part of the id.
+    pub random: i64,
+}
+
+impl Position {
+    /// Before the first.
+    pub const START: Self = Self {
+        created_ms: i64::MIN,
+        random: i64::MIN,
+    };
+}
+
+impl From<ServerCertificateId> for Position {
+    fn from(id: ServerCertificateId) -> Self {
+        Self {
+            created_ms: id.created.millis(),
+            random: id.random,
+        }
+    }
+}
+
+/// A server certificate as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredCertificate {
+    /// Its id.
+    pub id: ServerCertificateId,
+    /// Where it is kept.
+    pub region: RegionId,
+    /// Its name.
+    pub name: ServerCertificateName,
+    /// Raised by every change.
+    pub revision: i64,
+    /// Raised by every renewal.
+    pub version: i64,
+    /// What is known of the leaf.
+    pub facts: CertificateFacts,
+    /// How many certificates are served, the leaf included.
+    pub chain_length: i32,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+/// A page of certificates.
+#[derive(Debug)]
+pub struct Page {
+    /// The certificates, oldest first.
+    pub certificates: Vec<StoredCertificate>,
+    /// Where the next page begins, if there are more.
+    pub next: Option<Position>,
+}
+
+/// What a [`StoredCertificate`] is made from; tags come as keys and values in turn, ordered by key.
+macro_rules! select {
+    ($name:literal, $rest:literal) => {
+        Statement {
+            name: $name,
+            sql: concat!(
+                "-- ",
+                $name,
+                "
+                select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
+                  common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+                  key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length,
+                  array(
+                    select unnest(array[key, value]) from (
+                      select key, value from server_certificate_tag as tag
+                      where tag.account_id = server_certificate.account_id
+                        and tag.created_ms = server_certificate.created_ms and tag.random = server_certificate.random
+                      order by key
+                    ) as by_key
+                  ) as tags ",
+                $rest
+            ),
+        }
+    };
+}
+
+impl Store {
+    /// At most `size` certificates of the account behind `after`, of one region or of any.
+    pub async fn page(
+        &self,
+        account: AccountId,
+        region: Option<&RegionId>,
+        after: Position,
+        size: usize,
+    ) -> Result<Page, Error> {
+        const OF_ANY_REGION: Statement = select!(
+            "store::page",
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3)
+             order by created_ms, random limit $4"
+        );
+        const OF_REGION: Statement = select!(
+            "store::page_of_region",
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and region_id = $5
+             order by created_ms, random limit $4"
+        );
+        // One more tells whether there is a next page.
+        let limit = size as i64 + 1;
+        let account_id = account.as_i64();
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&account_id, &after.created_ms, &after.random, &limit];
+        let region = region.map(RegionId::as_str);
+        let rows = match &region {
+            None => self.read(OF_ANY_REGION, &params).await?,
+            Some(region) => {
+                params.push(region);
+                self.read(OF_REGION, &params).await?
+            }
+        };
+        let mut certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
+        let next = match certificates.last_mut() {
+            Some(last) if rows.len() > size => Some(Position::from(last.id)),
+            _ => None,
+        };
+        Ok(Page { certificates, next })
+    }
+
+    /// The certificate of this id, if it is of this region, or of any.
+    pub async fn find(
+        &self,
+        id: ServerCertificateId,
+        region: Option<&RegionId>,
+    ) -> Result<Option<StoredCertificate>, Error> {
+        const STATEMENT: Statement = select!(
+            "store::find",
+            "from server_certificate
+             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)"
+        );
+        let (account, created, random) = id_columns(id);
+        let region = region.map(RegionId::as_str);
+        let rows = self.read(STATEMENT, &[&account, &created, &random, &region]).await?;
+        rows.first().map(stored).transpose()
+    }
+
+    /// The certificate of this id and its chain, if it is of this region, or of any.
+    pub async fn find_with_chain(
+        &self,
+        id: ServerCertificateId,
+        region: Option<&RegionId>,
+    ) -> Result<Option<(StoredCertificate, Chain)>, Error> {
+        const STATEMENT: Statement = select!(
+            "store::find_with_chain",
+            ", chain from server_certificate
+             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)"
+        );
+        let (account, created, random) = id_columns(id);
+        let region = region.map(RegionId::as_str);
+        let rows = self.read(STATEMENT, &[&account, &created, &random, &region]).await?;
+        rows.first()
+            .map(|row| Ok((stored(row)?, Chain::from_stored(row.get("chain")))))
+            .transpose()
+    }
+}
+
+fn stored(row: &Row) -> Result<StoredCertificate, Error> {
+    let damaged = || Error::Row("server_certificate");
+    let account = AccountId::from_i64(row.get("account_id"));
+    let facts = CertificateFacts {
+        fingerprint: bytes(row, "fingerprint").map(crate::certificate::Fingerprint::from_bytes)?,
+        fingerprint_sha256: bytes(row, "fingerprint_sha256").map(crate::certificate::Fingerprint::from_bytes)?,
+        common_name: row.get("common_name"),
+        subject_alternative_names: row.get("subject_alternative_names"),
+        not_before: Timestamp::from_millis(row.get("not_before_ms")),
+        not_after: Timestamp::from_millis(row.get("not_after_ms")),
+        serial_number: row.get("serial_number"),
+        issuer: row.get("issuer"),
+        subject: row.get("subject"),
+        key_algorithm: row.get::<_, &str>("key_algorithm").parse().map_err(|_| damaged())?,
+        key_size: row.get::<_, i32>("key_size").try_into().map_err(|_| damaged())?,
+        signature_algorithm: row.get("signature_algorithm"),
+        spki_sha256: bytes(row, "spki_sha256")?,
+    };
+    let tags: Vec<String> = row.get("tags");
+    let (pairs, _) = tags.as_chunks::<2>();
+    Ok(StoredCertificate {
+        id: ServerCertificateId {
+            account,
+            created: Timestamp::from_millis(row.get("created_ms")),
+            random: row.get("random"),
+        },
+        region: RegionId::from_stored(row.get("region_id")),
+        name: ServerCertificateName::from_stored(row.get("name")),
+        revision: row.get("revision"),
+        version: row.get("version"),
+        facts,
+        chain_length: row.get("chain_length"),
+        tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
+    })
+}
+
+fn bytes<const N: usize>(row: &Row, column: &str) -> Result<[u8; N], Error> {
+    row.get::<_, &[u8]>(column)
+        .try_into()
+        .map_err(|_| Error::Row("server_certificate"))
+}

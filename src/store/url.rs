@@ -1,0 +1,177 @@
+//! libpq's TLS parameters in a connection string. tokio-postgres reads all others, but of `sslmode` only three values and
+//! no files.
+
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+
+use super::connect::SettingsError;
+
+/// libpq's `sslmode`. `allow` is read as `prefer`, which is no weaker.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum SslMode {
+    Disable,
+    #[default]
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl SslMode {
+    pub(super) fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct TlsParameters {
+    pub(super) mode: SslMode,
+    pub(super) root_certificate: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+impl TlsParameters {
+    /// Takes the parameter if it is one of TLS.
+    fn take(&mut self, name: &str, value: &str) -> Result<bool, SettingsError> {
+        match name {
+            "sslmode" => {
+                self.mode = match value {
+                    "disable" => SslMode::Disable,
+                    "allow" | "prefer" => SslMode::Prefer,
+                    "require" => SslMode::Require,
+                    "verify-ca" => SslMode::VerifyCa,
+                    "verify-full" => SslMode::VerifyFull,
+                    _ => return Err(SettingsError::SslMode),
+                }
+            }
+            // `system` is libpq's word for the system's own roots, which are the default here.
+            "sslrootcert" => self.root_certificate = (value != "system").then(|| PathBuf::from(value)),
+            "sslcert" => self.certificate = Some(PathBuf::from(value)),
+            "sslkey" => self.key = Some(PathBuf::from(value)),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Reads a connection string of either form, the TLS parameters apart.
+pub(super) fn parse(text: &str) -> Result<(tokio_postgres::Config, TlsParameters), SettingsError> {
+    let mut tls = TlsParameters::default();
+    let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        without_query_parameters(text, &mut tls)?
+    } else {
+        without_keywords(text, &mut tls)?
+    };
+    let config = rest
+        .parse()
+        .map_err(|_| SettingsError::Malformed("see PostgreSQL's documentation, 34.1.1"))?;
+    Ok((config, tls))
+}
+
+fn without_query_parameters(text: &str, tls: &mut TlsParameters) -> Result<String, SettingsError> {
+    let Some((address, query)) = text.split_once('?') else {
+        return Ok(text.to_owned());
+    };
+    let mut kept = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or(SettingsError::Malformed("a parameter has no value"))?;
+        let value = percent_decode_str(value)
+            .decode_utf8()
+            .map_err(|_| SettingsError::Malformed("a value is not UTF-8"))?;
+        if !tls.take(name, &value)? {
+            kept.push(pair);
+        }
+    }
+    Ok(format!("{address}?{}", kept.join("&")))
+}
+
+/// `name = value` pairs; a value may stand in single quotes, and a backslash quotes one character.
+fn without_keywords(text: &str, tls: &mut TlsParameters) -> Result<String, SettingsError> {
+    let mut kept = String::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, after) = rest
+            .split_once('=')
+            .ok_or(SettingsError::Malformed("a keyword has no value"))?;
+        let after = after.trim_start();
+        let quoted = after.starts_with('\'');
+        let mut value = String::new();
+        let mut end = None;
+        let mut characters = after.char_indices().skip(usize::from(quoted));
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '\\' => value.extend(characters.next().map(|(_, character)| character)),
+                '\'' if quoted => {
+                    end = Some(at + 1);
+                    break;
+                }
+                space if !quoted && space.is_whitespace() => {
+                    end = Some(at);
+                    break;
+                }
+                other => value.push(other),
+            }
+        }
+        let end = match end {
+            Some(end) => end,
+            None if quoted => return Err(SettingsError::Malformed("a quote is not closed")),
+            None => after.len(),
+        };
+        let (raw, remaining) = after.split_at(end);
+        if !tls.take(name.trim(), &value)? {
+            kept.push_str(&format!("{}={raw} ", name.trim()));
+        }
+        rest = remaining.trim_start();
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::config::Host;
+
+    use super::*;
+
+    #[test]
+    fn takes_the_tls_parameters_out_of_a_url() {
+        let (config, tls) =
+            parse("postgres://u:p%40ss@h1:5433,h2/db?sslmode=verify-full&target_session_attrs=read-write&sslrootcert=%2Fca.pem")
+                .unwrap();
+        assert_eq!(tls.mode, SslMode::VerifyFull);
+        assert_eq!(tls.root_certificate, Some(PathBuf::from("/ca.pem")));
+        assert_eq!(config.get_hosts(), [Host::Tcp("h1".into()), Host::Tcp("h2".into())]);
+        assert_eq!(config.get_password(), Some(b"p@ss".as_slice()));
+        assert_eq!(
+            config.get_target_session_attrs(),
+            tokio_postgres::config::TargetSessionAttrs::ReadWrite
+        );
+    }
+
+    #[test]
+    fn takes_the_tls_parameters_out_of_keywords() {
+        let (config, tls) = parse(r"host=db sslmode = 'verify-ca'  password='it\'s = x' sslcert=/a\ b").unwrap();
+        assert_eq!(tls.mode, SslMode::VerifyCa);
+        assert_eq!(tls.certificate, Some(PathBuf::from("/a b")));
+        assert_eq!(config.get_password(), Some(b"it's = x".as_slice()));
+    }
+
+    #[test]
+    fn refuses_what_libpq_would() {
+        for text in ["postgres://h/db?sslmode=verify_full", "host=h sslmode=on"] {
+            assert!(matches!(parse(text), Err(SettingsError::SslMode)), "{text}");
+        }
+        for text in [
+            "postgres://h/db?sslmode",
+            "host='h",
+            "host",
+            "postgres://h/db?nonsense=1",
+            "mysql://h/db",
+        ] {
+            assert!(matches!(parse(text), Err(SettingsError::Malformed(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Who may call, and what is open to all.
+
+use certkeep::grpc::pb;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::bad_input::reason;
+use crate::harness::{Account, Client, TestServer, upload_of};
+use crate::pki::{self, Key};
+
+async fn describe(mut client: Client) -> Result<(), tonic::Status> {
+    client
+        .describe_server_certificates(pb::DescribeServerCertificatesRequest::default())
+        .await
+        .map(|_| ())
+}
+
+#[tokio::test]
+async fn no_call_is_answered_without_a_right_access_key() {
+    let server = TestServer::start().await;
+    let (id, secret) = server.admin_key().split_once('.').unwrap();
+    let other_secret = "A".repeat(secret.len());
+    for authorization in [
+        None,
+        Some(String::new()),
+        Some("Bearer".into()),
+        Some("Bearer ".into()),
+        Some(format!("Bearer {id}")),
+        Some(format!("Bearer {id}.")),
+        Some(format!("Bearer {id}.{other_secret}")),
+        Some(format!("Bearer ckunknown.{secret}")),
+        Some(format!("Basic {id}.{secret}")),
+        Some(format!("Bearer {id}.{secret}x")),
+    ] {
+        let refused = describe(server.client_with(authorization.as_deref()))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unauthenticated, "UNAUTHENTICATED"),
+            "{authorization:?}"
+        );
+    }
+    describe(server.client()).await.unwrap();
+    describe(server.client_with(Some(&format!("bearer  {id}.{secret}"))))
+        .await
+        .unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_disabled_key_or_account_is_told_to_its_holder_within_two_seconds() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    let (id, _) = server.admin_key().split_once('.').unwrap();
+    let wrong = format!("Bearer {id}.{}", "A".repeat(43));
+    for (disable, enable, expected) in [
+        (
+            "update access_key set disabled = true",
+            "update access_key set disabled = false",
+            "ACCESS_KEY_DISABLED",
+        ),
+        (
+            "update account set disabled = true",
+            "update account set disabled = false",
+            "ACCOUNT_DISABLED",
+        ),
+    ] {
+        describe(server.client()).await.unwrap();
+        sql.execute(disable, &[]).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+        let refused = describe(server.client()).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unauthenticated, expected)
+        );
+        let refused = describe(server.client_with(Some(&wrong))).await.unwrap_err();
+        assert_eq!(reason(&refused), "UNAUTHENTICATED");
+        sql.execute(enable, &[]).await.unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_may_do_what_its_name_says() {
+    let server = TestServer::start().await;
+    let pair = pki::self_signed(Key::P256, "a.example");
+    for (role, may_read, may_edit) in [
+        ("reader", true, false),
+        ("editor", true, true),
+        ("admin", true, true),
+        ("consumer", false, false),
+    ] {
+        let key = server.add_key(role, Account::First).await;
+        let mut client = server.client_with(Some(&format!("Bearer {key}")));
+        assert_eq!(describe(client.clone()).await.is_ok(), may_read, "{role} reads");
+        let uploaded = client.upload_server_certificate(upload_of(&pair)).await;
+        assert_eq!(uploaded.is_ok(), may_edit, "{role} uploads");
+        if let Err(refused) = uploaded {
+            assert_eq!(
+                (refused.code(), reason(&refused).as_str()),
+                (Code::PermissionDenied, "PERMISSION_DENIED")
+            );
+        }
+        // Authorisation comes before validation.
+        let empty = client
+            .upload_server_certificate(pb::UploadServerCertificateRequest::default())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            empty.code(),
+            if may_edit {
+                Code::InvalidArgument
+            } else {
+                Code::PermissionDenied
+            }
+        );
+    }
+    server.stop().await;
+}
+
+/// Older tools know v1alpha only.
+#[tokio::test]
+async fn reflection_is_open_to_all_in_both_versions() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let server = TestServer::start().await;
+    let message = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(message),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel());
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(format!("{:?}", answers.message().await.unwrap()).contains("certkeep.v1.CertificateService"));
+
+    let message = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(message),
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel());
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(format!("{:?}", answers.message().await.unwrap()).contains("certkeep.v1.CertificateService"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_is_open_to_all() {
+    let server = TestServer::start().await;
+    for service in ["", "certkeep.v1.CertificateService"] {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let answer = HealthClient::new(server.channel())
+            .check(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(answer.status, 1, "{service} is SERVING");
+    }
+    server.stop().await;
+}

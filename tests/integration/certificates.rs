@@ -1,0 +1,247 @@
+//! Describing, getting, renaming and deleting.
+
+use certkeep::grpc::pb;
+use tonic::Code;
+
+use crate::harness::{Account, Client, REGION, TestServer, upload_of};
+use crate::pki::{self, Key};
+
+async fn upload(client: &mut Client, name: &str, region: &str) -> String {
+    let request = pb::UploadServerCertificateRequest {
+        region_id: region.into(),
+        ..upload_of(&pki::self_signed(Key::P256, name))
+    };
+    client
+        .upload_server_certificate(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .server_certificate_id
+}
+
+async fn describe(client: &mut Client, request: pb::DescribeServerCertificatesRequest) -> (Vec<String>, String) {
+    let page = client.describe_server_certificates(request).await.unwrap().into_inner();
+    let ids = page
+        .server_certificates
+        .into_iter()
+        .map(|certificate| certificate.server_certificate_id);
+    (ids.collect(), page.next_page_token)
+}
+
+#[tokio::test]
+async fn pages_show_everything_once_in_the_order_of_creation() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(upload(&mut client, &format!("n{n}.example"), REGION).await);
+    }
+    let there = upload(&mut client, "there.example", "eu-central-1").await;
+    let mut request = pb::DescribeServerCertificatesRequest {
+        page_size: 2,
+        region_id: REGION.into(),
+        ..Default::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let (page, next) = describe(&mut client, request.clone()).await;
+        assert!(page.len() <= 2);
+        seen.extend(page);
+        if next.is_empty() {
+            break;
+        }
+        // What is added or taken away between pages moves nothing else.
+        upload(&mut client, "late.example", "ap-southeast-1").await;
+        request.page_token = next;
+    }
+    assert_eq!(seen, ids);
+    let all = pb::DescribeServerCertificatesRequest {
+        page_size: 6,
+        ..Default::default()
+    };
+    let (all, next) = describe(&mut client, all).await;
+    assert_eq!((all, next.is_empty()), ([ids, vec![there]].concat(), false));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_token_works_for_its_call_filter_and_account_only() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    for n in 0..3 {
+        upload(&mut client, &format!("n{n}.example"), REGION).await;
+    }
+    let first = pb::DescribeServerCertificatesRequest {
+        page_size: 1,
+        ..Default::default()
+    };
+    let (_, token) = describe(&mut client, first.clone()).await;
+    let next = pb::DescribeServerCertificatesRequest {
+        page_token: token.clone(),
+        ..first
+    };
+    assert_eq!(describe(&mut client, next.clone()).await.0.len(), 1);
+
+    let filtered = pb::DescribeServerCertificatesRequest {
+        region_id: REGION.into(),
+        ..next.clone()
+    };
+    let other = server.add_key("reader", Account::New).await;
+    let mut other = server.client_with(Some(&format!("Bearer {other}")));
+    for refused in [
+        client.describe_server_certificates(filtered).await.unwrap_err(),
+        other.describe_server_certificates(next).await.unwrap_err(),
+        client
+            .list_account_fingerprints(pb::ListAccountFingerprintsRequest {
+                page_size: 1,
+                page_token: token,
+            })
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(crate::bad_input::reason(&refused), "PAGE_TOKEN_INVALID");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_an_empty_list_and_else_not_found() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let id = upload(&mut client, "a.example", REGION).await;
+    let other = server.add_key("admin", Account::New).await;
+    let mut other = server.client_with(Some(&format!("Bearer {other}")));
+    let unknown = id.replace('_', "_0");
+    // Another account's, an id that is none, and the right one in another region.
+    for (client, id, region) in [
+        (&mut other, id.as_str(), ""),
+        (&mut client.clone(), &unknown, ""),
+        (&mut client, &id, "eu-west-1"),
+    ] {
+        let (id, region_id) = (id.to_owned(), region.to_owned());
+        let describe_request = pb::DescribeServerCertificatesRequest {
+            region_id: region_id.clone(),
+            server_certificate_id: id.clone(),
+            ..Default::default()
+        };
+        assert_eq!(describe(client, describe_request).await, (vec![], String::new()));
+        let get = pb::GetServerCertificateRequest {
+            region_id: region_id.clone(),
+            server_certificate_id: id.clone(),
+        };
+        let delete = pb::DeleteServerCertificateRequest {
+            region_id: region_id.clone(),
+            server_certificate_id: id.clone(),
+        };
+        let rename = pb::SetServerCertificateNameRequest {
+            region_id: if region.is_empty() {
+                REGION.to_owned()
+            } else {
+                region_id
+            },
+            server_certificate_id: id,
+            server_certificate_name: "new".into(),
+        };
+        for refused in [
+            client.get_server_certificate(get).await.unwrap_err(),
+            client.delete_server_certificate(delete).await.unwrap_err(),
+            client.set_server_certificate_name(rename).await.unwrap_err(),
+        ] {
+            assert_eq!(refused.code(), Code::NotFound);
+            assert_eq!(crate::bad_input::reason(&refused), "SERVER_CERTIFICATE_NOT_FOUND");
+        }
+    }
+    assert_eq!(server.rows().await, [1, 1, 0, 1]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_rename_changes_name_and_etag_and_leaves_an_event() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let id = upload(&mut client, "a.example", REGION).await;
+    let rename = pb::SetServerCertificateNameRequest {
+        region_id: REGION.into(),
+        server_certificate_id: id.clone(),
+        server_certificate_name: "shop".into(),
+    };
+    let renamed = client.set_server_certificate_name(rename).await.unwrap().into_inner();
+    let get = pb::GetServerCertificateRequest {
+        server_certificate_id: id,
+        ..Default::default()
+    };
+    let certificate = client
+        .get_server_certificate(get)
+        .await
+        .unwrap()
+        .into_inner()
+        .server_certificate
+        .unwrap();
+    assert_eq!(certificate.server_certificate_name, "shop");
+    assert_eq!((certificate.etag.as_str(), renamed.etag.as_str()), ("2", "2"));
+    let events = server
+        .sql()
+        .await
+        .query("select kind, revision from event order by revision", &[])
+        .await
+        .unwrap();
+    let events: Vec<(String, i64)> = events.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(events, [("uploaded".into(), 1), ("renamed".into(), 2)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_delete_takes_certificate_key_and_tags_and_leaves_its_events() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let request = pb::UploadServerCertificateRequest {
+        tags: vec![pb::Tag {
+            key: "team".into(),
+            value: "shop".into(),
+        }],
+        ..upload_of(&pki::self_signed(Key::P256, "a.example"))
+    };
+    let id = client
+        .upload_server_certificate(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .server_certificate_id;
+    let kept = upload(&mut client, "b.example", REGION).await;
+    let delete = pb::DeleteServerCertificateRequest {
+        server_certificate_id: id,
+        ..Default::default()
+    };
+    client.delete_server_certificate(delete.clone()).await.unwrap();
+    assert_eq!(server.rows().await, [1, 1, 0, 3]);
+    assert_eq!(
+        client.delete_server_certificate(delete).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    assert_eq!(describe(&mut client, Default::default()).await.0, [kept]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn regions_are_named_in_the_language_asked_for() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    for (language, name) in [
+        ("", "华东1（杭州）"),
+        ("zh-CN", "华东1（杭州）"),
+        ("en-US", "China (Hangzhou)"),
+        ("ja", "中国 (杭州)"),
+    ] {
+        let request = pb::DescribeRegionsRequest {
+            accept_language: language.into(),
+        };
+        let regions = client.describe_regions(request).await.unwrap().into_inner().regions;
+        let hangzhou = regions.iter().find(|region| region.region_id == REGION).unwrap();
+        assert_eq!(
+            (hangzhou.local_name.as_str(), hangzhou.region_endpoint.as_str()),
+            (name, "127.0.0.1")
+        );
+        assert!(regions.is_sorted_by_key(|region| &region.region_id));
+    }
+    server.stop().await;
+}

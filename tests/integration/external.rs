@@ -1,0 +1,172 @@
+//! Calls of clients that are not ours: grpcurl through reflection, and a client generated for Python.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::harness::{REGION, TestServer, temp_dir};
+use crate::pki::{self, Key};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A program that `make test` installs.
+fn tool(path: &str) -> PathBuf {
+    let directory = Path::new(ROOT).join("target/tools");
+    let found = glob(&directory.join(path));
+    found.unwrap_or_else(|| {
+        panic!(
+            "{} is missing: run `make test-tools`, which installs it",
+            directory.join(path).display()
+        )
+    })
+}
+
+/// The file whose name begins so.
+fn glob(path: &Path) -> Option<PathBuf> {
+    let prefix = path.file_name()?.to_str()?;
+    let entries = std::fs::read_dir(path.parent()?).ok()?;
+    entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name == prefix || name.starts_with(&format!("{prefix}-")))
+    })
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
+    let server = TestServer::start().await;
+    let address = server.address().to_string();
+    let authorization = format!("authorization: Bearer {}", server.admin_key());
+    let grpcurl = |args: &[&str]| {
+        let mut command = Command::new(tool("bin/grpcurl"));
+        command.arg("-plaintext").args(args);
+        command
+    };
+    let listed = run(grpcurl(&[&address, "list"])).await;
+    assert_eq!(
+        text(&listed.stdout).lines().collect::<Vec<_>>(),
+        [
+            "certkeep.v1.CertificateService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+        ],
+        "{}",
+        text(&listed.stderr)
+    );
+    let described = run(grpcurl(&[
+        &address,
+        "describe",
+        "certkeep.v1.UploadServerCertificateRequest",
+    ]))
+    .await;
+    let described = text(&described.stdout);
+    assert!(
+        described.contains("string private_key = 4 [debug_redact = true];"),
+        "{described}"
+    );
+    assert!(
+        described.contains("// Required. The region"),
+        "comments are served: {described}"
+    );
+
+    for key in [Key::Rsa(2048), Key::P256] {
+        let pair = pki::issued(key, "shop.example");
+        let request = serde_json::json!({
+            "region_id": REGION, "server_certificate": pair.certificate, "private_key": pair.key,
+        });
+        let method = "certkeep.v1.CertificateService/UploadServerCertificate";
+        let upload = grpcurl(&["-H", &authorization, "-d", &request.to_string(), &address, method]);
+        let uploaded = run(upload).await;
+        assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+        let answer: serde_json::Value = serde_json::from_slice(&uploaded.stdout).unwrap();
+        assert_eq!(answer["commonName"], "shop.example");
+        assert_eq!(
+            answer["accountFingerprints"].as_array().unwrap().last().unwrap(),
+            &answer["fingerprint"]
+        );
+    }
+    let refused = run(grpcurl(&[
+        "-H",
+        &authorization,
+        "-d",
+        r#"{"region_id": "mars-1"}"#,
+        &address,
+        "certkeep.v1.CertificateService/UploadServerCertificate",
+    ]))
+    .await;
+    let refused = text(&refused.stderr);
+    for part in [
+        "InvalidArgument",
+        "REGION_NOT_FOUND",
+        "google.rpc.BadRequest",
+        "google.rpc.RequestInfo",
+    ] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() {
+    let server = TestServer::start().await;
+    let dir = temp_dir();
+    let python = tool("python/bin/python");
+    let mut generate = Command::new(&python);
+    generate
+        .args(["-m", "grpc_tools.protoc", "-I", "proto", "--python_out"])
+        .arg(dir.path())
+        .arg("--grpc_python_out")
+        .arg(dir.path())
+        .args(["certkeep/v1/resources.proto", "certkeep/v1/certificate_service.proto"])
+        .current_dir(ROOT);
+    let generated = run(generate).await;
+    assert!(generated.status.success(), "{}", text(&generated.stderr));
+
+    let pair = pki::issued(Key::Rsa(2048), "shop.example");
+    let other = pki::self_signed(Key::P256, "other.example");
+    for (name, content) in [
+        ("cert.pem", &pair.certificate),
+        ("key.pem", &pair.key),
+        ("other.pem", &other.key),
+    ] {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let client = |key: &str| {
+        let mut command = Command::new(&python);
+        command
+            .arg(Path::new(ROOT).join("examples/python/upload.py"))
+            .args([
+                "--address",
+                &server.address().to_string(),
+                "--region",
+                REGION,
+                "--access-key-file",
+            ])
+            .arg(server.admin_key_file())
+            .args(["--cert", "cert.pem", "--key", key])
+            .env("PYTHONPATH", dir.path())
+            .current_dir(dir.path());
+        command
+    };
+    let uploaded = run(client("key.pem")).await;
+    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    let out = text(&uploaded.stdout);
+    assert!(out.contains("shop.example") && out.contains("RSA 2048"), "{out}");
+    let refused = run(client("other.pem")).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("PRIVATE_KEY_MISMATCH"),
+        "{}",
+        text(&refused.stderr)
+    );
+    server.stop().await;
+}

@@ -1,0 +1,349 @@
+//! One Postgres for the run, a database for each test cloned from a migrated template, and a certkeep on it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use certkeep::app::FirstAccount;
+use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
+use certkeep::grpc::pb;
+use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
+use certkeep::postgres::{DataDir, PrivatePostgres, Settings};
+use certkeep::server::{Database, Server};
+use tempfile::TempDir;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+pub const REGION: &str = "cn-hangzhou";
+const TEMPLATE: &str = "template_certkeep";
+
+/// A directory that another user can pass through, as the one that runs Postgres when the tests run as root must.
+pub fn temp_dir() -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::with_prefix("certkeep-test-").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    dir
+}
+
+pub fn path_env() -> Option<std::ffi::OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the tests search for programs as a user would")]
+    std::env::var_os("PATH")
+}
+
+/// The directory of the socket of the run's Postgres.
+fn postgres() -> &'static Path {
+    static SOCKET_DIR: OnceLock<PathBuf> = OnceLock::new();
+    SOCKET_DIR.get_or_init(|| {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        // On a runtime of its own: those of the tests end with them.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let dir = temp_dir().keep();
+                let data_dir = DataDir::lock(&dir).unwrap();
+                let postgres = PrivatePostgres::start(&data_dir, &Settings::default(), path_env().as_deref())
+                    .await
+                    .unwrap();
+                stop_with_this_process(&dir);
+                prepare(&dir, postgres.socket_dir()).await;
+                ready.send(postgres.socket_dir().to_owned()).unwrap();
+                let _running = (postgres, data_dir);
+                std::future::pending::<()>().await;
+            });
+        });
+        is_ready.recv().expect("the tests' Postgres did not start")
+    })
+}
+
+/// Whatever ends the tests closes their end of a pipe; a shell at the other end then stops Postgres and tidies up.
+fn stop_with_this_process(data_dir: &Path) {
+    use std::os::unix::process::CommandExt;
+    let pid_file = data_dir.join("postgres/postmaster.pid");
+    let pid = std::fs::read_to_string(pid_file)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
+    let script = r#"read -r _; kill -INT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2""#;
+    let watcher = Command::new("sh")
+        .args(["-c", script, "sh", &pid])
+        .arg(data_dir)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    // The pipe stays open for as long as this process lives.
+    std::mem::forget(watcher);
+}
+
+/// Lets certkeep's role make databases here and reach them, and makes the template.
+async fn prepare(data_dir: &Path, socket_dir: &Path) {
+    std::fs::write(data_dir.join("pg_hba.conf"), "local all all peer map=certkeep\n").unwrap();
+    as_superuser(socket_dir, "alter role certkeep createdb; select pg_reload_conf()");
+    let client = connect(socket_dir, PrivatePostgres::DATABASE).await;
+    client
+        .batch_execute(&format!("create database {TEMPLATE}"))
+        .await
+        .unwrap();
+    let store = certkeep::store::Store::new(&store_settings(socket_dir, TEMPLATE)).unwrap();
+    store.migrate().await.unwrap();
+    store.close();
+}
+
+fn as_superuser(socket_dir: &Path, sql: &str) {
+    let prefix: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["runuser", "-u", "postgres", "--", "psql"],
+        false => &["psql"],
+    };
+    let mut psql = Command::new(prefix[0]);
+    psql.args(&prefix[1..])
+        .args([
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-c",
+            sql,
+            "-h",
+        ])
+        .arg(socket_dir)
+        .stdout(Stdio::null());
+    assert!(psql.status().unwrap().success());
+}
+
+fn connection_string(socket_dir: &Path, database: &str) -> String {
+    format!(
+        "host='{}' port={} user={} dbname={database}",
+        socket_dir.display(),
+        PrivatePostgres::PORT,
+        PrivatePostgres::ROLE
+    )
+}
+
+fn store_settings(socket_dir: &Path, database: &str) -> certkeep::store::Settings {
+    certkeep::store::Settings {
+        connection_string: connection_string(socket_dir, database),
+        danger_unverified_database: false,
+        max_connections: 4,
+    }
+}
+
+async fn connect(socket_dir: &Path, database: &str) -> tokio_postgres::Client {
+    connect_to(&connection_string(socket_dir, database)).await
+}
+
+/// A connection of the test's own.
+pub async fn connect_to(connection_string: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(connection_string, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A fresh, migrated database: its connection string.
+pub async fn database() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let socket_dir = tokio::task::spawn_blocking(postgres).await.unwrap();
+    let name = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let client = connect(socket_dir, PrivatePostgres::DATABASE).await;
+    client
+        .batch_execute(&format!("create database {name} template {TEMPLATE}"))
+        .await
+        .unwrap();
+    connection_string(socket_dir, &name)
+}
+
+/// A certkeep in this process on a database of its own.
+pub struct TestServer {
+    server: Option<Server>,
+    dir: TempDir,
+    database: String,
+    admin_key: String,
+}
+
+pub type Client = CertificateServiceClient<InterceptedService<Channel, Bearer>>;
+
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+/// The authorization of an access key.
+pub fn bearer(key: &str) -> Bearer {
+    Bearer(Some(format!("Bearer {key}").parse().unwrap()))
+}
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// One whose configuration was changed.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(database().await, change).await
+    }
+
+    /// One on this database.
+    pub async fn start_on(database: String, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = temp_dir();
+        let mut config = config(&dir, &database);
+        change(&mut config);
+        let opened = Database::open(&config.database, None).await.unwrap();
+        opened.key_ring_or_new().await.unwrap();
+        FirstAccount::make(opened.store(), &config.database.admin_key)
+            .await
+            .unwrap();
+        opened.close().await;
+        let admin_key = std::fs::read_to_string(&config.database.admin_key)
+            .unwrap()
+            .trim()
+            .to_owned();
+        let server = Server::start(&config, None).await.unwrap();
+        Self {
+            server: Some(server),
+            dir,
+            database,
+            admin_key,
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.server.as_ref().unwrap().address())
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.server.as_ref().unwrap().address()
+    }
+
+    pub fn admin_key(&self) -> &str {
+        &self.admin_key
+    }
+
+    pub fn admin_key_file(&self) -> PathBuf {
+        self.dir.path().join("admin.key")
+    }
+
+    pub fn key_ring_file(&self) -> PathBuf {
+        self.dir.path().join("key-ring")
+    }
+
+    /// A client with the admin's key.
+    pub fn client(&self) -> Client {
+        self.client_with(Some(&format!("Bearer {}", self.admin_key)))
+    }
+
+    pub fn client_with(&self, authorization: Option<&str>) -> Client {
+        let bearer = Bearer(authorization.map(|value| value.parse().unwrap()));
+        CertificateServiceClient::with_interceptor(self.channel(), bearer).max_decoding_message_size(16 * 1024 * 1024)
+    }
+
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.endpoint()).unwrap().connect_lazy()
+    }
+
+    /// A connection to the server's database.
+    pub async fn sql(&self) -> tokio_postgres::Client {
+        connect_to(&self.database).await
+    }
+
+    /// How many rows each table has that an upload writes to.
+    pub async fn rows(&self) -> [i64; 4] {
+        rows(&self.sql().await).await
+    }
+
+    /// A further access key in the database: of the first account, or of a new one.
+    pub async fn add_key(&self, role: &str, account: Account) -> String {
+        let sql = self.sql().await;
+        let account_id: i64 = match account {
+            Account::First => sql
+                .query_one("select account_id from account where name = 'default'", &[])
+                .await
+                .unwrap()
+                .get(0),
+            Account::New => {
+                let insert =
+                    "insert into account (account_id, name) select 2000000000000000 + count(*), 'account ' || count(*)
+                              from account returning account_id";
+                sql.query_one(insert, &[]).await.unwrap().get(0)
+            }
+        };
+        let secret = "s".repeat(43);
+        let hash = certkeep::digest::sha256(secret.as_bytes());
+        let insert = "insert into access_key (account_id, access_key_id, secret_sha256, role)
+                      select $1, 'cktest' || count(*), $2, $3 from access_key returning access_key_id";
+        let row = sql
+            .query_one(insert, &[&account_id, &hash.as_slice(), &role])
+            .await
+            .unwrap();
+        format!("{}.{secret}", row.get::<_, String>(0))
+    }
+
+    pub async fn stop(mut self) {
+        self.server.take().unwrap().stop().await;
+    }
+}
+
+#[derive(Clone, Copy)]
+pub enum Account {
+    First,
+    New,
+}
+
+pub fn config(dir: &TempDir, database: &str) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        danger_plaintext: false,
+        tls: None,
+        max_connections: 100,
+        drain_time: Duration::from_secs(5),
+        regions: None,
+        database: DatabaseConfig {
+            max_connections: 4,
+            data_dir: dir.path().to_owned(),
+            key_ring: dir.path().join("key-ring"),
+            admin_key: dir.path().join("admin.key"),
+            source: DatabaseSource::Url {
+                url: database.to_owned(),
+                danger_unverified_database: false,
+            },
+        },
+    }
+}
+
+/// Certificates, private keys, tags, events.
+pub async fn rows(sql: &tokio_postgres::Client) -> [i64; 4] {
+    let counts = "select (select count(*) from server_certificate), (select count(*) from private_key),
+                    (select count(*) from server_certificate_tag), (select count(*) from event)";
+    let row = sql.query_one(counts, &[]).await.unwrap();
+    [row.get(0), row.get(1), row.get(2), row.get(3)]
+}
+
+/// An upload of this pair and nothing else.
+pub fn upload_of(pair: &crate::pki::Pair) -> pb::UploadServerCertificateRequest {
+    pb::UploadServerCertificateRequest {
+        region_id: REGION.to_owned(),
+        server_certificate: pair.certificate.clone(),
+        private_key: pair.key.clone(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,139 @@
+//! A factory of pairs, made when the tests run.
+
+use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509Name};
+
+/// A certificate and its key in PEM.
+#[derive(Clone)]
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+    pub x509: X509,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Key {
+    Rsa(u32),
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+impl Key {
+    pub fn make(self) -> PKey<Private> {
+        let curve = |nid| {
+            let group = EcGroup::from_curve_name(nid).unwrap();
+            PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+        };
+        match self {
+            Self::Rsa(bits) => PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap(),
+            Self::P256 => curve(Nid::X9_62_PRIME256V1),
+            Self::P384 => curve(Nid::SECP384R1),
+            Self::P521 => curve(Nid::SECP521R1),
+            Self::Ed25519 => PKey::generate_ed25519().unwrap(),
+        }
+    }
+}
+
+/// A self-signed pair for this name.
+pub fn self_signed(key: Key, name: &str) -> Pair {
+    let key = key.make();
+    pair(&key, certificate(&key, name, None))
+}
+
+/// A pair for this name behind a certificate authority, whose certificate stands behind the leaf.
+pub fn issued(key: Key, name: &str) -> Pair {
+    let authority_key = Key::P256.make();
+    let authority = authority(&authority_key, "Test CA");
+    let key = key.make();
+    let leaf = certificate(&key, name, Some((&authority, &authority_key)));
+    let mut pair = pair(&key, leaf);
+    pair.certificate.push_str(&pem(&authority));
+    pair
+}
+
+pub fn pair(key: &PKey<Private>, x509: X509) -> Pair {
+    Pair {
+        certificate: pem(&x509),
+        key: String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap(),
+        x509,
+    }
+}
+
+pub fn pem(certificate: &X509) -> String {
+    String::from_utf8(certificate.to_pem().unwrap()).unwrap()
+}
+
+fn authority(key: &PKey<Private>, name: &str) -> X509 {
+    let mut builder = builder(key, name);
+    builder.set_issuer_name(&subject(name)).unwrap();
+    builder
+        .append_extension(BasicConstraints::new().critical().ca().build().unwrap())
+        .unwrap();
+    builder.sign(key, MessageDigest::sha256()).unwrap();
+    builder.build()
+}
+
+fn certificate(key: &PKey<Private>, name: &str, issuer: Option<(&X509, &PKey<Private>)>) -> X509 {
+    let mut builder = builder(key, name);
+    let issuer_name = issuer.map_or_else(
+        || subject(name),
+        |(issuer, _)| issuer.subject_name().to_owned().unwrap(),
+    );
+    builder.set_issuer_name(&issuer_name).unwrap();
+    let context = builder.x509v3_context(None, None);
+    let names = SubjectAlternativeName::new()
+        .dns(name)
+        .dns(&format!("www.{name}"))
+        .build(&context)
+        .unwrap();
+    builder.append_extension(names).unwrap();
+    let signer = issuer.map_or(key, |(_, key)| key);
+    let digest = match signer.id() {
+        openssl::pkey::Id::ED25519 => MessageDigest::null(),
+        _ => MessageDigest::sha256(),
+    };
+    builder.sign(signer, digest).unwrap();
+    builder.build()
+}
+
+fn builder(key: &PKey<Private>, name: &str) -> openssl::x509::X509Builder {
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(120, MsbOption::ONE, false).unwrap();
+    builder
+        .set_serial_number(&Asn1Integer::from_bn(&serial).unwrap())
+        .unwrap();
+    builder.set_subject_name(&subject(name)).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder
+        .set_not_before(&Asn1Time::from_unix(1_700_000_000).unwrap())
+        .unwrap();
+    builder
+        .set_not_after(&Asn1Time::from_unix(4_000_000_000).unwrap())
+        .unwrap();
+    builder
+}
+
+fn subject(name: &str) -> X509Name {
+    let mut subject = X509Name::builder().unwrap();
+    subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
+    subject.build()
+}
+
+/// The key encrypted under a passphrase, as PKCS#8.
+pub fn encrypted(key: &PKey<Private>) -> String {
+    let pem = key
+        .private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_256_cbc(), b"passphrase")
+        .unwrap();
+    String::from_utf8(pem).unwrap()
+}

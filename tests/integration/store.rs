@@ -1,0 +1,204 @@
+//! The schema's versions and its promises, and what becomes of a change whose connection dies.
+
+use certkeep::store::{MigrateError, Settings, Store};
+
+use crate::harness::{TestServer, connect_to, database, upload_of};
+use crate::pki::{self, Key};
+
+fn store(database: &str) -> Store {
+    let settings = Settings {
+        connection_string: database.to_owned(),
+        danger_unverified_database: false,
+        max_connections: 2,
+    };
+    Store::new(&settings).unwrap()
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_run_on_if_it_allows_this_binary_and_else_refused() {
+    let database = database().await;
+    let sql = connect_to(&database).await;
+    let add = "insert into schema_migration (version, checksum, oldest_binary) values ($1, '', $2)";
+    let ours = certkeep::store::schema_version();
+    sql.execute(add, &[&(ours + 1), &ours]).await.unwrap();
+    assert_eq!(store(&database).migrate().await.unwrap(), 0);
+    sql.execute(add, &[&(ours + 2), &(ours + 1)]).await.unwrap();
+    let refused = store(&database).migrate().await.unwrap_err();
+    assert!(
+        matches!(refused, MigrateError::TooNew { found, .. } if found == ours + 2),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_migration_of_another_text_is_refused() {
+    let database = database().await;
+    connect_to(&database)
+        .await
+        .execute("update schema_migration set checksum = 'x' where version = 1", &[])
+        .await
+        .unwrap();
+    assert!(matches!(
+        store(&database).migrate().await.unwrap_err(),
+        MigrateError::Changed(1)
+    ));
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_migrate_once() {
+    let database = database().await;
+    connect_to(&database)
+        .await
+        .batch_execute("drop schema public cascade; create schema public")
+        .await
+        .unwrap();
+    let mut migrations = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let store = store(&database);
+        migrations.spawn(async move { store.migrate().await.unwrap() });
+    }
+    let applied: usize = migrations.join_all().await.into_iter().sum();
+    assert_eq!(applied as i32, certkeep::store::schema_version());
+}
+
+#[tokio::test]
+async fn the_schema_itself_keeps_a_certificate_and_its_key_together() {
+    let server = TestServer::start().await;
+    server
+        .client()
+        .upload_server_certificate(upload_of(&pki::self_signed(Key::P256, "a.example")))
+        .await
+        .unwrap();
+    let sql = server.sql().await;
+    for statement in [
+        "delete from private_key",
+        "delete from server_certificate",
+        "update private_key set key_id = gen_random_uuid()",
+    ] {
+        let refused = sql.execute(statement, &[]).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "23503", "{statement}");
+    }
+    assert_eq!(server.rows().await, [1, 1, 0, 1]);
+    server.stop().await;
+}
+
+/// A statement that fails half-way leaves nothing, whichever of its tables it fails in, and says nothing of its rows.
+#[tokio::test]
+async fn a_fault_in_any_step_of_the_upload_leaves_no_row() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    sql.batch_execute("create function fault() returns trigger language plpgsql as $$ begin raise 'a fault'; end $$")
+        .await
+        .unwrap();
+    let request = certkeep::grpc::pb::UploadServerCertificateRequest {
+        tags: vec![certkeep::grpc::pb::Tag {
+            key: "team".into(),
+            value: "shop".into(),
+        }],
+        ..upload_of(&pki::self_signed(Key::P256, "a.example"))
+    };
+    for table in ["server_certificate", "private_key", "server_certificate_tag", "event"] {
+        for timing in ["before", "after"] {
+            let arm = format!("create trigger fault {timing} insert on {table} for each row execute function fault()");
+            sql.batch_execute(&arm).await.unwrap();
+            let refused = server
+                .client()
+                .upload_server_certificate(request.clone())
+                .await
+                .unwrap_err();
+            assert_eq!(crate::bad_input::reason(&refused), "INTERNAL", "{timing} {table}");
+            assert!(!refused.message().contains("fault") || !refused.message().contains("a fault"));
+            assert_eq!(server.rows().await, [0, 0, 0, 0], "{timing} {table}");
+            sql.batch_execute(&format!("drop trigger fault on {table}"))
+                .await
+                .unwrap();
+        }
+    }
+    // In the commit itself.
+    sql.batch_execute("create constraint trigger fault after insert on event deferrable initially deferred for each row execute function fault()")
+        .await
+        .unwrap();
+    server
+        .client()
+        .upload_server_certificate(request.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(server.rows().await, [0, 0, 0, 0]);
+    sql.batch_execute("drop trigger fault on event").await.unwrap();
+    server.client().upload_server_certificate(request).await.unwrap();
+    assert_eq!(server.rows().await, [1, 1, 1, 1]);
+    server.stop().await;
+}
+
+/// The backend is ended in the midst of the statement: the upload is looked up, repeated under its id, and stands once.
+#[tokio::test]
+async fn an_upload_whose_connection_dies_is_repeated_and_stands_once() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    // The first attempt ends its own backend; a sequence, which no rollback undoes, tells the second.
+    sql.batch_execute(
+        "create sequence attempts;
+         create function die_once() returns trigger language plpgsql as $$
+         begin
+           if nextval('attempts') = 1 then perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(1); end if;
+           return new;
+         end $$;
+         create trigger die_once before insert on event for each row execute function die_once()",
+    )
+    .await
+    .unwrap();
+    let request = upload_of(&pki::self_signed(Key::P256, "a.example"));
+    let answer = server
+        .client()
+        .upload_server_certificate(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.account_fingerprints, [answer.fingerprint]);
+    assert_eq!(server.rows().await, [1, 1, 0, 1]);
+    let attempts: i64 = sql
+        .query_one("select last_value from attempts", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(attempts, 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_be_written_is_unavailable_and_serves_again_afterwards() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    let name: String = sql
+        .query_one("select current_database()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let request = upload_of(&pki::self_signed(Key::P256, "a.example"));
+    server
+        .client()
+        .upload_server_certificate(request.clone())
+        .await
+        .unwrap();
+    let read_only = |on: bool| format!("alter database {name} set default_transaction_read_only = {on}");
+    sql.batch_execute(&read_only(true)).await.unwrap();
+    // The setting holds for new connections: end those that are there.
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    sql.query(end, &[]).await.unwrap();
+    // Until certkeep has seen them end.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let refused = server
+        .client()
+        .upload_server_certificate(request.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), crate::bad_input::reason(&refused)),
+        (tonic::Code::Unavailable, "DATABASE_UNAVAILABLE".into())
+    );
+    sql.batch_execute(&read_only(false)).await.unwrap();
+    server.client().upload_server_certificate(request).await.unwrap();
+    assert_eq!(server.rows().await, [2, 2, 0, 2]);
+    server.stop().await;
+}

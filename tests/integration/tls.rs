@@ -1,0 +1,160 @@
+//! TLS on the gRPC listener: versions, ALPN, a certificate that changes, connections up to a limit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use certkeep::config::TlsFiles;
+use certkeep::grpc::pb;
+use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::harness::{TestServer, bearer, temp_dir};
+use crate::pki::{self, Key, Pair};
+use crate::process::{certkeep, stderr, stdout};
+
+const NAME: &str = "certkeep.example";
+
+fn files(dir: &Path) -> TlsFiles {
+    TlsFiles {
+        certificate: dir.join("tls.pem"),
+        private_key: dir.join("tls-key.pem"),
+    }
+}
+
+fn write(dir: &Path, pair: &Pair) {
+    std::fs::write(dir.join("tls-key.pem"), &pair.key).unwrap();
+    std::fs::write(dir.join("tls.pem"), &pair.certificate).unwrap();
+}
+
+async fn start(pair: &Pair) -> (TestServer, TempDir) {
+    let dir = temp_dir();
+    write(dir.path(), pair);
+    let tls = files(dir.path());
+    (TestServer::start_with(|config| config.tls = Some(tls)).await, dir)
+}
+
+fn channel(server: &TestServer, trusted: &Pair) -> Channel {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&trusted.certificate))
+        .domain_name(NAME);
+    Endpoint::from_shared(format!("https://{}", server.address()))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect_lazy()
+}
+
+async fn describe(server: &TestServer, channel: Channel) -> Result<(), tonic::Status> {
+    let mut client = CertificateServiceClient::with_interceptor(channel, bearer(server.admin_key()));
+    client
+        .describe_server_certificates(pb::DescribeServerCertificatesRequest::default())
+        .await
+        .map(|_| ())
+}
+
+/// The subject's fingerprint and the protocol that the listener chooses.
+fn shake_hands(server: &TestServer, version: SslVersion) -> Result<(Vec<u8>, String), String> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    builder.set_verify(SslVerifyMode::NONE);
+    builder.set_min_proto_version(Some(version)).unwrap();
+    builder.set_max_proto_version(Some(version)).unwrap();
+    builder.set_alpn_protos(b"\x08http/1.1\x02h2").unwrap();
+    let stream = std::net::TcpStream::connect(server.address()).unwrap();
+    let stream = builder
+        .build()
+        .connect(NAME, stream)
+        .map_err(|error| error.to_string())?;
+    let protocol = stream.ssl().selected_alpn_protocol().unwrap_or_default();
+    let certificate = stream.ssl().peer_certificate().unwrap().to_der().unwrap();
+    Ok((certificate, String::from_utf8(protocol.to_vec()).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_over_tls_and_plain_ones_nowhere() {
+    let pair = pki::self_signed(Key::P256, NAME);
+    let (server, _dir) = start(&pair).await;
+    describe(&server, channel(&server, &pair)).await.unwrap();
+    describe(&server, server.channel()).await.unwrap_err();
+    let stranger = pki::self_signed(Key::P256, NAME);
+    describe(&server, channel(&server, &stranger)).await.unwrap_err();
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        assert_eq!(
+            shake_hands(&server, version).unwrap(),
+            (pair.x509.to_der().unwrap(), "h2".to_owned())
+        );
+    }
+    assert!(shake_hands(&server, SslVersion::TLS1_1).is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_changes_is_served_within_seconds_and_a_broken_one_is_not() {
+    let first = pki::self_signed(Key::P256, NAME);
+    let (server, dir) = start(&first).await;
+    let kept = channel(&server, &first);
+    describe(&server, kept.clone()).await.unwrap();
+
+    // Half of a change: the old pair is served on.
+    std::fs::write(dir.path().join("tls.pem"), "broken").unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(
+        shake_hands(&server, SslVersion::TLS1_3).unwrap().0,
+        first.x509.to_der().unwrap()
+    );
+
+    let second = pki::self_signed(Key::Rsa(2048), NAME);
+    write(dir.path(), &second);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(
+        shake_hands(&server, SslVersion::TLS1_3).unwrap().0,
+        second.x509.to_der().unwrap()
+    );
+    describe(&server, kept).await.expect("connections that stand go on");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_speaks_tls() {
+    let pair = pki::self_signed(Key::P256, "localhost");
+    let (server, dir) = start(&pair).await;
+    let endpoint = format!("https://localhost:{}", server.address().port());
+    let key_file = server.admin_key_file();
+    let ca_file = dir.path().join("tls.pem");
+    let mut args = vec![
+        "describe",
+        "--endpoint",
+        &endpoint,
+        "--access-key-file",
+        key_file.to_str().unwrap(),
+    ];
+    let untrusted = certkeep(&args);
+    assert_eq!(untrusted.status.code(), Some(3), "{}", stderr(&untrusted));
+    args.extend(["--ca-file", ca_file.to_str().unwrap()]);
+    let described = certkeep(&args);
+    assert!(
+        described.status.success() && stdout(&described).contains("COMMON NAME"),
+        "{}",
+        stderr(&described)
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let server = TestServer::start_with(|config| config.max_connections = 2).await;
+    let first = server.channel();
+    describe(&server, first.clone()).await.unwrap();
+    let second = server.channel();
+    describe(&server, second.clone()).await.unwrap();
+    let third = server.channel();
+    let waiting = tokio::time::timeout(Duration::from_millis(300), describe(&server, third.clone())).await;
+    assert!(waiting.is_err(), "there is no place for it");
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(5), describe(&server, third))
+        .await
+        .unwrap()
+        .unwrap();
+    server.stop().await;
+}
