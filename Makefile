@@ -2,6 +2,9 @@
 
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
+PROTOS := $(wildcard proto/certkeep/v1/*.proto)
+# protoc comes with Python's grpcio-tools.
+PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
 
 .PHONY: run test check-build-tools postgres test-tools
 
@@ -20,8 +23,8 @@ check-build-tools:
 postgres:
 	@tools/install-postgres
 
-# Clients that the tests speak through.
-test-tools: $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/python/.made
+# Clients that the tests speak through: grpcurl, and one generated from proto/ in each language, whole in its folder there.
+test-tools: $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION):
 	@command -v go >/dev/null || { echo "Go is missing, and the tests call through grpcurl: install Go 1.24 or newer (go.dev/doc/install)" >&2; exit 1; }
@@ -32,4 +35,33 @@ $(TOOLS)/python/.made: examples/python/requirements.txt
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python 3 with venv is missing, and the tests call through a generated Python client: apt-get install python3-venv, dnf install python3, or brew install python" >&2; exit 1; }
 	python3 -m venv --clear $(TOOLS)/python
 	$(TOOLS)/python/bin/pip install --quiet --disable-pip-version-check --requirement examples/python/requirements.txt
+	touch $@
+
+$(TOOLS)/python/gen/.made: $(TOOLS)/python/.made $(PROTOS)
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(PROTOC) --python_out=$(@D) --grpc_python_out=$(@D) $(PROTOS)
+	touch $@
+
+$(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.*)
+	@command -v go >/dev/null || { echo "Go is missing, and the tests call through a generated Go client: install Go 1.24 or newer (go.dev/doc/install)" >&2; exit 1; }
+	rm -rf $(@D) && mkdir -p $(@D) && cp examples/go/*.* $(@D)
+	cd $(@D) && GOBIN="$$PWD/bin" go install tool
+	PATH="$(CURDIR)/$(@D)/bin:$$PATH" $(PROTOC) --go_out=$(@D) --go_opt=module=certkeep \
+		--go-grpc_out=$(@D) --go-grpc_opt=module=certkeep $(PROTOS)
+	cd $(@D) && go build -buildvcs=false -o upload .
+	touch $@
+
+$(TOOLS)/java/.made: $(PROTOS) examples/java/pom.xml $(wildcard examples/java/src/main/java/io/certkeep/examples/*.java)
+	@{ command -v javac && command -v mvn; } >/dev/null || { echo "a JDK or Maven is missing, and the tests call through a generated Java client: apt-get install default-jdk-headless maven, dnf install java-devel maven, or brew install openjdk maven (JDK 17 or newer)" >&2; exit 1; }
+	rm -rf $(@D)
+	mvn --quiet --batch-mode --file examples/java compile dependency:copy-dependencies
+	touch $@
+
+$(TOOLS)/typescript/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/typescript/*.*)
+	@{ command -v node && command -v npm; } >/dev/null || { echo "Node or npm is missing, and the tests call through a generated TypeScript client: install Node 20 or newer (nodejs.org/download)" >&2; exit 1; }
+	rm -rf $(@D) && mkdir -p $(@D)/gen && cp examples/typescript/*.* $(@D)
+	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	$(PROTOC) -I $(TOOLS)/python/lib/python3*/site-packages --plugin=$(@D)/node_modules/.bin/protoc-gen-es \
+		--es_out=$(@D)/gen --es_opt=target=ts,import_extension=js $(PROTOS) google/rpc/error_details.proto
+	cd $(@D) && npm run --silent build
 	touch $@

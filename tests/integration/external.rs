@@ -1,4 +1,4 @@
-//! Calls of clients that are not ours: grpcurl through reflection, and a client generated for Python.
+//! Calls of clients that are not ours: grpcurl through reflection, and a client generated for each language of `examples/`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -115,22 +115,10 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() {
+/// Runs an example with a pair, then with the key of another certificate.
+async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
     let server = TestServer::start().await;
     let dir = temp_dir();
-    let python = tool("python/bin/python");
-    let mut generate = Command::new(&python);
-    generate
-        .args(["-m", "grpc_tools.protoc", "-I", "proto", "--python_out"])
-        .arg(dir.path())
-        .arg("--grpc_python_out")
-        .arg(dir.path())
-        .args(["certkeep/v1/resources.proto", "certkeep/v1/certificate_service.proto"])
-        .current_dir(ROOT);
-    let generated = run(generate).await;
-    assert!(generated.status.success(), "{}", text(&generated.stderr));
-
     let pair = pki::issued(Key::Rsa(2048), "shop.example");
     let other = pki::self_signed(Key::P256, "other.example");
     for (name, content) in [
@@ -140,33 +128,64 @@ async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() 
     ] {
         std::fs::write(dir.path().join(name), content).unwrap();
     }
-    let client = |key: &str| {
-        let mut command = Command::new(&python);
+    let address = server.address().to_string();
+    let upload = |key: &str| {
+        let mut command = client();
         command
-            .arg(Path::new(ROOT).join("examples/python/upload.py"))
-            .args([
-                "--address",
-                &server.address().to_string(),
-                "--region",
-                REGION,
-                "--access-key-file",
-            ])
+            .args(["--address", &address, "--region", REGION, "--access-key-file"])
             .arg(server.admin_key_file())
             .args(["--cert", "cert.pem", "--key", key])
-            .env("PYTHONPATH", dir.path())
             .current_dir(dir.path());
         command
     };
-    let uploaded = run(client("key.pem")).await;
+    let uploaded = run(upload("key.pem")).await;
     assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
     let out = text(&uploaded.stdout);
-    assert!(out.contains("shop.example") && out.contains("RSA 2048"), "{out}");
-    let refused = run(client("other.pem")).await;
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert!(out.contains("shop.example") && out.contains("\nRSA 2048 "), "{out}");
+    let refused = run(upload("other.pem")).await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        text(&refused.stderr).contains("PRIVATE_KEY_MISMATCH"),
-        "{}",
-        text(&refused.stderr)
-    );
+    let error = text(&refused.stderr);
+    for part in ["reason PRIVATE_KEY_MISMATCH", "private_key: ", "request id "] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() {
+    uploads_describes_and_reads_the_errors(|| {
+        let mut command = Command::new(tool("python/bin/python"));
+        command.arg(Path::new(ROOT).join("examples/python/upload.py"));
+        command.env("PYTHONPATH", tool("python/gen"));
+        command
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_generated_for_go_uploads_describes_and_reads_the_errors() {
+    uploads_describes_and_reads_the_errors(|| Command::new(tool("go/upload"))).await;
+}
+
+#[tokio::test]
+async fn a_client_generated_for_java_uploads_describes_and_reads_the_errors() {
+    uploads_describes_and_reads_the_errors(|| {
+        let class_path = [tool("java/classes"), tool("java/lib").join("*")];
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(std::env::join_paths(class_path).unwrap());
+        command.arg("io.certkeep.examples.Upload");
+        command
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_generated_for_typescript_uploads_describes_and_reads_the_errors() {
+    uploads_describes_and_reads_the_errors(|| {
+        let mut command = Command::new("node");
+        command.arg(tool("typescript/dist/upload.js"));
+        command
+    })
+    .await;
 }

@@ -1,0 +1,106 @@
+// Uploads a pair, describes it, and shows an error's details.
+//
+// Generate the client first, in this folder:
+//
+//	GOBIN=$PWD/bin go install tool
+//	PATH=$PWD/bin:$PATH protoc -I ../../proto --go_out=. --go_opt=module=certkeep \
+//		--go-grpc_out=. --go-grpc_opt=module=certkeep \
+//		certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	pb "certkeep/gen/certkeep/v1"
+)
+
+// show prints the reason, every wrong field, and the request id, which the service's log has too.
+func show(err error) {
+	refused := status.Convert(err)
+	fmt.Fprintf(os.Stderr, "%s: %s\n", refused.Code(), refused.Message())
+	for _, detail := range refused.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			fmt.Fprintf(os.Stderr, "  reason %s\n", detail.Reason)
+		case *errdetails.BadRequest:
+			for _, violation := range detail.FieldViolations {
+				fmt.Fprintf(os.Stderr, "  %s: %s\n", violation.Field, violation.Description)
+			}
+		case *errdetails.RequestInfo:
+			fmt.Fprintf(os.Stderr, "  request id %s\n", detail.RequestId)
+		}
+	}
+}
+
+// upload stores the pair and answers with what the service then knows about it.
+func upload(ctx context.Context, service pb.CertificateServiceClient, region, cert, key string) ([]*pb.ServerCertificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	uploaded, err := service.UploadServerCertificate(ctx, &pb.UploadServerCertificateRequest{
+		RegionId:          region,
+		ServerCertificate: cert,
+		PrivateKey:        key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	described, err := service.DescribeServerCertificates(ctx, &pb.DescribeServerCertificatesRequest{
+		ServerCertificateId: uploaded.ServerCertificateId,
+	})
+	return described.GetServerCertificates(), err
+}
+
+// read returns the content of a file, or ends the program.
+func read(path string) string {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return string(content)
+}
+
+func main() {
+	address := flag.String("address", "127.0.0.1:50051", "where certkeep listens")
+	region := flag.String("region", "", "the region in which the certificate is kept")
+	accessKeyFile := flag.String("access-key-file", "", "the file of an access key")
+	certFile := flag.String("cert", "", "the file of the certificate and its chain, in PEM")
+	keyFile := flag.String("key", "", "the file of the private key, in PEM")
+	flag.Parse()
+	flag.VisitAll(func(given *flag.Flag) {
+		if given.Value.String() == "" {
+			fmt.Fprintf(os.Stderr, "-%s is missing\n", given.Name)
+			os.Exit(2)
+		}
+	})
+
+	cert, key := read(*certFile), read(*keyFile)
+	accessKey := strings.TrimSpace(read(*accessKeyFile))
+	channel, err := grpc.NewClient(*address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer channel.Close()
+
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+accessKey)
+	certificates, err := upload(ctx, pb.NewCertificateServiceClient(channel), *region, cert, key)
+	if err != nil {
+		show(err)
+		os.Exit(1)
+	}
+	for _, certificate := range certificates {
+		fmt.Println(certificate.ServerCertificateId, certificate.CommonName, certificate.ExpireTime)
+		fmt.Println(certificate.KeyAlgorithm, certificate.KeySize, certificate.Fingerprint)
+	}
+}
