@@ -14,6 +14,7 @@ use crate::certificate::{
 };
 use crate::secret::Secret;
 use crate::store::{AccountFingerprints, FIRST, NewServerCertificate};
+use crate::telemetry::metrics;
 use crate::{clock, digest};
 
 /// A pair to upload, as the caller sent it.
@@ -230,6 +231,7 @@ impl App {
                 with_account_fingerprints,
             })
             .await?;
+        metrics::uploaded();
         tracing::info!(server_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
         Ok(Uploaded {
             id: Some(id),

@@ -94,6 +94,42 @@ pub(super) struct GetArgs {
     output: Output,
 }
 
+#[derive(Args)]
+pub(super) struct RenameArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificate's region.
+    #[arg(long)]
+    region: String,
+    /// The certificate's id.
+    id: String,
+    /// Its new name.
+    name: String,
+}
+
+#[derive(Args)]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Only if it is of this region.
+    #[arg(long)]
+    region: Option<String>,
+    /// The certificate's id.
+    id: String,
+}
+
+#[derive(Args)]
+pub(super) struct RegionsArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// zh-CN, en-US or ja.
+    #[arg(long, default_value = "en-US")]
+    language: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
 pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let mut request = pb::UploadServerCertificateRequest {
         region_id: args.region,
@@ -149,6 +185,41 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
     };
     let answer = args.connection.connect()?.get_server_certificate(request).await;
     print::got(&answer.map_err(refused)?.into_inner(), args.output)
+}
+
+pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let request = pb::SetServerCertificateNameRequest {
+        region_id: args.region,
+        server_certificate_id: args.id,
+        server_certificate_name: args.name,
+    };
+    args.connection
+        .connect()?
+        .set_server_certificate_name(request)
+        .await
+        .map_err(refused)?;
+    Ok(())
+}
+
+pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
+    let request = pb::DeleteServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id,
+    };
+    args.connection
+        .connect()?
+        .delete_server_certificate(request)
+        .await
+        .map_err(refused)?;
+    Ok(())
+}
+
+pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
+    let request = pb::DescribeRegionsRequest {
+        accept_language: args.language,
+    };
+    let answer = args.connection.connect()?.describe_regions(request).await;
+    print::regions(&answer.map_err(refused)?.into_inner(), args.output)
 }
 
 type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;

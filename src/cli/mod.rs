@@ -36,6 +36,17 @@ enum Command {
     Describe(client::DescribeArgs),
     /// Show one server certificate, with its chain.
     Get(client::GetArgs),
+    /// Rename a server certificate.
+    Rename(client::RenameArgs),
+    /// Delete a server certificate and its private key, for good.
+    Delete(client::DeleteArgs),
+    /// List the regions in which certificates can be kept.
+    Regions(client::RegionsArgs),
+    /// Print a script that completes this command in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Args)]
@@ -125,5 +136,18 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Upload(args) => client::upload(args).await,
         Command::Describe(args) => client::describe(args).await,
         Command::Get(args) => client::get(args).await,
+        Command::Rename(args) => client::rename(args).await,
+        Command::Delete(args) => client::delete(args).await,
+        Command::Regions(args) => client::regions(args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(
+                shell,
+                &mut <Cli as clap::CommandFactory>::command(),
+                "certkeep",
+                &mut script,
+            );
+            print::print(&String::from_utf8_lossy(&script))
+        }
     }
 }

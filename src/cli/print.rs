@@ -1,13 +1,16 @@
 //! Answers on standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::Failure;
+use super::settings::variable;
+use crate::clock::{self, Timestamp};
 use crate::grpc::{DESCRIPTORS, pb};
 
 /// How to print what has no PEM.
@@ -63,11 +66,61 @@ pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output:
             plain(&certificate.server_certificate_name),
             plain(&certificate.region_id),
             plain(&certificate.common_name),
-            plain(&certificate.expire_time),
+            expiry(certificate.expire_time_stamp),
             format!("{} {}", plain(&certificate.key_algorithm), certificate.key_size),
         ]);
     }
+    let styles = answer
+        .server_certificates
+        .iter()
+        .map(|certificate| style(certificate.expire_time_stamp));
+    // Below the header a line is a certificate.
+    let styles = std::iter::once(Style::new()).chain(styles);
+    let lines = table.lines().zip(styles).map(|(line, style)| match is_coloured() {
+        true => format!("{style}{}{style:#}\n", line.trim_end()),
+        false => format!("{}\n", line.trim_end()),
+    });
+    print(&lines.collect::<String>())
+}
+
+pub(super) fn regions(answer: &pb::DescribeRegionsResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("DescribeRegionsResponse", answer);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["ID", "NAME"]);
+    for region in &answer.regions {
+        table.add_row([plain(&region.region_id), plain(&region.local_name)]);
+    }
     print(&format!("{}\n", table.trim_fmt()))
+}
+
+fn days_left(expire_time_stamp: i64) -> i64 {
+    (expire_time_stamp - clock::now().millis()).div_euclid(24 * 60 * 60 * 1000)
+}
+
+/// The day, and how far it is.
+fn expiry(expire_time_stamp: i64) -> String {
+    let time = Timestamp::from_millis(expire_time_stamp).to_string();
+    let day = time.split('T').next().unwrap_or_default();
+    match days_left(expire_time_stamp) {
+        days @ ..0 => format!("{day} (expired {} days ago)", -days),
+        days => format!("{day} (in {days} days)"),
+    }
+}
+
+/// Red in the last week and after it, yellow in the last month.
+fn style(expire_time_stamp: i64) -> Style {
+    match days_left(expire_time_stamp) {
+        ..7 => AnsiColor::Red.on_default(),
+        7..30 => AnsiColor::Yellow.on_default(),
+        _ => Style::new(),
+    }
+}
+
+/// On a terminal and only there; no-color.org.
+fn is_coloured() -> bool {
+    io::stdout().is_terminal() && variable("NO_COLOR").is_none()
 }
 
 pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> Result<(), Failure> {
@@ -140,7 +193,7 @@ fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
     print(&format!("{}\n", String::from_utf8_lossy(&serializer.into_inner())))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

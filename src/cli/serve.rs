@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
@@ -50,12 +51,21 @@ pub(super) async fn serve(config: &Config) -> Result<(), Failure> {
     };
     let server = started.map_err(|error| Failure::from_error(&error))?;
     print_banner(config, &server).map_err(failed)?;
+    notify(NotifyState::Ready);
     tokio::select! {
         _ = interrupt.recv() => tracing::info!("interrupted: finishing the calls under way"),
         _ = terminate.recv() => tracing::info!("terminated: finishing the calls under way"),
     }
+    notify(NotifyState::Stopping);
     server.stop().await;
     Ok(())
+}
+
+/// Tells systemd, if it started this.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
 }
 
 fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
@@ -72,8 +82,9 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
         "{} upload --region cn-hangzhou --cert CERT.pem --key KEY.pem",
         program.display()
     );
-    if config.listen.port() != 50051 || !config.listen.ip().is_loopback() {
-        upload.push_str(&format!(" --endpoint http://{}", server.address()));
+    if config.listen.port() != 50051 || !config.listen.ip().is_loopback() || config.tls.is_some() {
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        upload.push_str(&format!(" --endpoint {scheme}://{}", server.address()));
     }
     let is_private = matches!(database.source, DatabaseSource::Private { .. });
     if is_private {
@@ -97,6 +108,9 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
         "key ring  {} (keep a copy of it apart from the database's backups)",
         database.key_ring.display()
     )?;
+    if let Some(address) = server.metrics_address() {
+        writeln!(out, "metrics   http://{address}/metrics")?;
+    }
     writeln!(out, "upload    {upload}")?;
     out.flush()
 }

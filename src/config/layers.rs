@@ -184,23 +184,45 @@ impl Layers {
                 None
             }
         };
+        let metrics_listen = match self.value("metrics_listen") {
+            None => Some(None),
+            Some(_) => self
+                .parsed("metrics_listen", "an address such as 127.0.0.1:9464")
+                .map(Some),
+        };
         let database = self.database(read);
-        match (listen, danger_plaintext, max_connections, drain_seconds, database) {
-            (Some(listen), Some(danger_plaintext), Some(max_connections), Some(drain_seconds), Some(database))
-                if self.faults.is_empty() =>
-            {
-                Ok(Config {
-                    listen,
-                    danger_plaintext,
-                    tls,
-                    max_connections,
-                    drain_time: Duration::from_secs(drain_seconds as u64),
-                    regions: self.regions,
-                    database,
-                })
-            }
-            _ => Err(ConfigError(self.faults)),
+        let all = (
+            listen,
+            danger_plaintext,
+            max_connections,
+            drain_seconds,
+            metrics_listen,
+            database,
+        );
+        let (
+            Some(listen),
+            Some(danger_plaintext),
+            Some(max_connections),
+            Some(drain),
+            Some(metrics_listen),
+            Some(database),
+        ) = all
+        else {
+            return Err(ConfigError(self.faults));
+        };
+        if !self.faults.is_empty() {
+            return Err(ConfigError(self.faults));
         }
+        Ok(Config {
+            listen,
+            danger_plaintext,
+            tls,
+            max_connections,
+            drain_time: Duration::from_secs(drain as u64),
+            metrics_listen,
+            regions: self.regions,
+            database,
+        })
     }
 
     fn database(&mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Option<DatabaseConfig> {

@@ -23,6 +23,8 @@ pub struct Config {
     pub max_connections: usize,
     /// How long calls under way may take to finish after the stop was asked for.
     pub drain_time: Duration,
+    /// Where the listener for metrics and health is, if there is one.
+    pub metrics_listen: Option<SocketAddr>,
     /// The regions; `None`: Alibaba Cloud's public ones.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 17] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -84,6 +84,13 @@ pub const SETTINGS: [Setting; 16] = [
         shape: Shape::Number("seconds"),
         default: Some("10"),
         help: "How long calls under way may take to finish after SIGTERM",
+        for_database: false,
+    },
+    Setting {
+        key: "metrics_listen",
+        shape: Shape::Text("ADDRESS"),
+        default: None,
+        help: "Where to listen for Prometheus (/metrics) and for health (/healthz, /readyz), over HTTP. Default: nowhere",
         for_database: false,
     },
     Setting {

@@ -1,31 +1,67 @@
 //! What every call passes before its service and after it: a request id and a span, authentication, a deadline, and details
 //! for tonic's own refusals.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::{HeaderMap, Request, Response, header};
+use prost_reflect::DescriptorPool;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use super::DESCRIPTORS;
 use super::deadline::time_for;
 use super::status::{refusal, status};
 use crate::app::{App, Call, Error, Reason, RequestId};
+use crate::telemetry::metrics;
 
 /// Puts [`Call`] into every request, or refuses it.
 #[derive(Clone)]
 pub struct CallLayer {
     app: App,
+    methods: Methods,
+}
+
+/// The methods that are served, by path: what else a path says is the caller's own text, for no log and no metric.
+#[derive(Clone)]
+struct Methods(Arc<HashMap<String, String>>);
+
+impl Methods {
+    const UNKNOWN: &str = "unknown";
+
+    fn of_the_schema() -> Self {
+        // The descriptors are those that this very build made.
+        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
+        let mut methods = HashMap::new();
+        for service in pool.services() {
+            for method in service.methods() {
+                methods.insert(
+                    format!("/{}/{}", service.full_name(), method.name()),
+                    method.name().to_owned(),
+                );
+            }
+        }
+        Self(Arc::new(methods))
+    }
+
+    fn name(&self, path: &str) -> &str {
+        self.0.get(path).map_or(Self::UNKNOWN, String::as_str)
+    }
 }
 
 impl CallLayer {
     /// Calls of these use cases.
     pub fn new(app: App) -> Self {
-        Self { app }
+        Self {
+            app,
+            methods: Methods::of_the_schema(),
+        }
     }
 }
 
@@ -35,6 +71,7 @@ impl<S> Layer<S> for CallLayer {
     fn layer(&self, inner: S) -> Self::Service {
         CallService {
             app: self.app.clone(),
+            methods: self.methods.clone(),
             inner,
         }
     }
@@ -44,6 +81,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Clone)]
 pub struct CallService<S> {
     app: App,
+    methods: Methods,
     inner: S,
 }
 
@@ -86,8 +124,11 @@ where
         if is_open_to_all(request.uri().path()) {
             return Box::pin(inner.call(request));
         }
-        let app = self.app.clone();
-        Box::pin(async move { Ok(answer(&app, &mut inner, request).await) })
+        let (app, methods) = (self.app.clone(), self.methods.clone());
+        Box::pin(async move {
+            let method = methods.name(request.uri().path());
+            Ok(answer(&app, &mut inner, method, request).await)
+        })
     }
 }
 
@@ -96,7 +137,7 @@ fn is_open_to_all(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1")
 }
 
-async fn answer<S>(app: &App, inner: &mut S, request: Request<Body>) -> Response<Body>
+async fn answer<S>(app: &App, inner: &mut S, method: &str, request: Request<Body>) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -107,8 +148,7 @@ where
     let span = tracing::info_span!(
         "call",
         %request_id,
-        // A path is the caller's own text until it is known to be a method.
-        method = tracing::field::Empty,
+        method,
         account = tracing::field::Empty,
         access_key_id = tracing::field::Empty,
     );
@@ -126,7 +166,9 @@ where
         });
         let response = explained(request_id, response);
         let code = code_of(&response);
-        tracing::info!(?code, duration_us = started.elapsed().as_micros() as u64, "answered");
+        let took = started.elapsed();
+        metrics::answered(method, &name_of(code), took);
+        tracing::info!(?code, duration_us = took.as_micros() as u64, "answered");
         response
     };
     call.instrument(span).await
@@ -141,7 +183,6 @@ where
         Err(error) => return status(request_id, &error).into_http(),
     };
     let span = tracing::Span::current();
-    span.record("method", method(request.uri().path()));
     span.record("account", tracing::field::display(caller.account));
     span.record("access_key_id", &caller.access_key_id);
     if let Some(authority) = request.uri().authority() {
@@ -157,13 +198,6 @@ where
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()
-}
-
-/// The method's name, without its package, for the log.
-fn method(path: &str) -> &str {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let plausible = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if plausible { name } else { "" }
 }
 
 /// tonic's own refusals have no details: they get reason and request id here. Those of services have them.
@@ -201,4 +235,53 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
 
 fn code_of(response: &Response<Body>) -> Code {
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// The code as gRPC's specification writes it, such as `INVALID_ARGUMENT`.
+fn name_of(code: Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_named_as_grpc_names_them() {
+        let names = [
+            Code::Ok,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::Unauthenticated,
+        ]
+        .map(name_of);
+        assert_eq!(
+            names,
+            ["OK", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "UNAUTHENTICATED"]
+        );
+    }
+
+    #[test]
+    fn only_methods_of_the_schema_have_names() {
+        let methods = Methods::of_the_schema();
+        assert_eq!(
+            methods.name("/certkeep.v1.CertificateService/DescribeRegions"),
+            "DescribeRegions"
+        );
+        for path in [
+            "/certkeep.v1.CertificateService/Nonsense",
+            "/x.Y/DescribeRegions",
+            "",
+            "/",
+        ] {
+            assert_eq!(methods.name(path), "unknown");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::app::{Error, Reason, RequestId, Resource};
+use crate::telemetry::metrics;
 
 /// Of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "certkeep";
@@ -127,6 +128,7 @@ impl Details {
     }
 
     fn status(mut self, message: String) -> Status {
+        metrics::refused(self.reason.as_str());
         self.others.set_error_info(self.reason.as_str(), DOMAIN, self.metadata);
         Status::with_error_details(code(self.reason), message, self.others)
     }

@@ -55,6 +55,12 @@ pub enum NotReady {
     Slow,
 }
 
+/// Where a server that is waited for comes from. The end of one that was taken over says nothing about the next.
+enum Origin {
+    TakenOver,
+    Launched,
+}
+
 impl Instance {
     /// Takes over the server that an earlier certkeep left, or starts one, and waits up to `within` until it accepts
     /// connections.
@@ -66,13 +72,14 @@ impl Instance {
             let Ok(running) = timeout_at(began + within, self.take_over()).await else {
                 return Err(self.not_ready(within, log_start));
             };
-            let mut postmaster = match running {
-                Some(postmaster) => postmaster,
-                None => self.launch()?,
+            let (mut postmaster, origin) = match running {
+                Some(postmaster) => (postmaster, Origin::TakenOver),
+                None => (self.launch()?, Origin::Launched),
             };
-            match self.ready(&mut postmaster, began + within).await {
-                Ok(()) => return Ok(postmaster),
-                Err(NotReady::Ended(_)) => {
+            match (self.ready(&mut postmaster, began + within).await, origin) {
+                (Ok(()), _) => return Ok(postmaster),
+                (Err(NotReady::Ended(_)), Origin::TakenOver) => {}
+                (Err(NotReady::Ended(_)), Origin::Launched) => {
                     let tail = self.log.tail(launch_start);
                     let may_clear = IN_THE_WAY.iter().any(|sign| tail.contains(sign));
                     if !may_clear || began.elapsed() > CLEARS_WITHIN {
@@ -83,11 +90,11 @@ impl Instance {
                     }
                     sleep(Duration::from_millis(200)).await;
                 }
-                Err(NotReady::Unreachable) => {
+                (Err(NotReady::Unreachable), _) => {
                     tracing::warn!("the socket of Postgres is lost, Postgres is started anew");
                     postmaster.stop().await;
                 }
-                Err(NotReady::Slow) => return Err(self.not_ready(within, log_start)),
+                (Err(NotReady::Slow), _) => return Err(self.not_ready(within, log_start)),
             }
         }
     }

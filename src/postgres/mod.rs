@@ -1,8 +1,8 @@
 //! The private Postgres: found, initialised, started, watched and stopped by certkeep.
 //!
 //! The data directory holds `lock`, the cluster `postgres/`, `socket/` (or a directory below /tmp where its path would
-//! be too long), `pg_hba.conf` and `pg_ident.conf` (written at every start), `postgres.log` and `postgres.log.1`. As
-//! root the first three are the property of the user that runs Postgres, but for `lock`; the rest is root's.
+//! be too long), `pg_hba.conf` and `pg_ident.conf` (written at every start), `postgres.log` and `postgres.log.1`. When
+//! certkeep is root, cluster and socket belong to the user that runs Postgres, and the rest to root.
 
 mod access;
 mod binaries;
@@ -16,6 +16,8 @@ mod postmaster;
 mod run_as;
 mod socket_dir;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,7 @@ async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std
         let began = Instant::now();
         if let Some(postmaster) = last {
             let ended = watch(instance, postmaster).await;
-            tracing::error!(%ended, "Postgres ended, it is started again");
+            tracing::error!(%ended, log = %instance.log.path().display(), "Postgres ended, it is started again");
         }
         *last = None;
         if began.elapsed() >= SOUND_AFTER {
@@ -73,9 +73,7 @@ async fn watch(instance: &Instance, postmaster: &mut Postmaster) -> Ended {
         Ok(()) => tracing::info!("Postgres is ready"),
         Err(NotReady::Ended(ended)) => return ended,
         Err(NotReady::Slow) => tracing::warn!(seconds = READY_WITHIN.as_secs(), "Postgres is not ready yet"),
-        Err(NotReady::Unreachable) => {
-            tracing::error!("Postgres does not answer on its socket");
-        }
+        Err(NotReady::Unreachable) => tracing::error!("Postgres does not answer on its socket"),
     }
     postmaster.ended().await
 }

@@ -15,6 +15,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use crate::telemetry::metrics::OpenConnection;
+
 /// A caller that takes longer to shake hands is let go.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// After the system refused to accept, for want of file descriptors, say.
@@ -67,7 +69,14 @@ impl Listener {
                     tokio::spawn(async move {
                         if let Some(stream) = shake_hands(stream, tls).await {
                             // A receiver that is gone serves no more.
-                            let _ = sender.send(Ok(Connection { stream, _place: place })).await;
+                            let _counted = OpenConnection::count();
+                            let _ = sender
+                                .send(Ok(Connection {
+                                    stream,
+                                    _counted,
+                                    _place: place,
+                                }))
+                                .await;
                         }
                     });
                 }
@@ -102,6 +111,7 @@ async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Stre
 /// A connection of a caller; it holds its place until it is dropped.
 pub(super) struct Connection {
     stream: Stream,
+    _counted: OpenConnection,
     _place: OwnedSemaphorePermit,
 }
 

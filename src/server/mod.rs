@@ -2,17 +2,18 @@
 
 mod database;
 mod listener;
+mod monitor;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::server::Router;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity, Stack};
 
 pub use database::{Database, DatabaseError};
 pub use tls::TlsError;
@@ -21,9 +22,15 @@ use crate::app::{App, BootstrapError, FirstAccount, SealingError};
 use crate::certificate::{Region, RegionId, Regions};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
+use crate::telemetry::metrics;
 use listener::Listener;
+use monitor::{Monitor, State, count_certificates, set_health, watch_database};
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How many calls a connection carries at once; others wait.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// After this a connection takes no new calls and is closed: callers spread over replicas again.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,19 +64,25 @@ pub enum StartError {
 /// A certkeep that serves.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     database: Database,
     drain_time: Duration,
     health: HealthReporter,
+    state: watch::Sender<State>,
+    /// What watches and tells; ends with this.
+    background: JoinSet<()>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Server {
-    /// Opens the database and serves; returns when calls are answered.
+    /// Opens the database and serves; returns when calls are answered. The listener for metrics and health answers from the
+    /// start.
     pub async fn start(config: &Config, path_env: Option<&std::ffi::OsStr>) -> Result<Self, StartError> {
         if !config.listen.ip().is_loopback() && config.tls.is_none() && !config.danger_plaintext {
             return Err(StartError::Plaintext(config.listen));
         }
+        metrics::begin();
         // Before all else: a port that is taken shall cost nothing.
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let failed = |error| StartError::Listen(config.listen, error);
@@ -77,29 +90,44 @@ impl Server {
             .await
             .map_err(failed)?;
         let address = listener.address().map_err(failed)?;
+        let (state, state_now) = watch::channel(State::Starting);
+        let mut background = JoinSet::new();
+        let mut metrics_address = None;
+        if let Some(listen) = config.metrics_listen {
+            let failed = |error| StartError::Listen(listen, error);
+            let monitor = Monitor::bind(listen).await.map_err(failed)?;
+            metrics_address = Some(monitor.address().map_err(failed)?);
+            background.spawn(monitor.serve(state_now));
+        }
 
         let database = Database::open(&config.database, path_env).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
-        health
-            .set_service_status(grpc::CERTIFICATE_SERVICE, ServingStatus::Serving)
-            .await;
-        let routes = match Self::routes(&database, config).await {
-            Ok(routes) => routes.add_service(health_service),
+        let (app, routes) = match Self::routes(&database, config).await {
+            Ok((app, routes)) => (app, routes.add_service(health_service)),
             Err(error) => {
                 database.close().await;
                 return Err(error);
             }
         };
+        // The database was just migrated: it takes writes.
+        state.send_replace(State::Serving);
+        set_health(&health, true).await;
+        background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
+        background.spawn(count_certificates(app));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(routes.serve_with_incoming_shutdown(listener.serve(), async {
             // A sender that was dropped asks for the same.
             let _ = stopped.await;
         }));
+        let drain_time = config.drain_time;
         Ok(Self {
             address,
+            metrics_address,
             database,
-            drain_time: config.drain_time,
+            drain_time,
             health,
+            state,
+            background,
             stop,
             serving,
         })
@@ -108,7 +136,7 @@ impl Server {
     async fn routes(
         database: &Database,
         config: &Config,
-    ) -> Result<Router<tower::layer::util::Stack<grpc::CallLayer, tower::layer::util::Identity>>, StartError> {
+    ) -> Result<(App, Router<Stack<grpc::CallLayer, Identity>>), StartError> {
         let store = database.store();
         for warning in store.check_durability().await.map_err(DatabaseError::from)? {
             tracing::warn!("{warning}");
@@ -129,17 +157,25 @@ impl Server {
                 // Without these grpcurl prints the details of an error in base64.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        Ok(tonic::transport::Server::builder()
+        let routes = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .max_connection_age(MAX_CONNECTION_AGE)
             .layer(grpc::CallLayer::new(app.clone()))
-            .add_service(grpc::certificate_service(app))
+            .add_service(grpc::certificate_service(app.clone()))
             .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?))
+            .add_service(reflection().build_v1alpha()?);
+        Ok((app, routes))
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics and health are, if they are anywhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The database that it serves.
@@ -148,11 +184,11 @@ impl Server {
     }
 
     /// Finishes the calls under way, within a limit, and closes the database.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         // Callers that ask for its health go elsewhere.
-        for service in ["", grpc::CERTIFICATE_SERVICE] {
-            self.health.set_service_status(service, ServingStatus::NotServing).await;
-        }
+        self.background.abort_all();
+        self.state.send_replace(State::Stopping);
+        set_health(&self.health, false).await;
         // The receiver is gone only if serving ended by itself.
         let _ = self.stop.send(());
         match tokio::time::timeout(self.drain_time, self.serving).await {

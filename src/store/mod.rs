@@ -101,6 +101,22 @@ impl Store {
         Ok(warnings)
     }
 
+    /// Whether Postgres takes writes now: it is reached, no standby, and not read-only.
+    pub async fn can_write(&self) -> Result<bool, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::can_write",
+            sql: "-- store::can_write
+                  select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
+        };
+        Ok(self.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0)))
+    }
+
+    /// The connections to Postgres: open, of these idle, open at most, and callers that wait for one.
+    pub fn connections(&self) -> [usize; 4] {
+        let status = self.pool.status();
+        [status.size, status.available, status.max_size, status.waiting]
+    }
+
     /// Closes all connections; statements under way are finished.
     pub fn close(&self) {
         self.pool.close();

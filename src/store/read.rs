@@ -130,6 +130,22 @@ impl Store {
         Ok(Page { certificates, next })
     }
 
+    /// How many certificates end before each of these moments, and how many there are.
+    pub async fn expiring_of_all_accounts(&self, moments: [Timestamp; 4]) -> Result<[i64; 5], Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::expiring_of_all_accounts",
+            // From the index alone.
+            sql: "-- store::expiring_of_all_accounts
+                  select count(*) filter (where not_after_ms < $1), count(*) filter (where not_after_ms < $2),
+                    count(*) filter (where not_after_ms < $3), count(*) filter (where not_after_ms < $4), count(*)
+                  from server_certificate",
+        };
+        let [first, second, third, fourth] = moments.map(Timestamp::millis);
+        let rows = self.read(STATEMENT, &[&first, &second, &third, &fourth]).await?;
+        let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        Ok([row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)])
+    }
+
     /// The certificate of this id, if it is of this region, or of any.
     pub async fn find(
         &self,

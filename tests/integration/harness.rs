@@ -235,6 +235,10 @@ impl TestServer {
         self.server.as_ref().unwrap().address()
     }
 
+    pub fn metrics_address(&self) -> std::net::SocketAddr {
+        self.server.as_ref().unwrap().metrics_address().unwrap()
+    }
+
     pub fn admin_key(&self) -> &str {
         &self.admin_key
     }
@@ -316,6 +320,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         tls: None,
         max_connections: 100,
         drain_time: Duration::from_secs(5),
+        metrics_listen: None,
         regions: None,
         database: DatabaseConfig {
             max_connections: 4,

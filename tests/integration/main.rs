@@ -12,6 +12,7 @@ mod certificates;
 mod crash;
 mod external;
 mod harness;
+mod operation;
 mod pki;
 mod private_postgres;
 mod process;

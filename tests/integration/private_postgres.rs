@@ -124,11 +124,32 @@ async fn the_command_line_uploads_describes_and_gets_and_shows_what_is_wrong() {
 
     let table = stdout(&run(&["describe"]));
     assert!(
+        table.contains("2096-10-02 (in ") && !table.contains('\u{1b}'),
+        "{table}"
+    );
+    assert!(
         table.lines().count() == 2 && table.contains(id) && table.contains("RSA 2048"),
         "{table}"
     );
     assert_eq!(stdout(&run(&["get", id, "--output", "pem"])), pair.certificate);
     assert!(stdout(&run(&["get", id])).contains("team=shop"));
+
+    let renamed = run(&["rename", id, "new-name", "--region", "cn-hangzhou"]);
+    assert!(renamed.status.success(), "{}", stderr(&renamed));
+    assert!(stdout(&run(&["describe"])).contains("new-name"));
+    let regions = stdout(&run(&["regions"]));
+    assert!(regions.contains("China (Hangzhou)"), "{regions}");
+    let deleted = run(&["delete", id]);
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
+    let again = run(&["delete", id]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("SERVER_CERTIFICATE_NOT_FOUND"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            stdout(&certkeep(&["completions", shell])).contains("describe"),
+            "{shell}"
+        );
+    }
 
     let swapped = run(&["upload", "--region", "mars-1", "--cert", key, "--key", cert]);
     assert_eq!(swapped.status.code(), Some(1));

@@ -63,6 +63,7 @@ create table server_certificate (
   primary key (account_id, created_ms, random) include (fingerprint)
 );
 create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random);
+create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms);
 
 create table private_key (
   account_id bigint not null,

@@ -1,4 +1,6 @@
-//! Logs: text on a terminal, JSON elsewhere, on standard error.
+//! What certkeep tells of itself. Logs: text on a terminal, JSON elsewhere, on standard error. Metrics: see [`metrics`].
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 

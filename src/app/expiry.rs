@@ -1,0 +1,37 @@
+//! How much time the certificates of all accounts have left: the service's own view, for its operator.
+
+use super::{App, Error};
+use crate::clock::{self, Timestamp};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How many live server certificates have how much time left; each is counted once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TimeLeft {
+    /// None.
+    pub expired: i64,
+    /// Up to 7 days.
+    pub week: i64,
+    /// 7 to 30 days.
+    pub month: i64,
+    /// 30 to 90 days.
+    pub quarter: i64,
+    /// More.
+    pub later: i64,
+}
+
+impl App {
+    /// Counts the certificates of all accounts.
+    pub async fn time_left(&self) -> Result<TimeLeft, Error> {
+        let now = clock::now();
+        let moments = [0, 7, 30, 90].map(|days| Timestamp::from_millis(now.millis() + days * DAY_MS));
+        let [expired, week, month, quarter, all] = self.0.store.expiring_of_all_accounts(moments).await?;
+        Ok(TimeLeft {
+            expired,
+            week: week - expired,
+            month: month - week,
+            quarter: quarter - month,
+            later: all - quarter,
+        })
+    }
+}

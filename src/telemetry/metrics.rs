@@ -1,0 +1,127 @@
+//! Metrics for Prometheus: their names, what they mean, and their text. Labels have few values: no account, id or text of
+//! a caller.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+const CALLS: &str = "certkeep_calls_total";
+const CALL_DURATION: &str = "certkeep_call_duration_seconds";
+const REFUSALS: &str = "certkeep_refusals_total";
+const UPLOADS: &str = "certkeep_uploads_total";
+const CERTIFICATES: &str = "certkeep_certificates";
+const DATABASE_UP: &str = "certkeep_database_up";
+const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
+    ("certkeep_database_connections", "Open connections to Postgres"),
+    (
+        "certkeep_database_connections_idle",
+        "Open connections to Postgres that nobody uses",
+    ),
+    (
+        "certkeep_database_connections_max",
+        "How many connections to Postgres there may be",
+    ),
+    (
+        "certkeep_database_waiting",
+        "Callers that wait for a connection to Postgres",
+    ),
+];
+const CONNECTIONS: &str = "certkeep_connections";
+const BUILD_INFO: &str = "certkeep_build_info";
+
+/// Seconds. A describe takes a fraction of a millisecond, an upload a few.
+const BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Begins to record. What happened before is not counted. Called again, it does nothing.
+pub fn begin() {
+    RECORDER.get_or_init(|| {
+        let builder =
+            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(CALL_DURATION.to_owned()), &BUCKETS);
+        let handle = builder.and_then(PrometheusBuilder::install_recorder);
+        describe_counter!(CALLS, "Calls by method and gRPC code");
+        describe_histogram!(CALL_DURATION, "Duration of calls by method, in seconds");
+        describe_counter!(REFUSALS, "Refused calls by the reason that their callers are told");
+        describe_counter!(UPLOADS, "Stored server certificates");
+        describe_gauge!(
+            CERTIFICATES,
+            "Live server certificates by the time left until they expire"
+        );
+        describe_gauge!(DATABASE_UP, "Whether Postgres takes writes");
+        for (name, text) in DATABASE_CONNECTIONS {
+            describe_gauge!(name, text);
+        }
+        describe_gauge!(CONNECTIONS, "Open connections of callers");
+        describe_gauge!(BUILD_INFO, "1, with the version");
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+        handle
+            .inspect_err(|error| tracing::error!(%error, "there will be no metrics"))
+            .ok()
+    });
+}
+
+/// All metrics in Prometheus's text format.
+pub fn render() -> String {
+    let handle = RECORDER.get().and_then(Option::as_ref);
+    handle
+        .map(|handle| {
+            handle.run_upkeep();
+            handle.render()
+        })
+        .unwrap_or_default()
+}
+
+/// A call was answered.
+pub fn answered(method: &str, code: &str, duration: Duration) {
+    counter!(CALLS, "method" => method.to_owned(), "code" => code.to_owned()).increment(1);
+    histogram!(CALL_DURATION, "method" => method.to_owned()).record(duration.as_secs_f64());
+}
+
+/// A call was refused.
+pub fn refused(reason: &'static str) {
+    counter!(REFUSALS, "reason" => reason).increment(1);
+}
+
+/// A server certificate was stored.
+pub fn uploaded() {
+    counter!(UPLOADS).increment(1);
+}
+
+/// So many certificates have so much time left.
+pub fn certificates(expires_in: &'static str, count: i64) {
+    gauge!(CERTIFICATES, "expires_in" => expires_in).set(count as f64);
+}
+
+/// Postgres takes writes, or not.
+pub fn database_up(is_up: bool) {
+    gauge!(DATABASE_UP).set(f64::from(u8::from(is_up)));
+}
+
+/// Connections to Postgres: open, of these idle, open at most, and callers that wait for one.
+pub fn database_connections(counts: [usize; 4]) {
+    for ((name, _), count) in DATABASE_CONNECTIONS.into_iter().zip(counts) {
+        gauge!(name).set(count as f64);
+    }
+}
+
+/// A connection of a caller, counted for as long as this lives.
+pub struct OpenConnection(());
+
+impl OpenConnection {
+    /// One more.
+    pub fn count() -> Self {
+        gauge!(CONNECTIONS).increment(1);
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1);
+    }
+}

@@ -1,0 +1,179 @@
+//! What an operator sees: metrics, health, settings.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::{TestServer, temp_dir, upload_of};
+use crate::pki::{self, Key};
+use crate::process::{certkeep, stderr, stdout};
+
+/// Status line and body of an answer over HTTP.
+fn http(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+async fn start() -> TestServer {
+    TestServer::start_with(|config| config.metrics_listen = Some("127.0.0.1:0".parse().unwrap())).await
+}
+
+/// The value of a line of metrics.
+fn metric(text: &str, line: &str) -> f64 {
+    let found = text
+        .lines()
+        .find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or_else(|| panic!("{line} in\n{text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
+    let server = start().await;
+    let pair = pki::self_signed(Key::P256, "metrics.example");
+    let uploaded = server
+        .client()
+        .upload_server_certificate(upload_of(&pair))
+        .await
+        .unwrap()
+        .into_inner();
+    server
+        .client()
+        .upload_server_certificate(certkeep::grpc::pb::UploadServerCertificateRequest::default())
+        .await
+        .unwrap_err();
+    server
+        .client_with(None)
+        .describe_regions(certkeep::grpc::pb::DescribeRegionsRequest::default())
+        .await
+        .unwrap_err();
+    let (status, text) = http(server.metrics_address(), "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    // Other tests count in the same process: at least these.
+    for line in [
+        "certkeep_calls_total{method=\"UploadServerCertificate\",code=\"OK\"}",
+        "certkeep_calls_total{method=\"UploadServerCertificate\",code=\"INVALID_ARGUMENT\"}",
+        "certkeep_calls_total{method=\"DescribeRegions\",code=\"UNAUTHENTICATED\"}",
+        "certkeep_call_duration_seconds_count{method=\"UploadServerCertificate\"}",
+        "certkeep_refusals_total{reason=\"REGION_MISSING\"}",
+        "certkeep_uploads_total",
+        "certkeep_connections",
+        "certkeep_database_up",
+        "certkeep_database_connections_max",
+    ] {
+        assert!(metric(&text, line) >= 1.0, "{line}");
+    }
+    for expires_in in ["expired", "7d", "30d", "90d", "later"] {
+        metric(&text, &format!("certkeep_certificates{{expires_in=\"{expires_in}\"}}"));
+    }
+    for secret in [
+        server.admin_key(),
+        &uploaded.server_certificate_id,
+        &uploaded.common_name,
+        &uploaded.fingerprint,
+    ] {
+        assert!(!text.contains(secret));
+    }
+    server.stop().await;
+}
+
+async fn health(server: &TestServer) -> i32 {
+    let request = HealthCheckRequest {
+        service: "certkeep.v1.CertificateService".into(),
+    };
+    HealthClient::new(server.channel())
+        .check(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_told_and_its_return_is_seen_within_seconds() {
+    const SERVING: i32 = 1;
+    const NOT_SERVING: i32 = 2;
+    let server = start().await;
+    assert_eq!(
+        http(server.metrics_address(), "/readyz"),
+        ("HTTP/1.1 200 OK".into(), "serving\n".into())
+    );
+    assert_eq!(health(&server).await, SERVING);
+
+    let sql = server.sql().await;
+    let name: String = sql
+        .query_one("select current_database()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let read_only = |on: bool| format!("alter database {name} set default_transaction_read_only = {on}");
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    sql.batch_execute(&read_only(true)).await.unwrap();
+    sql.query(end, &[]).await.unwrap();
+    until(|| http(server.metrics_address(), "/readyz").0 == "HTTP/1.1 503 Service Unavailable").await;
+    assert_eq!(health(&server).await, NOT_SERVING);
+    assert_eq!(http(server.metrics_address(), "/healthz").1, "alive\n");
+
+    sql.batch_execute(&read_only(false)).await.unwrap();
+    sql.query(end, &[]).await.unwrap();
+    until(|| http(server.metrics_address(), "/readyz").0 == "HTTP/1.1 200 OK").await;
+    assert_eq!(health(&server).await, SERVING);
+    server.stop().await;
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(5), "not within 5 s");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
+    let dir = temp_dir();
+    let file = dir.path().join("certkeep.toml");
+    std::fs::write(
+        &file,
+        "drain_seconds = 3\ndatabase_url = \"postgres://u:hunter2@localhost/db\"\n",
+    )
+    .unwrap();
+    let args = [
+        "serve",
+        "--print-config",
+        "--listen",
+        "127.0.0.1:1",
+        "--config",
+        file.to_str().unwrap(),
+    ];
+    let shown = stdout(&certkeep(&args));
+    for line in [
+        "listen = \"127.0.0.1:1\"  # flag",
+        "drain_seconds = 3  # file",
+        "max_connections = 1024  # default",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line} in\n{shown}");
+    }
+    assert!(
+        shown.contains("database_url = \"<redacted>\"  # file") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+
+    std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\n").unwrap();
+    let refused = certkeep(&args);
+    assert_eq!(refused.status.code(), Some(2));
+    for fault in ["lisen is no setting", "drain_seconds is not from 1 to 1000000"] {
+        assert!(stderr(&refused).contains(fault), "{}", stderr(&refused));
+    }
+}
