@@ -1,6 +1,10 @@
 //! Bytes that must not be seen.
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -13,6 +17,45 @@ impl Secret {
     /// The bytes. The caller must not copy them anywhere that is not wiped.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// What to do with a file that is there already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Existing {
+    /// It stays, and the write fails with `AlreadyExists`.
+    Keep,
+    /// It is replaced as a whole.
+    Replace,
+}
+
+impl Secret {
+    /// Writes it to a file of mode 0600. After a crash the file is whole, or as it was before.
+    pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
+        // Under another name until it is whole and on disk.
+        let partial = path.with_extension("partial");
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(&self.0)?;
+        file.sync_all()?;
+        match existing {
+            Existing::Replace => std::fs::rename(&partial, path)?,
+            // A hard link, unlike a rename, replaces nothing.
+            Existing::Keep => {
+                let linked = std::fs::hard_link(&partial, path);
+                std::fs::remove_file(&partial)?;
+                linked?;
+            }
+        }
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()
     }
 }
 
@@ -42,5 +85,23 @@ mod tests {
     #[test]
     fn is_never_shown() {
         assert_eq!(format!("{:?}", Secret::from("hunter2".to_owned())), "<redacted>");
+    }
+
+    #[test]
+    fn is_written_for_its_owner_alone_and_replaces_only_when_told_to() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let [first, second] = ["first", "second"].map(|text| Secret::from(text.to_owned()));
+        first.write(&path, Existing::Keep).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            second.write(&path, Existing::Keep).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        second.write(&path, Existing::Replace).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

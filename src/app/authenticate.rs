@@ -51,6 +51,7 @@ impl App {
         if let Some(caller) = self.0.checked_keys.find(key.id(), &secret_sha256) {
             return Ok(caller);
         }
+        let looked_up = Instant::now();
         let known = self
             .0
             .store
@@ -71,7 +72,7 @@ impl App {
             role: known.role,
             access_key_id: key.id().to_owned(),
         };
-        self.0.checked_keys.remember(secret_sha256, &caller);
+        self.0.checked_keys.remember(secret_sha256, &caller, looked_up);
         Ok(caller)
     }
 }
@@ -98,7 +99,7 @@ impl CheckedKeys {
         (fresh && right).then(|| checked.caller.clone())
     }
 
-    fn remember(&self, secret_sha256: [u8; 32], caller: &Caller) {
+    fn remember(&self, secret_sha256: [u8; 32], caller: &Caller, at: Instant) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= Self::MAX_LEN {
             keys.retain(|_, checked| checked.at.elapsed() < Self::MAX_AGE);
@@ -108,7 +109,7 @@ impl CheckedKeys {
             let checked = Checked {
                 secret_sha256,
                 caller: caller.clone(),
-                at: Instant::now(),
+                at,
             };
             keys.insert(caller.access_key_id.clone(), checked);
         }
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_checked_key_is_found_by_its_secret_only() {
         let keys = CheckedKeys::default();
-        keys.remember([1; 32], &caller(Role::Reader));
+        keys.remember([1; 32], &caller(Role::Reader), Instant::now());
         assert!(keys.find("ck1", &[1; 32]).is_some());
         assert!(keys.find("ck1", &[2; 32]).is_none());
         assert!(keys.find("ck2", &[1; 32]).is_none());

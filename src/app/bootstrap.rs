@@ -1,13 +1,12 @@
 //! The first account and its first access key.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{AccessKeyText, Error, Role};
 use crate::certificate::AccountId;
 use crate::digest;
+use crate::secret::Existing;
 use crate::store::{self, NewAccount, Store};
 
 const FIRST_ACCOUNT: &str = "default";
@@ -25,7 +24,9 @@ pub enum FirstAccount {
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The key could not be written to its file.
-    #[error("the access key could not be written to {0}")]
+    #[error(
+        "the access key could not be written to {0}; a file that is there may hold another database's key: move it away"
+    )]
     File(PathBuf, #[source] io::Error),
     /// The database failed.
     #[error(transparent)]
@@ -37,8 +38,8 @@ pub enum BootstrapError {
 
 impl FirstAccount {
     /// Makes the account `default` and an admin key, written as one line `<id>.<secret>` to a file of mode 0600, unless the
-    /// database has an access key already. Whatever stood in the file then opens nothing, and is replaced.
-    pub async fn make(store: &Store, admin_key: &Path) -> Result<Self, BootstrapError> {
+    /// database has an access key already.
+    pub async fn make(store: &Store, admin_key: &Path, existing: Existing) -> Result<Self, BootstrapError> {
         if store.has_access_key_of_all_accounts().await? {
             return Ok(Self::Existed);
         }
@@ -47,7 +48,7 @@ impl FirstAccount {
         let account = AccountId::from_random(digest::random().map_err(|error| random(error.into()))?);
         // First the file: a key in the database that nobody has could not be replaced by a second try.
         let failed = |error| BootstrapError::File(admin_key.to_owned(), error);
-        write(admin_key, &key).map_err(failed)?;
+        key.to_line().write(admin_key, existing).map_err(failed)?;
         let made = store
             .make_first_account(&NewAccount {
                 id: account,
@@ -63,21 +64,4 @@ impl FirstAccount {
         std::fs::remove_file(admin_key).map_err(failed)?;
         Ok(Self::Existed)
     }
-}
-
-/// Replaces the file as a whole.
-fn write(path: &Path, key: &AccessKeyText) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    match std::fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&partial)?;
-    file.write_all(key.to_line().expose())?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }

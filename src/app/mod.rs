@@ -20,6 +20,7 @@ mod upload;
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use access_key::AccessKeyText;
@@ -98,13 +99,17 @@ struct Parts {
     page_tokens: PageTokens,
     checked_keys: CheckedKeys,
     cores: Cores,
+    /// What was handed over to be stored.
+    storing: TaskTracker,
 }
 
 impl App {
     /// Opens the service's own keys with the ring, which must have every key that sealed what the store holds.
     pub async fn open(store: Store, key_ring: KeyRing, regions: Regions) -> Result<Self, SealingError> {
         sealing::check_ring(&store, &key_ring).await?;
+        // Of two rings that meet on an empty database, one opens the service's key: only that one is noted.
         let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
+        store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
         Ok(Self(Arc::new(Parts {
             store,
             key_ring,
@@ -112,6 +117,13 @@ impl App {
             page_tokens,
             checked_keys: CheckedKeys::default(),
             cores: Cores::of_this_machine(),
+            storing: TaskTracker::new(),
         })))
+    }
+
+    /// Waits until what was handed over to be stored is stored, also of callers that have left.
+    pub async fn finish(&self) {
+        self.0.storing.close();
+        self.0.storing.wait().await;
     }
 }

@@ -51,7 +51,7 @@ impl PrivateKeyRow {
     }
 }
 
-/// Refuses a ring that lacks a key which has sealed, and notes the one that will seal.
+/// Refuses a ring that lacks a key which has sealed.
 pub(super) async fn check_ring(store: &Store, key_ring: &KeyRing) -> Result<(), SealingError> {
     for id in store.key_encryption_keys().await? {
         let id = id
@@ -63,7 +63,6 @@ pub(super) async fn check_ring(store: &Store, key_ring: &KeyRing) -> Result<(), 
             return Err(SealingError::KeyMissing(id));
         }
     }
-    store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
     Ok(())
 }
 

@@ -22,8 +22,8 @@ use crate::{clock, digest};
 pub struct UploadServerCertificate {
     /// Where it is kept.
     pub region_id: String,
-    /// The certificate and its chain, in PEM.
-    pub server_certificate: String,
+    /// The certificate and its chain, in PEM. A secret, since people paste keys into it.
+    pub server_certificate: Secret,
     /// Its name; empty: by default from the certificate.
     pub server_certificate_name: String,
     /// Its key, in PEM.
@@ -112,7 +112,11 @@ impl App {
             .await??;
         let (app, call) = (self.clone(), call.clone());
         let storing = async move { app.store(&call, sealed, with_account_fingerprints).await };
-        tokio::spawn(storing.in_current_span()).await.map_err(Error::internal)?
+        self.0
+            .storing
+            .spawn(storing.in_current_span())
+            .await
+            .map_err(Error::internal)?
     }
 
     async fn validate(
@@ -130,14 +134,16 @@ impl App {
         } = self.0.cores.run(move || app.check(request)).await??;
         let facts = pair.facts().clone();
         let name = name.or_else(|| ServerCertificateName::default_for(&facts));
-        let mut fingerprints = None;
-        if with_account_fingerprints {
-            let mut stored = self.0.store.account_fingerprints(call.caller.account).await?;
-            if stored.next.is_none() {
-                stored.fingerprints.push(facts.fingerprint);
-            }
-            fingerprints = Some(stored);
-        }
+        let fingerprints = match with_account_fingerprints {
+            true => Some(
+                self.0
+                    .store
+                    .account_fingerprints(call.caller.account)
+                    .await?
+                    .and(facts.fingerprint),
+            ),
+            false => None,
+        };
         Ok(Uploaded {
             id: None,
             region,
@@ -151,7 +157,7 @@ impl App {
 
     /// Reads and verifies every field; all faults at once, in the order of the request's fields.
     fn check(&self, request: UploadServerCertificate) -> Result<Checked, Error> {
-        let pair = UnverifiedPair::parse(request.server_certificate.as_bytes(), &request.private_key)
+        let pair = UnverifiedPair::parse(request.server_certificate.expose(), &request.private_key)
             .and_then(UnverifiedPair::verify);
         let (pair, pair_error) = match pair {
             Ok(pair) => (Some(pair), PairError::default()),

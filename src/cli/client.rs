@@ -19,7 +19,8 @@ use crate::grpc::pb;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The service gives a call 30 seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// An upload's answer with all fingerprints may take 3 MiB and more.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 /// No private key or certificate file is larger.
@@ -316,10 +317,14 @@ fn refused(status: Status) -> Failure {
         .collect();
     let text = format!("{}{lines}", status.message());
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded if details.error_info().is_none() => {
+        Code::Unavailable if details.error_info().is_none() => {
             Failure::unavailable(format!("the service can not be reached: {}", status.message()))
         }
-        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => Failure::unavailable(text),
+        Code::Unavailable => Failure::unavailable(text),
+        // tonic's own time-out is Cancelled.
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            Failure::unknown(format!("it is not known whether the call took effect: {text}"))
+        }
         _ => Failure::refused(text),
     }
 }

@@ -81,10 +81,18 @@ impl Failure {
         }
     }
 
-    /// The service can't be reached or is unavailable: trying again may help.
+    /// The service can't be reached or is unavailable, and nothing was changed: trying again may help.
     fn unavailable(text: impl Into<String>) -> Self {
         Self {
             code: 3,
+            text: text.into(),
+        }
+    }
+
+    /// Whether the call took effect is not known: look before it is repeated.
+    fn unknown(text: impl Into<String>) -> Self {
+        Self {
+            code: 4,
             text: text.into(),
         }
     }
@@ -107,10 +115,11 @@ impl Failure {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::from_error(&error))
+    let outcome = serve::no_core_dumps()
+        .and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.map_err(|error| Failure::from_error(&error))
+        })
         .and_then(|runtime| runtime.block_on(execute(cli)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

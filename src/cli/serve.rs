@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use super::settings::variable;
@@ -39,26 +39,48 @@ pub(super) fn print_config(layers: Layers) -> Result<(), Failure> {
 }
 
 pub(super) async fn serve(config: &Config) -> Result<(), Failure> {
-    no_core_dumps()?;
     let failed = |error: std::io::Error| Failure::from_error(&error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut signals = Signals {
+        interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        terminate: signal(SignalKind::terminate()).map_err(failed)?,
+    };
     let path = variable("PATH");
+    let mut starting = std::pin::pin!(Server::start(config, path.as_deref()));
     let started = tokio::select! {
-        started = Server::start(config, path.as_deref()) => started,
-        _ = interrupt.recv() => return Err(Failure::refused("interrupted while starting")),
-        _ = terminate.recv() => return Err(Failure::refused("terminated while starting")),
+        started = &mut starting => started,
+        () = signals.next() => {
+            // What has started must be stopped in order; a second signal does not wait for that.
+            tokio::select! {
+                started = &mut starting => if let Ok(server) = started { server.stop().await },
+                () = signals.next() => {}
+            }
+            return Err(Failure::refused("told to stop while starting"));
+        }
     };
     let server = started.map_err(|error| Failure::from_error(&error))?;
-    print_banner(config, &server).map_err(failed)?;
-    notify(NotifyState::Ready);
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("interrupted: finishing the calls under way"),
-        _ = terminate.recv() => tracing::info!("terminated: finishing the calls under way"),
+    if let Err(error) = print_banner(config, &server) {
+        tracing::warn!(%error, "nobody reads what is printed at the start");
     }
+    notify(NotifyState::Ready);
+    signals.next().await;
+    tracing::info!("told to stop: finishing the calls under way");
     notify(NotifyState::Stopping);
     server.stop().await;
     Ok(())
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Tells systemd, if it started this.
@@ -80,15 +102,20 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
     };
     let mut upload = format!(
         "{} upload --region cn-hangzhou --cert CERT.pem --key KEY.pem",
-        program.display()
+        quoted(&program)
     );
-    if config.listen.port() != 50051 || !config.listen.ip().is_loopback() || config.tls.is_some() {
+    let address = server.address();
+    if config.tls.is_some() || address.to_string() != "127.0.0.1:50051" {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        upload.push_str(&format!(" --endpoint {scheme}://{}", server.address()));
+        let host = match address.ip() {
+            ip if !ip.is_unspecified() => address.to_string(),
+            _ => format!("localhost:{}", address.port()),
+        };
+        upload.push_str(&format!(" --endpoint {scheme}://{host}"));
     }
     let is_private = matches!(database.source, DatabaseSource::Private { .. });
     if is_private {
-        upload.push_str(&format!(" --access-key-file {}", database.admin_key.display()));
+        upload.push_str(&format!(" --access-key-file {}", quoted(&database.admin_key)));
     }
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -128,14 +155,9 @@ pub(super) async fn bootstrap(config: &DatabaseConfig) -> Result<(), Failure> {
     let made = std::fs::create_dir_all(&config.data_dir);
     made.map_err(|error| Failure::refused(format!("{} can not be made: {error}", config.data_dir.display())))?;
     let database = open(config).await?;
-    let outcome = match database.key_ring_or_new().await {
-        Ok(_) => FirstAccount::make(database.store(), &config.admin_key)
-            .await
-            .map_err(|error| Failure::from_error(&error)),
-        Err(error) => Err(Failure::from_error(&error)),
-    };
+    let outcome = database.bootstrap().await;
     database.close().await;
-    match outcome? {
+    match outcome.map_err(|error| Failure::from_error(&error))? {
         FirstAccount::Existed => Err(Failure::refused(
             "the database has an access key already: bootstrap makes only the first",
         )),
@@ -155,8 +177,8 @@ async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {
         .map_err(|error| Failure::from_error(&error))
 }
 
-/// A core dump would hold private keys.
-fn no_core_dumps() -> Result<(), Failure> {
+/// A core dump would hold private keys, of whichever command.
+pub(super) fn no_core_dumps() -> Result<(), Failure> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -164,4 +186,17 @@ fn no_core_dumps() -> Result<(), Failure> {
     setrlimit(Resource::Core, none)
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|error| Failure::refused(format!("core dumps can not be turned off: {error}")))
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
+    if is_plain {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

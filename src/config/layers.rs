@@ -146,7 +146,12 @@ impl Layers {
     /// The values of environment variables. One that begins with `CERTKEEP_` and is no setting's is a fault.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
-            if !name.starts_with("CERTKEEP_") {
+            // Kubernetes sets the latter ones beside a service of this name. What is empty is not set.
+            let is_ours = name.starts_with("CERTKEEP_")
+                && !name.starts_with("CERTKEEP_SERVICE_")
+                && name != "CERTKEEP_PORT"
+                && !name.starts_with("CERTKEEP_PORT_");
+            if !is_ours || value.is_empty() {
                 continue;
             }
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
@@ -380,6 +385,8 @@ mod tests {
             ("CERTKEEP_LISTEN", "127.0.0.1:2"),
             ("CERTKEEP_MAX_CONNECTIONS", "6"),
             ("PATH", "/bin"),
+            ("CERTKEEP_PORT_50051_TCP", "tcp://10.0.0.1"),
+            ("CERTKEEP_LOG", ""),
         ]));
         layers.flag(setting("listen").unwrap(), "127.0.0.1:3".to_owned());
         let shown = layers.show();

@@ -118,7 +118,8 @@ pub const SETTINGS: [Setting; 17] = [
         key: "database_url",
         shape: Shape::Secret("URL"),
         default: None,
-        help: "A Postgres of your own, as a URL that libpq reads. Without it certkeep runs a private one in the data directory",
+        help: "A Postgres of your own, as a URL that libpq reads; one with a password does not belong into a flag, which others can \
+               see. Without it certkeep runs a private one in the data directory",
         for_database: true,
     },
     Setting {

@@ -36,8 +36,9 @@ impl CertificateService for Door {
         &self,
         mut request: Request<pb::UploadServerCertificateRequest>,
     ) -> Answer<pb::UploadServerCertificateResponse> {
-        // Out of the generated message first thing: the key is wiped from now on.
+        // Out of the generated message first thing: they are wiped from now on. A key may stand in either.
         let private_key = Secret::from(std::mem::take(&mut request.get_mut().private_key));
+        let server_certificate = Secret::from(std::mem::take(&mut request.get_mut().server_certificate));
         let call = call_of(&request)?;
         let message = request.into_inner();
         let uploaded = self
@@ -46,7 +47,7 @@ impl CertificateService for Door {
                 &call,
                 UploadServerCertificate {
                     region_id: message.region_id,
-                    server_certificate: message.server_certificate,
+                    server_certificate,
                     server_certificate_name: message.server_certificate_name,
                     private_key,
                     ali_cloud_certificate_id: message.ali_cloud_certificate_id,

@@ -15,7 +15,7 @@ pub(super) fn time_for(headers: &HeaderMap) -> Duration {
         .get("grpc-timeout")
         .and_then(|value| parse(value.to_str().ok()?));
     match asked {
-        Some(asked) if asked < LONGEST => asked.saturating_sub(SHAVED.min(asked / 10)),
+        Some(asked) if asked <= LONGEST => asked.saturating_sub(SHAVED.min(asked / 10)),
         _ => LONGEST,
     }
 }

@@ -1,16 +1,16 @@
 //! The key ring: the file that holds the key-encryption keys.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::KEY_LEN;
 use crate::digest;
-use crate::secret::Secret;
+use crate::secret::{Existing, Secret};
 
 const HEADER: &str = "# certkeep key ring. Whoever has it and the database has every private key: keep it secret, and keep a copy\n\
                       # apart from the database's backups. A line is an id and a key; the first seals, all open.\n";
@@ -119,30 +119,8 @@ impl KeyRing {
             key: digest::random_secret()?,
         };
         let hex_key = Zeroizing::new(hex::encode(entry.key.as_slice()));
-        let text = Zeroizing::new(format!("{HEADER}{} {}\n", entry.id, *hex_key));
-        // Under another name until it is whole and on disk.
-        let partial = path.with_extension("partial");
-        match std::fs::remove_file(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&partial)
-            .map_err(failed)?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(failed)?;
-        // A hard link, unlike a rename, replaces nothing.
-        std::fs::hard_link(&partial, path).map_err(failed)?;
-        std::fs::remove_file(&partial).map_err(failed)?;
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(failed)?;
-        }
+        let text = format!("{HEADER}{} {}\n", entry.id, *hex_key);
+        Secret::from(text).write(path, Existing::Keep).map_err(failed)?;
         Ok(Self(vec![entry]))
     }
 

@@ -3,9 +3,13 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::StartError;
+use crate::app::{App, FirstAccount};
+use crate::certificate::Regions;
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
+use crate::secret::Existing;
 use crate::store::{self, MigrateError, Settings, SettingsError, Store};
 
 /// Why there is no database.
@@ -141,6 +145,27 @@ impl Database {
             }
             read => Ok(read?),
         }
+    }
+
+    /// Makes the first account and its admin key, and the key ring if there is none, unless there is an access key already.
+    pub async fn bootstrap(&self) -> Result<FirstAccount, StartError> {
+        if self
+            .store
+            .has_access_key_of_all_accounts()
+            .await
+            .map_err(DatabaseError::from)?
+        {
+            return Ok(FirstAccount::Existed);
+        }
+        let key_ring = self.key_ring_or_new().await?;
+        // The ring is this database's from now on.
+        App::open(self.store.clone(), key_ring, Regions::alibaba()).await?;
+        let existing = if self.is_private() {
+            Existing::Replace
+        } else {
+            Existing::Keep
+        };
+        Ok(FirstAccount::make(&self.store, &self.config.admin_key, existing).await?)
     }
 
     /// Closes the connections and stops the private Postgres.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -89,20 +89,28 @@ impl Listener {
     }
 }
 
+/// A connection over which the caller has said something; `None` if it does not in time, or no TLS.
 async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Stream> {
     // Without it small answers wait; with an error the connection is dead anyhow.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        return Some(Stream::Plain(stream));
+    let shaking = async {
+        let Some(tls) = tls else {
+            // Whoever says nothing shall not hold a place.
+            stream.peek(&mut [0]).await?;
+            return Ok(Stream::Plain(stream));
+        };
+        let mut stream = BufReader::new(tls.accept(stream).await?);
+        stream.fill_buf().await?;
+        Ok::<_, io::Error>(Stream::Tls(Box::new(stream)))
     };
-    match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+    match tokio::time::timeout(HANDSHAKE_TIME, shaking).await {
+        Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "no TLS handshake");
+            tracing::debug!(%error, "no connection was made");
             None
         }
         Err(_) => {
-            tracing::debug!("no TLS handshake in time");
+            tracing::debug!("a caller said nothing in time");
             None
         }
     }
@@ -117,7 +125,7 @@ pub(super) struct Connection {
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<BufReader<TlsStream<TcpStream>>>),
 }
 
 impl Connected for Connection {

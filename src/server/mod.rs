@@ -22,6 +22,7 @@ use crate::app::{App, BootstrapError, FirstAccount, SealingError};
 use crate::certificate::{Region, RegionId, Regions};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
+use crate::secret::Existing;
 use crate::telemetry::metrics;
 use listener::Listener;
 use monitor::{Monitor, State, count_certificates, set_health, watch_database};
@@ -71,6 +72,7 @@ pub struct Server {
     state: watch::Sender<State>,
     /// What watches and tells; ends with this.
     background: JoinSet<()>,
+    app: App,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -113,7 +115,7 @@ impl Server {
         state.send_replace(State::Serving);
         set_health(&health, true).await;
         background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
-        background.spawn(count_certificates(app));
+        background.spawn(count_certificates(app.clone()));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(routes.serve_with_incoming_shutdown(listener.serve(), async {
             // A sender that was dropped asks for the same.
@@ -128,6 +130,7 @@ impl Server {
             health,
             state,
             background,
+            app,
             stop,
             serving,
         })
@@ -143,7 +146,8 @@ impl Server {
         }
         let key_ring = database.key_ring().await?;
         if database.is_private() {
-            FirstAccount::make(store, &config.database.admin_key).await?;
+            // The data directory is this database's own: what stands in the file opens nothing.
+            FirstAccount::make(store, &config.database.admin_key, Existing::Replace).await?;
         }
         let regions = match &config.regions {
             None => Regions::alibaba(),
@@ -189,9 +193,18 @@ impl Server {
         self.background.abort_all();
         self.state.send_replace(State::Stopping);
         set_health(&self.health, false).await;
+        // Whoever watches its health has seen that, and its stream ends: the drain does not wait for it.
+        for service in ["", grpc::CERTIFICATE_SERVICE] {
+            self.health.clear_service_status(service).await;
+        }
         // The receiver is gone only if serving ended by itself.
         let _ = self.stop.send(());
-        match tokio::time::timeout(self.drain_time, self.serving).await {
+        let finished = tokio::time::timeout(self.drain_time, async {
+            let served = self.serving.await;
+            self.app.finish().await;
+            served
+        });
+        match finished.await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::error!(%error, "serving failed"),
             Ok(Err(error)) => tracing::error!(%error, "serving failed"),

@@ -20,14 +20,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read as PEM.
-    #[error("{setting} names {path}, which can not be read: {source}")]
+    #[error("{setting} names {path}, which can not be used: {why}")]
     File {
         /// The setting.
         setting: &'static str,
         /// The file.
         path: std::path::PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        why: String,
     },
     /// The key is of no use or not the certificate's.
     #[error("tls_private_key can not be used with tls_certificate: {0}")]
@@ -67,13 +67,13 @@ async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Ar
         if now == seen {
             continue;
         }
+        seen = now;
         match read(&files, &provider) {
             Ok(pair) => {
                 *current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
-                seen = now;
                 tracing::info!("the listener's certificate was read again");
             }
-            // Perhaps only one of the two was replaced so far: the old pair is served on.
+            // Perhaps only one of the two was replaced so far: the old pair is served until the other follows.
             Err(error) => tracing::warn!(%error, "the listener's certificate has changed and can not be used yet"),
         }
     }
@@ -89,7 +89,11 @@ fn stamps(files: &TlsFiles) -> [Option<(SystemTime, u64)>; 2] {
 fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let failed = |setting, path: &Path| {
         let path = path.to_owned();
-        move |source| TlsError::File { setting, path, source }
+        move |error| TlsError::File {
+            setting,
+            path,
+            why: why(&error),
+        }
     };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -97,4 +101,35 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>
     let key =
         PrivateKeyDer::from_pem_file(&files.private_key).map_err(failed("tls_private_key", &files.private_key))?;
     Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+}
+
+/// Not the error's own text: that shows lines of the file, which may be the key.
+fn why(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => "it does not hold what it should, in PEM".to_owned(),
+        _ => "it is no PEM".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_key_file_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        std::fs::write(&path, "-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY-----").unwrap();
+        let files = TlsFiles {
+            certificate: path.clone(),
+            private_key: path,
+        };
+        let error = read(&files, &rustls::crypto::ring::default_provider()).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("104, 117, 110"),
+            "{shown}"
+        );
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -57,6 +59,9 @@ pub enum SettingsError {
         #[source]
         source: openssl::error::ErrorStack,
     },
+    /// The file of `sslrootcert` can't be read.
+    #[error("sslrootcert in the database URL names {0}, which can not be read")]
+    RootFile(PathBuf, #[source] std::io::Error),
     /// The TLS library failed.
     #[error("the TLS library failed")]
     Tls(#[from] openssl::error::ErrorStack),
@@ -124,9 +129,23 @@ fn connector(tls: &TlsParameters) -> Result<MakeTlsConnector, SettingsError> {
             source,
         }
     };
-    if let Some(path) = &tls.root_certificate {
-        builder.set_ca_file(path).map_err(unusable("sslrootcert", path))?;
+    // As libpq: the given roots alone, else the system's.
+    let mut roots = X509StoreBuilder::new()?;
+    match &tls.root_certificate {
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| SettingsError::RootFile(path.clone(), error))?;
+            for root in X509::stack_from_pem(&pem).map_err(unusable("sslrootcert", path))? {
+                roots.add_cert(root)?;
+            }
+        }
+        None if tls.mode.verifies() => {
+            for root in rustls_native_certs::load_native_certs().certs {
+                roots.add_cert(X509::from_der(&root)?)?;
+            }
+        }
+        None => {}
     }
+    builder.set_cert_store(roots.build());
     if let Some(path) = &tls.certificate {
         builder
             .set_certificate_chain_file(path)

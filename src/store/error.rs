@@ -79,6 +79,8 @@ pub enum Error {
 pub(super) enum Failure {
     /// It was rolled back and may be repeated: a serialization failure or a deadlock.
     Repeat(Cause),
+    /// It was not executed, since its server takes no writes: another one may.
+    Elsewhere(Cause),
     /// The connection was lost: the outcome must be looked up.
     Lost(Cause),
     /// It was certainly not executed, and the database is to blame.
@@ -101,10 +103,10 @@ impl From<tokio_postgres::Error> for Failure {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Repeat(cause),
             // A backend that is told to go may have committed before.
             SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IDLE_SESSION_TIMEOUT => Self::Lost(cause),
-            SqlState::QUERY_CANCELED
-            | SqlState::LOCK_NOT_AVAILABLE
-            | SqlState::CANNOT_CONNECT_NOW
-            | SqlState::READ_ONLY_SQL_TRANSACTION => Self::Unavailable(cause),
+            SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE | SqlState::CANNOT_CONNECT_NOW => {
+                Self::Unavailable(cause)
+            }
+            SqlState::READ_ONLY_SQL_TRANSACTION => Self::Elsewhere(cause),
             // Class 08, connection exceptions; class 53, insufficient resources: the disk, memory, connections;
             // class 58, system errors: what the file system refused.
             ref code if code.code().starts_with("08") => Self::Lost(cause),

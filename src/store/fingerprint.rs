@@ -18,6 +18,16 @@ pub struct AccountFingerprints {
 }
 
 impl AccountFingerprints {
+    /// These, and that of a certificate that would be the youngest.
+    pub fn and(mut self, fingerprint: Sha1Fingerprint) -> Self {
+        if self.fingerprints.len() < MAX {
+            self.fingerprints.push(fingerprint);
+        } else {
+            self.next.get_or_insert(Position::END);
+        }
+        self
+    }
+
     /// All fingerprints of an account, from their bytes one behind the other; `None` if there are more than an answer holds.
     pub(super) fn whole(bytes: &[u8]) -> Result<Option<Self>, Error> {
         let (fingerprints, rest) = bytes.as_chunks::<LEN>();

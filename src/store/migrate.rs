@@ -67,15 +67,21 @@ async fn migrate(transaction: &Transaction<'_>) -> Result<usize, MigrateError> {
         "-- store::migrate
          set local statement_timeout = 0;
          set local lock_timeout = 0;
-         select pg_advisory_xact_lock({LOCK});
-         create table if not exists schema_migration (
-           version int primary key,
-           checksum bytea not null,
-           oldest_binary int not null,
-           applied_at timestamptz not null default now()
-         )"
+         select pg_advisory_xact_lock({LOCK})"
     );
     transaction.batch_execute(&prepare).await.map_err(failed)?;
+    // Asked first: a role that may make no tables can serve a schema that is up to date.
+    let is_new = "-- store::migrate\nselect to_regclass('schema_migration') is null";
+    if transaction.query_one(is_new, &[]).await.map_err(failed)?.get(0) {
+        let create = "-- store::migrate
+            create table schema_migration (
+              version int primary key,
+              checksum bytea not null,
+              oldest_binary int not null,
+              applied_at timestamptz not null default now()
+            )";
+        transaction.batch_execute(create).await.map_err(failed)?;
+    }
     let rows = transaction
         .query(
             "-- store::migrate\nselect version, checksum, oldest_binary from schema_migration order by version",
@@ -128,7 +134,9 @@ pub fn schema_version() -> i32 {
 fn failed(error: tokio_postgres::Error) -> Error {
     match Failure::from(error) {
         // The transaction is rolled back, or its commit's outcome is seen at the next start.
-        Failure::Repeat(cause) | Failure::Lost(cause) | Failure::Unavailable(cause) => Error::Unavailable(cause),
+        Failure::Repeat(cause) | Failure::Elsewhere(cause) | Failure::Lost(cause) | Failure::Unavailable(cause) => {
+            Error::Unavailable(cause)
+        }
         Failure::Fault(cause) => Error::Statement {
             statement: "store::migrate",
             cause,

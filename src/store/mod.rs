@@ -131,18 +131,25 @@ impl Store {
 
     /// Runs a statement once.
     async fn run(&self, connection: Object, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let mut lease = Lease(Some(connection));
         let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
+            let connection = lease.connection();
             let prepared = connection.prepare_cached(statement.sql).await?;
             connection.query(&prepared, params).await
         });
         let failure = match answer.await {
-            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Ok(rows)) => {
+                lease.give_back();
+                return Ok(rows);
+            }
             Ok(Err(error)) => Failure::from(error),
             Err(_) => Failure::Lost(Cause::timeout()),
         };
-        if let Failure::Lost(_) | Failure::Unavailable(_) = failure {
-            // Not back to the pool: it is dead, or its server is one that can't write.
-            drop(Object::take(connection));
+        match failure {
+            // Dead, or of a server that can't write: others to it are no better.
+            Failure::Elsewhere(_) => drop(self.pool.retain(|_, _| false)),
+            Failure::Lost(_) | Failure::Unavailable(_) => {}
+            Failure::Repeat(_) | Failure::Fault(_) => lease.give_back(),
         }
         Err(failure)
     }
@@ -154,8 +161,15 @@ impl Store {
             let connection = self.connection().await?;
             match self.run(connection, statement, params).await {
                 Ok(rows) => return Ok(rows),
-                Err(Failure::Repeat(_) | Failure::Lost(_)) if attempt < ATTEMPTS => pause(statement, attempt).await,
-                Err(Failure::Repeat(cause) | Failure::Lost(cause) | Failure::Unavailable(cause)) => {
+                Err(Failure::Repeat(_) | Failure::Elsewhere(_) | Failure::Lost(_)) if attempt < ATTEMPTS => {
+                    pause(statement, attempt).await
+                }
+                Err(
+                    Failure::Repeat(cause)
+                    | Failure::Elsewhere(cause)
+                    | Failure::Lost(cause)
+                    | Failure::Unavailable(cause),
+                ) => {
                     return Err(Error::Unavailable(cause));
                 }
                 Err(Failure::Fault(cause)) => {
@@ -197,9 +211,19 @@ impl Store {
                     }
                     cause
                 }
-                Err(Failure::Repeat(cause)) => cause,
+                Err(Failure::Repeat(cause) | Failure::Elsewhere(cause)) => cause,
+                // Its event is there already, or worse: only a look-up tells.
+                Err(Failure::Fault(cause)) if lost => match self.look_up(change).await? {
+                    Some(revision) => return Ok(Changed::Before { revision }),
+                    None => return Err(Error::OutcomeUnknown(cause)),
+                },
                 Err(Failure::Unavailable(cause)) if lost => return Err(Error::OutcomeUnknown(cause)),
                 Err(Failure::Unavailable(cause)) => return Err(Error::Unavailable(cause)),
+                // Its event is there already, or worse: only a look-up tells.
+                Err(Failure::Fault(cause)) if lost => match self.look_up(change).await? {
+                    Some(revision) => return Ok(Changed::Before { revision }),
+                    None => return Err(Error::OutcomeUnknown(cause)),
+                },
                 Err(Failure::Fault(cause)) => {
                     return Err(Error::Statement {
                         statement: statement.name,
@@ -221,16 +245,17 @@ impl Store {
 
     /// The revision that this request gave the certificate, if it took effect. A database that restarts is waited for.
     async fn look_up(&self, change: Change<'_>) -> Result<Option<i64>, Error> {
-        let started = tokio::time::Instant::now();
-        loop {
-            match self.revision_after(change).await {
-                Err(Error::Unavailable(_)) if started.elapsed() < LOOK_UP_TIME => {
-                    tokio::time::sleep(LOOK_UP_PAUSE).await;
+        let looking = async {
+            loop {
+                match self.revision_after(change).await {
+                    Ok(revision) => return revision,
+                    Err(error) => tracing::debug!(%error, "a change could not be looked up yet"),
                 }
-                Err(Error::Unavailable(cause)) => return Err(Error::OutcomeUnknown(cause)),
-                answer => return answer,
+                tokio::time::sleep(LOOK_UP_PAUSE).await;
             }
-        }
+        };
+        let found = tokio::time::timeout(LOOK_UP_TIME, looking).await;
+        found.map_err(|_| Error::OutcomeUnknown(Cause::timeout()))
     }
 
     async fn revision_after(&self, change: Change<'_>) -> Result<Option<i64>, Error> {
@@ -246,6 +271,31 @@ impl Store {
             .read(STATEMENT, &[&account, &created, &random, &change.request_id])
             .await?;
         Ok(rows.first().map(|row| row.get(0)))
+    }
+}
+
+/// A connection at work. Dropped before its answer came, as when a caller leaves, it is closed: another caller's statement
+/// would have to wait for this one's.
+struct Lease(Option<Object>);
+
+impl Lease {
+    fn connection(&self) -> &Object {
+        // Only `give_back` takes it, and nothing is asked for after that.
+        self.0
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("the connection was given back"))
+    }
+
+    fn give_back(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
     }
 }
 

@@ -24,6 +24,12 @@ impl Position {
         created_ms: i64::MIN,
         random: i64::MIN,
     };
+
+    /// Behind the last.
+    pub const END: Self = Self {
+        created_ms: i64::MAX,
+        random: i64::MAX,
+    };
 }
 
 impl From<ServerCertificateId> for Position {
@@ -66,26 +72,54 @@ pub struct Page {
 }
 
 /// What a [`StoredCertificate`] is made from; tags come as keys and values in turn, ordered by key.
+macro_rules! columns {
+    () => {
+        "select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
+           common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length,
+           array(
+             select unnest(array[key, value]) from (
+               select key, value from server_certificate_tag as tag
+               where tag.account_id = server_certificate.account_id
+                 and tag.created_ms = server_certificate.created_ms and tag.random = server_certificate.random
+               order by key
+             ) as by_key
+           ) as tags "
+    };
+}
+
 macro_rules! select {
+    ($name:literal, $rest:literal) => {
+        Statement {
+            name: $name,
+            sql: concat!("-- ", $name, "\n", columns!(), $rest),
+        }
+    };
+}
+
+/// A page and one row more, which tells whether there is a next page; it ends where its texts would pass 3 MiB, but for the
+/// first row. `found` counts what there was before that cut.
+macro_rules! select_page {
     ($name:literal, $rest:literal) => {
         Statement {
             name: $name,
             sql: concat!(
                 "-- ",
                 $name,
-                "
-                select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
-                  common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-                  key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length,
-                  array(
-                    select unnest(array[key, value]) from (
-                      select key, value from server_certificate_tag as tag
-                      where tag.account_id = server_certificate.account_id
-                        and tag.created_ms = server_certificate.created_ms and tag.random = server_certificate.random
-                      order by key
-                    ) as by_key
-                  ) as tags ",
-                $rest
+                "\nselect * from (
+                  select *, count(*) over () as found,
+                    sum(
+                      1000 + octet_length(subject_alternative_names::text) + octet_length(common_name)
+                        + octet_length(subject) + octet_length(issuer) + octet_length(tags::text)
+                    ) over (order by created_ms, random) as octets,
+                    row_number() over (order by created_ms, random) as place
+                  from (",
+                columns!(),
+                $rest,
+                " order by created_ms, random limit $4) as page
+                ) as measured
+                where octets <= 3145728 or place = 1
+                order by created_ms, random"
             ),
         }
     };
@@ -100,17 +134,14 @@ impl Store {
         after: Position,
         size: usize,
     ) -> Result<Page, Error> {
-        const OF_ANY_REGION: Statement = select!(
+        const OF_ANY_REGION: Statement = select_page!(
             "store::page",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3)
-             order by created_ms, random limit $4"
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3)"
         );
-        const OF_REGION: Statement = select!(
+        const OF_REGION: Statement = select_page!(
             "store::page_of_region",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and region_id = $5
-             order by created_ms, random limit $4"
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and region_id = $5"
         );
-        // One more tells whether there is a next page.
         let limit = size as i64 + 1;
         let account_id = account.as_i64();
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&account_id, &after.created_ms, &after.random, &limit];
@@ -122,9 +153,10 @@ impl Store {
                 self.read(OF_REGION, &params).await?
             }
         };
-        let mut certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
-        let next = match certificates.last_mut() {
-            Some(last) if rows.len() > size => Some(Position::from(last.id)),
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
+        let certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
+        let next = match certificates.last() {
+            Some(last) if found > certificates.len() as i64 => Some(Position::from(last.id)),
             _ => None,
         };
         Ok(Page { certificates, next })

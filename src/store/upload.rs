@@ -1,9 +1,9 @@
 //! Storing new server certificates: certificate row, key row, tags and event, together or not at all.
 
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::fingerprint::AccountFingerprints;
+use super::read::Position;
 use super::{Change, Changed, Error, Statement, Store, id_columns};
 use crate::certificate::{CertificateFacts, Chain, RegionId, ServerCertificateName, Tags};
 
@@ -39,36 +39,37 @@ impl Store {
         let batch = Batch::of(&[*new]);
         let rows = match self.write(INSERT, new.change, &batch.params()).await? {
             Changed::Now(rows) => rows,
-            Changed::Before { .. } => return self.fingerprints_after(new).await,
+            Changed::Before { .. } => return Ok(self.fingerprints_after(new).await),
         };
         let row = rows.first().ok_or(Error::Row("server_certificate"))?;
         if !row.get::<_, bool>("stored") {
             // An attempt whose connection was lost had stored it: nobody else has its id.
-            return self.fingerprints_after(new).await;
+            return Ok(self.fingerprints_after(new).await);
         }
-        fingerprints_of(self, new, row).await
+        let Some(bytes) = row.get::<_, Option<&[u8]>>("fingerprints") else {
+            return Ok(None);
+        };
+        match AccountFingerprints::whole(bytes)? {
+            Some(whole) => Ok(Some(whole)),
+            // More than an answer holds: the first page, with the place where the next begins.
+            None => Ok(self.fingerprints_after(new).await),
+        }
     }
 
-    async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Result<Option<AccountFingerprints>, Error> {
-        match new.with_account_fingerprints {
-            true => self.account_fingerprints(new.change.id.account).await.map(Some),
-            false => Ok(None),
+    /// The account's fingerprints, of a certificate that is stored already. If they can't be read now, that is no reason to
+    /// call the upload failed: they are all left to ListAccountFingerprints.
+    async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Option<AccountFingerprints> {
+        if !new.with_account_fingerprints {
+            return None;
         }
-    }
-}
-
-async fn fingerprints_of(
-    store: &Store,
-    new: &NewServerCertificate<'_>,
-    row: &Row,
-) -> Result<Option<AccountFingerprints>, Error> {
-    let Some(bytes) = row.get::<_, Option<&[u8]>>("fingerprints") else {
-        return Ok(None);
-    };
-    match AccountFingerprints::whole(bytes)? {
-        Some(whole) => Ok(Some(whole)),
-        // More than an answer holds: the first page, with the place where the next begins.
-        None => store.account_fingerprints(new.change.id.account).await.map(Some),
+        let read = self.account_fingerprints(new.change.id.account).await;
+        Some(read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the account's fingerprints could not be read after the upload");
+            AccountFingerprints {
+                fingerprints: Vec::new(),
+                next: Some(Position::START),
+            }
+        }))
     }
 }
 

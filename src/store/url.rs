@@ -46,8 +46,9 @@ impl TlsParameters {
                     _ => return Err(SettingsError::SslMode),
                 }
             }
-            // `system` is libpq's word for the system's own roots, which are the default here.
-            "sslrootcert" => self.root_certificate = (value != "system").then(|| PathBuf::from(value)),
+            // libpq's word for the system's own roots, which asks for all that they can prove.
+            "sslrootcert" if value == "system" => self.mode = SslMode::VerifyFull,
+            "sslrootcert" => self.root_certificate = Some(PathBuf::from(value)),
             "sslcert" => self.certificate = Some(PathBuf::from(value)),
             "sslkey" => self.key = Some(PathBuf::from(value)),
             _ => return Ok(false),

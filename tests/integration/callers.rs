@@ -169,3 +169,26 @@ async fn health_is_open_to_all() {
     }
     server.stop().await;
 }
+
+/// Clients that watch health keep a stream open for good.
+#[tokio::test]
+async fn a_stop_tells_who_watches_health_and_does_not_wait_for_them() {
+    let server = TestServer::start().await;
+    let request = HealthCheckRequest {
+        service: "certkeep.v1.CertificateService".into(),
+    };
+    let mut watch = HealthClient::new(server.channel())
+        .watch(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    let started = std::time::Instant::now();
+    server.stop().await;
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+}

@@ -64,6 +64,36 @@ async fn pages_show_everything_once_in_the_order_of_creation() {
     server.stop().await;
 }
 
+/// Clients take 4 MiB by default: a page of large certificates is shorter, and nothing is lost.
+#[tokio::test]
+async fn a_page_ends_before_it_is_too_large_to_read() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(upload(&mut client, &format!("n{n}.example"), REGION).await);
+    }
+    let large = "update server_certificate set subject_alternative_names = array_fill(repeat('x', 1000), array[1000])";
+    server.sql().await.execute(large, &[]).await.unwrap();
+    let mut default = certkeep::grpc::pb::certificate_service_client::CertificateServiceClient::with_interceptor(
+        server.channel(),
+        crate::harness::bearer(server.admin_key()),
+    );
+    let mut request = pb::DescribeServerCertificatesRequest::default();
+    let (mut seen, mut pages) = (Vec::new(), 0);
+    loop {
+        let (page, next) = describe(&mut default, request.clone()).await;
+        seen.extend(page);
+        pages += 1;
+        if next.is_empty() {
+            break;
+        }
+        request.page_token = next;
+    }
+    assert_eq!((seen, pages), (ids, 2));
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_page_token_works_for_its_call_filter_and_account_only() {
     let server = TestServer::start().await;

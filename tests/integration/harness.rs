@@ -11,6 +11,7 @@ use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
 use certkeep::postgres::{DataDir, PrivatePostgres, Settings};
+use certkeep::secret::Existing;
 use certkeep::server::{Database, Server};
 use tempfile::TempDir;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -210,7 +211,7 @@ impl TestServer {
         change(&mut config);
         let opened = Database::open(&config.database, None).await.unwrap();
         opened.key_ring_or_new().await.unwrap();
-        FirstAccount::make(opened.store(), &config.database.admin_key)
+        FirstAccount::make(opened.store(), &config.database.admin_key, Existing::Keep)
             .await
             .unwrap();
         opened.close().await;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use certkeep::grpc::pb;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -41,20 +42,20 @@ fn metric(text: &str, line: &str) -> f64 {
 async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
     let server = start().await;
     let pair = pki::self_signed(Key::P256, "metrics.example");
-    let uploaded = server
-        .client()
+    // One that stays connected.
+    let mut client = server.client();
+    let uploaded = client
         .upload_server_certificate(upload_of(&pair))
         .await
         .unwrap()
         .into_inner();
-    server
-        .client()
-        .upload_server_certificate(certkeep::grpc::pb::UploadServerCertificateRequest::default())
+    client
+        .upload_server_certificate(pb::UploadServerCertificateRequest::default())
         .await
         .unwrap_err();
     server
         .client_with(None)
-        .describe_regions(certkeep::grpc::pb::DescribeRegionsRequest::default())
+        .describe_regions(pb::DescribeRegionsRequest::default())
         .await
         .unwrap_err();
     let (status, text) = http(server.metrics_address(), "/metrics");

@@ -210,6 +210,11 @@ async fn a_database_of_ones_own_is_bootstrapped_once() {
     );
     assert_eq!(std::fs::read_to_string(dir.path().join("admin.key")).unwrap(), key);
 
+    let other = crate::harness::database().await;
+    let refused = certkeep(&["bootstrap", "--data-dir", path, "--database-url", &other]);
+    assert!(stderr(&refused).contains("move it away"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read_to_string(dir.path().join("admin.key")).unwrap(), key);
+
     let migrated = certkeep(&["migrate", "--data-dir", path, "--database-url", &url]);
     assert_eq!(
         stdout(&migrated),

@@ -165,6 +165,81 @@ async fn an_upload_whose_connection_dies_is_repeated_and_stands_once() {
     server.stop().await;
 }
 
+/// Its backend is ended after the work was done, in the commit: what became of it is looked up, and it is done once.
+#[tokio::test]
+async fn a_rename_or_delete_whose_connection_dies_is_done_once() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    let uploaded = server
+        .client()
+        .upload_server_certificate(upload_of(&pki::self_signed(Key::P256, "a.example")))
+        .await;
+    let id = uploaded.unwrap().into_inner().server_certificate_id;
+    sql.batch_execute(
+        "create sequence attempts;
+         create function die_once() returns trigger language plpgsql as $$
+         begin
+           if nextval('attempts') % 2 = 1 then perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(1); end if;
+           return null;
+         end $$;
+         create constraint trigger die_once after insert on event deferrable initially deferred
+           for each row execute function die_once()",
+    )
+    .await
+    .unwrap();
+    let rename = certkeep::grpc::pb::SetServerCertificateNameRequest {
+        region_id: crate::harness::REGION.into(),
+        server_certificate_id: id.clone(),
+        server_certificate_name: "new".into(),
+    };
+    let renamed = server
+        .client()
+        .set_server_certificate_name(rename)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(renamed.etag, "2");
+    let delete = certkeep::grpc::pb::DeleteServerCertificateRequest {
+        server_certificate_id: id,
+        ..Default::default()
+    };
+    server.client().delete_server_certificate(delete).await.unwrap();
+    assert_eq!(server.rows().await, [0, 0, 0, 3]);
+    server.stop().await;
+}
+
+/// A caller that leaves takes its statement with it, and nobody after it waits.
+#[tokio::test]
+async fn callers_that_leave_hold_up_nobody() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    let uploaded = server
+        .client()
+        .upload_server_certificate(upload_of(&pki::self_signed(Key::P256, "a.example")))
+        .await;
+    let id = uploaded.unwrap().into_inner().server_certificate_id;
+    sql.batch_execute("begin; select from server_certificate for update")
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        let mut rename = tonic::Request::new(certkeep::grpc::pb::SetServerCertificateNameRequest {
+            region_id: crate::harness::REGION.into(),
+            server_certificate_id: id.clone(),
+            server_certificate_name: "new".into(),
+        });
+        rename.set_timeout(std::time::Duration::from_millis(50));
+        server.client().set_server_certificate_name(rename).await.unwrap_err();
+    }
+    let mut get = tonic::Request::new(certkeep::grpc::pb::GetServerCertificateRequest {
+        server_certificate_id: id,
+        ..Default::default()
+    });
+    get.set_timeout(std::time::Duration::from_secs(2));
+    server.client().get_server_certificate(get).await.unwrap();
+    sql.batch_execute("rollback").await.unwrap();
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_database_that_can_not_be_written_is_unavailable_and_serves_again_afterwards() {
     let server = TestServer::start().await;

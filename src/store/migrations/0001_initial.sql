@@ -92,7 +92,8 @@ create table server_certificate_tag (
   foreign key (account_id, created_ms, random) references server_certificate on delete cascade
 );
 
--- What happened to a certificate, one row for each revision; it outlives the certificate.
+-- What happened to a certificate, one row for each revision; it outlives the certificate. A request changes a certificate
+-- once: after a lost connection a repetition fails here if the first attempt took effect after all.
 create table event (
   account_id bigint not null,
   created_ms bigint not null,
@@ -104,5 +105,5 @@ create table event (
   occurred_at timestamptz not null default clock_timestamp(),
   -- Given after the commit, in the order in which readers see events.
   position bigint,
-  primary key (account_id, created_ms, random, revision)
+  primary key (account_id, created_ms, random, request_id)
 );
