@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -77,9 +78,10 @@ func main() {
 	accessKeyFile := flag.String("access-key-file", "", "the file of an access key")
 	certFile := flag.String("cert", "", "the file of the certificate and its chain, in PEM")
 	keyFile := flag.String("key", "", "the file of the private key, in PEM")
+	caFile := flag.String("ca-file", "", "speak TLS, and trust the authorities in this file")
 	flag.Parse()
 	flag.VisitAll(func(given *flag.Flag) {
-		if given.Value.String() == "" {
+		if given.Value.String() == "" && given.Name != "ca-file" {
 			fmt.Fprintf(os.Stderr, "-%s is missing\n", given.Name)
 			os.Exit(2)
 		}
@@ -87,7 +89,14 @@ func main() {
 
 	cert, key := read(*certFile), read(*keyFile)
 	accessKey := strings.TrimSpace(read(*accessKeyFile))
-	channel, err := grpc.NewClient(*address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	transport := insecure.NewCredentials()
+	if *caFile != "" {
+		var err error
+		if transport, err = credentials.NewClientTLSFromFile(*caFile, ""); err != nil {
+			log.Fatal(err)
+		}
+	}
+	channel, err := grpc.NewClient(*address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		log.Fatal(err)
 	}

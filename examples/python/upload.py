@@ -36,13 +36,18 @@ def show(error):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--address", default="127.0.0.1:50051")
+    arguments.add_argument("--ca-file", help="speak TLS, and trust these authorities")
     for name in ("access-key-file", "region", "cert", "key"):
         arguments.add_argument(f"--{name}", required=True)
     arguments = arguments.parse_args()
     read = lambda path: pathlib.Path(path).read_text()
 
+    if arguments.ca_file:
+        channel = grpc.secure_channel(arguments.address, grpc.ssl_channel_credentials(read(arguments.ca_file).encode()))
+    else:
+        channel = grpc.insecure_channel(arguments.address)
     metadata = [("authorization", f"Bearer {read(arguments.access_key_file).strip()}")]
-    with grpc.insecure_channel(arguments.address) as channel:
+    with channel:
         service = services.CertificateServiceStub(channel)
         try:
             uploaded = service.UploadServerCertificate(

@@ -33,6 +33,7 @@ function show(error: ConnectError) {
 const { values } = parseArgs({
   options: {
     address: { type: "string", default: "127.0.0.1:50051" },
+    "ca-file": { type: "string" }, // Speak TLS, and trust these authorities.
     "access-key-file": { type: "string" },
     region: { type: "string" },
     cert: { type: "string" },
@@ -56,7 +57,12 @@ const request = {
   serverCertificate: read(required("cert")),
   privateKey: read(required("key")),
 };
-const transport = createGrpcTransport({ baseUrl: `http://${values.address}`, defaultTimeoutMs: 10_000 });
+const ca = values["ca-file"] && read(values["ca-file"]);
+const transport = createGrpcTransport({
+  baseUrl: `${ca ? "https" : "http"}://${values.address}`,
+  nodeOptions: ca ? { ca } : {},
+  defaultTimeoutMs: 10_000,
+});
 const service = createClient(CertificateService, transport);
 try {
   const { serverCertificateId } = await service.uploadServerCertificate(request, { headers });

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use certkeep::config::TlsFiles;
+
 use crate::harness::{REGION, TestServer, temp_dir};
 use crate::pki::{self, Key};
 
@@ -115,41 +117,51 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
     server.stop().await;
 }
 
-/// Runs an example with a pair, then with the key of another certificate.
+/// Runs an example with a pair, then with the key of another certificate; in plain text, then over TLS.
 async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
-    let server = TestServer::start().await;
     let dir = temp_dir();
     let pair = pki::issued(Key::Rsa(2048), "shop.example");
     let other = pki::self_signed(Key::P256, "other.example");
+    let listener = pki::self_signed(Key::P256, "localhost");
     for (name, content) in [
         ("cert.pem", &pair.certificate),
         ("key.pem", &pair.key),
         ("other.pem", &other.key),
+        ("tls.pem", &listener.certificate),
+        ("tls-key.pem", &listener.key),
     ] {
         std::fs::write(dir.path().join(name), content).unwrap();
     }
-    let address = server.address().to_string();
-    let upload = |key: &str| {
-        let mut command = client();
-        command
-            .args(["--address", &address, "--region", REGION, "--access-key-file"])
-            .arg(server.admin_key_file())
-            .args(["--cert", "cert.pem", "--key", key])
-            .current_dir(dir.path());
-        command
+    let tls = TlsFiles {
+        certificate: dir.path().join("tls.pem"),
+        private_key: dir.path().join("tls-key.pem"),
     };
-    let uploaded = run(upload("key.pem")).await;
-    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
-    let out = text(&uploaded.stdout);
-    assert_eq!(out.lines().count(), 2, "{out}");
-    assert!(out.contains("shop.example") && out.contains("\nRSA 2048 "), "{out}");
-    let refused = run(upload("other.pem")).await;
-    assert_eq!(refused.status.code(), Some(1));
-    let error = text(&refused.stderr);
-    for part in ["reason PRIVATE_KEY_MISMATCH", "private_key: ", "request id "] {
-        assert!(error.contains(part), "{part} in {error}");
+    for (tls, trust) in [(None, [].as_slice()), (Some(tls), &["--ca-file", "tls.pem"])] {
+        let server = TestServer::start_with(|config| config.tls = tls).await;
+        let address = format!("localhost:{}", server.address().port());
+        let upload = |key: &str| {
+            let mut command = client();
+            command
+                .args(["--address", &address, "--region", REGION, "--access-key-file"])
+                .arg(server.admin_key_file())
+                .args(["--cert", "cert.pem", "--key", key])
+                .args(trust)
+                .current_dir(dir.path());
+            command
+        };
+        let uploaded = run(upload("key.pem")).await;
+        assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+        let out = text(&uploaded.stdout);
+        assert_eq!(out.lines().count(), 2, "{out}");
+        assert!(out.contains("shop.example") && out.contains("\nRSA 2048 "), "{out}");
+        let refused = run(upload("other.pem")).await;
+        assert_eq!(refused.status.code(), Some(1));
+        let error = text(&refused.stderr);
+        for part in ["reason PRIVATE_KEY_MISMATCH", "private_key: ", "request id "] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        server.stop().await;
     }
-    server.stop().await;
 }
 
 #[tokio::test]

@@ -8,12 +8,14 @@ import com.google.rpc.RequestInfo;
 import io.certkeep.v1.CertificateServiceGrpc;
 import io.certkeep.v1.DescribeServerCertificatesRequest;
 import io.certkeep.v1.UploadServerCertificateRequest;
+import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
@@ -53,8 +55,14 @@ public final class Upload {
             .setServerCertificate(read(options.get("--cert")))
             .setPrivateKey(read(options.get("--key")))
             .build();
+    // With authorities to trust it speaks TLS.
+    String authorities = options.get("--ca-file");
+    ChannelCredentials credentials =
+        authorities == null
+            ? InsecureChannelCredentials.create()
+            : TlsChannelCredentials.newBuilder().trustManager(Path.of(authorities).toFile()).build();
     ManagedChannel channel =
-        Grpc.newChannelBuilder(options.get("--address"), InsecureChannelCredentials.create())
+        Grpc.newChannelBuilder(options.get("--address"), credentials)
             .intercept(MetadataUtils.newAttachHeadersInterceptor(headers))
             .build();
     try {
