@@ -1,6 +1,7 @@
 //! What an operator can set: in a file, in the environment, by flags; the later of these wins.
 
 mod layers;
+mod resolve;
 mod settings;
 
 use std::net::SocketAddr;
