@@ -16,6 +16,7 @@ mod operation;
 mod pki;
 mod private_postgres;
 mod process;
+mod restore;
 mod store;
 mod tidy;
 mod tls;
