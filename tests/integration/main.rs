@@ -10,6 +10,7 @@ mod bad_input;
 mod callers;
 mod certificates;
 mod crash;
+mod documents;
 mod external;
 mod harness;
 mod operation;
