@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use certkeep::config::{SETTINGS, Shape};
 
+use crate::process::{certkeep, stderr, stdout};
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn read(path: &str) -> String {
@@ -87,6 +89,14 @@ fn the_example_files_are_files_of_settings() {
             assert!(fits, "{key} = {value}");
         }
     }
+}
+
+#[test]
+fn the_shipped_file_is_accepted() {
+    let path = Path::new(ROOT).join("packaging/certkeep.toml");
+    let shown = certkeep(&["serve", "--print-config", "--config", path.to_str().unwrap()]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("data_dir = \"/var/lib/certkeep\"  # file"));
 }
 
 fn documents() -> Vec<PathBuf> {

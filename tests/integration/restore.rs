@@ -11,15 +11,19 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{bearer, config, connect_to, database, path_env, temp_dir, upload_of};
-use crate::pki::{self, Key};
-use crate::process::{CERTKEEP, Certkeep, DataDir};
+use crate::pki::{self, Key, Pair};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr};
 
 /// The commands that stand below a heading of the document, up to the next one.
 fn steps(heading: &str) -> String {
     let document = include_str!("../../docs/operations.md");
-    let (_, section) = document.split_once(&format!("\n### {heading}\n")).unwrap();
+    let (_, section) = document.split_once(&format!("# {heading}\n")).unwrap();
     let section = section.split("\n#").next().unwrap();
-    let commands: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let commands: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .map(str::trim_start)
+        .collect();
     assert!(!commands.is_empty(), "{heading} has no commands");
     commands.join("\n")
 }
@@ -69,11 +73,13 @@ async fn backup() -> Backup {
         dir,
         admin_key,
         answer,
-        pkcs8: PKey::private_key_from_pem(pair.key.as_bytes())
-            .unwrap()
-            .private_key_to_pkcs8()
-            .unwrap(),
+        pkcs8: pkcs8(&pair),
     }
+}
+
+fn pkcs8(pair: &Pair) -> Vec<u8> {
+    let key = PKey::private_key_from_pem(pair.key.as_bytes()).unwrap();
+    key.private_key_to_pkcs8().unwrap()
 }
 
 async fn get(channel: Channel, admin_key: &str, id: &str) -> pb::ServerCertificate {
@@ -90,23 +96,27 @@ async fn get(channel: Channel, admin_key: &str, id: &str) -> pb::ServerCertifica
         .unwrap()
 }
 
-/// The one private key of the database, opened with the ring of this file.
-async fn private_key(database: &str, key_ring: &Path) -> Vec<u8> {
-    let row = connect_to(database)
+/// The private keys of the database, oldest first, opened with the ring of this file.
+async fn private_keys(database: &str, key_ring: &Path) -> Vec<Vec<u8>> {
+    let rows = connect_to(database)
         .await
-        .query_one(
+        .query(
             "select k.account_id, k.created_ms, k.random, k.key_id::text, k.sealed, c.spki_sha256
-             from private_key k join server_certificate c using (account_id, created_ms, random, key_id)",
+             from private_key k join server_certificate c using (account_id, created_ms, random, key_id)
+             order by k.created_ms",
             &[],
         )
         .await
         .unwrap();
-    let [account, created, random] = [0, 1, 2].map(|column| row.get::<_, i64>(column).to_be_bytes());
-    let key_id = hex::decode(row.get::<_, String>(3).replace('-', "")).unwrap();
-    let (sealed, spki): (Vec<u8>, Vec<u8>) = (row.get(4), row.get(5));
-    let bound_to: [&[u8]; 5] = [b"private-key", &account, &[created, random].concat(), &key_id, &spki];
     let ring = certkeep::seal::KeyRing::read(key_ring).unwrap();
-    ring.open(&sealed, &bound_to).unwrap().expose().to_vec()
+    let open = |row: tokio_postgres::Row| {
+        let [account, created, random] = [0, 1, 2].map(|column| row.get::<_, i64>(column).to_be_bytes());
+        let key_id = hex::decode(row.get::<_, String>(3).replace('-', "")).unwrap();
+        let (sealed, spki): (Vec<u8>, Vec<u8>) = (row.get(4), row.get(5));
+        let bound_to: [&[u8]; 5] = [b"private-key", &account, &[created, random].concat(), &key_id, &spki];
+        ring.open(&sealed, &bound_to).unwrap().expose().to_vec()
+    };
+    rows.into_iter().map(open).collect()
 }
 
 #[tokio::test]
@@ -129,7 +139,7 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
         get(endpoint.connect_lazy(), backup.admin_key.trim(), id).await,
         backup.answer
     );
-    assert_eq!(private_key(&database, &config.database.key_ring).await, backup.pkcs8);
+    assert_eq!(private_keys(&database, &config.database.key_ring).await, [backup.pkcs8]);
     server.stop().await;
 }
 
@@ -151,6 +161,55 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_private_postgres() {
     let server = Certkeep::start(&data_dir);
     let id = &backup.answer.server_certificate_id;
     assert_eq!(get(server.channel(), backup.admin_key.trim(), id).await, backup.answer);
-    assert_eq!(private_key(&data_dir.connection_string(), &ring).await, backup.pkcs8);
+    assert_eq!(private_keys(&data_dir.connection_string(), &ring).await, [backup.pkcs8]);
     server.terminate();
+}
+
+#[tokio::test]
+async fn a_new_key_of_the_ring_goes_out_in_two_rounds_and_the_old_one_stays() {
+    let data_dir = DataDir::new();
+    let ring = data_dir.path().join("key-ring");
+    let mut pairs = Vec::new();
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    server.terminate();
+    let lines = || -> Vec<String> {
+        let text = std::fs::read_to_string(&ring).unwrap();
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let old = lines().remove(0);
+
+    follow("Replacing the key ring", data_dir.path(), "", data_dir.path());
+    let [first, new] = lines().try_into().unwrap();
+    assert_eq!(first, old);
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    server.terminate();
+
+    std::fs::write(&ring, format!("{new}\n{old}\n")).unwrap();
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    let keys = private_keys(&data_dir.connection_string(), &ring).await;
+    assert_eq!(keys, pairs.iter().map(pkcs8).collect::<Vec<_>>());
+    server.terminate();
+
+    std::fs::write(&ring, format!("{new}\n")).unwrap();
+    let refused = certkeep(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.path().to_str().unwrap(),
+    ]);
+    assert!(stderr(&refused).contains("the key ring lacks"), "{}", stderr(&refused));
+}
+
+async fn upload(server: &Certkeep, data_dir: &DataDir, pairs: &mut Vec<Pair>) {
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let mut client = server.client(data_dir);
+    client.upload_server_certificate(upload_of(&pair)).await.unwrap();
+    pairs.push(pair);
 }
