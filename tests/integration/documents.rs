@@ -43,6 +43,10 @@ fn every_setting_stands_in_its_table() {
         }
         assert!(row[4].len() > 10, "{} has no meaning", setting.key);
     }
+    let explained = rows
+        .iter()
+        .filter(|row| row.len() == 5 && row[1].starts_with("CERTKEEP_"));
+    assert_eq!(explained.count(), SETTINGS.len(), "a setting that is none is explained");
 }
 
 /// The files of settings that are shown are read by the parser of the real one.
@@ -161,7 +165,7 @@ fn metrics_in(text: &str, histograms: &[String]) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_name_the_metrics_of_the_document() {
+fn document_alerts_and_dashboard_name_the_metrics_that_there_are() {
     let rows = rows(&read("docs/operations.md"));
     let metrics = rows.iter().filter(|row| row[0].starts_with("certkeep_"));
     let histograms: Vec<_> = metrics
@@ -171,6 +175,7 @@ fn alerts_and_dashboard_name_the_metrics_of_the_document() {
         .collect();
     let known: BTreeSet<_> = metrics.map(|row| row[0].clone()).collect();
 
+    assert_eq!(metrics_in(&read("src/telemetry/metrics.rs"), &histograms), known);
     let alerts = read("packaging/prometheus/alerts.yml");
     for file in [&alerts, &read("packaging/prometheus/alerts_test.yml")] {
         let unknown: Vec<_> = metrics_in(file, &histograms).difference(&known).cloned().collect();
