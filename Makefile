@@ -5,14 +5,41 @@ GRPCURL_VERSION := v1.9.4
 PROTOS := $(wildcard proto/certkeep/v1/*.proto)
 # protoc comes with Python's grpcio-tools.
 PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
+BUF := $(TOOLS)/buf/node_modules/.bin/buf
+# The schema as it was accepted last.
+ACCEPTED := proto/certkeep.v1.binpb
 
-.PHONY: run test check-build-tools postgres test-tools
+.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
 
-test: check-build-tools postgres test-tools
+test: check-build-tools postgres test-tools schema alerts
 	cargo test --locked
+
+# proto/ is well formed, breaks no client of the accepted schema, and is accepted.
+schema: $(TOOLS)/buf/.made
+	$(BUF) lint proto
+	$(BUF) breaking proto --against $(ACCEPTED)
+	@$(BUF) build proto --exclude-source-info --output $(TOOLS)/buf/now.binpb
+	@cmp -s $(TOOLS)/buf/now.binpb $(ACCEPTED) || { echo "proto/ has grown beyond $(ACCEPTED): run make schema-accept, and commit the file" >&2; exit 1; }
+
+schema-accept: $(TOOLS)/buf/.made
+	$(BUF) lint proto
+	$(BUF) breaking proto --against $(ACCEPTED)
+	$(BUF) build proto --exclude-source-info --output $(ACCEPTED)
+
+# The alert rules are well formed, and raise what they should.
+alerts:
+	@command -v promtool >/dev/null || { echo "promtool is missing, and the alert rules are tested with it: apt-get install prometheus, dnf install golang-github-prometheus, or brew install prometheus" >&2; exit 1; }
+	promtool check rules packaging/prometheus/alerts.yml
+	promtool test rules packaging/prometheus/alerts_test.yml
+
+$(TOOLS)/buf/.made: tools/buf/package-lock.json
+	@{ command -v node && command -v npm; } >/dev/null || { echo "Node or npm is missing, and buf checks the schema with it: install Node 20 or newer (nodejs.org/download)" >&2; exit 1; }
+	rm -rf $(@D) && mkdir -p $(@D) && cp tools/buf/*.json $(@D)
+	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # What cargo and OpenSSL's own build need.
 check-build-tools:

@@ -1,0 +1,197 @@
+//! The documents say what the code does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use certkeep::config::{SETTINGS, Shape};
+
+use crate::process::{certkeep, stderr, stdout};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The cells of each row of the document's tables, without the backquotes around them.
+fn rows(document: &str) -> Vec<Vec<String>> {
+    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").map(cell).collect())
+        .collect()
+}
+
+#[test]
+fn every_setting_stands_in_its_table() {
+    let rows = rows(&read("docs/configuration.md"));
+    for setting in &SETTINGS {
+        let wanted = [
+            setting.key.to_owned(),
+            setting.variable(),
+            format!("--{}", setting.flag()),
+        ];
+        let found: Vec<_> = rows.iter().filter(|row| row[0] == setting.key).collect();
+        let [row] = found.as_slice() else {
+            panic!("{} has {} rows", setting.key, found.len())
+        };
+        assert_eq!(row[..3], wanted);
+        match setting.default {
+            Some(default) => assert_eq!(row[3], default, "{}", setting.key),
+            None => assert!(!row[3].is_empty(), "{} has no default", setting.key),
+        }
+        assert!(row[4].len() > 10, "{} has no meaning", setting.key);
+    }
+    let explained = rows
+        .iter()
+        .filter(|row| row.len() == 5 && row[1].starts_with("CERTKEEP_"));
+    assert_eq!(explained.count(), SETTINGS.len(), "a setting that is none is explained");
+}
+
+/// The files of settings that are shown are read by the parser of the real one.
+#[test]
+fn the_example_files_are_files_of_settings() {
+    let document = read("docs/configuration.md");
+    let shown = document
+        .split("```toml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap_or_default().to_owned());
+    let shipped = read("packaging/certkeep.toml");
+    // Its commented settings too: a setting in a comment is a line `# key = value`.
+    let is_setting = |line: &str| {
+        SETTINGS
+            .iter()
+            .any(|setting| line.starts_with(&format!("{} = ", setting.key)))
+    };
+    let uncommented: Vec<_> = shipped
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
+        .collect();
+    for text in shown.chain([shipped.clone(), uncommented.join("\n")]) {
+        let table: toml::Table = text.parse().unwrap();
+        for (key, value) in table {
+            if key == "regions" {
+                let known = ["id", "en_us", "zh_cn", "ja"];
+                let regions = value
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|region| region.as_table().unwrap());
+                let mut keys = regions.flat_map(|region| region.keys());
+                assert!(keys.all(|key| known.contains(&key.as_str())), "{text}");
+                continue;
+            }
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+                panic!("{key} is no setting")
+            };
+            let fits = match setting.shape {
+                Shape::Text(_) | Shape::Secret(_) => value.is_str(),
+                Shape::Number(_) => value.is_integer(),
+                Shape::Switch => value.is_bool(),
+            };
+            assert!(fits, "{key} = {value}");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_file_is_accepted() {
+    let path = Path::new(ROOT).join("packaging/certkeep.toml");
+    let shown = certkeep(&["serve", "--print-config", "--config", path.to_str().unwrap()]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("data_dir = \"/var/lib/certkeep\"  # file"));
+}
+
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(ROOT);
+    let mut found = Vec::new();
+    for directory in [root.to_owned(), root.join("docs"), root.join("docs/decisions")] {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        found.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    found
+}
+
+#[test]
+fn links_between_files_lead_to_files_and_to_their_headings() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap().join(path),
+            };
+            let is_found = target.exists() && (heading.is_empty() || anchors(&target).contains(&heading.to_owned()));
+            if !is_found {
+                wrong.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// What a link calls the headings of a document.
+fn anchors(document: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(document).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| -> String {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The words of a text that are names of metrics, without what a histogram's series append.
+fn metrics_in(text: &str, histograms: &[String]) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let series = |word: &str| {
+        let metric = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| word.strip_suffix(end))?;
+        histograms.iter().find(|name| *name == metric).cloned()
+    };
+    words
+        .filter(|word| word.starts_with("certkeep_"))
+        .map(|word| series(word).unwrap_or_else(|| word.to_owned()))
+        .collect()
+}
+
+#[test]
+fn document_alerts_and_dashboard_name_the_metrics_that_there_are() {
+    let rows = rows(&read("docs/operations.md"));
+    let metrics = rows.iter().filter(|row| row[0].starts_with("certkeep_"));
+    let histograms: Vec<_> = metrics
+        .clone()
+        .filter(|row| row[1] == "histogram")
+        .map(|row| row[0].clone())
+        .collect();
+    let known: BTreeSet<_> = metrics.map(|row| row[0].clone()).collect();
+
+    assert_eq!(metrics_in(&read("src/telemetry/metrics.rs"), &histograms), known);
+    let alerts = read("packaging/prometheus/alerts.yml");
+    for file in [&alerts, &read("packaging/prometheus/alerts_test.yml")] {
+        let unknown: Vec<_> = metrics_in(file, &histograms).difference(&known).cloned().collect();
+        assert_eq!(unknown, Vec::<String>::new());
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(&read("packaging/grafana/certkeep.json")).unwrap();
+    assert_eq!(metrics_in(&dashboard.to_string(), &histograms), known);
+
+    let named: Vec<_> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    let explained: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
+    let explained: Vec<_> = explained
+        .into_iter()
+        .filter(|name| name.starts_with("Certkeep"))
+        .collect();
+    assert_eq!(named, explained);
+}

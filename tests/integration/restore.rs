@@ -1,0 +1,215 @@
+//! The very steps of docs/operations.md: what was backed up comes back, private keys and all.
+
+use std::path::Path;
+use std::process::Command;
+
+use certkeep::grpc::pb;
+use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
+use certkeep::server::Server;
+use openssl::pkey::PKey;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::{bearer, config, connect_to, database, path_env, temp_dir, upload_of};
+use crate::pki::{self, Key, Pair};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr};
+
+/// The commands that stand below a heading of the document, up to the next one.
+fn steps(heading: &str) -> String {
+    let document = include_str!("../../docs/operations.md");
+    let (_, section) = document.split_once(&format!("# {heading}\n")).unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let commands: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .map(str::trim_start)
+        .collect();
+    assert!(!commands.is_empty(), "{heading} has no commands");
+    commands.join("\n")
+}
+
+/// Follows them in the directory of the dump.
+fn follow(heading: &str, backup: &Path, database: &str, data_dir: &Path) {
+    let programs = Path::new(CERTKEEP).parent().unwrap().to_owned();
+    let path = path_env().unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path))).unwrap();
+    let output = Command::new("sh")
+        .args(["-euc", &steps(heading)])
+        .current_dir(backup)
+        .env("PATH", path)
+        .env("DATABASE", database)
+        .env("DATA_DIR", data_dir)
+        .env("RING_BACKUP", backup)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A dump and a ring, and what they hold.
+struct Backup {
+    dir: TempDir,
+    admin_key: String,
+    answer: pb::ServerCertificate,
+    pkcs8: Vec<u8>,
+}
+
+/// Of a certkeep that is gone.
+async fn backup() -> Backup {
+    let data_dir = DataDir::new();
+    let server = Certkeep::start(&data_dir);
+    let pair = pki::issued(Key::P256, "shop.example");
+    let uploaded = server
+        .client(&data_dir)
+        .upload_server_certificate(upload_of(&pair))
+        .await
+        .unwrap();
+    let admin_key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
+    let id = uploaded.into_inner().server_certificate_id;
+    let answer = get(server.channel(), admin_key.trim(), &id).await;
+    let dir = temp_dir();
+    follow("Back up", dir.path(), &data_dir.connection_string(), data_dir.path());
+    server.terminate();
+    Backup {
+        dir,
+        admin_key,
+        answer,
+        pkcs8: pkcs8(&pair),
+    }
+}
+
+fn pkcs8(pair: &Pair) -> Vec<u8> {
+    let key = PKey::private_key_from_pem(pair.key.as_bytes()).unwrap();
+    key.private_key_to_pkcs8().unwrap()
+}
+
+async fn get(channel: Channel, admin_key: &str, id: &str) -> pb::ServerCertificate {
+    let request = pb::GetServerCertificateRequest {
+        server_certificate_id: id.to_owned(),
+        ..Default::default()
+    };
+    CertificateServiceClient::with_interceptor(channel, bearer(admin_key))
+        .get_server_certificate(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .server_certificate
+        .unwrap()
+}
+
+/// The private keys of the database, oldest first, opened with the ring of this file.
+async fn private_keys(database: &str, key_ring: &Path) -> Vec<Vec<u8>> {
+    let rows = connect_to(database)
+        .await
+        .query(
+            "select k.account_id, k.created_ms, k.random, k.key_id::text, k.sealed, c.spki_sha256
+             from private_key k join server_certificate c using (account_id, created_ms, random, key_id)
+             order by k.created_ms",
+            &[],
+        )
+        .await
+        .unwrap();
+    let ring = certkeep::seal::KeyRing::read(key_ring).unwrap();
+    let open = |row: tokio_postgres::Row| {
+        let [account, created, random] = [0, 1, 2].map(|column| row.get::<_, i64>(column).to_be_bytes());
+        let key_id = hex::decode(row.get::<_, String>(3).replace('-', "")).unwrap();
+        let (sealed, spki): (Vec<u8>, Vec<u8>) = (row.get(4), row.get(5));
+        let bound_to: [&[u8]; 5] = [b"private-key", &account, &[created, random].concat(), &key_id, &spki];
+        ring.open(&sealed, &bound_to).unwrap().expose().to_vec()
+    };
+    rows.into_iter().map(open).collect()
+}
+
+#[tokio::test]
+async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
+    let backup = backup().await;
+    let database = database().await;
+    connect_to(&database)
+        .await
+        .batch_execute("drop schema public cascade; create schema public")
+        .await
+        .unwrap();
+    let data_dir = temp_dir();
+    follow("Restore", backup.dir.path(), &database, data_dir.path());
+
+    let config = config(&data_dir, &database);
+    let server = Server::start(&config, None).await.unwrap();
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    let id = &backup.answer.server_certificate_id;
+    assert_eq!(
+        get(endpoint.connect_lazy(), backup.admin_key.trim(), id).await,
+        backup.answer
+    );
+    assert_eq!(private_keys(&database, &config.database.key_ring).await, [backup.pkcs8]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_dump_and_the_ring_make_the_service_anew_on_a_private_postgres() {
+    let backup = backup().await;
+    let data_dir = DataDir::new();
+    let ring = data_dir.path().join("key-ring");
+    std::fs::copy(backup.dir.path().join("key-ring"), &ring).unwrap();
+    let empty = Certkeep::start(&data_dir);
+    follow(
+        "Restore into a private PostgreSQL",
+        backup.dir.path(),
+        &data_dir.connection_string(),
+        data_dir.path(),
+    );
+    empty.terminate();
+
+    let server = Certkeep::start(&data_dir);
+    let id = &backup.answer.server_certificate_id;
+    assert_eq!(get(server.channel(), backup.admin_key.trim(), id).await, backup.answer);
+    assert_eq!(private_keys(&data_dir.connection_string(), &ring).await, [backup.pkcs8]);
+    server.terminate();
+}
+
+#[tokio::test]
+async fn a_new_key_of_the_ring_goes_out_in_two_rounds_and_the_old_one_stays() {
+    let data_dir = DataDir::new();
+    let ring = data_dir.path().join("key-ring");
+    let mut pairs = Vec::new();
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    server.terminate();
+    let lines = || -> Vec<String> {
+        let text = std::fs::read_to_string(&ring).unwrap();
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let old = lines().remove(0);
+
+    follow("Replacing the key ring", data_dir.path(), "", data_dir.path());
+    let [first, new] = lines().try_into().unwrap();
+    assert_eq!(first, old);
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    server.terminate();
+
+    std::fs::write(&ring, format!("{new}\n{old}\n")).unwrap();
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut pairs).await;
+    let keys = private_keys(&data_dir.connection_string(), &ring).await;
+    assert_eq!(keys, pairs.iter().map(pkcs8).collect::<Vec<_>>());
+    server.terminate();
+
+    std::fs::write(&ring, format!("{new}\n")).unwrap();
+    let refused = certkeep(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.path().to_str().unwrap(),
+    ]);
+    assert!(stderr(&refused).contains("the key ring lacks"), "{}", stderr(&refused));
+}
+
+async fn upload(server: &Certkeep, data_dir: &DataDir, pairs: &mut Vec<Pair>) {
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let mut client = server.client(data_dir);
+    client.upload_server_certificate(upload_of(&pair)).await.unwrap();
+    pairs.push(pair);
+}
