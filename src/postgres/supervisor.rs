@@ -9,9 +9,10 @@ use super::READY_WITHIN;
 use super::instance::{Instance, NotReady};
 use super::postmaster::{Ended, Postmaster};
 
-/// The pause before the first new start. Each further one doubles it.
+/// The pause before the first new start. Each further one doubles it, up to one that still lets the service resume within
+/// five seconds of the end of what was in the way, as of a full disk's.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A server that ran for so long did not fail at its start: the next pause is the first again.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
