@@ -28,7 +28,10 @@ pub struct Settings {
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For each host of several: the next one's turn comes soon when a primary's machine is gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For a whole connection, with Postgres's part of it, which a way that swallows packets never answers.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(4);
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -106,7 +109,7 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
         .max_size(settings.max_connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
-        .create_timeout(Some(CALL_TIMEOUT))
+        .create_timeout(Some(CREATE_TIMEOUT))
         .build()
         .map_err(|_| SettingsError::Malformed("no runtime"))
 }
