@@ -240,6 +240,15 @@ impl TestServer {
         self.server.as_ref().unwrap().metrics_address().unwrap()
     }
 
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The connection string of its database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     pub fn admin_key(&self) -> &str {
         &self.admin_key
     }

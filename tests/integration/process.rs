@@ -7,10 +7,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{Client, bearer, temp_dir};
+use crate::harness::{Client, TestServer, bearer, temp_dir};
 
 pub const CERTKEEP: &str = env!("CARGO_BIN_EXE_certkeep");
 
@@ -62,8 +63,42 @@ impl Drop for DataDir {
 }
 
 pub fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal(pid, Signal::KILL);
+}
+
+pub fn signal(pid: i32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// The processes that this one started.
+pub fn children(pid: i32) -> Vec<i32> {
+    let pgrep = Command::new("pgrep").args(["-P", &pid.to_string()]).output().unwrap();
+    stdout(&pgrep).lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// A process and its children that do nothing until this is dropped.
+pub struct Stopped(Vec<i32>);
+
+impl Stopped {
+    pub fn with_children(pid: i32) -> Self {
+        let mut stopped = Self(vec![pid]);
+        // Stopped first: it starts no further ones.
+        signal(pid, Signal::STOP);
+        stopped.0.extend(children(pid));
+        for pid in &stopped.0[1..] {
+            // One that has ended meanwhile needs none.
+            let _ = rustix::process::kill_process(Pid::from_raw(*pid).unwrap(), Signal::STOP);
+        }
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in self.0.iter().rev() {
+            let _ = rustix::process::kill_process(Pid::from_raw(*pid).unwrap(), Signal::CONT);
+        }
+    }
 }
 
 /// A running `certkeep serve`.
@@ -75,9 +110,19 @@ pub struct Certkeep {
 
 impl Certkeep {
     pub fn start(data_dir: &DataDir) -> Self {
+        Self::start_with(data_dir.path(), &[])
+    }
+
+    /// A further one on this server's database.
+    pub fn start_replica(server: &TestServer) -> Self {
+        Self::start_with(server.data_dir(), &["--database-url", server.database()])
+    }
+
+    fn start_with(data_dir: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(CERTKEEP)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir.path())
+            .arg(data_dir)
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -99,7 +144,11 @@ impl Certkeep {
 
     pub fn client(&self, data_dir: &DataDir) -> Client {
         let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
-        CertificateServiceClient::with_interceptor(self.channel(), bearer(key.trim()))
+        self.client_with_key(key.trim())
+    }
+
+    pub fn client_with_key(&self, key: &str) -> Client {
+        CertificateServiceClient::with_interceptor(self.channel(), bearer(key))
     }
 
     pub fn channel(&self) -> Channel {

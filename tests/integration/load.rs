@@ -1,0 +1,132 @@
+//! Uploads under way while something breaks, and what must hold afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use certkeep::grpc::pb;
+use tokio::task::JoinSet;
+
+use crate::bad_input::reason;
+use crate::harness::{Client, connect_to, rows, upload_of};
+use crate::pki::{self, Key};
+
+/// Uploads over and over until it is told to stop.
+pub struct Load {
+    uploads: JoinSet<Outcome>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What the callers were told.
+#[derive(Default)]
+pub struct Outcome {
+    /// The ids of the uploads that were acknowledged.
+    pub acknowledged: Vec<String>,
+    /// How often which reason was given for a refusal; none is given when certkeep itself is gone.
+    pub refused: BTreeMap<String, u32>,
+}
+
+impl Load {
+    pub fn start(client: &Client) -> Self {
+        Self::with_deadline(client, Duration::from_secs(20))
+    }
+
+    /// One whose callers wait no longer than this.
+    pub fn with_deadline(client: &Client, deadline: Duration) -> Self {
+        let pairs: Vec<_> = [Key::P256, Key::Rsa(2048)]
+            .into_iter()
+            .map(|key| pki::issued(key, "load.example"))
+            .collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut uploads = JoinSet::new();
+        for n in 0..8 {
+            let (mut client, request, stop) = (client.clone(), upload_of(&pairs[n % pairs.len()]), stop.clone());
+            uploads.spawn(async move {
+                let mut outcome = Outcome::default();
+                while !stop.load(Ordering::Relaxed) {
+                    let mut request = tonic::Request::new(request.clone());
+                    request.set_timeout(deadline);
+                    match client.upload_server_certificate(request).await {
+                        Ok(answer) => outcome.acknowledged.push(answer.into_inner().server_certificate_id),
+                        Err(refused) => {
+                            *outcome.refused.entry(reason(&refused)).or_default() += 1;
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                }
+                outcome
+            });
+        }
+        Self { uploads, stop }
+    }
+
+    pub async fn stop(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Outcome::default();
+        for outcome in self.uploads.join_all().await {
+            all.acknowledged.extend(outcome.acknowledged);
+            for (reason, times) in outcome.refused {
+                *all.refused.entry(reason).or_default() += times;
+            }
+        }
+        all
+    }
+}
+
+impl Outcome {
+    /// No caller was told anything but these reasons.
+    pub fn refused_only_as(&self, reasons: &[&str]) {
+        let others: Vec<_> = self
+            .refused
+            .keys()
+            .filter(|key| !reasons.contains(&key.as_str()))
+            .collect();
+        assert!(others.is_empty(), "{:?}", self.refused);
+    }
+
+    /// Each acknowledged certificate is there with its chain, and every row has its others.
+    pub async fn is_whole(&self, mut client: Client, database: &str) {
+        assert!(
+            self.acknowledged.len() > 20,
+            "the load was no load: {} uploads",
+            self.acknowledged.len()
+        );
+        for id in &self.acknowledged {
+            let get = pb::GetServerCertificateRequest {
+                server_certificate_id: id.clone(),
+                ..Default::default()
+            };
+            let answer = client.get_server_certificate(get).await.unwrap().into_inner();
+            let chain = answer.server_certificate.unwrap().certificate_chain;
+            assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+        }
+        let sql = connect_to(database).await;
+        let [certificates, keys, _, events] = rows(&sql).await;
+        assert!(certificates >= self.acknowledged.len() as i64);
+        assert_eq!((keys, events), (certificates, certificates));
+        let lone = "select count(*) from server_certificate c full join private_key k using (account_id, created_ms, random, key_id)
+                    where c.account_id is null or k.account_id is null or octet_length(k.sealed) < 100";
+        assert_eq!(sql.query_one(lone, &[]).await.unwrap().get::<_, i64>(0), 0);
+    }
+}
+
+/// Uploads are acknowledged again within this time from now.
+pub async fn resumes_within(client: &Client, limit: Duration) {
+    let began = Instant::now();
+    let upload = upload_of(&pki::issued(Key::P256, "again.example"));
+    loop {
+        let mut request = tonic::Request::new(upload.clone());
+        request.set_timeout(limit);
+        let Err(refused) = client.clone().upload_server_certificate(request).await else {
+            break;
+        };
+        assert!(began.elapsed() < limit, "the service did not resume: {refused}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        began.elapsed() < limit,
+        "the service resumed after {:?}",
+        began.elapsed()
+    );
+}

@@ -1,0 +1,183 @@
+//! The way between certkeep and its Postgres, which a test can break.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::harness::temp_dir;
+
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// What becomes of the bytes on the way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    Open,
+    /// Every connection is closed, and so is every new one.
+    Cut,
+    /// Nothing arrives and nothing is closed. What is connected then never recovers, as behind a firewall that forgot it.
+    Swallows,
+    /// Every packet takes this long.
+    Slow(Duration),
+}
+
+/// Where a connection is cut for the sake of one statement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moment {
+    /// The statement does not arrive.
+    BeforeStatement,
+    /// The statement took effect, and its answer does not arrive.
+    BeforeAnswer,
+}
+
+#[derive(Clone)]
+struct Trap {
+    text: &'static [u8],
+    moment: Moment,
+    way_afterwards: Way,
+}
+
+/// Forwards a unix socket to another.
+pub struct Proxy {
+    dir: TempDir,
+    way: Arc<watch::Sender<Way>>,
+    trap: Arc<Mutex<Option<Trap>>>,
+    forwarding: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// In front of the Postgres of this connection string; answers the string that leads through it too.
+    pub fn before(database: &str) -> (Self, String) {
+        let socket_dir = database.split('\'').nth(1).unwrap();
+        let dir = temp_dir();
+        let through = database.replace(socket_dir, dir.path().to_str().unwrap());
+        let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let way = Arc::new(watch::Sender::new(Way::Open));
+        let trap = Arc::new(Mutex::new(None));
+        let upstream = Path::new(socket_dir).join(SOCKET);
+        let forwarding = tokio::spawn(accept(listener, upstream, way.clone(), trap.clone()));
+        let proxy = Self {
+            dir,
+            way,
+            trap,
+            forwarding,
+        };
+        (proxy, through)
+    }
+
+    pub fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+
+    /// Cuts the connection that carries the next statement with this text in a parameter.
+    pub fn cut_at(&self, text: &'static str, moment: Moment, way_afterwards: Way) {
+        *self.trap.lock().unwrap() = Some(Trap {
+            text: text.as_bytes(),
+            moment,
+            way_afterwards,
+        });
+    }
+
+    /// Whether the statement came and was cut.
+    pub fn has_cut(&self) -> bool {
+        self.trap.lock().unwrap().is_none()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.forwarding.abort();
+        self.set(Way::Cut);
+        let _ = std::fs::remove_file(self.dir.path().join(SOCKET));
+    }
+}
+
+async fn accept(
+    listener: UnixListener,
+    upstream: PathBuf,
+    way: Arc<watch::Sender<Way>>,
+    trap: Arc<Mutex<Option<Trap>>>,
+) {
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        if *way.borrow() == Way::Cut {
+            continue;
+        }
+        let Ok(server) = UnixStream::connect(&upstream).await else {
+            continue;
+        };
+        tokio::spawn(forward(client, server, way.clone(), trap.clone()));
+    }
+}
+
+/// Both directions of one connection, until either end closes it or the way does.
+async fn forward(client: UnixStream, server: UnixStream, way: Arc<watch::Sender<Way>>, trap: Arc<Mutex<Option<Trap>>>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut changes = way.subscribe();
+    let (mut question, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut answer_is_cut = None;
+    let mut swallows = false;
+    loop {
+        let now = *changes.borrow_and_update();
+        swallows |= now == Way::Swallows;
+        if now == Way::Cut {
+            return;
+        }
+        let slow = |way: Way| async move {
+            if let Way::Slow(time) = way {
+                tokio::time::sleep(time).await;
+            }
+        };
+        tokio::select! {
+            _ = changes.changed() => {}
+            read = read(&mut from_client, &mut question) => {
+                let Some(len) = read else { return };
+                if swallows {
+                    continue;
+                }
+                slow(now).await;
+                match sprung(&trap, &question[..len]) {
+                    Some(Trap { moment: Moment::BeforeStatement, way_afterwards, .. }) => {
+                        way.send_replace(way_afterwards);
+                        return;
+                    }
+                    before_answer => answer_is_cut = answer_is_cut.or(before_answer),
+                }
+                if write(&mut to_server, &question[..len]).await.is_none() { return }
+            }
+            read = read(&mut from_server, &mut answer) => {
+                let Some(len) = read else { return };
+                if let Some(trap) = &answer_is_cut {
+                    way.send_replace(trap.way_afterwards);
+                    return;
+                }
+                if swallows {
+                    continue;
+                }
+                slow(now).await;
+                if write(&mut to_client, &answer[..len]).await.is_none() { return }
+            }
+        }
+    }
+}
+
+fn sprung(trap: &Mutex<Option<Trap>>, question: &[u8]) -> Option<Trap> {
+    trap.lock()
+        .unwrap()
+        .take_if(|trap| question.windows(trap.text.len()).any(|window| window == trap.text))
+}
+
+async fn read(from: &mut OwnedReadHalf, buffer: &mut [u8]) -> Option<usize> {
+    from.read(buffer).await.ok().filter(|len| *len > 0)
+}
+
+async fn write(to: &mut OwnedWriteHalf, bytes: &[u8]) -> Option<()> {
+    to.write_all(bytes).await.ok()
+}

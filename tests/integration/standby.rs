@@ -1,0 +1,164 @@
+//! A Postgres with a synchronous standby: what was acknowledged is on the standby, and certkeep follows its promotion.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::harness::{TestServer, connect_to, temp_dir};
+use crate::load::{Load, resumes_within};
+use crate::process::{children, kill, signal, stdout};
+
+/// The directory of PostgreSQL's programs, which Debian keeps out of PATH.
+fn programs() -> PathBuf {
+    let pg_config = Command::new("pg_config").arg("--bindir").output();
+    let from_path = pg_config.ok().map(|output| PathBuf::from(stdout(&output).trim()));
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let debian = installed.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    let found = from_path
+        .into_iter()
+        .chain(debian)
+        .find(|dir| dir.join("initdb").exists());
+    found.expect("PostgreSQL's initdb, postgres and pg_basebackup are installed")
+}
+
+/// A program of PostgreSQL, run as the user that may.
+fn program(name: &str) -> Command {
+    let path = programs().join(name);
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut runuser = Command::new("runuser");
+        runuser.args(["-u", "postgres", "--"]).arg(path);
+        runuser
+    } else {
+        Command::new(path)
+    };
+    command.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A Postgres of two, its data and its socket in one directory. It ends with this.
+struct Node {
+    dir: PathBuf,
+    started: Option<Child>,
+}
+
+impl Node {
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn connection_string(&self) -> String {
+        format!("host='{}' port=5432 user=certkeep dbname=postgres", self.dir.display())
+    }
+
+    async fn start(dir: &Path) -> Self {
+        let mut node = Self {
+            dir: dir.to_owned(),
+            started: None,
+        };
+        let mut postgres = program("postgres");
+        postgres.arg("-D").arg(node.data());
+        let socket = format!("unix_socket_directories={}", dir.display());
+        for setting in ["listen_addresses=", &socket, "unix_socket_permissions=0700"] {
+            postgres.args(["-c", setting]);
+        }
+        node.started = Some(postgres.spawn().unwrap());
+        let began = Instant::now();
+        while tokio_postgres::connect(&node.connection_string(), tokio_postgres::NoTls)
+            .await
+            .is_err()
+        {
+            assert!(began.elapsed() < Duration::from_secs(20), "Postgres did not start");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        node
+    }
+
+    fn postmaster(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        text.lines().next()?.parse().ok()
+    }
+
+    /// As a machine dies: all at once.
+    fn kill(&self) {
+        let postmaster = self.postmaster().unwrap();
+        let all = children(postmaster);
+        kill(postmaster);
+        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        // What a new process with its number would be taken for.
+        std::fs::remove_file(self.data().join("postmaster.pid")).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(postmaster) = self.postmaster() {
+            signal(postmaster, rustix::process::Signal::QUIT);
+        }
+        if let Some(mut started) = self.started.take() {
+            let _ = started.wait();
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// A primary that commits nothing that its standby does not have.
+async fn pair(dir: &TempDir) -> (Node, Node) {
+    let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+    for node in [&a, &b] {
+        std::fs::create_dir(node).unwrap();
+        if rustix::process::geteuid().is_root() {
+            run(Command::new("chown").arg("postgres").arg(node));
+        }
+    }
+    // Trusted is who may open the socket: its owner, and root.
+    let mut initdb = program("initdb");
+    run(initdb.args(["-A", "trust", "-U", "certkeep", "-D"]).arg(a.join("data")));
+    let primary = Node::start(&a).await;
+    let mut backup = program("pg_basebackup");
+    backup.args(["-R", "-X", "stream", "-c", "fast", "-U", "certkeep", "-D"]);
+    run(backup.arg(b.join("data")).arg("-h").arg(&a));
+    let standby = Node::start(&b).await;
+    let sql = connect_to(&primary.connection_string()).await;
+    sql.execute("alter system set synchronous_standby_names = '*'", &[])
+        .await
+        .unwrap();
+    sql.execute("select pg_reload_conf()", &[]).await.unwrap();
+    let synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+    let began = Instant::now();
+    while sql.query_one(synchronous, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "the standby does not follow");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (primary, standby)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_killed_under_load_loses_nothing_and_its_promoted_standby_is_written_to() {
+    let dir = temp_dir();
+    let (primary, standby) = pair(&dir).await;
+    let hosts = format!(
+        "host='{},{}' port=5432 user=certkeep dbname=postgres target_session_attrs=read-write",
+        primary.dir.display(),
+        standby.dir.display()
+    );
+    let server = TestServer::start_on(hosts, |_| {}).await;
+    let load = Load::start(&server.client());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    primary.kill();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sql = connect_to(&standby.connection_string()).await;
+    sql.execute("select pg_promote(true, 20)", &[]).await.unwrap();
+    resumes_within(&server.client(), Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let outcome = load.stop().await;
+    outcome.refused_only_as(&["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"]);
+    outcome.is_whole(server.client(), &standby.connection_string()).await;
+    server.stop().await;
+}
