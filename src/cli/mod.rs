@@ -138,10 +138,17 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             if args.print_config {
                 return serve::print_config(layers);
             }
-            serve::serve(&serve::configure(layers)?).await
+            let (config, _telemetry) = serve::configure(layers)?;
+            serve::serve(&config).await
         }
-        Command::Migrate(flags) => serve::migrate(&serve::configure(flags.layers()?)?.database).await,
-        Command::Bootstrap(flags) => serve::bootstrap(&serve::configure(flags.layers()?)?.database).await,
+        Command::Migrate(flags) => {
+            let (config, _telemetry) = serve::configure(flags.layers()?)?;
+            serve::migrate(&config.database).await
+        }
+        Command::Bootstrap(flags) => {
+            let (config, _telemetry) = serve::configure(flags.layers()?)?;
+            serve::bootstrap(&config.database).await
+        }
         Command::Upload(args) => client::upload(args).await,
         Command::Describe(args) => client::describe(args).await,
         Command::Get(args) => client::get(args).await,

@@ -14,13 +14,18 @@ use crate::app::FirstAccount;
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
+use crate::telemetry::{self, Telemetry};
 
-/// The configuration of these layers; logging begins as it says.
-pub(super) fn configure(layers: Layers) -> Result<Config, Failure> {
+/// The configuration of these layers, and what is told from now on.
+pub(super) fn configure(layers: Layers) -> Result<(Config, Telemetry), Failure> {
     let filter = layers.value("log").unwrap_or("info").to_owned();
+    let otlp_endpoint = layers.value("otlp_endpoint").map(str::to_owned);
     let config = resolve(layers)?;
-    crate::telemetry::init(&filter).map_err(|error| Failure::usage(format!("log is no filter: {error}")))?;
-    Ok(config)
+    let telemetry = telemetry::begin(&filter, otlp_endpoint.as_deref());
+    Ok((
+        config,
+        telemetry.map_err(|error| Failure::usage(Failure::from_error(&error).text))?,
+    ))
 }
 
 fn resolve(layers: Layers) -> Result<Config, Failure> {

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 17] = [
+pub const SETTINGS: [Setting; 18] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -91,6 +91,13 @@ pub const SETTINGS: [Setting; 17] = [
         shape: Shape::Text("ADDRESS"),
         default: None,
         help: "Where to listen for Prometheus (/metrics) and for health (/healthz, /readyz), over HTTP. Default: nowhere",
+        for_database: false,
+    },
+    Setting {
+        key: "otlp_endpoint",
+        shape: Shape::Text("URL"),
+        default: None,
+        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317. Default: nowhere",
         for_database: false,
     },
     Setting {

@@ -151,6 +151,7 @@ where
         method,
         account = tracing::field::Empty,
         access_key_id = tracing::field::Empty,
+        code = tracing::field::Empty,
     );
     let started = Instant::now();
     let time = time_for(request.headers());
@@ -167,8 +168,10 @@ where
         let response = explained(request_id, response);
         let code = code_of(&response);
         let took = started.elapsed();
-        metrics::answered(method, &name_of(code), took);
-        tracing::info!(?code, duration_us = took.as_micros() as u64, "answered");
+        let name = name_of(code);
+        metrics::answered(method, &name, took);
+        tracing::Span::current().record("code", &name);
+        tracing::info!(duration_us = took.as_micros() as u64, "answered");
         response
     };
     call.instrument(span).await

@@ -58,6 +58,9 @@ pub fn begin() {
         }
         describe_gauge!(CONNECTIONS, "Open connections of callers");
         describe_gauge!(BUILD_INFO, "1, with the version");
+        // So that the first one is seen as an increase.
+        counter!(UPLOADS).absolute(0);
+        gauge!(CONNECTIONS).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
             .inspect_err(|error| tracing::error!(%error, "there will be no metrics"))

@@ -1,32 +1,85 @@
-//! What certkeep tells of itself. Logs: text on a terminal, JSON elsewhere, on standard error. Metrics: see [`metrics`].
+//! What certkeep tells of itself. Logs: text on a terminal, JSON elsewhere, on standard error. Traces: over OTLP, if they are
+//! asked for. Metrics: see [`metrics`].
 
 pub mod metrics;
 
 use std::io::IsTerminal;
 
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterExt, ParseError, filter_fn};
+use tracing_subscriber::filter::{FilterExt, ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// Libraries that print parameters and frames below info: they never do here, whatever the filter says.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
+const NAME: &str = "certkeep";
 
-/// Starts logging. `filter` is one of tracing-subscriber's directives, such as `info` or `certkeep=debug`.
-pub fn init(filter: &str) -> Result<(), ParseError> {
+/// Why nothing can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter is none.
+    #[error("log is no filter")]
+    Filter(#[from] ParseError),
+    /// Traces can't be exported to this endpoint.
+    #[error("otlp_endpoint can not be used")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// What is told until this is dropped; then what is left is sent.
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown()) {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+    }
+}
+
+/// Begins to tell. `filter` is one of tracing-subscriber's directives, such as `info` or `certkeep=debug`; `otlp_endpoint` is
+/// where traces go, over OTLP and gRPC: a span for each call.
+pub fn begin(filter: &str, otlp_endpoint: Option<&str>) -> Result<Telemetry, Error> {
     let filter: EnvFilter = EnvFilter::builder().parse(filter)?;
     let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let layer = if std::io::stderr().is_terminal() {
-        layer.boxed()
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logs = if std::io::stderr().is_terminal() {
+        logs.boxed()
     } else {
-        layer.json().with_span_list(false).boxed()
+        logs.json().with_span_list(false).boxed()
     };
+    let traces = otlp_endpoint.map(provider).transpose()?;
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer(NAME))
+            .with_location(false)
+            .with_threads(false)
+            // Ours alone: those of the exporter's own transport would make more of themselves.
+            .with_filter(Targets::new().with_target(NAME, LevelFilter::INFO))
+    });
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter.and(quiet)))
+        .with(logs.with_filter(filter.and(quiet)))
+        .with(spans)
         .init();
-    Ok(())
+    Ok(Telemetry { traces })
+}
+
+fn provider(endpoint: &str) -> Result<SdkTracerProvider, Error> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()?;
+    let resource = Resource::builder_empty().with_service_name(NAME).build();
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
 }
 
 fn is_quiet(target: &str) -> bool {

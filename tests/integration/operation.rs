@@ -2,15 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use certkeep::grpc::pb;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
-use crate::process::{certkeep, stderr, stdout};
+use crate::process::{Certkeep, DataDir, certkeep, stderr, stdout};
 
 /// Status line and body of an answer over HTTP.
 fn http(address: SocketAddr, path: &str) -> (String, String) {
@@ -176,5 +180,69 @@ fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
     assert_eq!(refused.status.code(), Some(2));
     for fault in ["lisen is no setting", "drain_seconds is not from 1 to 1000000"] {
         assert!(stderr(&refused).contains(fault), "{}", stderr(&refused));
+    }
+}
+
+/// The spans that a collector was sent.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let resources = request.into_inner().resource_spans.into_iter();
+        let spans = resources
+            .flat_map(|resource| resource.scope_spans)
+            .flat_map(|scope| scope.spans);
+        self.0.lock().unwrap().extend(spans);
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
+    let collector = Collector::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let service = TraceServiceServer::new(collector.clone());
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
+    );
+
+    let data_dir = DataDir::new();
+    let server = Certkeep::start_with(data_dir.path(), &["--otlp-endpoint", &endpoint]);
+    let pair = pki::self_signed(Key::P256, "traced.example");
+    server
+        .client(&data_dir)
+        .upload_server_certificate(upload_of(&pair))
+        .await
+        .unwrap();
+    // What is left is sent at the end.
+    server.terminate();
+
+    let spans = collector.0.lock().unwrap().clone();
+    let [call] = spans.as_slice() else {
+        panic!("one call, {} spans", spans.len())
+    };
+    assert_eq!(call.name, "call");
+    let shown = format!("{call:?}");
+    for part in ["UploadServerCertificate", "\"OK\"", "account", "request_id"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(call.end_time_unix_nano > call.start_time_unix_nano);
+    let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
+    let (_, secret) = key.trim().split_once('.').unwrap();
+    for secret in [
+        secret,
+        pair.key.lines().nth(1).unwrap(),
+        pair.certificate.lines().nth(1).unwrap(),
+    ] {
+        assert!(!shown.contains(secret));
     }
 }

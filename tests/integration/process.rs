@@ -118,7 +118,7 @@ impl Certkeep {
         Self::start_with(server.data_dir(), &["--database-url", server.database()])
     }
 
-    fn start_with(data_dir: &Path, args: &[&str]) -> Self {
+    pub fn start_with(data_dir: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(CERTKEEP)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
