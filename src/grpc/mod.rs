@@ -4,9 +4,11 @@ mod call;
 mod certificate_service;
 mod deadline;
 mod render;
+mod starting;
 mod status;
 
 pub use call::CallLayer;
+pub use starting::StartingLayer;
 
 use crate::app::App;
 use pb::certificate_service_server::CertificateServiceServer;

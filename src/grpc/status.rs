@@ -66,6 +66,13 @@ pub(super) fn refusal(request_id: RequestId, reason: Reason, message: &str) -> S
     Details::new(request_id, reason).status(message.to_owned())
 }
 
+/// The status of a call that the service can not answer yet.
+pub(super) fn unavailable(request_id: RequestId, message: &str) -> Status {
+    let mut details = Details::new(request_id, Reason::DatabaseUnavailable);
+    details.others.set_retry_info(Some(RETRY_AFTER));
+    details.status(message.to_owned())
+}
+
 fn code(reason: Reason) -> Code {
     match reason {
         Reason::CertificateOrKeyMissing

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use crate::telemetry::metrics::OpenConnection;
@@ -46,8 +46,8 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// The connections, from now on. Dropping the stream closes the listener.
-    pub(super) fn serve(self) -> ReceiverStream<io::Result<Connection>> {
+    /// The connections, from now on. Dropping them, and all clones of them, closes the listener.
+    pub(super) fn serve(self) -> Connections {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             tokio::select! {
@@ -55,7 +55,7 @@ impl Listener {
                 () = sender.closed() => {}
             }
         });
-        ReceiverStream::new(receiver)
+        Connections(Arc::new(Mutex::new(receiver)))
     }
 
     async fn accept(&self, sender: &mpsc::Sender<io::Result<Connection>>) {
@@ -90,18 +90,18 @@ impl Listener {
 }
 
 /// A connection over which the caller has said something; `None` if it does not in time, or no TLS.
-async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Stream> {
+async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
     // Without it small answers wait; with an error the connection is dead anyhow.
     let _ = stream.set_nodelay(true);
     let shaking = async {
         let Some(tls) = tls else {
             // Whoever says nothing shall not hold a place.
             stream.peek(&mut [0]).await?;
-            return Ok(Stream::Plain(stream));
+            return Ok(Transport::Plain(stream));
         };
         let mut stream = BufReader::new(tls.accept(stream).await?);
         stream.fill_buf().await?;
-        Ok::<_, io::Error>(Stream::Tls(Box::new(stream)))
+        Ok::<_, io::Error>(Transport::Tls(Box::new(stream)))
     };
     match tokio::time::timeout(HANDSHAKE_TIME, shaking).await {
         Ok(Ok(stream)) => Some(stream),
@@ -116,14 +116,26 @@ async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Stre
     }
 }
 
+/// The connections that callers make. Each goes to one of the clones.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Mutex<mpsc::Receiver<io::Result<Connection>>>>);
+
+impl Stream for Connections {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)
+    }
+}
+
 /// A connection of a caller; it holds its place until it is dropped.
 pub(super) struct Connection {
-    stream: Stream,
+    stream: Transport,
     _counted: OpenConnection,
     _place: OwnedSemaphorePermit,
 }
 
-enum Stream {
+enum Transport {
     Plain(TcpStream),
     Tls(Box<BufReader<TlsStream<TcpStream>>>),
 }
@@ -140,8 +152,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 impl Connection {
     fn stream(&mut self) -> Pin<&mut dyn Duplex> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream),
-            Stream::Tls(stream) => Pin::new(stream.as_mut()),
+            Transport::Plain(stream) => Pin::new(stream),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()),
         }
     }
 }
@@ -167,8 +179,8 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

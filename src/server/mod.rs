@@ -3,6 +3,7 @@
 mod database;
 mod listener;
 mod monitor;
+mod starting;
 mod tls;
 
 use std::io;
@@ -26,6 +27,7 @@ use crate::secret::Existing;
 use crate::telemetry::metrics;
 use listener::Listener;
 use monitor::{Monitor, State, count_certificates, set_health, watch_database};
+use starting::Starting;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many calls a connection carries at once; others wait.
@@ -78,8 +80,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database and serves; returns when calls are answered. The listener for metrics and health answers from the
-    /// start.
+    /// Opens the database and serves; returns when calls are answered. Health is told from the start, on both listeners.
     pub async fn start(config: &Config, path_env: Option<&std::ffi::OsStr>) -> Result<Self, StartError> {
         if !config.listen.ip().is_loopback() && config.tls.is_none() && !config.danger_plaintext {
             return Err(StartError::Plaintext(config.listen));
@@ -102,6 +103,8 @@ impl Server {
             background.spawn(monitor.serve(state_now));
         }
 
+        let connections = listener.serve();
+        let starting = Starting::serve(connections.clone()).await;
         let database = Database::open(&config.database, path_env).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         let (app, routes) = match Self::routes(&database, config).await {
@@ -111,13 +114,14 @@ impl Server {
                 return Err(error);
             }
         };
+        starting.end().await;
         // The database was just migrated: it takes writes.
         state.send_replace(State::Serving);
         set_health(&health, true).await;
         background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
         background.spawn(count_certificates(app.clone()));
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(routes.serve_with_incoming_shutdown(listener.serve(), async {
+        let serving = tokio::spawn(routes.serve_with_incoming_shutdown(connections, async {
             // A sender that was dropped asks for the same.
             let _ = stopped.await;
         }));

@@ -137,6 +137,69 @@ async fn a_database_that_is_away_is_told_and_its_return_is_seen_within_seconds()
     server.stop().await;
 }
 
+/// A migration waits for its lock: meanwhile health tells that nothing is served, and calls are told to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_schema_is_migrated_health_is_not_serving() {
+    const NOT_SERVING: i32 = 2;
+    let database = crate::harness::database().await;
+    let sql = crate::harness::connect_to(&database).await;
+    // "certkeep" in ASCII.
+    sql.query("select pg_advisory_lock(7162256626746221936)", &[])
+        .await
+        .unwrap();
+    let dir = temp_dir();
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut config = crate::harness::config(&dir, &database);
+    config.listen = address;
+    certkeep::seal::KeyRing::create(&config.database.key_ring).unwrap();
+    let starting = tokio::spawn(async move {
+        certkeep::server::Server::start(&config, None)
+            .await
+            .map_err(|error| error.to_string())
+    });
+
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let started = Instant::now();
+    let channel = loop {
+        match channel.connect().await {
+            Ok(channel) => break channel,
+            Err(error) => assert!(started.elapsed() < Duration::from_secs(5), "{error}"),
+        }
+    };
+    let request = || HealthCheckRequest {
+        service: "certkeep.v1.CertificateService".into(),
+    };
+    let mut health = HealthClient::new(channel.clone());
+    assert_eq!(health.check(request()).await.unwrap().into_inner().status, NOT_SERVING);
+    let mut client = pb::certificate_service_client::CertificateServiceClient::new(channel);
+    let refused = client
+        .describe_regions(pb::DescribeRegionsRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), crate::bad_input::reason(&refused)),
+        (tonic::Code::Unavailable, "DATABASE_UNAVAILABLE".into())
+    );
+
+    sql.query("select pg_advisory_unlock_all()", &[]).await.unwrap();
+    let server = starting.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
+    // The same channel finds what is served now.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while health
+        .check(request())
+        .await
+        .map_or(0, |answer| answer.into_inner().status)
+        != 1
+    {
+        assert!(Instant::now() < deadline, "it is not served");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.stop().await;
+}
+
 async fn until(is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
