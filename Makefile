@@ -2,6 +2,7 @@
 
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
+CARGO_DENY_VERSION := 0.20.2
 PROTOS := $(wildcard proto/certkeep/v1/*.proto)
 # protoc comes with Python's grpcio-tools.
 PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
@@ -9,7 +10,7 @@ BUF := $(TOOLS)/buf/node_modules/.bin/buf
 # The schema as it was accepted last.
 ACCEPTED := proto/certkeep.v1.binpb
 
-.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts
+.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
@@ -40,6 +41,13 @@ $(TOOLS)/buf/.made: tools/buf/package-lock.json
 	rm -rf $(@D) && mkdir -p $(@D) && cp tools/buf/*.json $(@D)
 	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
+
+# Licences, sources and bans of all dependencies: deny.toml.
+deny: $(TOOLS)/deny/bin/cargo-deny
+	$< check bans licenses sources
+
+$(TOOLS)/deny/bin/cargo-deny:
+	cargo install --locked --quiet --root $(TOOLS)/deny cargo-deny@$(CARGO_DENY_VERSION)
 
 # What cargo and OpenSSL's own build need.
 check-build-tools:
