@@ -82,7 +82,7 @@ impl Store {
         })
     }
 
-    /// Asks Postgres for nothing, and for settings that lose acknowledged writes: answers a warning for each.
+    /// A warning for each setting of Postgres with which acknowledged writes can be lost.
     pub async fn check_durability(&self) -> Result<Vec<&'static str>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::check_durability",
@@ -212,11 +212,6 @@ impl Store {
                     cause
                 }
                 Err(Failure::Repeat(cause) | Failure::Elsewhere(cause)) => cause,
-                // Its event is there already, or worse: only a look-up tells.
-                Err(Failure::Fault(cause)) if lost => match self.look_up(change).await? {
-                    Some(revision) => return Ok(Changed::Before { revision }),
-                    None => return Err(Error::OutcomeUnknown(cause)),
-                },
                 Err(Failure::Unavailable(cause)) if lost => return Err(Error::OutcomeUnknown(cause)),
                 Err(Failure::Unavailable(cause)) => return Err(Error::Unavailable(cause)),
                 // Its event is there already, or worse: only a look-up tells.
