@@ -33,7 +33,9 @@ impl Secret {
     /// Writes it to a file of mode 0600. After a crash the file is whole, or as it was before.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
         // Under another name until it is whole and on disk.
-        let partial = path.with_extension("partial");
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
         match std::fs::remove_file(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -152,7 +152,10 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
         });
     }
     let answer = args.connection.connect()?.upload_server_certificate(request).await;
-    print::uploaded(&answer.map_err(refused)?.into_inner(), args.output)
+    print::uploaded(
+        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
+        args.output,
+    )
 }
 
 pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
@@ -168,7 +171,7 @@ pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         let page = client
             .describe_server_certificates(request.clone())
             .await
-            .map_err(refused)?
+            .map_err(|status| failed(status, Effect::Reads))?
             .into_inner();
         all.request_id = page.request_id;
         all.server_certificates.extend(page.server_certificates);
@@ -185,7 +188,10 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
         server_certificate_id: args.id,
     };
     let answer = args.connection.connect()?.get_server_certificate(request).await;
-    print::got(&answer.map_err(refused)?.into_inner(), args.output)
+    print::got(
+        &answer.map_err(|status| failed(status, Effect::Reads))?.into_inner(),
+        args.output,
+    )
 }
 
 pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
@@ -198,7 +204,7 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
         .connect()?
         .set_server_certificate_name(request)
         .await
-        .map_err(refused)?;
+        .map_err(|status| failed(status, Effect::Changes))?;
     Ok(())
 }
 
@@ -211,7 +217,7 @@ pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
         .connect()?
         .delete_server_certificate(request)
         .await
-        .map_err(refused)?;
+        .map_err(|status| failed(status, Effect::Changes))?;
     Ok(())
 }
 
@@ -220,7 +226,10 @@ pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
         accept_language: args.language,
     };
     let answer = args.connection.connect()?.describe_regions(request).await;
-    print::regions(&answer.map_err(refused)?.into_inner(), args.output)
+    print::regions(
+        &answer.map_err(|status| failed(status, Effect::Reads))?.into_inner(),
+        args.output,
+    )
 }
 
 type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
@@ -293,7 +302,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// What the service said, each wrong field on a line of its own.
-fn refused(status: Status) -> Failure {
+fn failed(status: Status, effect: Effect) -> Failure {
     let details = status.get_error_details();
     let mut lines = Vec::new();
     if let Some(info) = details.error_info() {
@@ -316,15 +325,43 @@ fn refused(status: Status) -> Failure {
         .map(|(label, value)| format!("\n  {label:<width$}  {value}"))
         .collect();
     let text = format!("{}{lines}", status.message());
+    // What carries a reason was said by the service itself.
+    let is_from_service = details.error_info().is_some();
     match status.code() {
-        Code::Unavailable if details.error_info().is_none() => {
+        Code::Unavailable if is_from_service => Failure::unavailable(text),
+        Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
+        _ if is_from_service => Failure::refused(text),
+        _ if never_connected(&status) => {
             Failure::unavailable(format!("the service can not be reached: {}", status.message()))
         }
-        Code::Unavailable => Failure::unavailable(text),
-        // tonic's own time-out is Cancelled.
-        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            Failure::unknown(format!("it is not known whether the call took effect: {text}"))
-        }
-        _ => Failure::refused(text),
+        // The connection broke, or tonic's own time-out was over.
+        _ => effect.failure(&text),
     }
+}
+
+/// What a call does, which tells what its loss means.
+#[derive(Clone, Copy)]
+enum Effect {
+    Reads,
+    Changes,
+}
+
+impl Effect {
+    fn failure(self, text: &str) -> Failure {
+        match self {
+            Self::Reads => Failure::unavailable(format!("there was no answer: {text}")),
+            Self::Changes => Failure::unknown(format!("it is not known whether the call took effect: {text}")),
+        }
+    }
+}
+
+fn never_connected(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -103,9 +103,15 @@ fn days_left(expire_time_stamp: i64) -> i64 {
 fn expiry(expire_time_stamp: i64) -> String {
     let time = Timestamp::from_millis(expire_time_stamp).to_string();
     let day = time.split('T').next().unwrap_or_default();
-    match days_left(expire_time_stamp) {
-        days @ ..0 => format!("{day} (expired {} days ago)", -days),
-        days => format!("{day} (in {days} days)"),
+    let days = days_left(expire_time_stamp);
+    let count = match days.abs() {
+        1 => "1 day".to_owned(),
+        count => format!("{count} days"),
+    };
+    if days < 0 {
+        format!("{day} (expired {count} ago)")
+    } else {
+        format!("{day} (in {count})")
     }
 }
 

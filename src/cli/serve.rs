@@ -54,10 +54,11 @@ pub(super) async fn serve(config: &Config) -> Result<(), Failure> {
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.next() => {
-            // What has started must be stopped in order; a second signal does not wait for that.
+            // What has started must be stopped in order; neither a second signal nor a long migration is waited for.
             tokio::select! {
                 started = &mut starting => if let Ok(server) = started { server.stop().await },
                 () = signals.next() => {}
+                () = tokio::time::sleep(config.drain_time) => {}
             }
             return Err(Failure::refused("told to stop while starting"));
         }

@@ -29,9 +29,7 @@ impl<const ALL: bool> Flags<ALL> {
             let text = std::fs::read_to_string(&path);
             layers.file(&text.map_err(|error| Failure::usage(format!("{} can not be read: {error}", path.display())))?);
         }
-        layers.environment(
-            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        );
+        layers.environment(variables());
         for (setting, value) in self.values {
             layers.flag(setting, value);
         }
@@ -50,10 +48,20 @@ pub(super) fn default_data_dir() -> Option<PathBuf> {
     Some(data_home?.join("certkeep"))
 }
 
+/// All variables of the environment. What is no UTF-8 is shown as such, and is no setting's value.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "with `variable` the one place that reads the environment, clap's apart"
+)]
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
 /// A variable of the environment that is set and not empty.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that reads the environment, clap's apart"
+    reason = "with `variables` the one place that reads the environment, clap's apart"
 )]
 pub(super) fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())

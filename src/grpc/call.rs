@@ -145,7 +145,8 @@ where
         Ok(request_id) => request_id,
         Err(_) => return Status::internal("no random numbers").into_http(),
     };
-    let span = tracing::info_span!(
+    // At every level of the filter: its log lines shall have the request id.
+    let span = tracing::error_span!(
         "call",
         %request_id,
         method,
@@ -153,7 +154,11 @@ where
         access_key_id = tracing::field::Empty,
         code = tracing::field::Empty,
     );
-    let started = Instant::now();
+    let mut answered = Answered {
+        method,
+        started: Instant::now(),
+        code: None,
+    };
     let time = time_for(request.headers());
     let call = async {
         let answer = tokio::time::timeout(time, authenticated(app, inner, request_id, request)).await;
@@ -167,11 +172,7 @@ where
         });
         let response = explained(request_id, response);
         let code = code_of(&response);
-        let took = started.elapsed();
-        let name = name_of(code);
-        metrics::answered(method, &name, took);
-        tracing::Span::current().record("code", &name);
-        tracing::info!(duration_us = took.as_micros() as u64, "answered");
+        answered.with(code);
         response
     };
     call.instrument(span).await
@@ -238,6 +239,31 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
 
 fn code_of(response: &Response<Body>) -> Code {
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// Counts and logs a call: when it is answered, or when its caller leaves before.
+struct Answered<'a> {
+    method: &'a str,
+    started: Instant,
+    code: Option<Code>,
+}
+
+impl Answered<'_> {
+    fn with(&mut self, code: Code) {
+        self.code = Some(code);
+        let (name, took) = (name_of(code), self.started.elapsed());
+        metrics::answered(self.method, &name, took);
+        tracing::Span::current().record("code", &name);
+        tracing::info!(duration_us = took.as_micros() as u64, "answered");
+    }
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        if self.code.is_none() {
+            self.with(Code::Cancelled);
+        }
+    }
 }
 
 /// The code as gRPC's specification writes it, such as `INVALID_ARGUMENT`.

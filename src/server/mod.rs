@@ -74,6 +74,8 @@ pub struct Server {
     state: watch::Sender<State>,
     /// What watches and tells; ends with this.
     background: JoinSet<()>,
+    /// The listener for metrics and health; ends with this.
+    monitoring: JoinSet<()>,
     app: App,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -95,12 +97,13 @@ impl Server {
         let address = listener.address().map_err(failed)?;
         let (state, state_now) = watch::channel(State::Starting);
         let mut background = JoinSet::new();
+        let mut monitoring = JoinSet::new();
         let mut metrics_address = None;
         if let Some(listen) = config.metrics_listen {
             let failed = |error| StartError::Listen(listen, error);
             let monitor = Monitor::bind(listen).await.map_err(failed)?;
             metrics_address = Some(monitor.address().map_err(failed)?);
-            background.spawn(monitor.serve(state_now));
+            monitoring.spawn(monitor.serve(state_now));
         }
 
         let connections = listener.serve();
@@ -134,6 +137,7 @@ impl Server {
             health,
             state,
             background,
+            monitoring,
             app,
             stop,
             serving,
@@ -194,7 +198,7 @@ impl Server {
     /// Finishes the calls under way, within a limit, and closes the database.
     pub async fn stop(mut self) {
         // Callers that ask for its health go elsewhere.
-        self.background.abort_all();
+        self.background.shutdown().await;
         self.state.send_replace(State::Stopping);
         set_health(&self.health, false).await;
         // Whoever watches its health has seen that, and its stream ends: the drain does not wait for it.
@@ -215,6 +219,7 @@ impl Server {
             Err(_) => tracing::warn!("calls were still under way when the time to drain was over"),
         }
         self.database.close().await;
+        self.monitoring.shutdown().await;
     }
 }
 

@@ -20,6 +20,8 @@ use crate::telemetry::metrics;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A database that is slower than this counts as away.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// One slow answer is no reason to send callers elsewhere.
+const MISSES: u32 = 2;
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 
 /// What the service can do now.
@@ -48,10 +50,13 @@ impl State {
 
 /// Tells `state` and gRPC's health whether Postgres takes writes, until it is dropped.
 pub(super) async fn watch_database(store: Store, health: HealthReporter, state: watch::Sender<State>) {
+    let mut misses = 0;
     loop {
+        metrics::tidy();
         metrics::database_connections(store.connections());
         let answer = tokio::time::timeout(ANSWERS_WITHIN, store.can_write()).await;
-        let is_up = matches!(answer, Ok(Ok(true)));
+        misses = if matches!(answer, Ok(Ok(true))) { 0 } else { misses + 1 };
+        let is_up = misses < MISSES;
         metrics::database_up(is_up);
         let now = if is_up { State::Serving } else { State::DatabaseAway };
         let before = state.send_replace(now);

@@ -59,23 +59,29 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
 }
 
 async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Arc<CryptoProvider>) {
-    let mut seen = stamps(&files);
+    let mut served = stamps(&files);
+    let mut tried = served;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(current) = current.upgrade() else { return };
         let now = stamps(&files);
-        if now == seen {
+        if now == served {
             continue;
         }
-        seen = now;
         match read(&files, &provider) {
             Ok(pair) => {
                 *current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+                served = now;
                 tracing::info!("the listener's certificate was read again");
             }
-            // Perhaps only one of the two was replaced so far: the old pair is served until the other follows.
-            Err(error) => tracing::warn!(%error, "the listener's certificate has changed and can not be used yet"),
+            // Perhaps only one of the two was replaced so far, or its mode comes later: the old pair is served, and this is tried
+            // again. It is said once for each change.
+            Err(error) if tried != now => {
+                tracing::warn!(%error, "the listener's certificate has changed and can not be used yet");
+            }
+            Err(_) => {}
         }
+        tried = now;
     }
 }
 

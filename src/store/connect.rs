@@ -65,6 +65,9 @@ pub enum SettingsError {
     /// The file of `sslrootcert` can't be read.
     #[error("sslrootcert in the database URL names {0}, which can not be read")]
     RootFile(PathBuf, #[source] std::io::Error),
+    /// The file of `sslrootcert` holds no certificate.
+    #[error("sslrootcert in the database URL names {0}, which holds no certificate in PEM")]
+    NoRoot(PathBuf),
     /// The TLS library failed.
     #[error("the TLS library failed")]
     Tls(#[from] openssl::error::ErrorStack),
@@ -137,13 +140,20 @@ fn connector(tls: &TlsParameters) -> Result<MakeTlsConnector, SettingsError> {
     match &tls.root_certificate {
         Some(path) => {
             let pem = std::fs::read(path).map_err(|error| SettingsError::RootFile(path.clone(), error))?;
-            for root in X509::stack_from_pem(&pem).map_err(unusable("sslrootcert", path))? {
+            let given = X509::stack_from_pem(&pem).map_err(unusable("sslrootcert", path))?;
+            if given.is_empty() {
+                return Err(SettingsError::NoRoot(path.clone()));
+            }
+            for root in given {
                 roots.add_cert(root)?;
             }
         }
         None if tls.mode.verifies() => {
             for root in rustls_native_certs::load_native_certs().certs {
-                roots.add_cert(X509::from_der(&root)?)?;
+                // One that OpenSSL can't read proves nothing.
+                if let Ok(root) = X509::from_der(&root) {
+                    roots.add_cert(root)?;
+                }
             }
         }
         None => {}

@@ -143,3 +143,20 @@ fn failed(error: tokio_postgres::Error) -> Error {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A migration that landed is never changed: another one follows it.
+    #[test]
+    fn landed_migrations_are_frozen() {
+        let checksums = MIGRATIONS
+            .iter()
+            .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
+        assert_eq!(
+            checksums.collect::<Vec<_>>(),
+            ["7c1e28ef039d68fd7a334f56fff115eaba9766ae71797c8fbef364d65a424ece"]
+        );
+    }
+}

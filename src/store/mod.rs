@@ -8,6 +8,7 @@ mod access_key;
 mod connect;
 mod error;
 mod fingerprint;
+mod lease;
 mod migrate;
 mod read;
 mod server_certificate;
@@ -15,7 +16,8 @@ mod service_key;
 mod upload;
 mod url;
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Row;
@@ -32,6 +34,7 @@ pub use upload::{FIRST, NewServerCertificate};
 
 use crate::certificate::ServerCertificateId;
 use error::Failure;
+use lease::Lease;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -40,12 +43,16 @@ const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a lost change is looked up while the database is away: a restart with recovery takes a few seconds.
 const LOOK_UP_TIME: Duration = Duration::from_secs(8);
+/// How long the service counts as unable to write after a change was refused.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
 const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
 
 /// certkeep's database.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// When a change was refused last for want of something, such as room on the disk.
+    refused: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
@@ -79,6 +86,7 @@ impl Store {
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         Ok(Self {
             pool: connect::pool(settings)?,
+            refused: Arc::default(),
         })
     }
 
@@ -101,14 +109,20 @@ impl Store {
         Ok(warnings)
     }
 
-    /// Whether Postgres takes writes now: it is reached, no standby, and not read-only.
+    /// Whether Postgres takes writes now: it is reached, no standby, not read-only, and has refused no change in the last moments.
     pub async fn can_write(&self) -> Result<bool, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::can_write",
             sql: "-- store::can_write
                   select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
         };
-        Ok(self.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0)))
+        let takes_writes = self.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0));
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(takes_writes && refused.is_none_or(|at| at.elapsed() > REFUSED_FOR))
+    }
+
+    fn note(&self, refused: Option<Instant>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
     /// The connections to Postgres: open, of these idle, open at most, and callers that wait for one.
@@ -131,7 +145,7 @@ impl Store {
 
     /// Runs a statement once.
     async fn run(&self, connection: Object, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let mut lease = Lease(Some(connection));
+        let lease = Lease::of(connection);
         let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
             let connection = lease.connection();
             let prepared = connection.prepare_cached(statement.sql).await?;
@@ -146,10 +160,13 @@ impl Store {
             Err(_) => Failure::Lost(Cause::timeout()),
         };
         match failure {
-            // Dead, or of a server that can't write: others to it are no better.
-            Failure::Elsewhere(_) => drop(self.pool.retain(|_, _| false)),
-            Failure::Lost(_) | Failure::Unavailable(_) => {}
             Failure::Repeat(_) | Failure::Fault(_) => lease.give_back(),
+            Failure::Lost(_) | Failure::Unavailable(_) => lease.discard(),
+            Failure::Elsewhere(_) => {
+                lease.discard();
+                // The others to that server are no better.
+                self.pool.retain(|_, _| false);
+            }
         }
         Err(failure)
     }
@@ -202,7 +219,10 @@ impl Store {
                     Ok(None) => return Ok(Changed::Now(rows)),
                     Err(error) => return Err(error),
                 },
-                Ok(rows) => return Ok(Changed::Now(rows)),
+                Ok(rows) => {
+                    self.note(None);
+                    return Ok(Changed::Now(rows));
+                }
                 Err(Failure::Lost(cause)) => {
                     tracing::warn!(statement = statement.name, %cause, "connection lost in a change");
                     lost = true;
@@ -213,7 +233,10 @@ impl Store {
                 }
                 Err(Failure::Repeat(cause) | Failure::Elsewhere(cause)) => cause,
                 Err(Failure::Unavailable(cause)) if lost => return Err(Error::OutcomeUnknown(cause)),
-                Err(Failure::Unavailable(cause)) => return Err(Error::Unavailable(cause)),
+                Err(Failure::Unavailable(cause)) => {
+                    self.note(Some(Instant::now()));
+                    return Err(Error::Unavailable(cause));
+                }
                 // Its event is there already, or worse: only a look-up tells.
                 Err(Failure::Fault(cause)) if lost => match self.look_up(change).await? {
                     Some(revision) => return Ok(Changed::Before { revision }),
@@ -266,31 +289,6 @@ impl Store {
             .read(STATEMENT, &[&account, &created, &random, &change.request_id])
             .await?;
         Ok(rows.first().map(|row| row.get(0)))
-    }
-}
-
-/// A connection at work. Dropped before its answer came, as when a caller leaves, it is closed: another caller's statement
-/// would have to wait for this one's.
-struct Lease(Option<Object>);
-
-impl Lease {
-    fn connection(&self) -> &Object {
-        // Only `give_back` takes it, and nothing is asked for after that.
-        self.0
-            .as_ref()
-            .unwrap_or_else(|| unreachable!("the connection was given back"))
-    }
-
-    fn give_back(&mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
-        }
     }
 }
 

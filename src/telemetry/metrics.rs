@@ -68,15 +68,17 @@ pub fn begin() {
     });
 }
 
+/// Puts what was recorded in order: until then each call takes memory. To be called now and then, whoever reads them.
+pub fn tidy() {
+    if let Some(handle) = RECORDER.get().and_then(Option::as_ref) {
+        handle.run_upkeep();
+    }
+}
+
 /// All metrics in Prometheus's text format.
 pub fn render() -> String {
     let handle = RECORDER.get().and_then(Option::as_ref);
-    handle
-        .map(|handle| {
-            handle.run_upkeep();
-            handle.render()
-        })
-        .unwrap_or_default()
+    handle.map(PrometheusHandle::render).unwrap_or_default()
 }
 
 /// A call was answered.

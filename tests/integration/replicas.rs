@@ -1,4 +1,4 @@
-//! Replicas of certkeep on one database, and a database with a standby.
+//! Replicas of certkeep on one database.
 
 use std::time::Duration;
 
