@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use certkeep::grpc::pb;
@@ -14,6 +14,7 @@ use crate::pki::{self, Key};
 
 /// Uploads over and over until it is told to stop.
 pub struct Load {
+    name: String,
     uploads: JoinSet<Outcome>,
     stop: Arc<AtomicBool>,
 }
@@ -21,6 +22,8 @@ pub struct Load {
 /// What the callers were told.
 #[derive(Default)]
 pub struct Outcome {
+    /// The common name of all its certificates.
+    name: String,
     /// The ids of the uploads that were acknowledged.
     pub acknowledged: Vec<String>,
     /// How often which reason was given for a refusal; none is given when certkeep itself is gone.
@@ -34,10 +37,9 @@ impl Load {
 
     /// One whose callers wait no longer than this.
     pub fn with_deadline(client: &Client, deadline: Duration) -> Self {
-        let pairs: Vec<_> = [Key::P256, Key::Rsa(2048)]
-            .into_iter()
-            .map(|key| pki::issued(key, "load.example"))
-            .collect();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("load-{}.example", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let pairs = [Key::P256, Key::Rsa(2048)].map(|key| pki::issued(key, &name));
         let stop = Arc::new(AtomicBool::new(false));
         let mut uploads = JoinSet::new();
         for n in 0..8 {
@@ -58,12 +60,15 @@ impl Load {
                 outcome
             });
         }
-        Self { uploads, stop }
+        Self { name, uploads, stop }
     }
 
     pub async fn stop(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Outcome::default();
+        let mut all = Outcome {
+            name: self.name,
+            ..Outcome::default()
+        };
         for outcome in self.uploads.join_all().await {
             all.acknowledged.extend(outcome.acknowledged);
             for (reason, times) in outcome.refused {
@@ -102,8 +107,23 @@ impl Outcome {
             assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
         }
         let sql = connect_to(database).await;
+        // None is stored but what was acknowledged, or said to be unknown, or got no answer.
+        let count = "select count(*) from server_certificate where common_name = $1";
+        let stored: i64 = sql.query_one(count, &[&self.name]).await.unwrap().get(0);
+        let certainly_not = "DATABASE_UNAVAILABLE";
+        let unknown: u32 = self
+            .refused
+            .iter()
+            .filter(|(reason, _)| *reason != certainly_not)
+            .map(|(_, times)| times)
+            .sum();
+        let acknowledged = self.acknowledged.len() as i64;
+        assert!(
+            (acknowledged..=acknowledged + i64::from(unknown)).contains(&stored),
+            "{stored} of {acknowledged} {:?}",
+            self.refused
+        );
         let [certificates, keys, _, events] = rows(&sql).await;
-        assert!(certificates >= self.acknowledged.len() as i64);
         assert_eq!((keys, events), (certificates, certificates));
         let lone = "select count(*) from server_certificate c full join private_key k using (account_id, created_ms, random, key_id)
                     where c.account_id is null or k.account_id is null or octet_length(k.sealed) < 100";

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -307,5 +308,116 @@ async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
         pair.certificate.lines().nth(1).unwrap(),
     ] {
         assert!(!shown.contains(secret));
+    }
+}
+
+/// Starts with its log in this file, and more variables in its environment.
+fn start_logging(data_dir: &DataDir, log: &Path, args: &[&str], variables: &[(&str, &str)]) -> Certkeep {
+    Certkeep::start_as(data_dir.path(), args, |command| {
+        command
+            .stderr(std::fs::File::create(log).unwrap())
+            .envs(variables.iter().copied());
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_the_filter() {
+    let (data_dir, dir) = (DataDir::new(), temp_dir());
+    let log = dir.path().join("log");
+    let server = start_logging(&data_dir, &log, &["--log", "trace"], &[]);
+    let pair = pki::self_signed(Key::P256, "logged.example");
+    let mut client = server.client(&data_dir);
+    let answer = client
+        .upload_server_certificate(upload_of(&pair))
+        .await
+        .unwrap()
+        .into_inner();
+    let swapped = pb::UploadServerCertificateRequest {
+        server_certificate: pair.key.clone(),
+        private_key: pair.certificate.clone(),
+        ..upload_of(&pair)
+    };
+    client.upload_server_certificate(swapped).await.unwrap_err();
+    server
+        .client_with_key("ckunknown.hunter2hunter2")
+        .describe_regions(pb::DescribeRegionsRequest::default())
+        .await
+        .unwrap_err();
+    server.terminate();
+
+    let log = std::fs::read_to_string(log).unwrap();
+    let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
+    let (_, secret) = key.trim().split_once('.').unwrap();
+    for secret in [
+        secret,
+        "hunter2hunter2",
+        pair.key.lines().nth(1).unwrap(),
+        pair.certificate.lines().nth(1).unwrap(),
+    ] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let answered: Vec<_> = lines.filter(|line| line["fields"]["message"] == "answered").collect();
+    let upload = answered
+        .iter()
+        .find(|line| line["span"]["request_id"] == answer.request_id.as_str())
+        .unwrap();
+    assert_eq!(
+        (&upload["span"]["method"], &upload["span"]["code"]),
+        (&"UploadServerCertificate".into(), &"OK".into())
+    );
+    assert!(
+        upload["span"]["account"].is_string() && upload["fields"]["duration_us"].is_u64(),
+        "{upload}"
+    );
+    assert_eq!(answered.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_is_told_when_it_serves_and_when_it_stops() {
+    let (data_dir, dir) = (DataDir::new(), temp_dir());
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap().trim().to_owned()
+    };
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let server = start_logging(&data_dir, &dir.path().join("log"), &[], &variables);
+    assert_eq!(told(), "READY=1");
+    server.terminate();
+    assert_eq!(told(), "STOPPING=1");
+}
+
+/// The drain: a call under way is finished and answered, and what takes too long does not hold up the stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_the_calls_under_way_within_its_time() {
+    for (held_for, is_answered) in [(Duration::from_millis(500), true), (Duration::from_secs(4), false)] {
+        let server = TestServer::start_with(|config| config.drain_time = Duration::from_secs(2)).await;
+        let sql = server.sql().await;
+        sql.batch_execute("begin; lock table server_certificate in exclusive mode")
+            .await
+            .unwrap();
+        let mut client = server.client();
+        let upload = upload_of(&pki::self_signed(Key::P256, "drained.example"));
+        let call = tokio::spawn(async move { client.upload_server_certificate(upload).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let release = tokio::spawn(async move {
+            tokio::time::sleep(held_for).await;
+            sql.batch_execute("commit").await.unwrap();
+        });
+        let began = Instant::now();
+        server.stop().await;
+        assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+        if is_answered {
+            call.await.unwrap().unwrap();
+        } else {
+            call.abort();
+        }
+        release.await.unwrap();
     }
 }

@@ -119,14 +119,20 @@ impl Certkeep {
     }
 
     pub fn start_with(data_dir: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(CERTKEEP)
+        Self::start_as(data_dir, args, |_| {})
+    }
+
+    /// One whose process is changed before it starts.
+    pub fn start_as(data_dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(CERTKEEP);
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(args)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
         for _ in 0..4 {
