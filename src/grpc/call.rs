@@ -154,13 +154,14 @@ where
         access_key_id = tracing::field::Empty,
         code = tracing::field::Empty,
     );
-    let mut answered = Answered {
-        method,
-        started: Instant::now(),
-        code: None,
-    };
     let time = time_for(request.headers());
     let call = async {
+        // In the span, also when it is dropped.
+        let mut answered = Answered {
+            method,
+            started: Instant::now(),
+            code: None,
+        };
         let answer = tokio::time::timeout(time, authenticated(app, inner, request_id, request)).await;
         let response = answer.unwrap_or_else(|_| {
             refusal(

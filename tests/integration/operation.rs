@@ -343,6 +343,16 @@ async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_
         .describe_regions(pb::DescribeRegionsRequest::default())
         .await
         .unwrap_err();
+    // One whose caller leaves.
+    let sql = crate::harness::connect_to(&data_dir.connection_string()).await;
+    sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
+        .await
+        .unwrap();
+    let describe = client.describe_server_certificates(pb::DescribeServerCertificatesRequest::default());
+    tokio::time::timeout(Duration::from_millis(300), describe)
+        .await
+        .unwrap_err();
+    sql.batch_execute("rollback").await.unwrap();
     server.terminate();
 
     let log = std::fs::read_to_string(log).unwrap();
@@ -372,7 +382,15 @@ async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_
         upload["span"]["account"].is_string() && upload["fields"]["duration_us"].is_u64(),
         "{upload}"
     );
-    assert_eq!(answered.len(), 3);
+    let left = answered
+        .iter()
+        .find(|line| line["span"]["code"] == "CANCELLED")
+        .unwrap();
+    assert!(
+        left["span"]["request_id"].is_string() && left["span"]["method"] == "DescribeServerCertificates",
+        "{left}"
+    );
+    assert_eq!(answered.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
