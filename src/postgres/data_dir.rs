@@ -15,7 +15,16 @@ use super::Error;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDir {
+    /// Gives the lock up itself: closing the file would leave it to a child that is being started at this moment and has
+    /// not closed its copy yet.
+    fn drop(&mut self) {
+        // What fails here, the end of the process mends.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl DataDir {
@@ -54,7 +63,7 @@ impl DataDir {
             Err(errno) => return Err(Error::file(lock_path)(errno.into())),
         }
         sign(&mut lock).map_err(Error::file(lock_path))?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// The directory: absolute, without symbolic links.
