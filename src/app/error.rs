@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CertificateError, LanguageError, NameError, PrivateKeyError, RegionError, ServerCertificateId, TagError, TagFault,
+    CertificateError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError,
+    ServerCertificateId, TagError, TagFault,
 };
 use crate::{digest, seal, store};
 
@@ -13,8 +14,13 @@ use crate::{digest, seal, store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Fields of the request are wrong: all of them, at least one, in the request's order.
-    #[error("{}", several(.0))]
-    Fields(Vec<FieldFault>),
+    #[error("{}", several(faults))]
+    Fields {
+        /// What is wrong, and with which field.
+        faults: Vec<FieldFault>,
+        /// What was noticed about a pair, what matters most first.
+        findings: Vec<Finding>,
+    },
     /// Fields are set whose behaviour is not built yet.
     #[error("{} not supported yet: leave {} empty", are(.0), if .0.len() == 1 { "it" } else { "them" })]
     FieldsNotSupported(Vec<&'static str>),
@@ -82,6 +88,9 @@ pub enum Fault {
     /// The certificate.
     #[error(transparent)]
     Certificate(CertificateError),
+    /// The policy refuses the pair for these.
+    #[error("the policy refuses the certificate: {}", codes(.0))]
+    Policy(Vec<FindingCode>),
     /// The private key.
     #[error(transparent)]
     PrivateKey(PrivateKeyError),
@@ -116,6 +125,16 @@ impl Fault {
             Self::Certificate(CertificateError::TooLarge { bytes }) => part("bytes", bytes),
             Self::Certificate(CertificateError::Malformed { index, .. }) => part("certificate", index),
             Self::Certificate(CertificateError::UnsupportedKey(key)) => part("key", key),
+            Self::Certificate(CertificateError::LeafAmbiguous { first, second }) => {
+                vec![
+                    ("certificate", first.to_string()),
+                    ("other_certificate", second.to_string()),
+                ]
+            }
+            Self::Certificate(CertificateError::Unrelated { index, subject }) => {
+                vec![("certificate", index.to_string()), ("subject", subject.clone())]
+            }
+            Self::Policy(rejected) => part("findings", &codes(rejected)),
             Self::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", bytes),
             Self::PrivateKey(PrivateKeyError::Unsupported(key)) => part("key", key),
             Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
@@ -145,7 +164,11 @@ impl Fault {
             Self::Certificate(CertificateError::Missing) | Self::PrivateKey(PrivateKeyError::Missing) => {
                 Reason::CertificateOrKeyMissing
             }
+            Self::Certificate(CertificateError::LeafAmbiguous { .. }) => Reason::LeafAmbiguous,
+            Self::Certificate(CertificateError::Unrelated { .. }) => Reason::ChainUnrelatedCertificate,
+            Self::Certificate(CertificateError::TooComplex) => Reason::ChainTooComplex,
             Self::Certificate(_) => Reason::CertificateMalformed,
+            Self::Policy(_) => Reason::PolicyRejected,
             Self::PrivateKey(PrivateKeyError::Encrypted) => Reason::PrivateKeyEncrypted,
             Self::PrivateKey(PrivateKeyError::Unsupported(_)) => Reason::PrivateKeyUnsupported,
             Self::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
@@ -173,6 +196,10 @@ pub enum Reason {
     PrivateKeyUnsupported,
     PrivateKeyEncrypted,
     PrivateKeyMismatch,
+    ChainUnrelatedCertificate,
+    ChainTooComplex,
+    LeafAmbiguous,
+    PolicyRejected,
     NameInvalid,
     TagInvalid,
     PageTokenInvalid,
@@ -204,6 +231,10 @@ impl Reason {
             Self::PrivateKeyUnsupported => "PRIVATE_KEY_UNSUPPORTED",
             Self::PrivateKeyEncrypted => "PRIVATE_KEY_ENCRYPTED",
             Self::PrivateKeyMismatch => "PRIVATE_KEY_MISMATCH",
+            Self::ChainUnrelatedCertificate => "CHAIN_UNRELATED_CERTIFICATE",
+            Self::ChainTooComplex => "CHAIN_TOO_COMPLEX",
+            Self::LeafAmbiguous => "LEAF_AMBIGUOUS",
+            Self::PolicyRejected => "POLICY_REJECTED",
             Self::NameInvalid => "NAME_INVALID",
             Self::TagInvalid => "TAG_INVALID",
             Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
@@ -236,10 +267,13 @@ impl fmt::Display for Reason {
 impl Error {
     /// One wrong field.
     pub(super) fn field(field: &str, fault: Fault) -> Self {
-        Self::Fields(vec![FieldFault {
-            field: field.to_owned(),
-            fault,
-        }])
+        Self::Fields {
+            faults: vec![FieldFault {
+                field: field.to_owned(),
+                fault,
+            }],
+            findings: Vec::new(),
+        }
     }
 
     /// A fault of certkeep.
@@ -250,7 +284,7 @@ impl Error {
     /// The reason that callers tell it by: for fields, that of the first.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Fields(faults) => faults.first().map_or(Reason::Internal, |first| first.fault.reason()),
+            Self::Fields { faults, .. } => faults.first().map_or(Reason::Internal, |first| first.fault.reason()),
             Self::FieldsNotSupported(_) => Reason::FieldNotSupported,
             Self::NotFound(Resource::ServerCertificate(_)) => Reason::ServerCertificateNotFound,
             Self::Unauthenticated => Reason::Unauthenticated,
@@ -288,12 +322,37 @@ impl From<digest::Error> for Error {
 
 /// Collects the faults of a request's fields.
 #[derive(Default)]
-pub(super) struct Faults(Vec<FieldFault>);
+pub(super) struct Faults {
+    noted: Vec<FieldFault>,
+    findings: Vec<Finding>,
+}
 
 impl Faults {
+    /// None so far; these findings are told with those to come.
+    pub(super) fn with(findings: Vec<Finding>) -> Self {
+        Self {
+            noted: Vec::new(),
+            findings,
+        }
+    }
+
+    /// Notes what is wrong with the certificates.
+    pub(super) fn certificate(&mut self, errors: Vec<CertificateError>, rejected: Vec<FindingCode>) {
+        for error in errors {
+            self.note("server_certificate", Some(Fault::Certificate(error)));
+        }
+        let rejected = (!rejected.is_empty()).then_some(Fault::Policy(rejected));
+        self.note("server_certificate", rejected);
+    }
+
+    /// The faults alone.
+    pub(super) fn into_noted(self) -> Vec<FieldFault> {
+        self.noted
+    }
+
     /// Notes the fault of a field, if it has one.
     pub(super) fn note(&mut self, field: &str, fault: Option<Fault>) {
-        self.0.extend(fault.map(|fault| FieldFault {
+        self.noted.extend(fault.map(|fault| FieldFault {
             field: field.to_owned(),
             fault,
         }));
@@ -307,7 +366,10 @@ impl Faults {
 
 impl From<Faults> for Error {
     fn from(faults: Faults) -> Self {
-        Self::Fields(faults.0)
+        Self::Fields {
+            faults: faults.noted,
+            findings: faults.findings,
+        }
     }
 }
 
@@ -320,6 +382,11 @@ fn several(faults: &[FieldFault]) -> String {
             format!("{} ({} more {others} wrong)", first.fault, rest.len())
         }
     }
+}
+
+fn codes(codes: &[FindingCode]) -> String {
+    let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
+    names.join(", ")
 }
 
 fn are(fields: &[&str]) -> String {

@@ -4,6 +4,7 @@
 mod access_key;
 mod authenticate;
 mod bootstrap;
+mod check;
 mod cores;
 mod delete;
 mod describe;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 pub use access_key::AccessKeyText;
 pub use authenticate::{Caller, Role};
 pub use bootstrap::{BootstrapError, FirstAccount};
+pub use check::{CheckServerCertificate, Checked, check};
 pub use delete::DeleteServerCertificate;
 pub use describe::{DescribeServerCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
@@ -37,6 +39,9 @@ pub use rename::SetServerCertificateName;
 pub use sealing::SealingError;
 pub use upload::{UploadServerCertificate, Uploaded};
 
+pub use crate::certificate::{
+    CertificateFacts, Finding, FindingCode, ListedCertificate, Place, Policy, PolicyError, Report, Severity,
+};
 pub use crate::store::StoredCertificate;
 
 use crate::certificate::{Regions, ServerCertificateId};
@@ -96,6 +101,7 @@ struct Parts {
     store: Store,
     key_ring: KeyRing,
     regions: Regions,
+    policy: Policy,
     page_tokens: PageTokens,
     checked_keys: CheckedKeys,
     cores: Cores,
@@ -105,7 +111,7 @@ struct Parts {
 
 impl App {
     /// Opens the service's own keys with the ring, which must have every key that sealed what the store holds.
-    pub async fn open(store: Store, key_ring: KeyRing, regions: Regions) -> Result<Self, SealingError> {
+    pub async fn open(store: Store, key_ring: KeyRing, regions: Regions, policy: Policy) -> Result<Self, SealingError> {
         sealing::check_ring(&store, &key_ring).await?;
         // Of two rings that meet on an empty database, one opens the service's key: only that one is noted.
         let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
@@ -114,6 +120,7 @@ impl App {
             store,
             key_ring,
             regions,
+            policy,
             page_tokens,
             checked_keys: CheckedKeys::default(),
             cores: Cores::of_this_machine(),

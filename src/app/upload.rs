@@ -9,7 +9,7 @@ use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
 use super::{App, Call, Error, Fault, Role, random_uuid};
 use crate::certificate::{
-    CertificateFacts, Chain, PairError, RegionId, ServerCertificateId, ServerCertificateName, TagError, Tags,
+    CertificateFacts, Chain, Finding, PairError, RegionId, ServerCertificateId, ServerCertificateName, TagError, Tags,
     UnverifiedPair, VerifiedPair,
 };
 use crate::secret::Secret;
@@ -61,6 +61,8 @@ pub struct Uploaded {
     pub version: i64,
     /// What is known of the leaf.
     pub facts: CertificateFacts,
+    /// What was noticed about the pair.
+    pub findings: Vec<Finding>,
     /// The account's fingerprints; the token tells where ListAccountFingerprints goes on.
     pub account_fingerprints: ListedFingerprints,
 }
@@ -88,6 +90,7 @@ struct Sealed {
     tags: Tags,
     facts: CertificateFacts,
     chain: Chain,
+    findings: Vec<Finding>,
     sealed: Vec<u8>,
 }
 
@@ -108,7 +111,7 @@ impl App {
         let sealed = self
             .0
             .cores
-            .run(move || app.check(request).and_then(|checked| app.seal(checked, place)))
+            .run(move || app.verify(request).and_then(|checked| app.seal(checked, place)))
             .await??;
         let (app, call) = (self.clone(), call.clone());
         let storing = async move { app.store(&call, sealed, with_account_fingerprints).await };
@@ -131,8 +134,8 @@ impl App {
             name,
             tags: _,
             pair,
-        } = self.0.cores.run(move || app.check(request)).await??;
-        let facts = pair.facts().clone();
+        } = self.0.cores.run(move || app.verify(request)).await??;
+        let (facts, _, _, findings) = pair.into_parts();
         let name = name.or_else(|| ServerCertificateName::default_for(&facts));
         let fingerprints = match with_account_fingerprints {
             true => Some(
@@ -151,21 +154,22 @@ impl App {
             revision: FIRST,
             version: FIRST,
             facts,
+            findings,
             account_fingerprints: self.listed(call, fingerprints)?,
         })
     }
 
     /// Reads and verifies every field; all faults at once, in the order of the request's fields.
-    fn check(&self, request: UploadServerCertificate) -> Result<Checked, Error> {
-        let pair = UnverifiedPair::parse(request.server_certificate.expose(), &request.private_key)
-            .and_then(UnverifiedPair::verify);
+    fn verify(&self, request: UploadServerCertificate) -> Result<Checked, Error> {
+        let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key)
+            .verify(clock::now(), &self.0.policy);
         let (pair, pair_error) = match pair {
             Ok(pair) => (Some(pair), PairError::default()),
             Err(error) => (None, error),
         };
-        let mut faults = Faults::default();
+        let mut faults = Faults::with(pair_error.findings);
         let region = faults.check("region_id", self.region(&request.region_id));
-        faults.note("server_certificate", pair_error.certificate.map(Fault::Certificate));
+        faults.certificate(pair_error.certificate, pair_error.rejected);
         let name = match request.server_certificate_name.as_str() {
             "" => Ok(None),
             name => ServerCertificateName::parse(name).map(Some).map_err(Fault::Name),
@@ -199,7 +203,7 @@ impl App {
             tags,
             pair,
         } = checked;
-        let (facts, chain, private_key) = pair.into_parts();
+        let (facts, chain, private_key, findings) = pair.into_parts();
         let row = PrivateKeyRow {
             id: place.id,
             key_id: place.key_id,
@@ -216,6 +220,7 @@ impl App {
             tags,
             facts,
             chain,
+            findings,
             sealed,
         })
     }
@@ -246,6 +251,7 @@ impl App {
             revision: FIRST,
             version: FIRST,
             facts: sealed.facts,
+            findings: sealed.findings,
             account_fingerprints: self.listed(call, fingerprints)?,
         })
     }

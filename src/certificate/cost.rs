@@ -10,8 +10,8 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509Extension, X509Name};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::test_pair::{self, TestPair, der, integer, pem, sequence};
-use super::{PairError, UnverifiedPair, VerifiedPair};
+use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
+use super::{CertificateError, PairError, Policy, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -26,7 +26,7 @@ fn verify(what: &str, certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, Pa
     let key = Secret::from(key.to_vec());
     let run = || {
         let start = processor_time();
-        let outcome = UnverifiedPair::parse(certificate, &key).and_then(UnverifiedPair::verify);
+        let outcome = UnverifiedPair::read(certificate, &key).verify(AT, &Policy::default());
         (processor_time() - start, outcome)
     };
     let (mut shortest, outcome) = run();
@@ -244,6 +244,78 @@ fn twenty_certificates_with_explicit_curves() {
     let explicit = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let pair = TestPair::of(explicit);
     let text = [test_pair::ec().certificate_pem(), pair.certificate_pem().repeat(19)].concat();
-    let error = verify("explicit curves", &text, &pair.key_pem()).unwrap_err();
-    assert!(error.certificate.is_none(), "only the leaf's key matters: {error}");
+    assert!(verify("explicit curves", &text, &pair.key_pem()).is_err());
+}
+
+/// Certificates of one name, each signed by the next one's key: the most signatures that there can be. The leaf's key is apart.
+fn entangled(signers: &[PKey<Private>]) -> (Vec<u8>, Vec<u8>) {
+    let leaf = test_pair::ec().key;
+    let keys: Vec<_> = std::iter::once(&leaf).chain(signers).collect();
+    let text = keys.iter().enumerate().flat_map(|(place, key)| {
+        let signer = keys.get(place + 1).copied().unwrap_or(&signers[0]);
+        test_pair::sign(test_pair::builder(key), signer).to_pem().unwrap()
+    });
+    (text.collect(), leaf.private_key_to_pem_pkcs8().unwrap())
+}
+
+#[test]
+fn twenty_certificates_of_one_name() {
+    for (what, key) in [
+        ("20 of P-256", test_pair::ec_key as fn(Nid) -> PKey<Private>),
+        ("20 of P-384", |_| test_pair::ec_key(Nid::SECP384R1)),
+        ("20 of P-521", |_| test_pair::ec_key(Nid::SECP521R1)),
+        ("20 of secp256k1", |_| test_pair::ec_key(Nid::SECP256K1)),
+        ("20 of Ed25519", |_| test_pair::ed25519().key),
+    ] {
+        let keys: Vec<_> = (0..19).map(|_| key(Nid::X9_62_PRIME256V1)).collect();
+        let (text, key) = entangled(&keys);
+        let error = verify(what, &text, &key).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::TooComplex], "{what}");
+    }
+}
+
+#[test]
+fn twenty_certificates_of_the_dearest_rsa_keys() {
+    let mut context = BigNumContext::new().unwrap();
+    // A prime is a modulus whose exponents are easy to find.
+    let modulus = BigNum::get_rfc3526_prime_8192().unwrap();
+    let order = &modulus - &BigNum::from_u32(1).unwrap();
+    let mut exponent = BigNum::from_dec_str("18446744073709551615").unwrap();
+    let mut key = || loop {
+        exponent.sub_word(2).unwrap();
+        let mut inverse = BigNum::new().unwrap();
+        if inverse.mod_inverse(&exponent, &order, &mut context).is_ok() {
+            let number = |number: &BigNumRef| number.to_owned().unwrap();
+            let key = openssl::rsa::RsaPrivateKeyBuilder::new(number(&modulus), number(&exponent), inverse);
+            return PKey::from_rsa(key.unwrap().build()).unwrap();
+        }
+    };
+    // The first five are enough for forty signatures.
+    let keys: Vec<_> = (0..19).map(|_| key()).collect();
+    let (text, key) = entangled(&keys);
+    let error = verify("20 of RSA-8192", &text, &key).unwrap_err();
+    assert_eq!(error.certificate, [CertificateError::TooComplex]);
+}
+
+#[test]
+fn many_names_and_constraints() {
+    let [root, issuer, server] = ["root", "issuer", "server"].map(test_pair::Entity::new);
+    let add = |builder: &mut openssl::x509::X509Builder, oid: &str, value: &[u8]| {
+        let oid = Asn1Object::from_str(oid).unwrap();
+        let value = Asn1OctetString::new_from_bytes(value).unwrap();
+        let extension = X509Extension::new_from_der(&oid, false, &value).unwrap();
+        builder.append_extension(extension).unwrap();
+    };
+    for length in [1, 200] {
+        let count = 80_000 / (length + 6);
+        let name = vec![b'a'; length];
+        let names = long_der(0x30, &der(0x82, &name).repeat(count));
+        let leaf = issuer.certify_with(&server, &[], |builder| add(builder, "2.5.29.17", &names));
+        let subtrees = sequence(&[&der(0x82, &[&b"b"[..], &name[1..]].concat())]).repeat(count);
+        let constraints = long_der(0x30, &long_der(0xa1, &subtrees));
+        let above = root.certify_with(&issuer, &[], |builder| add(builder, "2.5.29.30", &constraints));
+        let text = [leaf.to_pem().unwrap(), above.to_pem().unwrap()].concat();
+        let error = verify("names and constraints", &text, &server.key_pem()).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::TooComplex], "{length}");
+    }
 }

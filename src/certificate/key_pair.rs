@@ -2,70 +2,331 @@
 
 use std::fmt;
 
-use super::leaf::Leaf;
-use super::{CertificateError, CertificateFacts, Chain, PrivateKey, PrivateKeyError};
+use super::given::{CertificateError, Given};
+use super::listing::{self, ListedCertificate};
+use super::path::Path;
+use super::pem::Block;
+use super::rules::{self, Findings, cut_at};
+use super::x509::Certificate;
+use super::{CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError, Severity};
+use super::{leaf, public_key::PublicKey};
+use crate::clock::Timestamp;
 use crate::secret::Secret;
 
-/// A chain and a private key that were read, each sound in itself; whether they belong together is not known.
+/// Subjects are cut at so many characters in an error, of which details have little room.
+const MAX_SUBJECT_CHARS: usize = 64;
+
+/// A text of certificates and a private key that were read; whether they belong together is not known.
 #[derive(Debug)]
 pub struct UnverifiedPair {
-    chain: Chain,
-    leaf: Leaf,
-    private_key: PrivateKey,
+    certificates: Vec<GivenCertificate>,
+    private_key: Result<PrivateKey, PrivateKeyError>,
+    /// What was wrong with the text of the certificates.
+    errors: Vec<CertificateError>,
+    key_was_among_certificates: bool,
 }
 
-/// A chain and the private key of its leaf. Only such a pair is sealed and stored.
+/// A certificate of the text, which stands there once or more often.
+struct GivenCertificate {
+    der: Vec<u8>,
+    /// Its first place in the text, counted from 1.
+    index: usize,
+    is_repeated: bool,
+}
+
+/// A chain in the order in which it is served and the private key of its leaf, which no policy refuses. Only such a pair is sealed
+/// and stored.
 #[derive(Debug)]
 pub struct VerifiedPair {
     facts: CertificateFacts,
     chain: Chain,
     private_key: PrivateKey,
+    findings: Vec<Finding>,
 }
 
-/// Why a pair is refused, by field. At least one is set.
+/// Why a pair is refused, by field, and whatever was noticed. At least one of the first three is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PairError {
     /// What is wrong with `server_certificate`.
-    pub certificate: Option<CertificateError>,
+    pub certificate: Vec<CertificateError>,
     /// What is wrong with `private_key`.
     pub private_key: Option<PrivateKeyError>,
+    /// What the policy refuses the pair for.
+    pub rejected: Vec<FindingCode>,
+    /// Everything that was noticed, what matters most first.
+    pub findings: Vec<Finding>,
+}
+
+/// Everything that can be said about a pair, or about certificates without their key.
+#[derive(Debug)]
+pub struct Report {
+    /// Whether an upload would store the pair.
+    pub is_accepted: bool,
+    /// Why not, and whatever was noticed. A key that was not given is no error here.
+    pub error: PairError,
+    /// What the leaf says, if there is one that can be read.
+    pub leaf: Option<CertificateFacts>,
+    /// What would be stored and served.
+    pub chain: Option<Chain>,
+    /// The leaf and its issuers, in the order in which they are served, the root last if it was given.
+    pub listing: Vec<ListedCertificate>,
+}
+
+/// What an examination found.
+struct Examined {
+    leaf: Option<CertificateFacts>,
+    chain: Option<Chain>,
+    listing: Vec<ListedCertificate>,
+    error: PairError,
+}
+
+/// Whether the certificates are listed.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Listing {
+    Wanted,
+    Unwanted,
 }
 
 impl UnverifiedPair {
-    /// Reads both PEM texts. The error has the fault of each.
+    /// Reads both PEM texts, and keeps what is wrong with them for [`verify`](Self::verify).
     ///
-    /// The certificates: 1 to 20, at most 256 KiB, the leaf first. The key: one, not encrypted, at most 64 KiB, of a
-    /// supported algorithm, whose parts belong together.
-    pub fn parse(server_certificate: &[u8], private_key: &Secret) -> Result<Self, PairError> {
-        let certificates =
-            Chain::parse(server_certificate).and_then(|chain| Leaf::of(&chain).map(|leaf| (chain, leaf)));
-        match (certificates, PrivateKey::parse(private_key)) {
-            (Ok((chain, leaf)), Ok(private_key)) => Ok(Self {
-                chain,
-                leaf,
-                private_key,
-            }),
-            (certificates, private_key) => Err(PairError {
-                certificate: certificates.err(),
-                private_key: private_key.err(),
-            }),
+    /// The certificates: 1 to 20 in any order, at most 256 KiB. The key: one, not encrypted, at most 64 KiB, of a supported
+    /// algorithm, whose parts belong together. It may stand among the certificates instead.
+    pub fn read(server_certificate: &[u8], private_key: &Secret) -> Self {
+        let mut pair = Self {
+            certificates: Vec::new(),
+            private_key: PrivateKey::parse(private_key),
+            errors: Vec::new(),
+            key_was_among_certificates: false,
+        };
+        match Given::read(server_certificate) {
+            Ok(given) => {
+                pair.decode(&given.certificates);
+                if !given.keys.is_empty() {
+                    pair.take_key(&given.keys);
+                }
+            }
+            Err(error) => pair.errors.push(error),
+        }
+        pair
+    }
+
+    fn decode(&mut self, blocks: &[Block<'_>]) {
+        for (place, block) in blocks.iter().enumerate() {
+            let mut der = match block.decode() {
+                Ok(der) => der,
+                Err(error) => {
+                    self.errors.push(CertificateError::Pem(error));
+                    continue;
+                }
+            };
+            let der = std::mem::take(&mut *der);
+            match self.certificates.iter_mut().find(|certificate| certificate.der == der) {
+                Some(first) => first.is_repeated = true,
+                None => self.certificates.push(GivenCertificate {
+                    der,
+                    index: place + 1,
+                    is_repeated: false,
+                }),
+            }
         }
     }
 
-    /// Proves that the private key is the leaf's: [`PrivateKeyError::Mismatch`] if not.
-    pub fn verify(self) -> Result<VerifiedPair, PairError> {
-        if *self.private_key.public_key() != self.leaf.public_key {
-            return Err(PairError {
-                certificate: None,
-                private_key: Some(PrivateKeyError::Mismatch),
-            });
+    /// Takes the key that stands among the certificates: there must be no other.
+    fn take_key(&mut self, blocks: &[Block<'_>]) {
+        self.key_was_among_certificates = true;
+        match &self.private_key {
+            Err(PrivateKeyError::Missing) => self.private_key = PrivateKey::of_blocks(blocks),
+            Ok(key) => {
+                let is_same = PrivateKey::of_blocks(blocks).is_ok_and(|other| other.public_key() == key.public_key());
+                if !is_same {
+                    self.errors.push(CertificateError::OtherPrivateKey);
+                }
+            }
+            // Its own fault comes first.
+            Err(_) => {}
         }
-        Ok(VerifiedPair {
-            facts: self.leaf.facts,
-            chain: self.chain,
-            private_key: self.private_key,
-        })
     }
+
+    /// Proves that the private key is that of one of the certificates, the leaf; puts them in order; and asks the policy about
+    /// everything that there is to notice at this time. Every fault is told at once.
+    pub fn verify(self, at: Timestamp, policy: &Policy) -> Result<VerifiedPair, PairError> {
+        let Examined { leaf, chain, error, .. } = self.examine(at, policy, Listing::Unwanted);
+        match (self.private_key, leaf, chain) {
+            (Ok(private_key), Some(facts), Some(chain)) if error.is_none() => Ok(VerifiedPair {
+                facts,
+                chain,
+                private_key,
+                findings: error.findings,
+            }),
+            _ => Err(error),
+        }
+    }
+
+    /// Finds everything that an upload would, and signs once with the key.
+    pub fn report(self, at: Timestamp, policy: &Policy) -> Report {
+        let mut examined = self.examine(at, policy, Listing::Wanted);
+        match &self.private_key {
+            Err(PrivateKeyError::Missing) => examined.error.private_key = None,
+            Ok(key) if examined.error.private_key.is_none() && !key.signs() => {
+                examined.error.private_key = Some(PrivateKeyError::Inconsistent);
+            }
+            _ => {}
+        }
+        Report {
+            is_accepted: self.private_key.is_ok() && examined.error.is_none(),
+            error: examined.error,
+            leaf: examined.leaf,
+            chain: examined.chain,
+            listing: examined.listing,
+        }
+    }
+
+    fn examine(&self, at: Timestamp, policy: &Policy, listing: Listing) -> Examined {
+        let mut findings = Findings::by(policy);
+        let mut examined = Examined {
+            leaf: None,
+            chain: None,
+            listing: Vec::new(),
+            error: PairError {
+                certificate: self.errors.clone(),
+                private_key: self.private_key.as_ref().err().cloned(),
+                ..PairError::default()
+            },
+        };
+        if self.key_was_among_certificates {
+            findings.note(
+                FindingCode::KeyFoundInCertificateField,
+                None,
+                "server_certificate holds the private key too",
+            );
+        }
+        // Those that can be read, with their places in the text.
+        let (mut certificates, mut places) = (Vec::new(), Vec::new());
+        for given in &self.certificates {
+            match Certificate::read(&given.der) {
+                Ok(certificate) => {
+                    certificates.push(certificate);
+                    places.push(given);
+                }
+                Err(what) => examined.error.certificate.push(CertificateError::Malformed {
+                    index: given.index,
+                    what,
+                }),
+            }
+        }
+        if let Some((leaf, key)) = self.leaf(&certificates, &places, &mut examined.error) {
+            examined.leaf = key
+                .as_ref()
+                .map(|key| CertificateFacts::of(&certificates[leaf].fields, key));
+            let walked = walk(&certificates, &places, leaf, key.as_ref(), at, &mut findings);
+            match walked {
+                Ok(path) => {
+                    // Where one is missing, what it led to seems to be on no path.
+                    if certificates.len() == self.certificates.len() {
+                        let unrelated = unrelated(&certificates, &places, &path);
+                        examined.error.certificate.extend(unrelated);
+                    }
+                    let served = path.served().map(|index| certificates[index].der.to_vec());
+                    examined.chain = Some(Chain::of(served));
+                    if listing == Listing::Wanted {
+                        examined.listing = listing::of(&certificates, &path);
+                    }
+                }
+                Err(error) => examined.error.certificate.push(error),
+            }
+        }
+        let findings = findings.into_noted();
+        let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
+        examined.error.rejected = rejected.map(|finding| finding.code).collect();
+        examined.error.rejected.dedup();
+        examined.error.findings = findings;
+        examined
+    }
+
+    /// The leaf and its public key, if it can be read: the private key's own, else the one that seems to be the leaf.
+    fn leaf(
+        &self,
+        certificates: &[Certificate<'_>],
+        places: &[&GivenCertificate],
+        error: &mut PairError,
+    ) -> Option<(usize, Option<PublicKey>)> {
+        if let Ok(key) = &self.private_key {
+            match leaf::of_key(certificates, key.public_key())[..] {
+                [leaf] => return Some((leaf, Some(key.public_key().clone()))),
+                [first, second, ..] => {
+                    error.certificate.push(CertificateError::LeafAmbiguous {
+                        first: places[first].index,
+                        second: places[second].index,
+                    });
+                    return None;
+                }
+                [] => {}
+            }
+        }
+        let leaf = leaf::guess(certificates)?;
+        match leaf::public_key(&certificates[leaf], places[leaf].index) {
+            Ok(key) => {
+                // What can't be read may be the one for the key.
+                let all_are_read = certificates.len() == self.certificates.len();
+                if self.private_key.is_ok() && all_are_read {
+                    error.private_key = Some(PrivateKeyError::Mismatch);
+                }
+                Some((leaf, Some(key)))
+            }
+            Err(fault) => {
+                error.certificate.push(fault);
+                Some((leaf, None))
+            }
+        }
+    }
+}
+
+/// Walks from the leaf towards a root, and notes what there is to notice.
+fn walk(
+    certificates: &[Certificate<'_>],
+    places: &[&GivenCertificate],
+    leaf: usize,
+    key: Option<&PublicKey>,
+    at: Timestamp,
+    findings: &mut Findings<'_>,
+) -> Result<Path, CertificateError> {
+    let path = Path::from_leaf(certificates, leaf).map_err(|_| CertificateError::TooComplex)?;
+    for (certificate, given) in certificates.iter().zip(places) {
+        if given.is_repeated {
+            findings.note(
+                FindingCode::DuplicateDropped,
+                Some(certificate),
+                "the certificate was given more than once",
+            );
+        }
+    }
+    for index in path.root.into_iter().chain(path.other_roots.iter().copied()) {
+        findings.note(
+            FindingCode::RootDropped,
+            Some(&certificates[index]),
+            "the root was given and is not served",
+        );
+    }
+    if !path.served().is_sorted() {
+        findings.note(
+            FindingCode::ChainReordered,
+            None,
+            "the certificates were given in another order than the one in which they are served",
+        );
+    }
+    rules::apply(certificates, &path, key, at, findings).map_err(|_| CertificateError::TooComplex)?;
+    Ok(path)
+}
+
+fn unrelated(certificates: &[Certificate<'_>], places: &[&GivenCertificate], path: &Path) -> Vec<CertificateError> {
+    let unrelated = path.unrelated.iter();
+    unrelated
+        .map(|&index| CertificateError::Unrelated {
+            index: places[index].index,
+            subject: cut_at(MAX_SUBJECT_CHARS, certificates[index].subject()),
+        })
+        .collect()
 }
 
 impl VerifiedPair {
@@ -84,36 +345,49 @@ impl VerifiedPair {
         &self.private_key
     }
 
+    /// What was noticed, what matters most first.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
     /// Gives up the proof.
-    pub fn into_parts(self) -> (CertificateFacts, Chain, PrivateKey) {
-        (self.facts, self.chain, self.private_key)
+    pub fn into_parts(self) -> (CertificateFacts, Chain, PrivateKey, Vec<Finding>) {
+        (self.facts, self.chain, self.private_key, self.findings)
     }
 }
 
-impl fmt::Display for PairError {
+impl PairError {
+    /// Whether nothing is wrong.
+    fn is_none(&self) -> bool {
+        self.certificate.is_empty() && self.private_key.is_none() && self.rejected.is_empty()
+    }
+}
+
+impl fmt::Debug for GivenCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.certificate, &self.private_key) {
-            (Some(certificate), Some(private_key)) => write!(f, "{certificate}; {private_key}"),
-            (Some(certificate), None) => certificate.fmt(f),
-            (None, Some(private_key)) => private_key.fmt(f),
-            (None, None) => Ok(()),
-        }
+        write!(f, "certificate {}", self.index)
     }
 }
-
-impl std::error::Error for PairError {}
 
 #[cfg(test)]
 mod tests {
     use openssl::nid::Nid;
     use openssl::pkey::PKey;
+    use openssl::x509::X509;
 
-    use super::super::test_pair::{self, TestPair};
+    use super::super::test_pair::{self, AT, Entity, TestPair, pem, verify};
     use super::super::{CertificateFault, PemError, UnsupportedKey};
     use super::*;
 
-    fn verify(certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
-        UnverifiedPair::parse(certificate, &Secret::from(key.to_vec()))?.verify()
+    fn codes(findings: &[Finding]) -> Vec<FindingCode> {
+        findings.iter().map(|finding| finding.code).collect()
+    }
+
+    fn text(certificates: &[&X509]) -> Vec<u8> {
+        certificates
+            .iter()
+            .flat_map(|certificate| certificate.to_pem().unwrap())
+            .collect()
     }
 
     #[test]
@@ -128,7 +402,7 @@ mod tests {
         ] {
             let pkcs8 = key.private_key_to_pkcs8().unwrap();
             let pair = TestPair::of(key);
-            let (facts, chain, key) = pair.verify().into_parts();
+            let (facts, chain, key, _) = pair.verify().into_parts();
             assert_eq!(facts.subject, "CN=localhost");
             assert_eq!(chain.der().collect::<Vec<_>>(), [pair.certificate.to_der().unwrap()]);
             assert_eq!(key.pkcs8_der().expose(), pkcs8);
@@ -136,59 +410,137 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_certificate_is_a_mismatch() {
-        let mine = test_pair::ec();
-        for other in [test_pair::ec(), test_pair::rsa(), test_pair::ed25519()] {
-            assert_eq!(
-                verify(&mine.certificate_pem(), &other.key_pem()).unwrap_err(),
-                PairError {
-                    certificate: None,
-                    private_key: Some(PrivateKeyError::Mismatch)
-                }
-            );
-        }
-        let issuer = test_pair::ec();
-        let issuer_first = [issuer.certificate_pem(), mine.certificate_pem()].concat();
-        let error = verify(&issuer_first, &mine.key_pem()).unwrap_err();
+    fn a_good_pair_gives_no_finding() {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let chain = [&issuer.certify_server(&server), &root.certify_authority(&issuer)];
+        let pair = verify(&text(&chain), &server.key_pem()).unwrap();
+        assert_eq!(pair.findings(), []);
+    }
+
+    #[test]
+    fn the_leaf_is_the_one_of_the_key_wherever_it_stands() {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
+        let top = root.certify_authority(&root);
+        let pair = verify(&text(&[&top, &above, &leaf, &above]), &server.key_pem()).unwrap();
+        assert_eq!(pair.facts().subject, "CN=server");
+        let served: Vec<_> = [&leaf, &above].map(|certificate| certificate.to_der().unwrap()).into();
+        assert_eq!(pair.chain().der().collect::<Vec<_>>(), served);
         assert_eq!(
-            error.private_key,
-            Some(PrivateKeyError::Mismatch),
-            "the leaf comes first"
+            codes(pair.findings()),
+            [
+                FindingCode::DuplicateDropped,
+                FindingCode::RootDropped,
+                FindingCode::ChainReordered
+            ]
+        );
+        assert_eq!(
+            pair.findings()
+                .iter()
+                .map(|finding| finding.subject.as_str())
+                .collect::<Vec<_>>(),
+            ["CN=issuer", "CN=root", ""]
         );
     }
 
     #[test]
-    fn both_fields_are_answered_at_once() {
+    fn a_key_of_no_certificate_is_a_mismatch() {
+        let mine = test_pair::ec();
+        for other in [test_pair::ec(), test_pair::rsa(), test_pair::ed25519()] {
+            let error = verify(&mine.certificate_pem(), &other.key_pem()).unwrap_err();
+            assert_eq!(
+                (error.certificate, error.private_key),
+                (vec![], Some(PrivateKeyError::Mismatch))
+            );
+        }
+    }
+
+    #[test]
+    fn two_certificates_of_the_key_are_ambiguous() {
+        let [issuer, server] = ["issuer", "server"].map(Entity::new);
+        let (first, second) = (issuer.certify_server(&server), issuer.certify(&server, &[]));
+        let top = issuer.certify_authority(&issuer);
+        let error = verify(&text(&[&first, &top, &second]), &server.key_pem()).unwrap_err();
+        assert_eq!(
+            error.certificate,
+            [CertificateError::LeafAmbiguous { first: 1, second: 3 }]
+        );
+        assert!(verify(&text(&[&first, &top, &first]), &server.key_pem()).is_ok());
+    }
+
+    #[test]
+    fn what_stands_on_no_path_is_named() {
+        let [root, issuer, server, stranger] = ["root", "issuer", "server", "stranger"].map(Entity::new);
+        let leaf = issuer.certify_server(&server);
+        let top = root.certify_authority(&root);
+        let other = stranger.certify_authority(&stranger);
+        let error = verify(&text(&[&other, &leaf, &top]), &server.key_pem()).unwrap_err();
+        assert_eq!(
+            error.certificate,
+            [(1, "CN=stranger"), (3, "CN=root")].map(|(index, subject)| CertificateError::Unrelated {
+                index,
+                subject: subject.into()
+            })
+        );
+        assert_eq!(codes(&error.findings), [FindingCode::ChainIncomplete]);
+        assert_eq!(
+            error.findings[0].message,
+            "the certificate's issuer is missing: CN=issuer"
+        );
+    }
+
+    #[test]
+    fn every_fault_is_answered_at_once() {
         let pair = test_pair::rsa();
-        assert_eq!(
-            verify(&pair.key_pem(), &pair.certificate_pem()).unwrap_err(),
-            PairError {
-                certificate: Some(CertificateError::HoldsPrivateKey),
-                private_key: Some(PrivateKeyError::HoldsCertificate),
-            }
-        );
+        let error = verify(&pair.key_pem(), &pair.certificate_pem()).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::HoldsPrivateKey]);
+        assert_eq!(error.private_key, Some(PrivateKeyError::HoldsCertificate));
+
         let error = verify(b"", b"x").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "server_certificate is empty: give the certificate and its chain as PEM text; private_key holds no PEM block: \
-             paste the text from its BEGIN line to its END line, or convert DER with openssl first"
-        );
+        assert_eq!(error.certificate, [CertificateError::Missing]);
         assert_eq!(error.private_key, Some(PrivateKeyError::Pem(PemError::NoBlock)));
+
+        let broken = pem("CERTIFICATE", b"x");
+        let text = [broken.clone(), pair.certificate_pem(), pem("CERTIFICATE", b"y"), broken].concat();
+        let error = verify(&text, &pair.key_pem()).unwrap_err();
+        let malformed = |index| CertificateError::Malformed {
+            index,
+            what: CertificateFault::NotDer,
+        };
+        assert_eq!(error.certificate, [malformed(1), malformed(3)]);
+        assert_eq!(error.private_key, None);
+        assert!(codes(&error.findings).contains(&FindingCode::SelfSigned));
+    }
+
+    #[test]
+    fn a_key_among_the_certificates_is_taken() {
+        let pair = test_pair::ec();
+        let both = [pair.key_pem(), pair.certificate_pem()].concat();
+        for key in [vec![], pair.key_pem()] {
+            let verified = verify(&both, &key).unwrap();
+            assert!(codes(verified.findings()).contains(&FindingCode::KeyFoundInCertificateField));
+            assert_eq!(
+                verified.private_key().pkcs8_der().expose(),
+                pair.key.private_key_to_pkcs8().unwrap()
+            );
+        }
+        let error = verify(&both, &test_pair::ec().key_pem()).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::OtherPrivateKey]);
+        assert_eq!(error.private_key, Some(PrivateKeyError::Mismatch));
     }
 
     #[test]
     fn a_leaf_of_an_unsupported_key_is_refused() {
-        let pair = TestPair::of(test_pair::ec_key(Nid::SECP256K1));
+        let pair = TestPair::of(test_pair::ec_key(Nid::BRAINPOOL_P256R1));
         let unsupported = UnsupportedKey::Curve {
-            name: "secp256k1".into(),
+            name: "brainpoolP256r1".into(),
         };
+        let error = verify(&pair.certificate_pem(), &pair.key_pem()).unwrap_err();
         assert_eq!(
-            verify(&pair.certificate_pem(), &pair.key_pem()).unwrap_err(),
-            PairError {
-                certificate: Some(CertificateError::UnsupportedKey(unsupported.clone())),
-                private_key: Some(PrivateKeyError::Unsupported(unsupported)),
-            }
+            error.certificate,
+            [CertificateError::UnsupportedKey(unsupported.clone())]
         );
+        assert_eq!(error.private_key, Some(PrivateKeyError::Unsupported(unsupported)));
     }
 
     #[test]
@@ -198,23 +550,68 @@ mod tests {
         let mut der = pair.certificate.to_der().unwrap();
         let end = der.windows(spki.len()).position(|window| window == spki).unwrap() + spki.len();
         der[end - 1] ^= 1;
-        let error = verify(&test_pair::pem("CERTIFICATE", &der), &pair.key_pem()).unwrap_err();
+        let error = verify(&pem("CERTIFICATE", &der), &pair.key_pem()).unwrap_err();
         let malformed = CertificateError::Malformed {
             index: 1,
             what: CertificateFault::PublicKey,
         };
+        assert_eq!((error.certificate, error.private_key), (vec![malformed], None));
+    }
+
+    #[test]
+    fn a_policy_refuses_what_it_is_told_to() {
+        let pair = test_pair::ec();
+        let verify = |policy: &str| {
+            UnverifiedPair::read(&pair.certificate_pem(), &Secret::from(pair.key_pem()))
+                .verify(AT, &policy.parse().unwrap())
+        };
+        let error = verify("default,SELF_SIGNED=reject").unwrap_err();
+        assert_eq!(error.rejected, [FindingCode::SelfSigned]);
+        assert_eq!(error.findings[0].severity, Severity::Error);
         assert_eq!(
-            error,
-            PairError {
-                certificate: Some(malformed),
-                private_key: None
-            }
+            verify("strict").unwrap_err().rejected,
+            [FindingCode::ValidityTooLong, FindingCode::SanMissing]
         );
+        assert!(verify("strict,VALIDITY_TOO_LONG=report,SAN_MISSING=report").is_ok());
+    }
+
+    #[test]
+    fn a_report_has_everything() {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
+        let top = root.certify_authority(&root);
+        let given = text(&[&top, &leaf, &above]);
+        let report = |key: Vec<u8>| UnverifiedPair::read(&given, &Secret::from(key)).report(AT, &Policy::default());
+        let whole = report(server.key_pem());
+        assert!(whole.is_accepted);
+        assert_eq!(whole.chain.unwrap().to_pem().into_bytes(), text(&[&leaf, &above]));
+        assert_eq!(
+            whole
+                .listing
+                .iter()
+                .map(|listed| (listed.subject.as_str(), listed.place))
+                .collect::<Vec<_>>(),
+            [
+                ("CN=server", listing::Place::Path),
+                ("CN=issuer", listing::Place::Path),
+                ("CN=root", listing::Place::Root)
+            ]
+        );
+        let without_key = report(Vec::new());
+        assert!(!without_key.is_accepted);
+        assert_eq!(without_key.error.private_key, None);
+        assert_eq!(without_key.leaf.unwrap().subject, "CN=server", "the leaf is guessed");
+        let other_key = report(test_pair::ec().key_pem());
+        assert_eq!(other_key.error.private_key, Some(PrivateKeyError::Mismatch));
+        assert_eq!(other_key.listing.len(), 3);
     }
 
     #[test]
     fn shows_nothing_of_the_key() {
-        let pair = format!("{:?}", test_pair::ec().verify());
-        assert!(pair.contains("PrivateKey(<redacted>)"), "{pair}");
+        let pair = test_pair::ec();
+        let unverified = UnverifiedPair::read(&pair.certificate_pem(), &Secret::from(pair.key_pem()));
+        for shown in [format!("{unverified:?}"), format!("{:?}", pair.verify())] {
+            assert!(shown.contains("PrivateKey(<redacted>)"), "{shown}");
+        }
     }
 }

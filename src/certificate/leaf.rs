@@ -1,31 +1,40 @@
 //! The leaf: the certificate that belongs to the private key.
 
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
-
+use super::given::CertificateError;
 use super::public_key::{PublicKey, PublicKeyError};
-use super::{CertificateError, CertificateFacts, CertificateFault, Chain};
+use super::x509::{Certificate, CertificateFault};
 
-/// The leaf of a chain, read.
-#[derive(Debug)]
-pub(super) struct Leaf {
-    pub(super) facts: CertificateFacts,
-    pub(super) public_key: PublicKey,
+/// The certificates that are for this key, by their indexes: none twice, so that two of them are two leaves.
+pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PublicKey) -> Vec<usize> {
+    (0..certificates.len())
+        .filter(|&index| certificates[index].public_key().as_ref() == Ok(key))
+        .collect()
 }
 
-impl Leaf {
-    /// Reads the first certificate of a chain.
-    pub(super) fn of(chain: &Chain) -> Result<Self, CertificateError> {
-        let malformed = |what| CertificateError::Malformed { index: 1, what };
-        let der = chain.der().next().ok_or(CertificateError::Missing)?;
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| malformed(CertificateFault::Unreadable))?;
-        let public_key = PublicKey::from_spki(certificate.public_key().raw).map_err(|error| match error {
-            PublicKeyError::Malformed => malformed(CertificateFault::PublicKey),
-            PublicKeyError::Unsupported(key) => CertificateError::UnsupportedKey(key),
-        })?;
-        Ok(Self {
-            facts: CertificateFacts::of(&certificate, &public_key),
-            public_key,
-        })
-    }
+/// Where no key tells: the preferred one of those that name none of the others as their own and are no authority's, as far as there
+/// is one.
+pub(super) fn guess(certificates: &[Certificate<'_>]) -> Option<usize> {
+    let issues_another = |index: usize| {
+        certificates
+            .iter()
+            .enumerate()
+            .any(|(other, certificate)| other != index && certificate.names_as_issuer(&certificates[index]))
+    };
+    (0..certificates.len()).min_by(|&a, &b| {
+        let rank = |index: usize| (issues_another(index), certificates[index].fields.is_ca());
+        rank(a)
+            .cmp(&rank(b))
+            .then_with(|| certificates[a].preference(&certificates[b]))
+    })
+}
+
+/// The leaf's public key, which must be of a kind that is supported. `index` is its place in the text, counted from 1.
+pub(super) fn public_key(leaf: &Certificate<'_>, index: usize) -> Result<PublicKey, CertificateError> {
+    leaf.public_key().map_err(|error| match error {
+        PublicKeyError::Malformed => CertificateError::Malformed {
+            index,
+            what: CertificateFault::PublicKey,
+        },
+        PublicKeyError::Unsupported(key) => CertificateError::UnsupportedKey(key),
+    })
 }

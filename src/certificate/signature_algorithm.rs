@@ -1,4 +1,46 @@
-//! Names of signature algorithms.
+//! Signature algorithms: their names, and how much they are worth.
+
+use x509_parser::signature_algorithm::RsaSsaPssParams;
+use x509_parser::x509::AlgorithmIdentifier;
+
+use super::object_identifier::dotted;
+
+/// How much a signature is worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Strength {
+    /// Nobody forges it.
+    Sound,
+    /// SHA-1: clients refuse it, and a rich attacker may forge it.
+    Weak,
+    /// MD5: anybody can forge it.
+    Forgeable,
+    /// MD2: anybody can forge it, and nobody verifies it any more.
+    Unverifiable,
+}
+
+/// How much signatures of this algorithm are worth.
+pub(super) fn strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
+    match dotted(algorithm.algorithm.as_bytes()).as_str() {
+        "1.2.840.113549.1.1.2" => Strength::Unverifiable,
+        "1.2.840.113549.1.1.4" => Strength::Forgeable,
+        "1.2.840.10040.4.3" | "1.2.840.10045.4.1" | "1.2.840.113549.1.1.5" => Strength::Weak,
+        PSS => pss_strength(algorithm),
+        _ => Strength::Sound,
+    }
+}
+
+/// `id-RSASSA-PSS` (RFC 8017 A.2.3): the hash stands in the parameters, and is SHA-1 where they do not say.
+const PSS: &str = "1.2.840.113549.1.1.10";
+
+fn pss_strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
+    let parameters = algorithm.parameters.as_ref();
+    let parameters = parameters.and_then(|any| RsaSsaPssParams::try_from(any).ok());
+    match parameters.map(|parameters| dotted(parameters.hash_algorithm_oid().as_bytes())) {
+        Some(hash) if hash == "1.2.840.113549.2.5" => Strength::Forgeable,
+        Some(hash) if hash != "1.3.14.3.2.26" => Strength::Sound,
+        _ => Strength::Weak,
+    }
+}
 
 /// The name that its specification gives to the signature algorithm of that object identifier (dotted decimal); the
 /// identifier itself where certkeep knows none.

@@ -9,7 +9,8 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
 
-use super::{CertificateFacts, UnverifiedPair, VerifiedPair};
+use super::{CertificateFacts, PairError, Policy, UnverifiedPair, VerifiedPair};
+use crate::clock::Timestamp;
 use crate::secret::Secret;
 
 /// A private key with a self-signed certificate for `localhost`.
@@ -44,16 +45,94 @@ impl TestPair {
     }
 
     pub(crate) fn verify(&self) -> VerifiedPair {
-        UnverifiedPair::parse(&self.certificate_pem(), &Secret::from(self.key_pem()))
-            .unwrap()
-            .verify()
-            .unwrap()
+        verify(&self.certificate_pem(), &self.key_pem()).unwrap()
     }
 
     pub(crate) fn facts(&self) -> CertificateFacts {
         self.verify().facts().clone()
     }
 }
+
+/// 2024-06-01: the time at which pairs of tests are verified.
+pub(crate) const AT: Timestamp = Timestamp::from_secs(1_717_200_000);
+
+/// Verifies by the default policy.
+pub(crate) fn verify(certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
+    UnverifiedPair::read(certificate, &Secret::from(key.to_vec())).verify(AT, &Policy::default())
+}
+
+/// Who has a name and a key, and may certify others.
+pub(crate) struct Entity {
+    pub(crate) name: String,
+    pub(crate) key: PKey<Private>,
+}
+
+impl Entity {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            key: ec_key(Nid::X9_62_PRIME256V1),
+        }
+    }
+
+    pub(crate) fn key_pem(&self) -> Vec<u8> {
+        self.key.private_key_to_pem_pkcs8().unwrap()
+    }
+
+    /// A certificate for another, signed by this one, with extensions in OpenSSL's configuration syntax.
+    pub(crate) fn certify(&self, subject: &Self, extensions: &[(&str, &str)]) -> X509 {
+        self.certify_with(subject, extensions, |_| {})
+    }
+
+    pub(crate) fn certify_with(
+        &self,
+        subject: &Self,
+        extensions: &[(&str, &str)],
+        change: impl FnOnce(&mut X509Builder),
+    ) -> X509 {
+        let name = |name: &str| {
+            let mut builder = X509NameBuilder::new().unwrap();
+            builder.append_entry_by_text("CN", name).unwrap();
+            builder.build()
+        };
+        let mut builder = builder(&subject.key);
+        builder.set_subject_name(&name(&subject.name)).unwrap();
+        builder.set_issuer_name(&name(&self.name)).unwrap();
+        for (name, value) in extensions {
+            #[expect(deprecated, reason = "the one way to write odd extensions in a line")]
+            let extension = X509Extension::new(None, Some(&builder.x509v3_context(None, None)), name, value).unwrap();
+            builder.append_extension(extension).unwrap();
+        }
+        change(&mut builder);
+        sign(builder, &self.key)
+    }
+
+    /// The ordinary certificate of an authority.
+    pub(crate) fn certify_authority(&self, subject: &Self) -> X509 {
+        self.certify(subject, AUTHORITY)
+    }
+
+    /// The ordinary certificate of a server, for a time that browsers accept.
+    pub(crate) fn certify_server(&self, subject: &Self) -> X509 {
+        self.certify_with(subject, SERVER, |builder| {
+            builder
+                .set_not_after(&Asn1Time::from_unix(1_704_067_200 + 397 * 86_400).unwrap())
+                .unwrap();
+        })
+    }
+}
+
+pub(crate) const AUTHORITY: &[(&str, &str)] = &[
+    ("basicConstraints", "critical,CA:TRUE"),
+    ("keyUsage", "critical,keyCertSign,cRLSign"),
+];
+
+pub(crate) const SERVER: &[(&str, &str)] = &[
+    ("basicConstraints", "critical,CA:FALSE"),
+    ("keyUsage", "critical,digitalSignature"),
+    ("extendedKeyUsage", "serverAuth"),
+    ("subjectAltName", "DNS:a.example"),
+];
 
 /// A certificate for `localhost` with the serial number 1, from 2024-01-01 to 2034-01-01, not signed yet.
 pub(crate) fn builder(key: &PKey<Private>) -> X509Builder {

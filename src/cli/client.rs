@@ -232,10 +232,10 @@ pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
     )
 }
 
-type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
+pub(super) type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
 
 impl ConnectionArgs {
-    fn connect(&self) -> Result<Client, Failure> {
+    pub(super) fn connect(&self) -> Result<Client, Failure> {
         let data_dir = self.data_dir.clone().or_else(default_data_dir);
         let file = self
             .access_key_file
@@ -273,7 +273,7 @@ impl ConnectionArgs {
 }
 
 #[derive(Clone)]
-struct Authorization(MetadataValue<Ascii>);
+pub(super) struct Authorization(MetadataValue<Ascii>);
 
 impl tonic::service::Interceptor for Authorization {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -282,7 +282,7 @@ impl tonic::service::Interceptor for Authorization {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("{} can not be read: {error}", path.display()));
     let len = std::fs::metadata(path).map_err(failed)?.len();
     if len > MAX_FILE_LEN {
@@ -302,7 +302,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// What the service said, each wrong field on a line of its own.
-fn failed(status: Status, effect: Effect) -> Failure {
+pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     let details = status.get_error_details();
     let mut lines = Vec::new();
     if let Some(info) = details.error_info() {
@@ -341,7 +341,7 @@ fn failed(status: Status, effect: Effect) -> Failure {
 
 /// What a call does, which tells what its loss means.
 #[derive(Clone, Copy)]
-enum Effect {
+pub(super) enum Effect {
     Reads,
     Changes,
 }

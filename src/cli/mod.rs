@@ -1,6 +1,7 @@
 //! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
 //! environment.
 
+mod check;
 mod client;
 mod print;
 mod serve;
@@ -12,6 +13,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use settings::Flags;
 
+const CHECK_EXIT_CODES: &str =
+    "Exit code: 0 nothing to worry about, 1 an upload would be refused, 5 there are warnings.";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 
 /// The certificate store of a fleet.
@@ -32,6 +35,9 @@ enum Command {
     Bootstrap(Flags<false>),
     /// Upload a server certificate and its private key.
     Upload(client::UploadArgs),
+    /// Find everything that an upload would find in a pair. Works without a service.
+    #[command(after_help = CHECK_EXIT_CODES)]
+    Check(check::CheckArgs),
     /// List server certificates.
     Describe(client::DescribeArgs),
     /// Show one server certificate, with its chain.
@@ -97,6 +103,14 @@ impl Failure {
         }
     }
 
+    /// All was said on standard output.
+    fn silent(code: u8) -> Self {
+        Self {
+            code,
+            text: String::new(),
+        }
+    }
+
     /// An error and its causes.
     fn from_error(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -124,8 +138,10 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {}", failure.text.trim_end());
+            if !failure.text.is_empty() {
+                // Nobody to tell if standard error is closed.
+                let _ = writeln!(std::io::stderr(), "error: {}", failure.text.trim_end());
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -150,6 +166,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             serve::bootstrap(&config.database).await
         }
         Command::Upload(args) => client::upload(args).await,
+        Command::Check(args) => check::check(args).await,
         Command::Describe(args) => client::describe(args).await,
         Command::Get(args) => client::get(args).await,
         Command::Rename(args) => client::rename(args).await,

@@ -100,7 +100,7 @@ fn days_left(expire_time_stamp: i64) -> i64 {
 }
 
 /// The day, and how far it is.
-fn expiry(expire_time_stamp: i64) -> String {
+pub(super) fn expiry(expire_time_stamp: i64) -> String {
     let time = Timestamp::from_millis(expire_time_stamp).to_string();
     let day = time.split('T').next().unwrap_or_default();
     let days = days_left(expire_time_stamp);
@@ -176,14 +176,14 @@ fn table(rows: &[(&str, &str)]) -> Result<(), Failure> {
 }
 
 /// What a certificate or a caller put into a field shall not steer the terminal.
-fn plain(value: &str) -> String {
+pub(super) fn plain(value: &str) -> String {
     value
         .chars()
         .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
         .collect()
 }
 
-fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
+pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::from_error(error);
     let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| failed(&error))?;
     let descriptor = pool

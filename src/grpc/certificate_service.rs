@@ -7,8 +7,8 @@ use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
 use crate::app::{
-    App, Call, DeleteServerCertificate, DescribeRegions, DescribeServerCertificates, Error, GetServerCertificate,
-    ListAccountFingerprints, SetServerCertificateName, UploadServerCertificate,
+    App, Call, CheckServerCertificate, DeleteServerCertificate, DescribeRegions, DescribeServerCertificates, Error,
+    GetServerCertificate, ListAccountFingerprints, SetServerCertificateName, UploadServerCertificate,
 };
 use crate::secret::Secret;
 
@@ -65,6 +65,21 @@ impl CertificateService for Door {
             &call,
             uploaded.map(|uploaded| render::uploaded(call.request_id, uploaded)),
         )
+    }
+
+    async fn check_server_certificate(
+        &self,
+        mut request: Request<pb::CheckServerCertificateRequest>,
+    ) -> Answer<pb::CheckServerCertificateResponse> {
+        let private_key = Secret::from(std::mem::take(&mut request.get_mut().private_key));
+        let server_certificate = Secret::from(std::mem::take(&mut request.get_mut().server_certificate));
+        let call = call_of(&request)?;
+        let request = CheckServerCertificate {
+            server_certificate,
+            private_key,
+        };
+        let checked = self.app.check(&call, request).await;
+        answer(&call, checked.map(|checked| render::checked(call.request_id, checked)))
     }
 
     async fn describe_server_certificates(

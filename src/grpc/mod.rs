@@ -8,6 +8,7 @@ mod starting;
 mod status;
 
 pub use call::CallLayer;
+pub use render::checked;
 pub use starting::StartingLayer;
 
 use crate::app::App;

@@ -1,7 +1,10 @@
 //! Answers as protobuf.
 
 use super::pb;
-use crate::app::{DescribedRegion, RequestId, StoredCertificate, Uploaded};
+use crate::app::{
+    CertificateFacts, Checked, DescribedRegion, Finding, ListedCertificate, Place, RequestId, Severity,
+    StoredCertificate, Uploaded,
+};
 
 /// The etag of this revision of a certificate.
 pub(super) fn etag(revision: i64) -> String {
@@ -40,28 +43,79 @@ pub(super) fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadS
         fingerprint_sha256: facts.fingerprint_sha256.to_string(),
         version: uploaded.version,
         etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
-        findings: Vec::new(),
+        findings: uploaded.findings.into_iter().map(finding).collect(),
+    }
+}
+
+/// The answer of a check, of a service or of none.
+pub fn checked(request_id: RequestId, checked: Checked) -> pb::CheckServerCertificateResponse {
+    let Checked { faults, report } = checked;
+    let chain = report.chain.as_ref();
+    pb::CheckServerCertificateResponse {
+        request_id: request_id.to_string(),
+        accepted: report.is_accepted,
+        violations: faults
+            .into_iter()
+            .map(|wrong| pb::Violation {
+                reason: wrong.fault.reason().to_string(),
+                description: wrong.fault.to_string(),
+                field: wrong.field,
+            })
+            .collect(),
+        findings: report.error.findings.into_iter().map(finding).collect(),
+        server_certificate: report.leaf.map(|facts| pb::ServerCertificate {
+            chain_length: chain.map(|chain| chain.len() as i32).unwrap_or_default(), // At most 20.
+            certificate_chain: chain.map(|chain| chain.to_pem()).unwrap_or_default(),
+            ..leaf(facts)
+        }),
+        chain: report.listing.into_iter().map(listed).collect(),
+    }
+}
+
+fn listed(certificate: ListedCertificate) -> pb::ChainCertificate {
+    let key = certificate.key;
+    pb::ChainCertificate {
+        subject: certificate.subject,
+        issuer: certificate.issuer,
+        not_before: certificate.not_before.to_string(),
+        expire_time: certificate.not_after.to_string(),
+        expire_time_stamp: certificate.not_after.millis_of_whole_secs(),
+        key_algorithm: key.map(|(algorithm, _)| algorithm.to_string()).unwrap_or_default(),
+        key_size: key.map(|(_, bits)| bits as i32).unwrap_or_default(), // At most 16384.
+        fingerprint_sha256: certificate.fingerprint_sha256.to_string(),
+        place: match certificate.place {
+            Place::Path => pb::ChainPlace::Path,
+            Place::OtherPath => pb::ChainPlace::OtherPath,
+            Place::Root => pb::ChainPlace::Root,
+        } as i32,
+    }
+}
+
+pub(super) fn finding(finding: Finding) -> pb::Finding {
+    // Every code is one of the schema's, which a test holds.
+    let code = pb::FindingCode::from_str_name(&format!("FINDING_CODE_{}", finding.code));
+    pb::Finding {
+        code: code.unwrap_or_default() as i32,
+        severity: match finding.severity {
+            Severity::Info => pb::Severity::Info,
+            Severity::Warning => pb::Severity::Warning,
+            Severity::Error => pb::Severity::Error,
+        } as i32,
+        message: finding.message,
+        subject: finding.subject,
+        remedy: finding.code.remedy().to_owned(),
+        rule: finding.code.rule().to_owned(),
     }
 }
 
 pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertificate {
-    let facts = stored.facts;
     pb::ServerCertificate {
         server_certificate_id: stored.id.to_string(),
         server_certificate_name: stored.name.as_str().to_owned(),
-        fingerprint: facts.fingerprint.to_string(),
         create_time: stored.id.created.to_string(),
         create_time_stamp: stored.id.created.millis_of_whole_secs(),
-        expire_time: facts.not_after.to_string(),
-        expire_time_stamp: facts.not_after.millis_of_whole_secs(),
-        common_name: facts.common_name,
-        subject_alternative_names: facts.subject_alternative_names,
-        is_ali_cloud_certificate: 0,
-        ali_cloud_certificate_id: String::new(),
-        ali_cloud_certificate_name: String::new(),
         region_id: stored.region.as_str().to_owned(),
         region_id_alias: stored.region.as_str().to_owned(),
-        resource_group_id: String::new(),
         tags: stored
             .tags
             .iter()
@@ -70,9 +124,22 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
                 value: tag.value().to_owned(),
             })
             .collect(),
-        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
         version: stored.version,
         etag: etag(stored.revision),
+        chain_length: stored.chain_length,
+        ..leaf(stored.facts)
+    }
+}
+
+/// What the certificate itself says.
+fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
+    pb::ServerCertificate {
+        fingerprint: facts.fingerprint.to_string(),
+        expire_time: facts.not_after.to_string(),
+        expire_time_stamp: facts.not_after.millis_of_whole_secs(),
+        common_name: facts.common_name,
+        subject_alternative_names: facts.subject_alternative_names,
+        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
         not_before: facts.not_before.to_string(),
         serial_number: facts.serial_number,
         issuer: facts.issuer,
@@ -81,8 +148,7 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         key_size: facts.key_size as i32, // At most 16384.
         signature_algorithm: facts.signature_algorithm,
         spki_sha256: hex::encode(facts.spki_sha256),
-        chain_length: stored.chain_length,
-        certificate_chain: String::new(),
+        ..pb::ServerCertificate::default()
     }
 }
 
@@ -91,5 +157,25 @@ pub(super) fn region(region: &DescribedRegion<'_>, host: &str) -> pb::Region {
         region_id: region.id.to_owned(),
         region_endpoint: host.to_owned(),
         local_name: region.local_name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::FindingCode;
+
+    #[test]
+    fn every_code_of_a_finding_is_one_of_the_schema() {
+        for (place, code) in FindingCode::all().enumerate() {
+            let rendered = finding(Finding {
+                code,
+                severity: Severity::Info,
+                message: String::new(),
+                subject: String::new(),
+            });
+            assert_eq!(rendered.code, place as i32 + 1, "{code}");
+        }
+        assert!(pb::FindingCode::try_from(FindingCode::all().count() as i32 + 1).is_err());
     }
 }

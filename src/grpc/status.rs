@@ -3,28 +3,36 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use prost::Message;
+use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use super::pb;
+use super::render::finding;
 use crate::app::{Error, Reason, RequestId, Resource};
 use crate::telemetry::metrics;
 
 /// Of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "certkeep";
-/// Violations stay below this together, so that all details stay below 4 KiB: clients refuse trailers of 8 KiB.
+/// All details stay below this together: clients refuse trailers of 8 KiB.
+const MAX_DETAILS_LEN: usize = 4 * 1024;
+/// Violations stay below this together.
 const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
+const FINDINGS_TYPE: &str = "type.googleapis.com/certkeep.v1.Findings";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The status of a refused call. A fault of this service is logged here, with its cause, and nowhere else.
 pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
     let mut details = Details::new(request_id, error.reason());
     match error {
-        Error::Fields(faults) => {
+        Error::Fields { faults, findings } => {
             details.violations(faults.iter().map(|wrong| {
                 let mut violation = FieldViolation::new(&wrong.field, wrong.fault.to_string());
                 violation.reason = wrong.fault.reason().as_str().to_owned();
                 violation
             }));
+            details.findings = findings.iter().cloned().map(finding).collect();
             if let Some(first) = faults.first() {
                 details.metadata.insert("field".into(), first.field.clone());
                 let parts = first.fault.metadata().into_iter();
@@ -81,6 +89,10 @@ fn code(reason: Reason) -> Code {
         | Reason::PrivateKeyUnsupported
         | Reason::PrivateKeyEncrypted
         | Reason::PrivateKeyMismatch
+        | Reason::ChainUnrelatedCertificate
+        | Reason::ChainTooComplex
+        | Reason::LeafAmbiguous
+        | Reason::PolicyRejected
         | Reason::NameInvalid
         | Reason::TagInvalid
         | Reason::PageTokenInvalid
@@ -103,6 +115,7 @@ fn code(reason: Reason) -> Code {
 struct Details {
     reason: Reason,
     metadata: HashMap<String, String>,
+    findings: Vec<pb::Finding>,
     others: ErrorDetails,
 }
 
@@ -113,6 +126,7 @@ impl Details {
         Self {
             reason,
             metadata: HashMap::new(),
+            findings: Vec::new(),
             others,
         }
     }
@@ -137,8 +151,36 @@ impl Details {
     fn status(mut self, message: String) -> Status {
         metrics::refused(self.reason.as_str());
         self.others.set_error_info(self.reason.as_str(), DOMAIN, self.metadata);
-        Status::with_error_details(code(self.reason), message, self.others)
+        let status = Status::with_error_details(code(self.reason), message, self.others);
+        match self.findings.is_empty() {
+            true => status,
+            false => with_findings(&status, self.findings),
+        }
     }
+}
+
+/// Adds [`pb::Findings`] to the details: as many as there is room for, the rest counted.
+fn with_findings(status: &Status, findings: Vec<pb::Finding>) -> Status {
+    // The details are those that were just encoded.
+    let mut details = tonic_types::Status::decode(status.details()).unwrap_or_default();
+    let total = findings.len();
+    let mut room = MAX_DETAILS_LEN.saturating_sub(details.encoded_len() + FINDINGS_TYPE.len() + 32);
+    let mut listed = pb::Findings {
+        findings: findings
+            .into_iter()
+            .map_while(|finding| {
+                room = room.checked_sub(finding.encoded_len() + 4)?;
+                Some(finding)
+            })
+            .collect(),
+        not_listed: 0,
+    };
+    listed.not_listed = (total - listed.findings.len()) as i32; // At most some for each of 20 certificates.
+    details.details.push(Any {
+        type_url: FINDINGS_TYPE.to_owned(),
+        value: listed.encode_to_vec(),
+    });
+    Status::with_details(status.code(), status.message(), details.encode_to_vec().into())
 }
 
 fn log(error: &Error) {

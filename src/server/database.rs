@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::StartError;
 use crate::app::{App, FirstAccount};
-use crate::certificate::Regions;
+use crate::certificate::{Policy, Regions};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
@@ -159,7 +159,7 @@ impl Database {
         }
         let key_ring = self.key_ring_or_new().await?;
         // The ring is this database's from now on.
-        App::open(self.store.clone(), key_ring, Regions::alibaba()).await?;
+        App::open(self.store.clone(), key_ring, Regions::alibaba(), Policy::default()).await?;
         let existing = if self.is_private() {
             Existing::Replace
         } else {

@@ -20,7 +20,7 @@ pub use database::{Database, DatabaseError};
 pub use tls::TlsError;
 
 use crate::app::{App, BootstrapError, FirstAccount, SealingError};
-use crate::certificate::{Region, RegionId, Regions};
+use crate::certificate::{Policy, Region, RegionId, Regions};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
 use crate::secret::Existing;
@@ -161,7 +161,7 @@ impl Server {
             None => Regions::alibaba(),
             Some(regions) => regions.iter().map(region).collect(),
         };
-        let app = App::open(store.clone(), key_ring, regions).await?;
+        let app = App::open(store.clone(), key_ring, regions, Policy::default()).await?;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(grpc::DESCRIPTORS)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use certkeep::certificate::FindingCode;
 use certkeep::config::{SETTINGS, Shape};
 
 use crate::process::{certkeep, stderr, stdout};
@@ -194,4 +195,24 @@ fn document_alerts_and_dashboard_name_the_metrics_that_there_are() {
         .filter(|name| name.starts_with("Certkeep"))
         .collect();
     assert_eq!(named, explained);
+}
+
+#[test]
+fn every_finding_is_explained() {
+    let rows = rows(&read("docs/findings.md"));
+    let explained: Vec<_> = rows.iter().filter(|row| row.len() == 6 && row[0] != "code").collect();
+    for code in FindingCode::all() {
+        let found: Vec<_> = explained.iter().filter(|row| row[0] == code.as_str()).collect();
+        let [row] = found.as_slice() else {
+            panic!("{code} has {} rows", found.len())
+        };
+        let severity = format!("{:?}", code.severity()).to_lowercase();
+        assert_eq!((row[1].as_str(), row[5].as_str()), (severity.as_str(), code.rule()), "{code}");
+        assert!(row[2..5].iter().all(|text| text.ends_with('.')), "{code}");
+    }
+    assert_eq!(
+        explained.iter().filter(|row| row[0] != "---").count(),
+        FindingCode::all().count(),
+        "a code that is none is explained"
+    );
 }

@@ -52,7 +52,7 @@ pub fn self_signed(key: Key, name: &str) -> Pair {
 /// A pair for this name behind a certificate authority, whose certificate stands behind the leaf.
 pub fn issued(key: Key, name: &str) -> Pair {
     let authority_key = Key::P256.make();
-    let authority = authority(&authority_key, "Test CA");
+    let authority = authority(&authority_key, "Test CA", (&Key::P256.make(), "Test Root"));
     let key = key.make();
     let leaf = certificate(&key, name, Some((&authority, &authority_key)));
     let mut pair = pair(&key, leaf);
@@ -72,13 +72,13 @@ pub fn pem(certificate: &X509) -> String {
     String::from_utf8(certificate.to_pem().unwrap()).unwrap()
 }
 
-fn authority(key: &PKey<Private>, name: &str) -> X509 {
+fn authority(key: &PKey<Private>, name: &str, (issuer_key, issuer): (&PKey<Private>, &str)) -> X509 {
     let mut builder = builder(key, name);
-    builder.set_issuer_name(&subject(name)).unwrap();
+    builder.set_issuer_name(&subject(issuer)).unwrap();
     builder
         .append_extension(BasicConstraints::new().critical().ca().build().unwrap())
         .unwrap();
-    builder.sign(key, MessageDigest::sha256()).unwrap();
+    builder.sign(issuer_key, MessageDigest::sha256()).unwrap();
     builder.build()
 }
 

@@ -55,6 +55,7 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
                 fingerprint_sha256: colons(&pair.x509.digest(MessageDigest::sha256()).unwrap()),
                 version: 1,
                 etag: "1".into(),
+                findings: answer.findings.clone(),
                 ..Default::default()
             },
             "{key:?}"

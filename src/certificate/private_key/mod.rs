@@ -7,7 +7,9 @@ mod rsa;
 
 use std::fmt;
 
+use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
+use openssl::sign::{Signer, Verifier};
 use zeroize::Zeroizing;
 
 use super::UnsupportedKey;
@@ -74,7 +76,7 @@ pub enum PrivateKeyError {
     Inconsistent,
     /// The key is sound, but another certificate's.
     #[error(
-        "private_key does not belong to the first certificate of server_certificate: give the key it was issued for"
+        "private_key belongs to none of the certificates of server_certificate: give the key that one was issued for"
     )]
     Mismatch,
 }
@@ -124,6 +126,31 @@ impl PrivateKey {
     /// The key as the DER encoding of a PKCS#8 `OneAsymmetricKey` (RFC 5958 2).
     pub fn pkcs8_der(&self) -> &Secret {
         &self.pkcs8
+    }
+
+    /// TEMP
+    pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
+        match blocks[0].label {
+            Label::Pkcs8 => pkcs8_form::read(blocks[0].decode().map_err(PrivateKeyError::Pem)?),
+            _ => Err(PrivateKeyError::Malformed),
+        }
+    }
+
+    /// Whether what the key signs is verified by its public key. An RSA key beyond 4096 bits, which would take too long, is taken to do
+    /// so.
+    pub(super) fn signs(&self) -> bool {
+        const MAX_RSA_BITS: u32 = 4096;
+        if matches!(self.public, PublicKey::Rsa { .. }) && self.public.size() > MAX_RSA_BITS {
+            return true;
+        }
+        self.sign_and_verify().unwrap_or(false)
+    }
+
+    fn sign_and_verify(&self) -> Result<bool, ErrorStack> {
+        let message = b"certkeep";
+        let key = PKey::private_key_from_pkcs8(self.pkcs8.expose())?;
+        let signature = Signer::new_without_digest(&key)?.sign_oneshot_to_vec(message)?;
+        Verifier::new_without_digest(&key)?.verify_oneshot(&signature, message)
     }
 
     pub(super) fn public_key(&self) -> &PublicKey {

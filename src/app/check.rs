@@ -1,0 +1,47 @@
+//! The check: everything that an upload would find, with nothing stored.
+
+use super::error::Faults;
+use super::{App, Call, Error, Fault, FieldFault, Role};
+use crate::certificate::{Policy, Report, UnverifiedPair};
+use crate::clock;
+use crate::secret::Secret;
+
+/// A pair to check, or certificates without their key.
+#[derive(Debug)]
+pub struct CheckServerCertificate {
+    /// The certificate and its chain, in PEM. A secret, since people paste keys into it.
+    pub server_certificate: Secret,
+    /// Its key, in PEM; empty: there is none to check.
+    pub private_key: Secret,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Checked {
+    /// What is wrong with the fields, in the request's order.
+    pub faults: Vec<FieldFault>,
+    /// Everything else.
+    pub report: Report,
+}
+
+/// Checks by a policy. Needs no service: it stands on nothing but the pair and the time.
+pub fn check(request: &CheckServerCertificate, policy: &Policy) -> Checked {
+    let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key);
+    let report = pair.report(clock::now(), policy);
+    let mut faults = Faults::default();
+    faults.certificate(report.error.certificate.clone(), report.error.rejected.clone());
+    faults.note("private_key", report.error.private_key.clone().map(Fault::PrivateKey));
+    Checked {
+        faults: faults.into_noted(),
+        report,
+    }
+}
+
+impl App {
+    /// Checks by the service's policy.
+    pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<Checked, Error> {
+        call.caller.require(Role::Editor)?;
+        let app = self.clone();
+        self.0.cores.run(move || check(&request, &app.0.policy)).await
+    }
+}

@@ -1,0 +1,321 @@
+//! What is noticed about a pair: each finding has a code, which says how much it matters, by which rule, and what to do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Some client will be in trouble.
+    Warning,
+    /// The policy refuses the pair for it.
+    Error,
+}
+
+/// Something noticed about a pair.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// What was noticed.
+    pub code: FindingCode,
+    /// How much it matters, by the policy that was asked.
+    pub severity: Severity,
+    /// One sentence about this very pair, without control characters.
+    pub message: String,
+    /// The subject (RFC 4514) of the certificate that it is about, cut at 256 characters; `""` if it is about the text.
+    pub subject: String,
+}
+
+/// What a finding says. [`Display`](fmt::Display) writes its name, such as `CHAIN_REORDERED`; [`FromStr`] reads the same.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[expect(
+    missing_docs,
+    reason = "docs/findings.md explains each, and a test holds it complete"
+)]
+pub enum FindingCode {
+    ChainReordered,
+    RootDropped,
+    DuplicateDropped,
+    KeyFoundInCertificateField,
+    SelfSigned,
+    Expired,
+    NotYetValid,
+    ExpiresSoon,
+    RsaKeySmall,
+    SignatureWeak,
+    CaAsLeaf,
+    SanMissing,
+    SanInvalid,
+    ChainIncomplete,
+    ChainExpired,
+    IssuerNotCa,
+    PathLengthExceeded,
+    NameConstraintViolated,
+    KeyUsageUnfit,
+    EkuUnfit,
+    CriticalExtensionUnknown,
+    SerialInvalid,
+    VersionNot3,
+    ValidityTooLong,
+    KeyTypeUnsupportedByEnvoy,
+}
+
+/// A text that names no code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("is no code of a finding")]
+pub struct FindingCodeError;
+
+struct Row {
+    code: FindingCode,
+    name: &'static str,
+    severity: Severity,
+    rule: &'static str,
+    remedy: &'static str,
+}
+
+impl FindingCode {
+    /// Every code.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.code)
+    }
+
+    // The rows stand in the order of the codes, which a test holds.
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// How much it matters where no policy says otherwise.
+    pub fn severity(self) -> Severity {
+        self.row().severity
+    }
+
+    /// The section of the document that it follows.
+    pub fn rule(self) -> &'static str {
+        self.row().rule
+    }
+
+    /// What to do about it, in one sentence.
+    pub fn remedy(self) -> &'static str {
+        self.row().remedy
+    }
+}
+
+impl fmt::Display for FindingCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for FindingCode {
+    type Err = FindingCodeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::all().find(|code| code.as_str() == text).ok_or(FindingCodeError)
+    }
+}
+
+use FindingCode as Code;
+
+const ROWS: [Row; 25] = [
+    Row {
+        code: Code::ChainReordered,
+        name: "CHAIN_REORDERED",
+        severity: Severity::Info,
+        rule: "RFC 5246 7.4.2",
+        remedy: "nothing need be done: the chain is stored and served in the right order",
+    },
+    Row {
+        code: Code::RootDropped,
+        name: "ROOT_DROPPED",
+        severity: Severity::Info,
+        rule: "RFC 8446 4.4.2",
+        remedy: "nothing need be done: clients trust a root of their own, not one that is sent to them",
+    },
+    Row {
+        code: Code::DuplicateDropped,
+        name: "DUPLICATE_DROPPED",
+        severity: Severity::Info,
+        rule: "RFC 8446 4.4.2",
+        remedy: "nothing need be done: the certificate is stored and served once",
+    },
+    Row {
+        code: Code::KeyFoundInCertificateField,
+        name: "KEY_FOUND_IN_CERTIFICATE_FIELD",
+        severity: Severity::Info,
+        rule: "RFC 7468 2",
+        remedy: "give the private key in private_key alone, so that it is handled as a secret on its way too",
+    },
+    Row {
+        code: Code::SelfSigned,
+        name: "SELF_SIGNED",
+        severity: Severity::Info,
+        rule: "RFC 5280 3.2",
+        remedy: "use a certificate of an authority that the clients trust, unless they trust this very certificate",
+    },
+    Row {
+        code: Code::Expired,
+        name: "EXPIRED",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.5",
+        remedy: "renew the certificate: clients refuse it",
+    },
+    Row {
+        code: Code::NotYetValid,
+        name: "NOT_YET_VALID",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.5",
+        remedy: "serve it only from its begin on, and see whether the clocks are right",
+    },
+    Row {
+        code: Code::ExpiresSoon,
+        name: "EXPIRES_SOON",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.5",
+        remedy: "renew the certificate now",
+    },
+    Row {
+        code: Code::RsaKeySmall,
+        name: "RSA_KEY_SMALL",
+        severity: Severity::Warning,
+        rule: "Baseline Requirements 6.1.5",
+        remedy: "make a new key of at least 2048 bits, and have it certified",
+    },
+    Row {
+        code: Code::SignatureWeak,
+        name: "SIGNATURE_WEAK",
+        severity: Severity::Warning,
+        rule: "Baseline Requirements 7.1.3.2",
+        remedy: "have the certificate issued again with a signature over SHA-256 or better",
+    },
+    Row {
+        code: Code::CaAsLeaf,
+        name: "CA_AS_LEAF",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.9",
+        remedy: "use a certificate that was issued for a server: the key of an authority does not belong on one",
+    },
+    Row {
+        code: Code::SanMissing,
+        name: "SAN_MISSING",
+        severity: Severity::Warning,
+        rule: "RFC 9525 6.3",
+        remedy: "have the certificate issued again with the server's names as subject alternative names",
+    },
+    Row {
+        code: Code::SanInvalid,
+        name: "SAN_INVALID",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.6",
+        remedy: "have the certificate issued again without the wrong name: no client matches it, and some refuse the certificate",
+    },
+    Row {
+        code: Code::ChainIncomplete,
+        name: "CHAIN_INCOMPLETE",
+        severity: Severity::Warning,
+        rule: "RFC 8446 4.4.2",
+        remedy: "add the missing issuer's certificate behind it: its authority gives it out beside the certificate",
+    },
+    Row {
+        code: Code::ChainExpired,
+        name: "CHAIN_EXPIRED",
+        severity: Severity::Warning,
+        rule: "RFC 5280 6.1.3",
+        remedy: "get the issuer's present certificate from its authority and replace the old one",
+    },
+    Row {
+        code: Code::IssuerNotCa,
+        name: "ISSUER_NOT_CA",
+        severity: Severity::Warning,
+        rule: "RFC 5280 6.1.4",
+        remedy: "get the chain from the authority again: clients trust nothing that a certificate like this one signed",
+    },
+    Row {
+        code: Code::PathLengthExceeded,
+        name: "PATH_LENGTH_EXCEEDED",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.9",
+        remedy: "have the certificate issued by an authority nearer to the root",
+    },
+    Row {
+        code: Code::NameConstraintViolated,
+        name: "NAME_CONSTRAINT_VIOLATED",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.10",
+        remedy: "have the certificate issued by an authority that may certify these names",
+    },
+    Row {
+        code: Code::KeyUsageUnfit,
+        name: "KEY_USAGE_UNFIT",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.3",
+        remedy: "have the certificate issued again with the key usage digitalSignature, which TLS 1.3 asks for",
+    },
+    Row {
+        code: Code::EkuUnfit,
+        name: "EKU_UNFIT",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.12",
+        remedy: "have the certificate issued again with the extended key usage serverAuth",
+    },
+    Row {
+        code: Code::CriticalExtensionUnknown,
+        name: "CRITICAL_EXTENSION_UNKNOWN",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2",
+        remedy: "have the certificate issued again without the extension, or without marking it critical",
+    },
+    Row {
+        code: Code::SerialInvalid,
+        name: "SERIAL_INVALID",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.2",
+        remedy: "have the certificate issued again with a positive serial number of at most 20 bytes",
+    },
+    Row {
+        code: Code::VersionNot3,
+        name: "VERSION_NOT_3",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.1",
+        remedy: "have the certificate issued again as version 3, which alone can hold names and usages",
+    },
+    Row {
+        code: Code::ValidityTooLong,
+        name: "VALIDITY_TOO_LONG",
+        severity: Severity::Warning,
+        rule: "Baseline Requirements 6.3.2",
+        remedy: "have it issued for a shorter time if browsers shall accept it; an authority of your own may issue as it likes",
+    },
+    Row {
+        code: Code::KeyTypeUnsupportedByEnvoy,
+        name: "KEY_TYPE_UNSUPPORTED_BY_ENVOY",
+        severity: Severity::Warning,
+        rule: "Envoy, TLS architecture overview",
+        remedy: "use a key of RSA from 2048 bits, or of ECDSA on P-256, where Envoy shall serve it",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_row() {
+        for (place, row) in ROWS.iter().enumerate() {
+            assert_eq!(row.code as usize, place, "{}", row.name);
+            assert_eq!(row.name.parse(), Ok(row.code));
+            assert_eq!(
+                row.name.replace('_', "").to_lowercase(),
+                format!("{:?}", row.code).to_lowercase()
+            );
+            for text in [row.rule, row.remedy] {
+                assert!(text.len() > 6 && !text.ends_with('.'), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The certificates of a chain, one by one, for people to read.
+
+use super::path::Path;
+use super::rules::cut;
+use super::x509::Certificate;
+use super::{KeyAlgorithm, Sha256Fingerprint};
+use crate::clock::Timestamp;
+
+/// A certificate of a chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListedCertificate {
+    /// Its subject (RFC 4514), cut at 256 characters.
+    pub subject: String,
+    /// Its issuer (RFC 4514), cut at 256 characters.
+    pub issuer: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid, this second included.
+    pub not_after: Timestamp,
+    /// The algorithm and the bits of its key, if it is of a kind that is supported.
+    pub key: Option<(KeyAlgorithm, u32)>,
+    /// SHA-256 of its DER encoding.
+    pub fingerprint_sha256: Sha256Fingerprint,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where a certificate stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// On the shortest path from the leaf towards a root, and served.
+    Path,
+    /// On another path, and served.
+    OtherPath,
+    /// At the end of the path: a root, and not served.
+    Root,
+}
+
+/// In the order in which they are served, the root last.
+pub(super) fn of(certificates: &[Certificate<'_>], path: &Path) -> Vec<ListedCertificate> {
+    let listed = |place| move |index: &usize| ListedCertificate::of(&certificates[*index], place);
+    let main = path.main.iter().map(listed(Place::Path));
+    let others = path.others.iter().map(listed(Place::OtherPath));
+    let root = path.root.iter().map(listed(Place::Root));
+    main.chain(others).chain(root).collect()
+}
+
+impl ListedCertificate {
+    fn of(certificate: &Certificate<'_>, place: Place) -> Self {
+        Self {
+            subject: cut(certificate.subject()),
+            issuer: cut(&certificate.issuer()),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            key: certificate.public_key().ok().map(|key| (key.algorithm(), key.size())),
+            fingerprint_sha256: Sha256Fingerprint::of_der(certificate.der),
+            place,
+        }
+    }
+}

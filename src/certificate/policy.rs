@@ -1,0 +1,126 @@
+//! What an operator refuses: by default nothing that is merely unwise.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use super::{FindingCode, Severity};
+
+/// For each code, whether a pair with such a finding is refused.
+///
+/// Its text is `default` or `strict`, which refuses every warning, and behind it what is otherwise for single codes:
+/// `strict,EXPIRES_SOON=report` or `default,SIGNATURE_WEAK=reject`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policy {
+    is_strict: bool,
+    exceptions: BTreeMap<FindingCode, Action>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Action {
+    Reject,
+    Report,
+}
+
+/// Why a text is no policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("is not default or strict, with CODE=reject or CODE=report behind it, separated by commas")]
+pub struct PolicyError;
+
+impl Policy {
+    /// How much a finding of this code matters.
+    pub fn severity(&self, code: FindingCode) -> Severity {
+        match (self.exceptions.get(&code), code.severity()) {
+            (Some(Action::Reject), _) => Severity::Error,
+            (Some(Action::Report), severity) => severity.min(Severity::Warning),
+            (None, Severity::Warning) if self.is_strict => Severity::Error,
+            (None, severity) => severity,
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(',').map(str::trim);
+        let is_strict = match parts.next() {
+            Some("default") => false,
+            Some("strict") => true,
+            _ => return Err(PolicyError),
+        };
+        let mut exceptions = BTreeMap::new();
+        for part in parts {
+            let (code, action) = part.split_once('=').ok_or(PolicyError)?;
+            let action = match action.trim() {
+                "reject" => Action::Reject,
+                "report" => Action::Report,
+                _ => return Err(PolicyError),
+            };
+            let code = code.trim().parse().map_err(|_| PolicyError)?;
+            if exceptions.insert(code, action).is_some() {
+                return Err(PolicyError);
+            }
+        }
+        Ok(Self { is_strict, exceptions })
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_strict { "strict" } else { "default" })?;
+        self.exceptions.iter().try_for_each(|(code, action)| {
+            let action = match action {
+                Action::Reject => "reject",
+                Action::Report => "report",
+            };
+            write!(f, ",{code}={action}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_of_each_code_how_much_it_matters() {
+        let severity = |policy: &str, code| policy.parse::<Policy>().unwrap().severity(code);
+        use FindingCode::{ChainReordered, Expired};
+        for (policy, code, expected) in [
+            ("default", ChainReordered, Severity::Info),
+            ("default", Expired, Severity::Warning),
+            ("strict", ChainReordered, Severity::Info),
+            ("strict", Expired, Severity::Error),
+            ("strict,EXPIRED=report", Expired, Severity::Warning),
+            ("default,EXPIRED=reject", Expired, Severity::Error),
+            ("default, CHAIN_REORDERED = reject", ChainReordered, Severity::Error),
+        ] {
+            assert_eq!(severity(policy, code), expected, "{policy} {code}");
+        }
+        assert_eq!("default".parse(), Ok(Policy::default()));
+    }
+
+    #[test]
+    fn is_written_as_it_is_read() {
+        for text in ["default", "strict", "strict,EXPIRED=report,SAN_MISSING=reject"] {
+            assert_eq!(text.parse::<Policy>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "",
+            "Strict",
+            "EXPIRED=reject",
+            "default,",
+            "default,EXPIRED",
+            "default,EXPIRED=ignore",
+            "default,EXPIRD=report",
+            "default,EXPIRED=report,EXPIRED=reject",
+        ] {
+            assert_eq!(text.parse::<Policy>(), Err(PolicyError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What holds for every certificate that is served.
+
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::x509::X509Version;
+
+use super::Findings;
+use crate::certificate::FindingCode;
+use crate::certificate::object_identifier::dotted;
+use crate::certificate::public_key::{KeyAlgorithm, PublicKey};
+use crate::certificate::signature_algorithm::Strength;
+use crate::certificate::x509::Certificate;
+
+/// RFC 5280 4.1.2.2: a serial number has at most 20 bytes.
+const MAX_SERIAL_BYTES: usize = 20;
+const MIN_RSA_BITS: u32 = 2048;
+
+pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings<'_>) {
+    let fields = &certificate.fields;
+    let mut note = |code, message: &str| findings.note(code, Some(certificate), message);
+    if fields.version() != X509Version::V3 {
+        note(FindingCode::VersionNot3, "the certificate is not of version 3");
+    }
+    if let Some(fault) = serial_fault(fields.raw_serial()) {
+        note(FindingCode::SerialInvalid, fault);
+    }
+    match certificate.signature_strength() {
+        Strength::Sound => {}
+        Strength::Weak => note(FindingCode::SignatureWeak, "the certificate is signed over SHA-1"),
+        Strength::Forgeable => note(FindingCode::SignatureWeak, "the certificate is signed over MD5"),
+        Strength::Unverifiable => note(FindingCode::SignatureWeak, "the certificate is signed over MD2"),
+    }
+    if let Ok(key) = certificate.public_key()
+        && is_small_rsa(&key)
+    {
+        let bits = key.size();
+        note(
+            FindingCode::RsaKeySmall,
+            &format!("the certificate's RSA key has {bits} bits"),
+        );
+    }
+    for extension in fields.iter_extensions().filter(|extension| extension.critical) {
+        let oid = extension.oid.as_bytes();
+        // Certificate Transparency's poison (RFC 6962 3.1).
+        if oid == POISON {
+            note(
+                FindingCode::CriticalExtensionUnknown,
+                "it is a precertificate, which is no certificate for a server",
+            );
+        } else if !is_known(oid) || matches!(extension.parsed_extension(), ParsedExtension::ParseError { .. }) {
+            let oid = dotted(oid);
+            let oid = if oid.len() > 64 { "of a long identifier" } else { &oid };
+            note(
+                FindingCode::CriticalExtensionUnknown,
+                &format!("the critical extension {oid} is not known to clients, or can not be read by them"),
+            );
+        }
+    }
+}
+
+fn is_small_rsa(key: &PublicKey) -> bool {
+    key.algorithm() == KeyAlgorithm::Rsa && key.size() < MIN_RSA_BITS
+}
+
+/// What is wrong with the DER content of a serial number.
+fn serial_fault(serial: &[u8]) -> Option<&'static str> {
+    match serial {
+        [0x80..=0xff, ..] => Some("the serial number is negative"),
+        _ if serial.iter().all(|byte| *byte == 0) => Some("the serial number is zero"),
+        _ if serial.len() > MAX_SERIAL_BYTES => Some("the serial number has more than 20 bytes"),
+        _ => None,
+    }
+}
+
+const POISON: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x03];
+
+/// The extensions of RFC 5280 4.2 that it lets be critical, and what clients know beside them.
+fn is_known(oid: &[u8]) -> bool {
+    match oid {
+        // id-ce (4.2.1): subjectDirectoryAttributes, subjectKeyIdentifier, keyUsage, the alternative names, basicConstraints,
+        // nameConstraints, cRLDistributionPoints, the policies, authorityKeyIdentifier, extKeyUsage, freshestCRL.
+        [0x55, 0x1d, last] => matches!(last, 9 | 14 | 15 | 17..=19 | 30..=33 | 35..=37 | 46 | 54),
+        // id-pe (4.2.2): authorityInfoAccess, subjectInfoAccess, and tlsfeature (RFC 7633 6).
+        [0x2b, 6, 1, 5, 5, 7, 1, last] => matches!(last, 1 | 11 | 24),
+        _ => false,
+    }
+}

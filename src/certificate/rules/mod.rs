@@ -1,0 +1,96 @@
+//! The rules for certificates that servers present: each sees one thing, and notes a finding.
+
+mod general;
+mod issuers;
+mod leaf;
+mod name_constraints;
+mod subject_names;
+#[cfg(test)]
+mod tests;
+mod validity;
+
+use super::path::Path;
+use super::public_key::PublicKey;
+use super::x509::Certificate;
+use super::{Finding, FindingCode, Policy};
+use crate::clock::Timestamp;
+pub(super) use name_constraints::TooManyNames;
+pub use validity::EXPIRES_SOON_DAYS;
+
+/// Subjects are cut at so many characters in a finding: they may be as long as a certificate.
+const MAX_SUBJECT_CHARS: usize = 256;
+
+/// What has been noticed so far.
+pub(super) struct Findings<'a> {
+    policy: &'a Policy,
+    noted: Vec<Finding>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn by(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            noted: Vec::new(),
+        }
+    }
+
+    /// Notes a finding about a certificate, or about the text. `message` is one sentence without control characters.
+    pub(super) fn note(&mut self, code: FindingCode, about: Option<&Certificate<'_>>, message: impl Into<String>) {
+        self.noted.push(Finding {
+            code,
+            severity: self.policy.severity(code),
+            message: message.into(),
+            subject: about.map(|certificate| cut(certificate.subject())).unwrap_or_default(),
+        });
+    }
+
+    /// The findings, those that matter most first.
+    pub(super) fn into_noted(mut self) -> Vec<Finding> {
+        self.noted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.noted
+    }
+}
+
+/// A name that fits into a finding.
+pub(super) fn cut(name: &str) -> String {
+    cut_at(MAX_SUBJECT_CHARS, name)
+}
+
+/// A name of at most so many characters.
+pub(super) fn cut_at(chars: usize, name: &str) -> String {
+    match name.char_indices().nth(chars) {
+        None => name.to_owned(),
+        Some((end, _)) => format!("{}…", &name[..end]),
+    }
+}
+
+/// Applies every rule. `key` is the leaf's, where it can be read; `at` is now.
+pub(super) fn apply(
+    certificates: &[Certificate<'_>],
+    path: &Path,
+    key: Option<&PublicKey>,
+    at: Timestamp,
+    findings: &mut Findings<'_>,
+) -> Result<(), TooManyNames> {
+    let leaf = &certificates[path.main[0]];
+    if path.is_self_signed {
+        findings.note(
+            FindingCode::SelfSigned,
+            Some(leaf),
+            "the certificate is signed by its own key, not by an authority",
+        );
+    }
+    validity::leaf(leaf, at, findings);
+    leaf::usage(leaf, findings);
+    leaf::key(leaf, key, findings);
+    subject_names::leaf(leaf, findings);
+    for index in path.served() {
+        general::certificate(&certificates[index], findings);
+    }
+    issuers::missing(certificates, path, findings);
+    for index in path.issuers().chain(path.others.iter().copied()) {
+        issuers::issuer(&certificates[index], at, findings);
+    }
+    issuers::path_lengths(certificates, path, findings);
+    name_constraints::check(certificates, path, findings)
+}

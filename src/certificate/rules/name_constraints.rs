@@ -1,0 +1,304 @@
+//! Which names an issuer may certify (RFC 5280 4.2.1.10).
+
+use x509_parser::extensions::{GeneralName, GeneralSubtree};
+use x509_parser::x509::X509Name;
+
+use super::Findings;
+use crate::certificate::FindingCode;
+use crate::certificate::path::Path;
+use crate::certificate::x509::Certificate;
+
+/// Names and constraints may be many: their comparison ends after so many bytes.
+const MAX_COMPARED: usize = 4 * 1024 * 1024;
+
+/// More would have to be compared than is for one request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::certificate) struct TooManyNames;
+
+/// RFC 5280 6.1.3 (b) and (c): the constraints of each issuer hold for all that is below it on the main path; a self-issued
+/// certificate is exempt unless it is the leaf.
+pub(super) fn check(
+    certificates: &[Certificate<'_>],
+    path: &Path,
+    findings: &mut Findings<'_>,
+) -> Result<(), TooManyNames> {
+    let mut left = MAX_COMPARED;
+    let on_path: Vec<_> = path.main.iter().copied().chain(path.root).collect();
+    for (place, &index) in on_path.iter().enumerate().skip(1) {
+        let issuer = &certificates[index];
+        let constraints = match issuer.fields.name_constraints() {
+            Ok(None) => continue,
+            Ok(Some(constraints)) => constraints.value,
+            Err(_) => {
+                findings.note(
+                    FindingCode::NameConstraintViolated,
+                    Some(issuer),
+                    "the issuer's name constraints can not be read, and clients refuse what it issued",
+                );
+                continue;
+            }
+        };
+        for (below, &subject) in on_path[..place].iter().enumerate() {
+            let subject = &certificates[subject];
+            if below > 0 && subject.is_self_issued() {
+                continue;
+            }
+            for name in names(subject) {
+                let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
+                let excluded = constraints.excluded_subtrees.as_deref().unwrap_or_default();
+                let is_permitted = is_permitted(&name, permitted, &mut left)?;
+                if !is_permitted || is_excluded(&name, excluded, &mut left)? {
+                    let kind = name.kind();
+                    findings.note(
+                        FindingCode::NameConstraintViolated,
+                        Some(subject),
+                        format!("the certificate has {kind} that an issuer of it may not certify"),
+                    );
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A name that constraints are about.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    Dns(&'a str),
+    Mail(&'a str),
+    /// A URI's host; `None` where it has none that is a name, which no constraint permits.
+    Host(Option<&'a str>),
+    Address(&'a [u8]),
+    Directory(&'a [u8]),
+}
+
+fn names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = Name<'a>> {
+    let subject = certificate.fields.subject();
+    let subject = (subject.iter_rdn().next().is_some()).then(|| Name::Directory(parts(subject)));
+    let alternative = certificate.fields.subject_alternative_name().ok().flatten();
+    let alternative = alternative
+        .into_iter()
+        .flat_map(|extension| &extension.value.general_names);
+    subject.into_iter().chain(alternative.filter_map(Name::of))
+}
+
+/// The bytes of a name's parts, without their outer SEQUENCE.
+fn parts<'a>(name: &'a X509Name<'_>) -> &'a [u8] {
+    let raw = name.as_raw();
+    // Short form, or the number of bytes that the length has (X.690 8.1.3); the name was read before.
+    let header = match raw.get(1) {
+        Some(length @ 0x80..) => 2 + usize::from(length & 0x7f),
+        _ => 2,
+    };
+    raw.get(header..).unwrap_or_default()
+}
+
+fn is_permitted(name: &Name<'_>, permitted: &[GeneralSubtree<'_>], left: &mut usize) -> Result<bool, TooManyNames> {
+    let mut is_constrained = false;
+    for subtree in permitted {
+        match name.is_within(&subtree.base, left)? {
+            Some(true) => return Ok(true),
+            Some(false) => is_constrained = true,
+            None => {}
+        }
+    }
+    Ok(!is_constrained)
+}
+
+fn is_excluded(name: &Name<'_>, excluded: &[GeneralSubtree<'_>], left: &mut usize) -> Result<bool, TooManyNames> {
+    for subtree in excluded {
+        if name.is_within(&subtree.base, left)? == Some(true) || name.may_stand_for(&subtree.base) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl<'a> Name<'a> {
+    fn of(name: &'a GeneralName<'_>) -> Option<Self> {
+        match name {
+            GeneralName::DNSName(name) => Some(Self::Dns(name)),
+            GeneralName::RFC822Name(address) => Some(Self::Mail(address)),
+            GeneralName::URI(uri) => Some(Self::Host(host(uri))),
+            GeneralName::IPAddress(address) => Some(Self::Address(address)),
+            GeneralName::DirectoryName(name) => Some(Self::Directory(parts(name))),
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "a DNS name",
+            Self::Mail(_) => "a mail address",
+            Self::Host(_) => "a URI",
+            Self::Address(_) => "an IP address",
+            Self::Directory(_) => "a subject",
+        }
+    }
+
+    /// Whether it lies within a subtree; `None` if the subtree is of another kind.
+    fn is_within(&self, base: &GeneralName<'_>, left: &mut usize) -> Result<Option<bool>, TooManyNames> {
+        let cost = 16
+            + match base {
+                GeneralName::DNSName(base) | GeneralName::RFC822Name(base) | GeneralName::URI(base) => base.len(),
+                GeneralName::DirectoryName(base) => base.as_raw().len(),
+                _ => 0,
+            };
+        *left = left.checked_sub(cost).ok_or(TooManyNames)?;
+        Ok(match (self, base) {
+            (Self::Dns(name), GeneralName::DNSName(base)) => {
+                // Some authorities write the dot, which RFC 5280 does not.
+                Some(is_below_or_at(name, base.strip_prefix('.').unwrap_or(base)))
+            }
+            (Self::Mail(address), GeneralName::RFC822Name(base)) => Some(is_mail_within(address, base)),
+            (Self::Host(host), GeneralName::URI(base)) => Some(host.is_some_and(|host| is_host_within(host, base))),
+            (Self::Address(address), GeneralName::IPAddress(base)) => Some(is_address_within(address, base)),
+            (Self::Directory(name), GeneralName::DirectoryName(base)) => Some(name.starts_with(parts(base))),
+            _ => None,
+        })
+    }
+
+    /// Whether a wildcard may stand for the excluded name itself.
+    fn may_stand_for(&self, base: &GeneralName<'_>) -> bool {
+        match (self, base) {
+            (Self::Dns(name), GeneralName::DNSName(base)) => match (name.strip_prefix("*."), base.split_once('.')) {
+                (Some(parent), Some((_, base_parent))) => parent.eq_ignore_ascii_case(base_parent),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+fn is_below_or_at(name: &str, base: &str) -> bool {
+    base.is_empty() || name.eq_ignore_ascii_case(base) || is_below(name, base)
+}
+
+fn is_below(name: &str, base: &str) -> bool {
+    let (name, base) = (name.as_bytes(), base.as_bytes());
+    name.len() > base.len()
+        && name[name.len() - base.len() - 1] == b'.'
+        && name[name.len() - base.len()..].eq_ignore_ascii_case(base)
+}
+
+/// A host, or with a dot before it all hosts below it.
+fn is_host_within(host: &str, base: &str) -> bool {
+    match base.strip_prefix('.') {
+        Some(base) => is_below(host, base),
+        None => host.eq_ignore_ascii_case(base),
+    }
+}
+
+fn is_mail_within(address: &str, base: &str) -> bool {
+    let Some((local, host)) = address.rsplit_once('@') else {
+        return false;
+    };
+    match base.rsplit_once('@') {
+        Some((base_local, base_host)) => local == base_local && host.eq_ignore_ascii_case(base_host),
+        None => is_host_within(host, base),
+    }
+}
+
+/// An address and its mask.
+fn is_address_within(address: &[u8], base: &[u8]) -> bool {
+    if base.len() != address.len() * 2 {
+        return false;
+    }
+    let (net, mask) = base.split_at(address.len());
+    address
+        .iter()
+        .zip(net)
+        .zip(mask)
+        .all(|((address, net), mask)| address & mask == net & mask)
+}
+
+/// The host of a URI (RFC 3986 3.2.2), if it is a name.
+fn host(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host.split_once(':').map_or(host, |(host, _)| host);
+    let is_name = !host.is_empty() && !host.starts_with('[') && host.parse::<std::net::Ipv4Addr>().is_err();
+    is_name.then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_within(name: Name<'_>, base: &GeneralName<'_>) -> Option<bool> {
+        name.is_within(base, &mut 1000).unwrap()
+    }
+
+    #[test]
+    fn dns_names() {
+        for (name, base, expected) in [
+            ("a.example.com", "example.com", true),
+            ("A.EXAMPLE.COM", "example.com", true),
+            ("example.com", "example.com", true),
+            ("example.com", ".example.com", true),
+            ("*.example.com", "example.com", true),
+            ("anexample.com", "example.com", false),
+            ("example.com", "a.example.com", false),
+            ("anything", "", true),
+        ] {
+            assert_eq!(
+                is_within(Name::Dns(name), &GeneralName::DNSName(base)),
+                Some(expected),
+                "{name} {base}"
+            );
+        }
+        assert_eq!(is_within(Name::Dns("a"), &GeneralName::URI("a")), None);
+        assert!(Name::Dns("*.example.com").may_stand_for(&GeneralName::DNSName("secret.example.com")));
+        assert!(!Name::Dns("a.example.com").may_stand_for(&GeneralName::DNSName("secret.example.com")));
+    }
+
+    #[test]
+    fn mail_addresses() {
+        for (address, base, expected) in [
+            ("a@example.com", "a@EXAMPLE.com", true),
+            ("A@example.com", "a@example.com", false),
+            ("a@example.com", "example.com", true),
+            ("a@b.example.com", "example.com", false),
+            ("a@b.example.com", ".example.com", true),
+            ("a@example.com", ".example.com", false),
+        ] {
+            let base = GeneralName::RFC822Name(base);
+            assert_eq!(
+                is_within(Name::Mail(address), &base),
+                Some(expected),
+                "{address} {base}"
+            );
+        }
+    }
+
+    #[test]
+    fn uris() {
+        for (uri, base, expected) in [
+            ("https://u@a.example.com:1/x", "a.example.com", true),
+            ("https://a.example.com", ".example.com", true),
+            ("https://example.com", ".example.com", false),
+            ("https://192.0.2.1/", "192.0.2.1", false),
+            ("https://[::1]/", "", false),
+            ("urn:x", "x", false),
+        ] {
+            let base = GeneralName::URI(base);
+            assert_eq!(is_within(Name::Host(host(uri)), &base), Some(expected), "{uri} {base}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let net = [10, 0, 0, 0, 255, 0, 0, 0];
+        for (address, expected) in [
+            (&[10, 1, 2, 3][..], true),
+            (&[11, 1, 2, 3], false),
+            (&[10; 16], false),
+            (&[], false),
+        ] {
+            let base = GeneralName::IPAddress(&net);
+            assert_eq!(is_within(Name::Address(address), &base), Some(expected), "{address:?}");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! Each finding has an input that gives it, and the ordinary chain gives none.
+
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::x509::{X509, X509Builder, X509Extension};
+
+use crate::certificate::test_pair::{self, AT, AUTHORITY, Entity, SERVER, verify};
+use crate::certificate::{Finding, FindingCode as Code};
+use crate::clock::Timestamp;
+
+const DAY: i64 = 86_400;
+const BEGIN: i64 = 1_704_067_200;
+const NOW: i64 = AT.millis() / 1000;
+
+/// The findings about a server's certificate that was made like this, with its issuer behind it.
+fn of_server(server: &Entity, certificate: impl FnOnce(&Entity) -> X509) -> Vec<Finding> {
+    let [root, issuer] = ["root", "issuer"].map(Entity::new);
+    let chain = [certificate(&issuer), root.certify_authority(&issuer)];
+    findings(&chain, server)
+}
+
+fn findings(chain: &[X509], server: &Entity) -> Vec<Finding> {
+    let text: Vec<_> = chain
+        .iter()
+        .flat_map(|certificate| certificate.to_pem().unwrap())
+        .collect();
+    let pair = verify(&text, &server.key_pem()).unwrap();
+    pair.findings().to_vec()
+}
+
+/// Code and message of each.
+fn told(findings: &[Finding]) -> Vec<(Code, &str)> {
+    findings
+        .iter()
+        .map(|finding| (finding.code, finding.message.as_str()))
+        .collect()
+}
+
+fn valid(builder: &mut X509Builder, begin: i64, end: i64) {
+    let time = |secs| Asn1Time::from_unix(secs).unwrap();
+    builder.set_not_before(&time(begin)).unwrap();
+    builder.set_not_after(&time(end)).unwrap();
+}
+
+#[test]
+fn time() {
+    let server = Entity::new("server");
+    for (begin, end, expected) in [
+        (NOW - 300 * DAY, NOW + 60 * DAY, vec![]),
+        (NOW - 300 * DAY, NOW + 30 * DAY, vec![]),
+        (
+            NOW - 300 * DAY,
+            NOW + 30 * DAY - 2,
+            vec![(
+                Code::ExpiresSoon,
+                "the certificate expires at 2024-06-30T23:59:58Z, 29 days from now",
+            )],
+        ),
+        // Made for six days: it is not late in the first four.
+        (NOW - 3 * DAY, NOW + 3 * DAY, vec![]),
+        (
+            NOW - 5 * DAY,
+            NOW,
+            vec![(
+                Code::ExpiresSoon,
+                "the certificate expires at 2024-06-01T00:00:00Z, 0 days from now",
+            )],
+        ),
+        (
+            NOW - 5 * DAY,
+            NOW - 1,
+            vec![(Code::Expired, "the certificate expired at 2024-05-31T23:59:59Z")],
+        ),
+        (NOW, NOW + 90 * DAY, vec![]),
+        (
+            NOW + 1,
+            NOW + 90 * DAY,
+            vec![(
+                Code::NotYetValid,
+                "the certificate is not valid before 2024-06-01T00:00:01Z",
+            )],
+        ),
+        (NOW - DAY, NOW + 397 * DAY - 1, vec![]),
+        (
+            NOW - DAY,
+            NOW + 397 * DAY,
+            vec![(
+                Code::ValidityTooLong,
+                "the certificate is valid for 399 days, where 398 are allowed",
+            )],
+        ),
+    ] {
+        let found = of_server(&server, |issuer| {
+            issuer.certify_with(&server, SERVER, |builder| valid(builder, begin, end))
+        });
+        assert_eq!(told(&found), expected, "{begin} {end}");
+    }
+}
+
+#[test]
+fn the_limit_of_validity_is_that_of_its_day() {
+    for (day, limit) in [
+        ("2012-06-30", None),
+        ("2012-07-01", Some(1827)),
+        ("2015-04-01", Some(1188)),
+        ("2018-02-28", Some(1188)),
+        ("2018-03-01", Some(825)),
+        ("2020-09-01", Some(398)),
+        ("2026-03-14", Some(398)),
+        ("2026-03-15", Some(200)),
+        ("2027-03-15", Some(100)),
+        ("2029-03-15", Some(47)),
+    ] {
+        let begin = Asn1Time::from_str(&format!("{}000000Z", day.replace('-', ""))).unwrap();
+        let since = Asn1Time::from_unix(0).unwrap().diff(&begin).unwrap();
+        let begin = Timestamp::from_secs(i64::from(since.days) * DAY);
+        assert_eq!(super::validity::limit(begin), limit, "{day}");
+    }
+}
+
+/// The server's extensions, one of them replaced or left out.
+fn with<'a>(name: &str, value: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
+    SERVER
+        .iter()
+        .filter_map(|&(other, old)| match other == name {
+            true => Some((other, value?)),
+            false => Some((other, old)),
+        })
+        .collect()
+}
+
+fn short(builder: &mut X509Builder) {
+    valid(builder, BEGIN, BEGIN + 397 * DAY);
+}
+
+#[test]
+fn extensions_of_the_server() {
+    let server = Entity::new("server");
+    let unfit = "the certificate's key usage is without digitalSignature";
+    for (name, value, expected) in [
+        ("basicConstraints", None, vec![]),
+        (
+            "basicConstraints",
+            Some("critical,CA:TRUE"),
+            vec![(Code::CaAsLeaf, "the server's certificate is that of an authority")],
+        ),
+        ("keyUsage", None, vec![]),
+        ("keyUsage", Some("keyEncipherment,digitalSignature"), vec![]),
+        ("keyUsage", Some("keyEncipherment"), vec![(Code::KeyUsageUnfit, unfit)]),
+        ("keyUsage", Some("DER:05:00"), vec![(Code::KeyUsageUnfit, unfit)]),
+        ("extendedKeyUsage", None, vec![]),
+        ("extendedKeyUsage", Some("clientAuth,serverAuth"), vec![]),
+        ("extendedKeyUsage", Some("anyExtendedKeyUsage"), vec![]),
+        (
+            "extendedKeyUsage",
+            Some("clientAuth"),
+            vec![(
+                Code::EkuUnfit,
+                "the certificate's extended key usage is without serverAuth",
+            )],
+        ),
+        (
+            "subjectAltName",
+            Some("IP:192.0.2.1,IP:2001:db8::1,URI:spiffe://a/b"),
+            vec![],
+        ),
+        (
+            "subjectAltName",
+            None,
+            vec![(
+                Code::SanMissing,
+                "the certificate has no subject alternative names, by which alone clients know a server",
+            )],
+        ),
+        (
+            "subjectAltName",
+            Some("email:a@b.example"),
+            vec![(
+                Code::SanMissing,
+                "the subject alternative names hold neither a DNS name nor an IP address",
+            )],
+        ),
+        (
+            "subjectAltName",
+            Some("DNS:a.example,DNS:b_c.example,DNS:*"),
+            vec![(
+                Code::SanInvalid,
+                "subject alternative name 2 is not a DNS name (1 more is wrong)",
+            )],
+        ),
+        (
+            "subjectAltName",
+            Some("DER:30:07:87:05:01:02:03:04:05"),
+            vec![(Code::SanInvalid, "subject alternative name 1 is not an IP address")],
+        ),
+        (
+            "subjectAltName",
+            Some("DER:30:03:82:01:ff"),
+            vec![(Code::SanInvalid, "subject alternative name 1 can not be read")],
+        ),
+        (
+            "subjectAltName",
+            Some("DER:05:00"),
+            vec![(Code::SanInvalid, "the subject alternative names can not be read")],
+        ),
+    ] {
+        let extensions = with(name, value);
+        let found = of_server(&server, |issuer| issuer.certify_with(&server, &extensions, short));
+        assert_eq!(told(&found), expected, "{name} {value:?}");
+    }
+}
+
+fn add(builder: &mut X509Builder, oid: &str, is_critical: bool) {
+    let oid = Asn1Object::from_str(oid).unwrap();
+    let value = Asn1OctetString::new_from_bytes(&[5, 0]).unwrap();
+    let extension = X509Extension::new_from_der(&oid, is_critical, &value).unwrap();
+    builder.append_extension(extension).unwrap();
+}
+
+#[test]
+fn critical_extensions() {
+    let server = Entity::new("server");
+    let unknown = "the critical extension 1.2.3.4 is not known to clients, or can not be read by them";
+    let poison = "it is a precertificate, which is no certificate for a server";
+    for (oid, is_critical, expected) in [
+        ("1.2.3.4", false, None),
+        ("1.2.3.4", true, Some(unknown)),
+        ("1.3.6.1.4.1.11129.2.4.3", true, Some(poison)),
+        ("1.3.6.1.5.5.7.1.24", true, None),
+    ] {
+        let found = of_server(&server, |issuer| {
+            issuer.certify_with(&server, SERVER, |builder| {
+                short(builder);
+                add(builder, oid, is_critical);
+            })
+        });
+        let expected: Vec<_> = expected
+            .map(|message| (Code::CriticalExtensionUnknown, message))
+            .into_iter()
+            .collect();
+        assert_eq!(told(&found), expected, "{oid} {is_critical}");
+    }
+}
+
+#[test]
+fn serial_numbers_and_versions() {
+    let server = Entity::new("server");
+    for (serial, is_negative, expected) in [
+        (&[0x7f; 20][..], false, None),
+        (&[0x80; 20], false, Some("the serial number has more than 20 bytes")),
+        (&[0], false, Some("the serial number is zero")),
+        (&[1], true, Some("the serial number is negative")),
+    ] {
+        let found = of_server(&server, |issuer| {
+            issuer.certify_with(&server, SERVER, |builder| {
+                short(builder);
+                let mut number = BigNum::from_slice(serial).unwrap();
+                number.set_negative(is_negative);
+                builder
+                    .set_serial_number(&Asn1Integer::from_bn(&number).unwrap())
+                    .unwrap();
+            })
+        });
+        let expected: Vec<_> = expected
+            .map(|message| (Code::SerialInvalid, message))
+            .into_iter()
+            .collect();
+        assert_eq!(told(&found), expected);
+    }
+    let found = of_server(&server, |issuer| {
+        issuer.certify_with(&server, &[], |builder| {
+            short(builder);
+            builder.set_version(0).unwrap();
+        })
+    });
+    assert_eq!(
+        found.iter().map(|finding| finding.code).collect::<Vec<_>>(),
+        [Code::SanMissing, Code::VersionNot3]
+    );
+}
+
+#[test]
+fn keys_and_signatures() {
+    let short_rsa = Entity {
+        key: test_pair::rsa_key(1024),
+        ..Entity::new("server")
+    };
+    let found = of_server(&short_rsa, |issuer| issuer.certify_server(&short_rsa));
+    assert_eq!(
+        told(&found),
+        [
+            (
+                Code::KeyTypeUnsupportedByEnvoy,
+                "Envoy does not load a key of RSA with 1024 bits"
+            ),
+            (Code::RsaKeySmall, "the certificate's RSA key has 1024 bits")
+        ]
+    );
+    let edwards = Entity {
+        key: PKey::generate_ed25519().unwrap(),
+        ..Entity::new("server")
+    };
+    let found = of_server(&edwards, |issuer| issuer.certify_server(&edwards));
+    assert_eq!(
+        told(&found),
+        [(
+            Code::KeyTypeUnsupportedByEnvoy,
+            "Envoy does not load a key of Ed25519 with 256 bits"
+        )]
+    );
+
+    let server = Entity::new("server");
+    for (digest, message) in [
+        (MessageDigest::sha1(), "the certificate is signed over SHA-1"),
+        (MessageDigest::md5(), "the certificate is signed over MD5"),
+    ] {
+        let issuer = Entity {
+            key: test_pair::rsa_key(2048),
+            ..Entity::new("issuer")
+        };
+        let root = Entity::new("root");
+        let ordinary = issuer.certify_server(&server);
+        let mut builder = test_pair::builder(&server.key);
+        builder.set_subject_name(ordinary.subject_name()).unwrap();
+        builder.set_issuer_name(ordinary.issuer_name()).unwrap();
+        for (name, value) in SERVER {
+            #[expect(deprecated, reason = "the one way to write extensions in a line")]
+            let extension = X509Extension::new(None, None, name, value).unwrap();
+            builder.append_extension(extension).unwrap();
+        }
+        short(&mut builder);
+        builder.sign(&issuer.key, digest).unwrap();
+        let found = findings(&[builder.build(), root.certify_authority(&issuer)], &server);
+        assert_eq!(told(&found), [(Code::SignatureWeak, message)]);
+    }
+}
+
+#[test]
+fn a_self_signed_server() {
+    let server = Entity::new("server");
+    let found = findings(&[server.certify_server(&server)], &server);
+    assert_eq!(
+        told(&found),
+        [(
+            Code::SelfSigned,
+            "the certificate is signed by its own key, not by an authority"
+        )]
+    );
+}
+
+/// The findings about an issuer with these extensions, until then.
+fn of_issuer(extensions: &[(&str, &str)], end: i64) -> Vec<Finding> {
+    let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+    let above = root.certify_with(&issuer, extensions, |builder| valid(builder, BEGIN, end));
+    findings(&[issuer.certify_server(&server), above], &server)
+}
+
+#[test]
+fn issuers() {
+    let far = BEGIN + 9 * 365 * DAY;
+    let not_an_authority = "the issuer's basic constraints do not say that it is an authority";
+    let ca = ("basicConstraints", "critical,CA:TRUE");
+    for (extensions, end, expected) in [
+        (AUTHORITY.to_vec(), far, vec![]),
+        (vec![ca], far, vec![]),
+        (vec![], far, vec![(Code::IssuerNotCa, not_an_authority)]),
+        (
+            vec![("basicConstraints", "CA:FALSE")],
+            far,
+            vec![(Code::IssuerNotCa, not_an_authority)],
+        ),
+        (
+            vec![ca, ("keyUsage", "digitalSignature")],
+            far,
+            vec![(Code::IssuerNotCa, "the issuer's key usage is without keyCertSign")],
+        ),
+        (vec![ca, ("extendedKeyUsage", "serverAuth,clientAuth")], far, vec![]),
+        (
+            vec![ca, ("extendedKeyUsage", "emailProtection")],
+            far,
+            vec![(
+                Code::EkuUnfit,
+                "the certificate's extended key usage is without serverAuth",
+            )],
+        ),
+        (
+            AUTHORITY.to_vec(),
+            NOW - 1,
+            vec![(
+                Code::ChainExpired,
+                "the issuer's certificate is valid from 2024-01-01T00:00:00Z to 2024-05-31T23:59:59Z only",
+            )],
+        ),
+        (AUTHORITY.to_vec(), NOW, vec![]),
+    ] {
+        assert_eq!(told(&of_issuer(&extensions, end)), expected, "{extensions:?} {end}");
+    }
+}
+
+#[test]
+fn path_lengths() {
+    let [root, first, second, server] = ["root", "first", "second", "server"].map(Entity::new);
+    let ca = |length: &'static str| [("basicConstraints", length)];
+    for (length, is_exceeded) in [("CA:TRUE,pathlen:1", false), ("CA:TRUE,pathlen:0", true)] {
+        let chain = [
+            second.certify_server(&server),
+            first.certify(&second, &ca("CA:TRUE,pathlen:0")),
+            root.certify(&first, &ca(length)),
+        ];
+        let found = findings(&chain, &server);
+        let message = "the issuer allows 0 issuers between it and a server, and there are 1";
+        let expected = [(Code::PathLengthExceeded, message)];
+        assert_eq!(told(&found), expected[..usize::from(is_exceeded)], "{length}");
+    }
+    // A self-issued one does not count, and the root's limit holds too.
+    let again = Entity::new("first");
+    let chain = [
+        again.certify_server(&server),
+        first.certify(&again, &ca("CA:TRUE")),
+        root.certify(&first, &ca("CA:TRUE,pathlen:0")),
+        root.certify(&root, &ca("CA:TRUE,pathlen:0")),
+    ];
+    assert_eq!(
+        findings(&chain, &server)
+            .iter()
+            .map(|finding| finding.code)
+            .collect::<Vec<_>>(),
+        [Code::PathLengthExceeded, Code::RootDropped]
+    );
+}
+
+#[test]
+fn name_constraints() {
+    let ca = ("basicConstraints", "critical,CA:TRUE");
+    let message = |kind: &str| format!("the certificate has {kind} that an issuer of it may not certify");
+    for (constraints, kind) in [
+        ("permitted;DNS:example", None),
+        ("permitted;DNS:a.example", None),
+        ("permitted;DNS:b.example", Some("a DNS name")),
+        ("excluded;DNS:b.example", None),
+        ("excluded;DNS:example", Some("a DNS name")),
+        ("permitted;IP:192.0.2.0/255.255.255.0", None),
+        ("permitted;dirName:subtree", None),
+        ("excluded;dirName:subtree", Some("a subject")),
+    ] {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let value = match constraints.strip_suffix(";dirName:subtree") {
+            // CN=server
+            Some(kind) => {
+                let tag = if kind == "permitted" { "a0" } else { "a1" };
+                let name = "a4:13:30:11:31:0f:30:0d:06:03:55:04:03:0c:06:73:65:72:76:65:72";
+                format!("critical,DER:30:19:{tag}:17:30:15:{name}")
+            }
+            None => format!("critical,{constraints}"),
+        };
+        let above = root.certify(&issuer, &[ca, ("nameConstraints", &value)]);
+        let found = findings(&[issuer.certify_server(&server), above], &server);
+        let expected: Vec<_> = kind.map(message).into_iter().collect();
+        let found: Vec<_> = told(&found)
+            .into_iter()
+            .map(|(code, message)| {
+                assert_eq!(code, Code::NameConstraintViolated);
+                message.to_owned()
+            })
+            .collect();
+        assert_eq!(found, expected, "{constraints}");
+    }
+}

@@ -1,0 +1,78 @@
+//! When a certificate is valid, and for how long.
+
+use super::Findings;
+use crate::certificate::FindingCode;
+use crate::certificate::x509::Certificate;
+use crate::clock::Timestamp;
+
+/// A certificate expires soon when it has less than so many days left.
+pub const EXPIRES_SOON_DAYS: i64 = 30;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// RFC 5280 4.1.2.5, and the Baseline Requirements 6.3.2.
+pub(super) fn leaf(leaf: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
+    let (begin, end) = (leaf.not_before(), leaf.not_after());
+    // The second of notAfter belongs to it.
+    let left = end.millis().saturating_add(1000).saturating_sub(at.millis());
+    let lifetime = end.millis().saturating_add(1000).saturating_sub(begin.millis());
+    if left <= 0 {
+        findings.note(
+            FindingCode::Expired,
+            Some(leaf),
+            format!("the certificate expired at {end}"),
+        );
+    } else if left < EXPIRES_SOON_DAYS * DAY_MS && left < lifetime / 3 {
+        let days = left / DAY_MS;
+        findings.note(
+            FindingCode::ExpiresSoon,
+            Some(leaf),
+            format!("the certificate expires at {end}, {days} days from now"),
+        );
+    }
+    if begin > at {
+        findings.note(
+            FindingCode::NotYetValid,
+            Some(leaf),
+            format!("the certificate is not valid before {begin}"),
+        );
+    }
+    if let Some(limit) = limit(begin)
+        && lifetime > limit * DAY_MS
+    {
+        let days = lifetime.div_euclid(DAY_MS) + i64::from(lifetime % DAY_MS != 0);
+        findings.note(
+            FindingCode::ValidityTooLong,
+            Some(leaf),
+            format!("the certificate is valid for {days} days, where {limit} are allowed"),
+        );
+    }
+}
+
+/// The days for which a certificate that begins then may be valid (Baseline Requirements 6.3.2 and its earlier editions); the
+/// months of the first ones are counted in full.
+pub(super) fn limit(begin: Timestamp) -> Option<i64> {
+    const LIMITS: [(i64, i64); 7] = [
+        // 2029-03-15
+        (1_868_227_200, 47),
+        // 2027-03-15
+        (1_805_068_800, 100),
+        // 2026-03-15
+        (1_773_532_800, 200),
+        // 2020-09-01
+        (1_598_918_400, 398),
+        // 2018-03-01
+        (1_519_862_400, 825),
+        // 2015-04-01: 39 months
+        (1_427_846_400, 1188),
+        // 2012-07-01: 60 months
+        (1_341_100_800, 1827),
+    ];
+    let begin = begin.millis().div_euclid(1000);
+    LIMITS.iter().find(|(from, _)| begin >= *from).map(|(_, days)| *days)
+}
+
+/// Whether an issuer is expired, or not yet valid.
+pub(super) fn is_outside(certificate: &Certificate<'_>, at: Timestamp) -> bool {
+    at < certificate.not_before() || at.millis() >= certificate.not_after().millis().saturating_add(1000)
+}

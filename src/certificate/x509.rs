@@ -1,0 +1,170 @@
+//! One certificate, read (RFC 5280 4.1).
+
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+
+use openssl::x509::X509;
+use pkcs8::der::asn1::AnyRef;
+use pkcs8::der::{Decode, ErrorKind, Tag, Tagged};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::distinguished_name::rfc4514;
+use super::public_key::{PublicKey, PublicKeyError};
+use super::signature_algorithm::{self, Strength};
+use crate::clock::Timestamp;
+
+/// What is wrong with one certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CertificateFault {
+    /// It is not one DER SEQUENCE.
+    #[error("is not encoded in DER")]
+    NotDer,
+    /// More bytes follow its SEQUENCE.
+    #[error("has bytes after its end")]
+    TrailingBytes,
+    /// It does not have the structure of RFC 5280 4.1.
+    #[error("is not an X.509 certificate")]
+    Unreadable,
+    /// It has an extension twice, which RFC 5280 4.2 forbids.
+    #[error("has an extension twice")]
+    DuplicateExtension,
+    /// Its public key is not encoded as its algorithm asks, or not on its curve.
+    #[error("has a broken public key")]
+    PublicKey,
+}
+
+/// A certificate: strict in its framing, of X.509's structure, no extension twice.
+pub(super) struct Certificate<'a> {
+    pub(super) der: &'a [u8],
+    pub(super) fields: X509Certificate<'a>,
+    /// For names and signatures.
+    pub(super) openssl: X509,
+    subject: OnceCell<String>,
+}
+
+impl<'a> Certificate<'a> {
+    /// Reads the DER encoding of one certificate. The framing is checked here, since OpenSSL accepts bytes after the SEQUENCE.
+    pub(super) fn read(der: &'a [u8]) -> Result<Self, CertificateFault> {
+        match AnyRef::from_der(der) {
+            Ok(outer) if outer.tag() == Tag::Sequence => {}
+            Err(error) if matches!(error.kind(), ErrorKind::TrailingData { .. }) => {
+                return Err(CertificateFault::TrailingBytes);
+            }
+            Ok(_) | Err(_) => return Err(CertificateFault::NotDer),
+        }
+        let (rest, fields) = X509Certificate::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
+        if !rest.is_empty() {
+            return Err(CertificateFault::TrailingBytes);
+        }
+        fields
+            .extensions_map()
+            .map_err(|_| CertificateFault::DuplicateExtension)?;
+        let openssl = X509::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
+        Ok(Self {
+            der,
+            fields,
+            openssl,
+            subject: OnceCell::new(),
+        })
+    }
+
+    pub(super) fn public_key(&self) -> Result<PublicKey, PublicKeyError> {
+        PublicKey::from_spki(self.spki())
+    }
+
+    /// The DER encoding of the `SubjectPublicKeyInfo`.
+    pub(super) fn spki(&self) -> &'a [u8] {
+        self.fields.tbs_certificate.subject_pki.raw
+    }
+
+    /// In the form of RFC 4514.
+    pub(super) fn subject(&self) -> &str {
+        self.subject.get_or_init(|| rfc4514(self.fields.subject()))
+    }
+
+    /// In the form of RFC 4514.
+    pub(super) fn issuer(&self) -> String {
+        rfc4514(self.fields.issuer())
+    }
+
+    pub(super) fn not_before(&self) -> Timestamp {
+        Timestamp::from_secs(self.fields.validity().not_before.timestamp())
+    }
+
+    pub(super) fn not_after(&self) -> Timestamp {
+        Timestamp::from_secs(self.fields.validity().not_after.timestamp())
+    }
+
+    pub(super) fn signature_strength(&self) -> Strength {
+        signature_algorithm::strength(&self.fields.signature_algorithm)
+    }
+
+    /// Whether `issuer` has the name that this one says its issuer has (RFC 5280 7.1).
+    pub(super) fn names_as_issuer(&self, issuer: &Self) -> bool {
+        // OpenSSL compares as RFC 5280 asks: without regard to case, spaces and kinds of strings.
+        let compared = self.openssl.issuer_name().try_cmp(issuer.openssl.subject_name());
+        matches!(compared, Ok(Ordering::Equal))
+    }
+
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.names_as_issuer(self)
+    }
+
+    /// Which of two certificates is the better one where nothing else tells: the later notAfter, then the smaller DER.
+    pub(super) fn preference(&self, other: &Self) -> Ordering {
+        other
+            .not_after()
+            .cmp(&self.not_after())
+            .then_with(|| self.der.cmp(other.der))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::x509::X509Extension;
+
+    use super::super::test_pair::{self, der};
+    use super::*;
+
+    fn read(der: &[u8]) -> Result<(), CertificateFault> {
+        Certificate::read(der).map(drop)
+    }
+
+    #[test]
+    fn framing_is_strict() {
+        let good_der = test_pair::ec().certificate.to_der().unwrap();
+        assert_eq!(read(&good_der), Ok(()));
+        let content = &good_der[4..];
+        let longer_length = [&[0x30, 0x83, 0], &good_der[2..]].concat();
+        let indefinite = [&[0x30, 0x80], content, &[0, 0]].concat();
+        for (bad, what) in [
+            (vec![], CertificateFault::NotDer),
+            (good_der[..good_der.len() - 1].to_vec(), CertificateFault::NotDer),
+            (longer_length, CertificateFault::NotDer),
+            (indefinite, CertificateFault::NotDer),
+            (der(0x31, content), CertificateFault::NotDer),
+            ([&good_der[..], &[0]].concat(), CertificateFault::TrailingBytes),
+            (der(0x30, &[content, &[5, 0]].concat()), CertificateFault::Unreadable),
+            (der(0x30, &[5, 0]), CertificateFault::Unreadable),
+        ] {
+            assert_eq!(read(&bad), Err(what), "{}", hex::encode(bad));
+        }
+    }
+
+    #[test]
+    fn an_extension_must_not_stand_twice() {
+        let key = test_pair::ec().key;
+        let mut builder = test_pair::builder(&key);
+        for name in ["a.example", "b.example"] {
+            let san = der(0x30, &der(0x82, name.as_bytes()));
+            let oid = openssl::asn1::Asn1Object::from_str("2.5.29.17").unwrap();
+            let san = openssl::asn1::Asn1OctetString::new_from_bytes(&san).unwrap();
+            builder
+                .append_extension(X509Extension::new_from_der(&oid, false, &san).unwrap())
+                .unwrap();
+        }
+        let der = test_pair::sign(builder, &key).to_der().unwrap();
+        assert_eq!(read(&der), Err(CertificateFault::DuplicateExtension));
+    }
+}

@@ -1,0 +1,160 @@
+//! `check`: everything that an upload would find in a pair, with a service or without one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::client::{ConnectionArgs, Effect, failed, read};
+use super::print::{self, Output, expiry, plain};
+use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
+use crate::grpc::{checked, pb};
+use crate::secret::Secret;
+
+/// The exit code where a pair would be stored, and some client will be in trouble with it.
+const WARNED: u8 = 5;
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// The certificate and its chain, in PEM.
+    cert: PathBuf,
+    /// The private key, in PEM. Without it the certificates are checked alone.
+    key: Option<PathBuf>,
+    /// What is refused: default, or strict, and behind it exceptions such as `,EXPIRES_SOON=report`. docs/findings.md lists the
+    /// codes.
+    #[arg(long, default_value = "default", conflicts_with = "online")]
+    policy: String,
+    /// Ask the service, which has a policy of its own, instead of checking here.
+    #[arg(long)]
+    online: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// How to print what was found; `pem` is the chain in order.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
+    let mut server_certificate = read(&args.cert)?;
+    let mut private_key = args.key.as_deref().map(read).transpose()?.unwrap_or_default();
+    let answer = if args.online {
+        let request = pb::CheckServerCertificateRequest {
+            server_certificate: std::mem::take(&mut *server_certificate),
+            private_key: std::mem::take(&mut *private_key),
+        };
+        let answer = args.connection.connect()?.check_server_certificate(request).await;
+        answer.map_err(|status| failed(status, Effect::Reads))?.into_inner()
+    } else {
+        let policy: Policy = args
+            .policy
+            .parse()
+            .map_err(|error| Failure::usage(format!("--policy {error}")))?;
+        let request = CheckServerCertificate {
+            server_certificate: Secret::from(std::mem::take(&mut *server_certificate)),
+            private_key: Secret::from(std::mem::take(&mut *private_key)),
+        };
+        let request_id = RequestId::random().map_err(|error| Failure::from_error(&error))?;
+        checked(request_id, check_here(&request, &policy))
+    };
+    match args.output {
+        Output::Json => print::json("CheckServerCertificateResponse", &answer)?,
+        Output::Pem => print::print(&answer.server_certificate.clone().unwrap_or_default().certificate_chain)?,
+        Output::Table => print::print(&report(&answer, args.key.is_some()))?,
+    }
+    let severities = answer.findings.iter().map(pb::Finding::severity);
+    match severities.max() {
+        _ if !answer.violations.is_empty() => Err(Failure::silent(1)),
+        Some(pb::Severity::Warning) => Err(Failure::silent(WARNED)),
+        _ => Ok(()),
+    }
+}
+
+fn report(answer: &pb::CheckServerCertificateResponse, has_key: bool) -> String {
+    let count = |severity| {
+        answer
+            .findings
+            .iter()
+            .filter(|finding| finding.severity() == severity)
+            .count()
+    };
+    let verdict = match (answer.violations.len(), has_key) {
+        (0, true) => "an upload would store this pair".to_owned(),
+        (0, false) => "an upload would store this with its private key, which was not given".to_owned(),
+        (faults, _) => format!("an upload would be refused: {}", counted(faults, "fault")),
+    };
+    let mut text = format!("{verdict}, {}\n", counted(count(pb::Severity::Warning), "warning"));
+    text.push_str(&tree(&answer.chain));
+    for wrong in &answer.violations {
+        text.push_str(&format!(
+            "\nfault    {}\n         {}\n",
+            wrong.reason,
+            plain(&wrong.description)
+        ));
+    }
+    for finding in &answer.findings {
+        let severity = match finding.severity() {
+            pb::Severity::Error => "refused",
+            pb::Severity::Warning => "warning",
+            _ => "info",
+        };
+        let code = finding.code().as_str_name();
+        let code = code.strip_prefix("FINDING_CODE_").unwrap_or(code);
+        text.push_str(&format!("\n{severity:<8} {code} ({})\n", finding.rule));
+        for line in [&finding.subject, &finding.message, &finding.remedy] {
+            if !line.is_empty() {
+                text.push_str(&format!("         {}\n", plain(line)));
+            }
+        }
+    }
+    text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// The path with the root above, and what else is served below it.
+fn tree(chain: &[pb::ChainCertificate]) -> String {
+    let at = |place| chain.iter().filter(move |certificate| certificate.place() == place);
+    let path: Vec<_> = at(pb::ChainPlace::Path).collect();
+    let Some(last) = path.last() else {
+        return String::new();
+    };
+    let mut lines = Vec::new();
+    match at(pb::ChainPlace::Root).next() {
+        Some(root) => lines.push(format!("{}  {} (not served)", plain(&root.subject), facts(root))),
+        None if last.issuer != last.subject => lines.push(format!("{}  (not given)", plain(&last.issuer))),
+        None => {}
+    }
+    let above = path.iter().rev();
+    lines.extend(above.map(|certificate| format!("{}  {}", plain(&certificate.subject), facts(certificate))));
+    let mut text = "\n".to_owned();
+    for (depth, line) in lines.iter().enumerate() {
+        let branch = match depth {
+            0 => String::new(),
+            _ => format!("{}└─ ", "   ".repeat(depth - 1)),
+        };
+        text.push_str(&format!("  {branch}{line}\n"));
+    }
+    for other in at(pb::ChainPlace::OtherPath) {
+        text.push_str(&format!(
+            "  also served: {} by {}  {}\n",
+            plain(&other.subject),
+            plain(&other.issuer),
+            facts(other)
+        ));
+    }
+    text
+}
+
+fn facts(certificate: &pb::ChainCertificate) -> String {
+    let key = match certificate.key_algorithm.as_str() {
+        "" => String::new(),
+        algorithm => format!("{algorithm} {}, ", certificate.key_size),
+    };
+    format!("{key}{}", expiry(certificate.expire_time_stamp))
+}
