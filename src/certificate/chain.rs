@@ -10,8 +10,8 @@ use pkcs8::der::{Decode, ErrorKind, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::UnsupportedKey;
 use super::pem::{self, Label, PemError};
+use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -74,9 +74,7 @@ pub enum CertificateError {
         what: CertificateFault,
     },
     /// The leaf's key is not of a supported kind.
-    #[error(
-        "the certificate is for {0}, which is not supported: use RSA of 1024 to 16384 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
-    )]
+    #[error("the certificate is for {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
     UnsupportedKey(UnsupportedKey),
 }
 

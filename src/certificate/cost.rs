@@ -49,7 +49,9 @@ fn common_pairs() {
         ("P-256", TestPair::of(test_pair::ec_key(Nid::X9_62_PRIME256V1))),
         ("P-384", TestPair::of(test_pair::ec_key(Nid::SECP384R1))),
         ("P-521", TestPair::of(test_pair::ec_key(Nid::SECP521R1))),
+        ("secp256k1", TestPair::of(test_pair::ec_key(Nid::SECP256K1))),
         ("Ed25519", test_pair::ed25519()),
+        ("Ed448", TestPair::of(PKey::generate_ed448().unwrap())),
     ] {
         let chain = pair.certificate_pem().repeat(3);
         assert!(verify(what, &chain, &pair.key_pem()).is_ok());

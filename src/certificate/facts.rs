@@ -33,7 +33,7 @@ pub struct CertificateFacts {
     pub subject: String,
     /// The algorithm of the public key.
     pub key_algorithm: KeyAlgorithm,
-    /// The bits of the RSA modulus, of the curve's field, or of the Ed25519 public key.
+    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA public key.
     pub key_size: u32,
     /// The signature algorithm's name in its specification, such as `sha256WithRSAEncryption`; else its object identifier.
     pub signature_algorithm: String,
@@ -135,7 +135,14 @@ mod tests {
                 521,
                 "ecdsa-with-SHA256",
             ),
+            (
+                test_pair::ec_key(Nid::SECP256K1),
+                "ECDSA secp256k1",
+                256,
+                "ecdsa-with-SHA256",
+            ),
             (PKey::generate_ed25519().unwrap(), "Ed25519", 256, "Ed25519"),
+            (PKey::generate_ed448().unwrap(), "Ed448", 456, "Ed448"),
         ] {
             let facts = TestPair::of(key).facts();
             assert_eq!(facts.key_algorithm.as_str(), algorithm);

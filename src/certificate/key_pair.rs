@@ -124,7 +124,9 @@ mod tests {
             test_pair::ec_key(Nid::X9_62_PRIME256V1),
             test_pair::ec_key(Nid::SECP384R1),
             test_pair::ec_key(Nid::SECP521R1),
+            test_pair::ec_key(Nid::SECP256K1),
             PKey::generate_ed25519().unwrap(),
+            PKey::generate_ed448().unwrap(),
         ] {
             let pkcs8 = key.private_key_to_pkcs8().unwrap();
             let pair = TestPair::of(key);
@@ -178,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_leaf_of_an_unsupported_key_is_refused() {
-        let pair = TestPair::of(test_pair::ec_key(Nid::SECP256K1));
+        let pair = TestPair::of(test_pair::ec_key(Nid::BRAINPOOL_P256R1));
         let unsupported = UnsupportedKey::Curve {
-            name: "secp256k1".into(),
+            name: "brainpoolP256r1".into(),
         };
         assert_eq!(
             verify(&pair.certificate_pem(), &pair.key_pem()).unwrap_err(),

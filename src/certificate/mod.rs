@@ -11,6 +11,7 @@ mod fingerprint;
 mod general_name;
 mod id;
 mod key_pair;
+mod key_type;
 mod leaf;
 mod name;
 mod object_identifier;

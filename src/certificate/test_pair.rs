@@ -77,7 +77,7 @@ pub(crate) fn builder(key: &PKey<Private>) -> X509Builder {
 }
 
 pub(crate) fn sign(mut builder: X509Builder, key: &PKey<Private>) -> X509 {
-    let digest = if key.id() == Id::ED25519 {
+    let digest = if matches!(key.id(), Id::ED25519 | Id::ED448) {
         MessageDigest::null()
     } else {
         MessageDigest::sha256()

@@ -1,7 +1,7 @@
 //! The private key of a server.
 
 mod ec;
-mod ed25519;
+mod edwards;
 mod pkcs8_form;
 mod rsa;
 
@@ -10,16 +10,15 @@ use std::fmt;
 use openssl::pkey::PKey;
 use zeroize::Zeroizing;
 
-use super::UnsupportedKey;
 use super::pem::{self, Block, Label, PemError};
 use super::public_key::{PublicKey, PublicKeyError};
+use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use crate::secret::Secret;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// A private key that is consistent in itself: RSA of 1024 to 16384 bits, ECDSA on P-256, P-384 or P-521, or Ed25519. It is
-/// kept as PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
+/// A private key that is consistent in itself, of an algorithm of [`KeyAlgorithm`](super::KeyAlgorithm). It is kept as PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
 pub struct PrivateKey {
     pkcs8: Secret,
     public: PublicKey,
@@ -59,9 +58,7 @@ pub enum PrivateKeyError {
     #[error("private_key is encrypted: decrypt it with openssl pkey and upload the result")]
     Encrypted,
     /// The key is of a kind that certkeep does not support.
-    #[error(
-        "private_key is {0}, which is not supported: use RSA of 1024 to 16384 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
-    )]
+    #[error("private_key is {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
     Unsupported(UnsupportedKey),
     /// The key is not encoded in DER as its BEGIN line says.
     #[error("private_key is not encoded as its BEGIN line says: export it again")]
@@ -212,7 +209,7 @@ mod tests {
             key.private_key_to_pkcs8().unwrap()
         );
 
-        for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1] {
+        for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1, Nid::SECP256K1] {
             let key = test_pair::ec_key(curve);
             let body = key.ec_key().unwrap().private_key_to_der().unwrap();
             let text = pem("EC PRIVATE KEY", &body);
@@ -308,7 +305,7 @@ mod tests {
 
     #[test]
     fn is_never_shown() {
-        let key = EcKey::generate(&super::super::public_key::Curve::P256.group().unwrap()).unwrap();
+        let key = EcKey::generate(&super::super::key_type::Curve::P256.group().unwrap()).unwrap();
         let text = Secret::from(key.private_key_to_pem().unwrap());
         assert_eq!(
             format!("{:?}", PrivateKey::parse(&text).unwrap()),
