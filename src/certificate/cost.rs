@@ -46,6 +46,7 @@ fn common_pairs() {
     for (what, pair) in [
         ("RSA-2048", TestPair::of(test_pair::rsa_key(2048))),
         ("RSA-4096", TestPair::of(test_pair::rsa_key(4096))),
+        ("RSA-PSS-2048", TestPair::of(test_pair::rsa_pss_key(2048, &[]))),
         ("P-256", TestPair::of(test_pair::ec_key(Nid::X9_62_PRIME256V1))),
         ("P-384", TestPair::of(test_pair::ec_key(Nid::SECP384R1))),
         ("P-521", TestPair::of(test_pair::ec_key(Nid::SECP521R1))),

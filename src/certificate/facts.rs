@@ -117,6 +117,8 @@ mod tests {
     #[test]
     fn name_algorithm_and_size_of_each_key() {
         for (key, algorithm, size, signature) in [
+            (test_pair::rsa_key(1024), "RSA", 1024, "sha256WithRSAEncryption"),
+            (test_pair::rsa_pss_key(2048, &[]), "RSA-PSS", 2048, "id-RSASSA-PSS"),
             (
                 test_pair::ec_key(Nid::X9_62_PRIME256V1),
                 "ECDSA P-256",

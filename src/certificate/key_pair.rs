@@ -54,7 +54,7 @@ impl UnverifiedPair {
 
     /// Proves that the private key is the leaf's: [`PrivateKeyError::Mismatch`] if not.
     pub fn verify(self) -> Result<VerifiedPair, PairError> {
-        if *self.private_key.public_key() != self.leaf.public_key {
+        if !self.private_key.belongs_to(&self.leaf.public_key) {
             return Err(PairError {
                 certificate: None,
                 private_key: Some(PrivateKeyError::Mismatch),
@@ -121,6 +121,8 @@ mod tests {
         for key in [
             test_pair::rsa_key(1024),
             test_pair::rsa_key(2048),
+            test_pair::rsa_pss_key(2048, &[]),
+            test_pair::rsa_pss_key(2048, &test_pair::pss_parameters(test_pair::SHA256, 32)),
             test_pair::ec_key(Nid::X9_62_PRIME256V1),
             test_pair::ec_key(Nid::SECP384R1),
             test_pair::ec_key(Nid::SECP521R1),

@@ -11,9 +11,12 @@ use pkcs8::{AlgorithmIdentifierRef, ObjectIdentifier};
 
 use super::UnsupportedKey;
 use super::public_key::PublicKeyError;
+use super::rsa_scheme::{PssParameters, RsaScheme};
 
 /// `rsaEncryption` (RFC 8017 A.1).
 pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// `id-RSASSA-PSS` (RFC 4055 3.1).
+const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 /// `id-ecPublicKey` (RFC 5480 2.1.1).
 pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `id-Ed25519` (RFC 8410 3).
@@ -25,7 +28,7 @@ const ED448: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.113");
 /// `OneAsymmetricKey` (RFC 5958 2) states it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum KeyType {
-    Rsa,
+    Rsa(RsaScheme),
     Ec(Curve),
     Edwards(EdwardsCurve),
 }
@@ -51,7 +54,11 @@ impl KeyType {
         let parameters = algorithm.parameters;
         match algorithm.oid {
             // NULL (RFC 3279 2.3.1); some encoders leave it out.
-            RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Ok(Self::Rsa),
+            RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Ok(Self::Rsa(RsaScheme::Any)),
+            RSA_PSS => {
+                let parameters = parameters.map(PssParameters::read).transpose()?;
+                Ok(Self::Rsa(RsaScheme::Pss(parameters)))
+            }
             EC => Curve::from_parameters(parameters).map(Self::Ec),
             ED25519 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed25519)),
             ED448 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed448)),

@@ -19,6 +19,7 @@ mod pem;
 mod private_key;
 mod public_key;
 mod region;
+mod rsa_scheme;
 mod signature_algorithm;
 mod tag;
 #[cfg(test)]

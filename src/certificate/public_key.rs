@@ -9,16 +9,19 @@ use pkcs8::der::Decode;
 
 use super::UnsupportedKey;
 use super::key_type::{Curve, EdwardsCurve, KeyType};
+use super::rsa_scheme::RsaScheme;
 
 /// The bits that an RSA modulus may have.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 1024..=16384;
 
-/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `ECDSA P-256`, `ECDSA P-384`, `ECDSA P-521`,
-/// `ECDSA secp256k1`, `Ed25519` or `Ed448`; [`FromStr`] reads the same.
+/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `RSA-PSS`, `ECDSA P-256`, `ECDSA P-384`,
+/// `ECDSA P-521`, `ECDSA secp256k1`, `Ed25519` or `Ed448`; [`FromStr`] reads the same.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyAlgorithm {
     /// RSA (RFC 8017), of any size.
     Rsa,
+    /// RSA of any size, for RSASSA-PSS only (RFC 4055 1.2).
+    RsaPss,
     /// ECDSA on P-256 (FIPS 186-5).
     EcdsaP256,
     /// ECDSA on P-384 (FIPS 186-5).
@@ -42,7 +45,11 @@ pub struct KeyAlgorithmError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum PublicKey {
     /// Modulus and exponent, big-endian without leading zeros.
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+        scheme: RsaScheme,
+    },
     /// A point of the curve, uncompressed.
     Ec { curve: Curve, point: Vec<u8> },
     /// The bytes of RFC 8032 5.1.2 or 5.2.2.
@@ -64,7 +71,7 @@ impl PublicKey {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let bytes = spki.subject_public_key.as_bytes().ok_or(PublicKeyError::Malformed)?;
         match KeyType::of(spki.algorithm)? {
-            KeyType::Rsa => Self::from_pkcs1(bytes),
+            KeyType::Rsa(scheme) => Self::from_pkcs1(bytes, scheme),
             KeyType::Ec(curve) => {
                 let point = curve.point(bytes).ok_or(PublicKeyError::Malformed)?;
                 Ok(Self::Ec { curve, point })
@@ -78,13 +85,17 @@ impl PublicKey {
     }
 
     /// Reads an `RSAPublicKey` (RFC 8017 A.1.1) in strict DER.
-    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, PublicKeyError> {
+    pub(super) fn from_pkcs1(der: &[u8], scheme: RsaScheme) -> Result<Self, PublicKeyError> {
         let key = RsaPublicKeyRef::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
-        Self::from_rsa(key.modulus, key.public_exponent)
+        Self::from_rsa(key.modulus, key.public_exponent, scheme)
     }
 
     /// Takes an RSA key whose modulus has 1024 to 16384 bits and whose exponent is not longer.
-    pub(super) fn from_rsa(modulus: UintRef<'_>, exponent: UintRef<'_>) -> Result<Self, PublicKeyError> {
+    pub(super) fn from_rsa(
+        modulus: UintRef<'_>,
+        exponent: UintRef<'_>,
+        scheme: RsaScheme,
+    ) -> Result<Self, PublicKeyError> {
         let bits = bits(modulus.as_bytes());
         if !RSA_BITS.contains(&bits) {
             return Err(PublicKeyError::Unsupported(UnsupportedKey::RsaSize { bits }));
@@ -95,12 +106,38 @@ impl PublicKey {
         Ok(Self::Rsa {
             modulus: modulus.as_bytes().to_vec(),
             exponent: exponent.as_bytes().to_vec(),
+            scheme,
         })
+    }
+
+    /// Whether a certificate for this key is one for the private key from which `derived` follows.
+    pub(super) fn admits(&self, derived: &Self) -> bool {
+        match (self, derived) {
+            (
+                Self::Rsa {
+                    modulus,
+                    exponent,
+                    scheme,
+                },
+                Self::Rsa {
+                    modulus: derived_modulus,
+                    exponent: derived_exponent,
+                    scheme: derived_scheme,
+                },
+            ) => modulus == derived_modulus && exponent == derived_exponent && scheme.admits(*derived_scheme),
+            _ => self == derived,
+        }
     }
 
     pub(super) fn algorithm(&self) -> KeyAlgorithm {
         match self {
-            Self::Rsa { .. } => KeyAlgorithm::Rsa,
+            Self::Rsa {
+                scheme: RsaScheme::Any, ..
+            } => KeyAlgorithm::Rsa,
+            Self::Rsa {
+                scheme: RsaScheme::Pss(_),
+                ..
+            } => KeyAlgorithm::RsaPss,
             Self::Ec { curve: Curve::P256, .. } => KeyAlgorithm::EcdsaP256,
             Self::Ec { curve: Curve::P384, .. } => KeyAlgorithm::EcdsaP384,
             Self::Ec { curve: Curve::P521, .. } => KeyAlgorithm::EcdsaP521,
@@ -145,6 +182,7 @@ impl KeyAlgorithm {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rsa => "RSA",
+            Self::RsaPss => "RSA-PSS",
             Self::EcdsaP256 => "ECDSA P-256",
             Self::EcdsaP384 => "ECDSA P-384",
             Self::EcdsaP521 => "ECDSA P-521",
@@ -167,6 +205,7 @@ impl FromStr for KeyAlgorithm {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         [
             Self::Rsa,
+            Self::RsaPss,
             Self::EcdsaP256,
             Self::EcdsaP384,
             Self::EcdsaP521,
@@ -243,7 +282,8 @@ mod tests {
         let key = |bytes: usize, first: u8| {
             let mut modulus = vec![0xff; bytes];
             modulus[0] = first;
-            PublicKey::from_pkcs1(&sequence(&[&integer(&modulus), &integer(&[3])])).map(|key| key.size())
+            PublicKey::from_pkcs1(&sequence(&[&integer(&modulus), &integer(&[3])]), RsaScheme::Any)
+                .map(|key| key.size())
         };
         let too = |bits| Err(PublicKeyError::Unsupported(UnsupportedKey::RsaSize { bits }));
         assert_eq!(key(128, 0x80), Ok(1024));

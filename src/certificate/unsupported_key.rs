@@ -6,7 +6,7 @@ use pkcs8::ObjectIdentifier;
 
 /// The keys that are supported, as the answers to others list them.
 pub(super) const SUPPORTED_KEYS: &str =
-    "RSA of 1024 to 16384 bits, ECDSA P-256, P-384, P-521 or secp256k1, Ed25519, or Ed448";
+    "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA P-256, P-384, P-521 or secp256k1, Ed25519, or Ed448";
 
 /// What a key is, when it is none of the supported ones.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -69,7 +69,6 @@ const ALGORITHMS: &[(&str, &str)] = &[
     ("1.2.840.10040.4.1", "DSA"),
     ("1.2.840.10046.2.1", "DH"),
     ("1.2.840.113549.1.1.7", "RSA-OAEP"),
-    ("1.2.840.113549.1.1.10", "RSA-PSS"),
     ("1.2.840.113549.1.3.1", "DH"),
     ("1.2.643.7.1.1.1.1", "GOST R 34.10-2012"),
     ("1.2.643.7.1.1.1.2", "GOST R 34.10-2012"),

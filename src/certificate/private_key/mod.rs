@@ -123,6 +123,11 @@ impl PrivateKey {
         &self.pkcs8
     }
 
+    /// Whether it is the private key of a certificate for `leaf`.
+    pub(super) fn belongs_to(&self, leaf: &PublicKey) -> bool {
+        leaf.admits(self.public_key())
+    }
+
     pub(super) fn public_key(&self) -> &PublicKey {
         &self.public
     }

@@ -26,7 +26,7 @@ pub(super) fn read(der: Zeroizing<Vec<u8>>) -> Result<PrivateKey, PrivateKeyErro
 fn derive(key: &PrivateKeyInfoRef<'_>) -> Derived {
     let body = key.private_key.as_bytes();
     match KeyType::of(key.algorithm)? {
-        KeyType::Rsa => rsa::derive(body),
+        KeyType::Rsa(scheme) => rsa::derive(body, scheme),
         KeyType::Ec(curve) => ec::derive(body, Some(curve)).map(|(_, public)| public),
         KeyType::Edwards(curve) => edwards::derive(body, curve),
     }
@@ -35,7 +35,7 @@ fn derive(key: &PrivateKeyInfoRef<'_>) -> Derived {
 /// Whether the public key that a `OneAsymmetricKey` states, in the form of a `SubjectPublicKeyInfo`, is the derived one.
 fn is_stated_by(derived: &PublicKey, stated: &[u8]) -> bool {
     match derived {
-        PublicKey::Rsa { .. } => PublicKey::from_pkcs1(stated).as_ref() == Ok(derived),
+        PublicKey::Rsa { scheme, .. } => PublicKey::from_pkcs1(stated, *scheme).as_ref() == Ok(derived),
         PublicKey::Ec { curve, point } => curve.point(stated).as_ref() == Some(point),
         PublicKey::Edwards { bytes, .. } => bytes == stated,
     }
@@ -192,7 +192,9 @@ mod tests {
             ("1.2.840.10040.4.1", "DSA"),
             ("1.3.101.110", "X25519"),
             ("1.3.101.111", "X448"),
-            ("1.2.840.113549.1.1.10", "RSA-PSS"),
+            ("1.2.840.113549.1.1.7", "RSA-OAEP"),
+            ("1.2.840.10046.2.1", "DH"),
+            ("1.2.840.113549.1.3.1", "DH"),
             ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
             ("1.2.3.4", "1.2.3.4"),
         ] {
