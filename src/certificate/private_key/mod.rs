@@ -2,6 +2,7 @@
 
 mod ec;
 mod edwards;
+mod encoding;
 mod pkcs8_form;
 mod rsa;
 
@@ -14,11 +15,13 @@ use super::pem::{self, Block, Label, PemError};
 use super::public_key::{PublicKey, PublicKeyError};
 use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use crate::secret::Secret;
+use encoding::Encoding;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// A private key that is consistent in itself, of an algorithm of [`KeyAlgorithm`](super::KeyAlgorithm). It is kept as PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
+/// A private key that is consistent in itself, of an algorithm of [`KeyAlgorithm`](super::KeyAlgorithm). It is kept as
+/// PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
 pub struct PrivateKey {
     pkcs8: Secret,
     public: PublicKey,
@@ -45,7 +48,7 @@ pub enum PrivateKeyError {
     /// The text has a certificate beside the key.
     #[error("private_key holds a certificate beside the private key: move it to server_certificate")]
     CertificateBeside,
-    /// The text has more than one private key.
+    /// The text has different private keys.
     #[error("private_key holds two private keys: leave the one that belongs to the certificate")]
     TwoKeys,
     /// The text has a bare public key.
@@ -80,8 +83,7 @@ pub enum PrivateKeyError {
 type Derived = Result<PublicKey, PrivateKeyError>;
 
 impl PrivateKey {
-    /// Reads the PEM text of one private key, at most 64 KiB, in PKCS#8 v1 or v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1
-    /// (RFC 5915), and proves by arithmetic that its parts belong together. Nothing is signed and no prime is tested.
+    /// Reads the PEM text of one private key, at most 64 KiB.
     pub(super) fn parse(text: &Secret) -> Result<Self, PrivateKeyError> {
         let text = text.expose();
         if text.trim_ascii().is_empty() {
@@ -90,26 +92,26 @@ impl PrivateKey {
         if text.len() > MAX_BYTES {
             return Err(PrivateKeyError::TooLarge { bytes: text.len() });
         }
-        let Blocks { key, parameters } = Blocks::of(text)?;
-        if key.label == Label::Encrypted || key.has_encrypted_header() {
-            return Err(PrivateKeyError::Encrypted);
-        }
-        let decode = |block: &Block<'_>| block.decode().map_err(PrivateKeyError::Pem);
-        match key.label {
-            Label::Pkcs8 => pkcs8_form::read(decode(&key)?),
-            Label::Pkcs1 => rsa::read_pkcs1(&decode(&key)?),
-            Label::Sec1 => {
-                let parameters = parameters.as_ref().map(decode).transpose()?;
-                ec::read_sec1(
-                    &decode(&key)?,
-                    parameters.as_ref().map(|parameters| parameters.as_slice()),
-                )
+        Self::of_blocks(&blocks(text)?)
+    }
+
+    /// Reads the private key in blocks of private keys and of EC PARAMETERS, given in the order of their text: PKCS#8 v1 or
+    /// v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1 (RFC 5915). Proves by arithmetic that its parts belong together;
+    /// nothing is signed and no prime is tested.
+    ///
+    /// Several blocks are one key if they have the same public key: the first is kept.
+    pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
+        let mut encodings = Encoding::distinct(blocks)?.into_iter();
+        let first = encodings
+            .next()
+            .ok_or(PrivateKeyError::Pem(PemError::NoBlock))?
+            .read()?;
+        for other in encodings {
+            if other.read()?.public != first.public {
+                return Err(PrivateKeyError::TwoKeys);
             }
-            Label::Dsa => Err(PrivateKeyError::Unsupported(UnsupportedKey::Algorithm {
-                name: "DSA".into(),
-            })),
-            _ => Err(PrivateKeyError::Unsupported(UnsupportedKey::Format { name: "OpenSSH" })),
         }
+        Ok(first)
     }
 
     /// Takes a key in the form in which it will be stored, if OpenSSL, by which consumers read it, can read it too.
@@ -148,37 +150,26 @@ impl From<PublicKeyError> for PrivateKeyError {
     }
 }
 
-/// The one key of a text, and the curve that OpenSSL writes before it.
-struct Blocks<'a> {
-    key: Block<'a>,
-    parameters: Option<Block<'a>>,
-}
-
-impl<'a> Blocks<'a> {
-    fn of(text: &'a [u8]) -> Result<Self, PrivateKeyError> {
-        let (mut key, mut parameters, mut certificate) = (None, None, false);
-        for block in pem::blocks(text) {
-            let block = block.map_err(PrivateKeyError::Pem)?;
-            match block.label {
-                label if label.is_private_key() => {
-                    if key.replace(block).is_some() {
-                        return Err(PrivateKeyError::TwoKeys);
-                    }
-                }
-                Label::EcParameters if parameters.is_none() => parameters = Some(block),
-                Label::Certificate => certificate = true,
-                Label::PublicKey => return Err(PrivateKeyError::PublicKey),
-                _ => return Err(PrivateKeyError::OtherBlock),
-            }
-        }
-        match key {
-            Some(_) if certificate => Err(PrivateKeyError::CertificateBeside),
-            Some(key) => Ok(Self { key, parameters }),
-            None if certificate => Err(PrivateKeyError::HoldsCertificate),
-            None if parameters.is_some() => Err(PrivateKeyError::OtherBlock),
-            None => Err(PrivateKeyError::Pem(PemError::NoBlock)),
+/// The blocks of a text that are private keys, with the curves that OpenSSL writes before them.
+fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, PrivateKeyError> {
+    let (mut keys, mut certificate) = (Vec::new(), false);
+    for block in pem::blocks(text) {
+        let block = block.map_err(PrivateKeyError::Pem)?;
+        match block.label {
+            label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
+            Label::Certificate => certificate = true,
+            Label::PublicKey => return Err(PrivateKeyError::PublicKey),
+            _ => return Err(PrivateKeyError::OtherBlock),
         }
     }
+    if !certificate {
+        return Ok(keys);
+    }
+    Err(if keys.iter().any(|block| block.label.is_private_key()) {
+        PrivateKeyError::CertificateBeside
+    } else {
+        PrivateKeyError::HoldsCertificate
+    })
 }
 
 /// Moves bytes out of their wrapper without a copy: `Secret` wipes them from now on.
@@ -276,7 +267,10 @@ mod tests {
                 pair.key.private_key_to_der().unwrap(),
                 PrivateKeyError::Pem(PemError::NoBlock),
             ),
-            (key.repeat(2), PrivateKeyError::TwoKeys),
+            (
+                [key.clone(), test_pair::ec().key_pem()].concat(),
+                PrivateKeyError::TwoKeys,
+            ),
             (certificate.clone(), PrivateKeyError::HoldsCertificate),
             ([certificate, key.clone()].concat(), PrivateKeyError::CertificateBeside),
             (pair.key.public_key_to_pem().unwrap(), PrivateKeyError::PublicKey),
