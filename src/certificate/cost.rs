@@ -46,10 +46,13 @@ fn common_pairs() {
     for (what, pair) in [
         ("RSA-2048", TestPair::of(test_pair::rsa_key(2048))),
         ("RSA-4096", TestPair::of(test_pair::rsa_key(4096))),
+        ("RSA-PSS-2048", TestPair::of(test_pair::rsa_pss_key(2048, &[]))),
         ("P-256", TestPair::of(test_pair::ec_key(Nid::X9_62_PRIME256V1))),
         ("P-384", TestPair::of(test_pair::ec_key(Nid::SECP384R1))),
         ("P-521", TestPair::of(test_pair::ec_key(Nid::SECP521R1))),
+        ("secp256k1", TestPair::of(test_pair::ec_key(Nid::SECP256K1))),
         ("Ed25519", test_pair::ed25519()),
+        ("Ed448", TestPair::of(PKey::generate_ed448().unwrap())),
     ] {
         let chain = pair.certificate_pem().repeat(3);
         assert!(verify(what, &chain, &pair.key_pem()).is_ok());
@@ -73,6 +76,44 @@ fn the_largest_rsa_key_and_twenty_of_its_certificates() {
             .key_size,
         16384
     );
+}
+
+#[test]
+fn the_largest_rsa_key_in_four_forms() {
+    let (key, body) = rsa_16384();
+    let certificate = {
+        let signer = test_pair::ec().key;
+        let mut builder = test_pair::builder(&signer);
+        builder.set_pubkey(&key).unwrap();
+        test_pair::sign(builder, &signer)
+    };
+    let rsa = hex::decode("06092a864886f70d010101").unwrap();
+    let (bare, null) = (sequence(&[&rsa]), sequence(&[&rsa, &[5, 0]]));
+    let public = [&[0], &key.rsa().unwrap().public_key_to_der_pkcs1().unwrap()[..]].concat();
+    let (private, public) = (der(4, &body), der(0x81, &public));
+    let text = [
+        pem("RSA PRIVATE KEY", &body),
+        pem("PRIVATE KEY", &sequence(&[&integer(&[]), &bare, &private])),
+        pem("PRIVATE KEY", &sequence(&[&integer(&[]), &null, &private])),
+        pem("PRIVATE KEY", &sequence(&[&integer(&[1]), &null, &private, &public])),
+    ];
+    let certificate = certificate.to_pem().unwrap();
+    assert!(verify("RSA-16384 in four forms", &certificate, &text.concat()).is_ok());
+}
+
+#[test]
+fn many_private_keys() {
+    let pair = test_pair::ec();
+    let certificate = pair.certificate_pem();
+    let key = pair.key_pem();
+    let same = key.repeat(64 * 1024 / key.len());
+    assert!(verify("one key many times", &certificate, &same).is_ok());
+    let empty = b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n";
+    let empty = empty.repeat(64 * 1024 / empty.len());
+    assert!(verify("many empty keys", &certificate, &empty).is_err());
+    let key = test_pair::ec_key(Nid::SECP521R1).private_key_to_pem_pkcs8().unwrap();
+    let others = [key.repeat(100), pair.key_pem().repeat(100)].concat();
+    assert!(verify("other keys", &certificate, &others).is_err());
 }
 
 /// A key of 16384 bits, of RFC 3526's largest modulus and an odd number above it: primes are not tested.
@@ -266,6 +307,7 @@ fn twenty_certificates_of_one_name() {
         ("20 of P-521", |_| test_pair::ec_key(Nid::SECP521R1)),
         ("20 of secp256k1", |_| test_pair::ec_key(Nid::SECP256K1)),
         ("20 of Ed25519", |_| test_pair::ed25519().key),
+        ("20 of Ed448", |_| PKey::generate_ed448().unwrap()),
     ] {
         let keys: Vec<_> = (0..19).map(|_| key(Nid::X9_62_PRIME256V1)).collect();
         let (text, key) = entangled(&keys);

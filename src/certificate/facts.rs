@@ -33,7 +33,7 @@ pub struct CertificateFacts {
     pub subject: String,
     /// The algorithm of the public key.
     pub key_algorithm: KeyAlgorithm,
-    /// The bits of the RSA modulus, of the curve's field, or of the Ed25519 public key.
+    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA public key.
     pub key_size: u32,
     /// The signature algorithm's name in its specification, such as `sha256WithRSAEncryption`; else its object identifier.
     pub signature_algorithm: String,
@@ -117,6 +117,8 @@ mod tests {
     #[test]
     fn name_algorithm_and_size_of_each_key() {
         for (key, algorithm, size, signature) in [
+            (test_pair::rsa_key(1024), "RSA", 1024, "sha256WithRSAEncryption"),
+            (test_pair::rsa_pss_key(2048, &[]), "RSA-PSS", 2048, "id-RSASSA-PSS"),
             (
                 test_pair::ec_key(Nid::X9_62_PRIME256V1),
                 "ECDSA P-256",
@@ -135,7 +137,14 @@ mod tests {
                 521,
                 "ecdsa-with-SHA256",
             ),
+            (
+                test_pair::ec_key(Nid::SECP256K1),
+                "ECDSA secp256k1",
+                256,
+                "ecdsa-with-SHA256",
+            ),
             (PKey::generate_ed25519().unwrap(), "Ed25519", 256, "Ed25519"),
+            (PKey::generate_ed448().unwrap(), "Ed448", 456, "Ed448"),
         ] {
             let facts = TestPair::of(key).facts();
             assert_eq!(facts.key_algorithm.as_str(), algorithm);

@@ -1,7 +1,7 @@
 //! The certificates of a text, as they were given.
 
-use super::UnsupportedKey;
 use super::pem::{self, Block, Label, PemError};
+use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use super::x509::CertificateFault;
 
 /// The longest text, in bytes.
@@ -61,9 +61,7 @@ pub enum CertificateError {
         what: CertificateFault,
     },
     /// The leaf's key is not of a supported kind.
-    #[error(
-        "the certificate is for {0}, which is not supported: use RSA of 1024 to 16384 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
-    )]
+    #[error("the certificate is for {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
     UnsupportedKey(UnsupportedKey),
     /// Two certificates are for the private key.
     #[error(

@@ -252,8 +252,8 @@ impl UnverifiedPair {
         error: &mut PairError,
     ) -> Option<(usize, Option<PublicKey>)> {
         if let Ok(key) = &self.private_key {
-            match leaf::of_key(certificates, key.public_key())[..] {
-                [leaf] => return Some((leaf, Some(key.public_key().clone()))),
+            match leaf::of_key(certificates, key)[..] {
+                [leaf] => return Some((leaf, certificates[leaf].public_key().ok())),
                 [first, second, ..] => {
                     error.certificate.push(CertificateError::LeafAmbiguous {
                         first: places[first].index,
@@ -395,10 +395,14 @@ mod tests {
         for key in [
             test_pair::rsa_key(1024),
             test_pair::rsa_key(2048),
+            test_pair::rsa_pss_key(2048, &[]),
+            test_pair::rsa_pss_key(2048, &test_pair::pss_parameters(test_pair::SHA256, 32)),
             test_pair::ec_key(Nid::X9_62_PRIME256V1),
             test_pair::ec_key(Nid::SECP384R1),
             test_pair::ec_key(Nid::SECP521R1),
+            test_pair::ec_key(Nid::SECP256K1),
             PKey::generate_ed25519().unwrap(),
+            PKey::generate_ed448().unwrap(),
         ] {
             let pkcs8 = key.private_key_to_pkcs8().unwrap();
             let pair = TestPair::of(key);

@@ -1,13 +1,18 @@
 //! The leaf: the certificate that belongs to the private key.
 
+use super::PrivateKey;
 use super::given::CertificateError;
 use super::public_key::{PublicKey, PublicKeyError};
 use super::x509::{Certificate, CertificateFault};
 
 /// The certificates that are for this key, by their indexes: none twice, so that two of them are two leaves.
-pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PublicKey) -> Vec<usize> {
+pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PrivateKey) -> Vec<usize> {
     (0..certificates.len())
-        .filter(|&index| certificates[index].public_key().as_ref() == Ok(key))
+        .filter(|&index| {
+            certificates[index]
+                .public_key()
+                .is_ok_and(|public| key.belongs_to(&public))
+        })
         .collect()
 }
 

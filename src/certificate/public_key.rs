@@ -3,41 +3,37 @@
 use std::fmt;
 use std::str::FromStr;
 
-use openssl::bn::BigNumContext;
-use openssl::ec::{EcGroup, EcPoint, PointConversionForm};
-use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use pkcs1::{RsaPublicKeyRef, UintRef};
-use pkcs8::der::asn1::AnyRef;
-use pkcs8::der::{Decode, Tag, Tagged};
-use pkcs8::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+use pkcs8::SubjectPublicKeyInfoRef;
+use pkcs8::der::Decode;
 
 use super::UnsupportedKey;
-
-/// `rsaEncryption` (RFC 8017 A.1).
-pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// `id-ecPublicKey` (RFC 5480 2.1.1).
-pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-/// `id-Ed25519` (RFC 8410 3).
-pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+use super::key_type::{Curve, EdwardsCurve, KeyType};
+use super::rsa_scheme::RsaScheme;
 
 /// The bits that an RSA modulus may have.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 1024..=16384;
 
-/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `ECDSA P-256`, `ECDSA P-384`, `ECDSA P-521` or
-/// `Ed25519`; [`FromStr`] reads the same.
+/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `RSA-PSS`, `ECDSA P-256`, `ECDSA P-384`,
+/// `ECDSA P-521`, `ECDSA secp256k1`, `Ed25519` or `Ed448`; [`FromStr`] reads the same.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyAlgorithm {
     /// RSA (RFC 8017), of any size.
     Rsa,
+    /// RSA of any size, for RSASSA-PSS only (RFC 4055 1.2).
+    RsaPss,
     /// ECDSA on P-256 (FIPS 186-5).
     EcdsaP256,
     /// ECDSA on P-384 (FIPS 186-5).
     EcdsaP384,
     /// ECDSA on P-521 (FIPS 186-5).
     EcdsaP521,
+    /// ECDSA on secp256k1 (SEC 2 2.4.1).
+    EcdsaSecp256k1,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// Ed448 (RFC 8032).
+    Ed448,
 }
 
 /// A text that names no algorithm of [`KeyAlgorithm`].
@@ -49,19 +45,15 @@ pub struct KeyAlgorithmError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum PublicKey {
     /// Modulus and exponent, big-endian without leading zeros.
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+        scheme: RsaScheme,
+    },
     /// A point of the curve, uncompressed.
     Ec { curve: Curve, point: Vec<u8> },
-    /// The 32 bytes of RFC 8032 5.1.2.
-    Ed25519([u8; 32]),
-}
-
-/// An elliptic curve that certkeep supports.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Curve {
-    P256,
-    P384,
-    P521,
+    /// The bytes of RFC 8032 5.1.2 or 5.2.2.
+    Edwards { curve: EdwardsCurve, bytes: Vec<u8> },
 }
 
 /// Why a public key cannot be used.
@@ -78,30 +70,32 @@ impl PublicKey {
     pub(super) fn from_spki(der: &[u8]) -> Result<Self, PublicKeyError> {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let bytes = spki.subject_public_key.as_bytes().ok_or(PublicKeyError::Malformed)?;
-        let parameters = spki.algorithm.parameters;
-        match spki.algorithm.oid {
-            RSA if is_null_or_absent(parameters) => Self::from_pkcs1(bytes),
-            EC => {
-                let curve = Curve::from_parameters(parameters)?;
+        match KeyType::of(spki.algorithm)? {
+            KeyType::Rsa(scheme) => Self::from_pkcs1(bytes, scheme),
+            KeyType::Ec(curve) => {
                 let point = curve.point(bytes).ok_or(PublicKeyError::Malformed)?;
                 Ok(Self::Ec { curve, point })
             }
-            ED25519 if parameters.is_none() => {
-                Ok(Self::Ed25519(bytes.try_into().map_err(|_| PublicKeyError::Malformed)?))
-            }
-            RSA | ED25519 => Err(PublicKeyError::Malformed),
-            other => Err(PublicKeyError::Unsupported(UnsupportedKey::algorithm(other))),
+            KeyType::Edwards(curve) if bytes.len() == curve.key_bytes() => Ok(Self::Edwards {
+                curve,
+                bytes: bytes.to_vec(),
+            }),
+            KeyType::Edwards(_) => Err(PublicKeyError::Malformed),
         }
     }
 
     /// Reads an `RSAPublicKey` (RFC 8017 A.1.1) in strict DER.
-    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, PublicKeyError> {
+    pub(super) fn from_pkcs1(der: &[u8], scheme: RsaScheme) -> Result<Self, PublicKeyError> {
         let key = RsaPublicKeyRef::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
-        Self::from_rsa(key.modulus, key.public_exponent)
+        Self::from_rsa(key.modulus, key.public_exponent, scheme)
     }
 
     /// Takes an RSA key whose modulus has 1024 to 16384 bits and whose exponent is not longer.
-    pub(super) fn from_rsa(modulus: UintRef<'_>, exponent: UintRef<'_>) -> Result<Self, PublicKeyError> {
+    pub(super) fn from_rsa(
+        modulus: UintRef<'_>,
+        exponent: UintRef<'_>,
+        scheme: RsaScheme,
+    ) -> Result<Self, PublicKeyError> {
         let bits = bits(modulus.as_bytes());
         if !RSA_BITS.contains(&bits) {
             return Err(PublicKeyError::Unsupported(UnsupportedKey::RsaSize { bits }));
@@ -112,91 +106,75 @@ impl PublicKey {
         Ok(Self::Rsa {
             modulus: modulus.as_bytes().to_vec(),
             exponent: exponent.as_bytes().to_vec(),
+            scheme,
         })
+    }
+
+    /// Whether a certificate for this key is one for the private key from which `derived` follows.
+    pub(super) fn admits(&self, derived: &Self) -> bool {
+        match (self, derived) {
+            (
+                Self::Rsa {
+                    modulus,
+                    exponent,
+                    scheme,
+                },
+                Self::Rsa {
+                    modulus: derived_modulus,
+                    exponent: derived_exponent,
+                    scheme: derived_scheme,
+                },
+            ) => modulus == derived_modulus && exponent == derived_exponent && scheme.admits(*derived_scheme),
+            _ => self == derived,
+        }
     }
 
     pub(super) fn algorithm(&self) -> KeyAlgorithm {
         match self {
-            Self::Rsa { .. } => KeyAlgorithm::Rsa,
+            Self::Rsa {
+                scheme: RsaScheme::Any, ..
+            } => KeyAlgorithm::Rsa,
+            Self::Rsa {
+                scheme: RsaScheme::Pss(_),
+                ..
+            } => KeyAlgorithm::RsaPss,
             Self::Ec { curve: Curve::P256, .. } => KeyAlgorithm::EcdsaP256,
             Self::Ec { curve: Curve::P384, .. } => KeyAlgorithm::EcdsaP384,
             Self::Ec { curve: Curve::P521, .. } => KeyAlgorithm::EcdsaP521,
-            Self::Ed25519(_) => KeyAlgorithm::Ed25519,
+            Self::Ec {
+                curve: Curve::Secp256k1,
+                ..
+            } => KeyAlgorithm::EcdsaSecp256k1,
+            Self::Edwards {
+                curve: EdwardsCurve::Ed25519,
+                ..
+            } => KeyAlgorithm::Ed25519,
+            Self::Edwards {
+                curve: EdwardsCurve::Ed448,
+                ..
+            } => KeyAlgorithm::Ed448,
         }
     }
 
-    /// The bits of the RSA modulus, of the curve's field, or of the Ed25519 public key.
+    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA public key.
     pub(super) fn size(&self) -> u32 {
         match self {
             Self::Rsa { modulus, .. } => bits(modulus),
             Self::Ec { curve, .. } => curve.bits(),
-            Self::Ed25519(_) => 256,
+            Self::Edwards { bytes, .. } => bits_of(bytes.len()),
         }
     }
-}
-
-impl Curve {
-    /// Reads `ECParameters` (RFC 5480 2.1.1), of which only the named curve is allowed.
-    pub(super) fn from_parameters(parameters: Option<AnyRef<'_>>) -> Result<Self, PublicKeyError> {
-        let parameters = parameters.ok_or(PublicKeyError::Malformed)?;
-        if parameters.tag() == Tag::Sequence {
-            return Err(PublicKeyError::Unsupported(UnsupportedKey::ExplicitCurve));
-        }
-        let oid: ObjectIdentifier = parameters.decode_as().map_err(|_| PublicKeyError::Malformed)?;
-        [Self::P256, Self::P384, Self::P521]
-            .into_iter()
-            .find(|curve| curve.oid() == oid)
-            .ok_or_else(|| PublicKeyError::Unsupported(UnsupportedKey::curve(oid)))
-    }
-
-    /// The object identifier (RFC 5480 2.1.1.1).
-    pub(super) const fn oid(self) -> ObjectIdentifier {
-        match self {
-            Self::P256 => ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
-            Self::P384 => ObjectIdentifier::new_unwrap("1.3.132.0.34"),
-            Self::P521 => ObjectIdentifier::new_unwrap("1.3.132.0.35"),
-        }
-    }
-
-    pub(super) fn group(self) -> Result<EcGroup, ErrorStack> {
-        EcGroup::from_curve_name(match self {
-            Self::P256 => Nid::X9_62_PRIME256V1,
-            Self::P384 => Nid::SECP384R1,
-            Self::P521 => Nid::SECP521R1,
-        })
-    }
-
-    /// The point that `bytes` encode (SEC 1 2.3.4), uncompressed; `None` if there is none on the curve, or it is infinity.
-    pub(super) fn point(self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let group = self.group().ok()?;
-        let mut context = BigNumContext::new().ok()?;
-        let point = EcPoint::from_bytes(&group, bytes, &mut context).ok()?;
-        if point.is_infinity(&group) {
-            return None;
-        }
-        point
-            .to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)
-            .ok()
-    }
-
-    const fn bits(self) -> u32 {
-        match self {
-            Self::P256 => 256,
-            Self::P384 => 384,
-            Self::P521 => 521,
-        }
-    }
-}
-
-/// RSA's parameters are NULL (RFC 3279 2.3.1); some encoders leave them out.
-pub(super) fn is_null_or_absent(parameters: Option<AnyRef<'_>>) -> bool {
-    parameters.is_none_or(|parameters| parameters.is_null())
 }
 
 /// The bits of a big-endian number without leading zeros.
 fn bits(number: &[u8]) -> u32 {
     let Some(first) = number.first() else { return 0 };
-    u32::try_from(number.len()).unwrap_or(u32::MAX).saturating_mul(8) - first.leading_zeros()
+    bits_of(number.len()) - first.leading_zeros()
+}
+
+/// The bits of so many bytes.
+fn bits_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(8)
 }
 
 impl KeyAlgorithm {
@@ -204,10 +182,13 @@ impl KeyAlgorithm {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rsa => "RSA",
+            Self::RsaPss => "RSA-PSS",
             Self::EcdsaP256 => "ECDSA P-256",
             Self::EcdsaP384 => "ECDSA P-384",
             Self::EcdsaP521 => "ECDSA P-521",
+            Self::EcdsaSecp256k1 => "ECDSA secp256k1",
             Self::Ed25519 => "Ed25519",
+            Self::Ed448 => "Ed448",
         }
     }
 }
@@ -224,10 +205,13 @@ impl FromStr for KeyAlgorithm {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         [
             Self::Rsa,
+            Self::RsaPss,
             Self::EcdsaP256,
             Self::EcdsaP384,
             Self::EcdsaP521,
+            Self::EcdsaSecp256k1,
             Self::Ed25519,
+            Self::Ed448,
         ]
         .into_iter()
         .find(|algorithm| algorithm.as_str() == text)
@@ -237,8 +221,12 @@ impl FromStr for KeyAlgorithm {
 
 #[cfg(test)]
 mod tests {
+    use openssl::bn::BigNumContext;
+    use openssl::ec::PointConversionForm;
+    use openssl::nid::Nid;
     use pkcs8::der::Encode;
 
+    use super::super::key_type::EC;
     use super::super::test_pair::{self, der, integer, sequence};
     use super::*;
 
@@ -275,11 +263,27 @@ mod tests {
     }
 
     #[test]
+    fn an_edwards_public_key_has_its_length_and_no_parameters() {
+        for (oid, len) in [("1.3.101.112", 32), ("1.3.101.113", 57)] {
+            let oid = pkcs8::ObjectIdentifier::new_unwrap(oid).to_der().unwrap();
+            let spki = |parameters: &[u8], len: usize| {
+                let key = der(3, &vec![0; len + 1]);
+                PublicKey::from_spki(&sequence(&[&sequence(&[&oid, parameters]), &key])).map(|key| key.size())
+            };
+            assert_eq!(spki(&[], len), Ok(u32::try_from(len).unwrap() * 8));
+            assert_eq!(spki(&[5, 0], len), Err(PublicKeyError::Malformed));
+            assert_eq!(spki(&[], len - 1), Err(PublicKeyError::Malformed));
+            assert_eq!(spki(&[], len + 1), Err(PublicKeyError::Malformed));
+        }
+    }
+
+    #[test]
     fn an_rsa_modulus_has_1024_to_16384_bits() {
         let key = |bytes: usize, first: u8| {
             let mut modulus = vec![0xff; bytes];
             modulus[0] = first;
-            PublicKey::from_pkcs1(&sequence(&[&integer(&modulus), &integer(&[3])])).map(|key| key.size())
+            PublicKey::from_pkcs1(&sequence(&[&integer(&modulus), &integer(&[3])]), RsaScheme::Any)
+                .map(|key| key.size())
         };
         let too = |bits| Err(PublicKeyError::Unsupported(UnsupportedKey::RsaSize { bits }));
         assert_eq!(key(128, 0x80), Ok(1024));

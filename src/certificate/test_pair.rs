@@ -156,7 +156,7 @@ pub(crate) fn builder(key: &PKey<Private>) -> X509Builder {
 }
 
 pub(crate) fn sign(mut builder: X509Builder, key: &PKey<Private>) -> X509 {
-    let digest = if key.id() == Id::ED25519 {
+    let digest = if matches!(key.id(), Id::ED25519 | Id::ED448) {
         MessageDigest::null()
     } else {
         MessageDigest::sha256()
@@ -171,6 +171,42 @@ pub(crate) fn rsa() -> TestPair {
 
 pub(crate) fn rsa_key(bits: u32) -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap()
+}
+
+/// `id-sha256` (RFC 4055 2.1) in hexadecimal DER.
+pub(crate) const SHA256: &str = "0609608648016503040201";
+/// `id-sha384` (RFC 4055 2.1) in hexadecimal DER.
+pub(crate) const SHA384: &str = "0609608648016503040202";
+/// `id-mgf1` (RFC 4055 2.2) in hexadecimal DER.
+pub(crate) const MGF1: &str = "06092a864886f70d010108";
+
+/// `RSASSA-PSS-params` (RFC 8017 A.2.3) of one hash, an `AlgorithmIdentifier`'s content in hexadecimal DER.
+pub(crate) fn pss_parameters(hash: &str, salt_length: u8) -> Vec<u8> {
+    let hash = sequence(&[&hex::decode(hash).unwrap()]);
+    let mask = sequence(&[&hex::decode(MGF1).unwrap(), &hash]);
+    let salt_length = integer(&[salt_length]);
+    sequence(&[&der(0xa0, &hash), &der(0xa1, &mask), &der(0xa2, &salt_length)])
+}
+
+/// `id-RSASSA-PSS` with those parameters, which may be none.
+fn rsa_pss_algorithm(parameters: &[u8]) -> Vec<u8> {
+    sequence(&[&hex::decode("06092a864886f70d01010a").unwrap(), parameters])
+}
+
+/// The numbers of an RSA key as an RSA-PSS key in PKCS#8.
+pub(crate) fn rsa_pss_pkcs8(rsa: &PKey<Private>, parameters: &[u8]) -> Vec<u8> {
+    let body = rsa.rsa().unwrap().private_key_to_der().unwrap();
+    sequence(&[&integer(&[]), &rsa_pss_algorithm(parameters), &der(4, &body)])
+}
+
+/// The numbers of an RSA key as the `SubjectPublicKeyInfo` of an RSA-PSS key.
+pub(crate) fn rsa_pss_spki(rsa: &PKey<Private>, parameters: &[u8]) -> Vec<u8> {
+    let body = rsa.rsa().unwrap().public_key_to_der_pkcs1().unwrap();
+    sequence(&[&rsa_pss_algorithm(parameters), &der(3, &[&[0], &body[..]].concat())])
+}
+
+pub(crate) fn rsa_pss_key(bits: u32, parameters: &[u8]) -> PKey<Private> {
+    PKey::private_key_from_pkcs8(&rsa_pss_pkcs8(&rsa_key(bits), parameters)).unwrap()
 }
 
 pub(crate) fn ec() -> TestPair {

@@ -207,7 +207,11 @@ fn every_finding_is_explained() {
             panic!("{code} has {} rows", found.len())
         };
         let severity = format!("{:?}", code.severity()).to_lowercase();
-        assert_eq!((row[1].as_str(), row[5].as_str()), (severity.as_str(), code.rule()), "{code}");
+        assert_eq!(
+            (row[1].as_str(), row[5].as_str()),
+            (severity.as_str(), code.rule()),
+            "{code}"
+        );
         assert!(row[2..5].iter().all(|text| text.ends_with('.')), "{code}");
     }
     assert_eq!(

@@ -8,7 +8,8 @@ use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetStringRef};
 use pkcs8::der::{self, Decode, Reader, SliceReader, TagNumber};
 
 use super::{PrivateKey, PrivateKeyError, pkcs8_form};
-use crate::certificate::public_key::{Curve, EC, PublicKey};
+use crate::certificate::key_type::{Curve, EC};
+use crate::certificate::public_key::PublicKey;
 
 /// Reads an `ECPrivateKey` (RFC 5915 3) in strict DER and wraps it into PKCS#8. `parameters` are the `ECParameters` that may
 /// stand before it.
@@ -253,13 +254,18 @@ mod tests {
     fn other_curves_are_named() {
         let unsupported = |key| Err(PrivateKeyError::Unsupported(key));
         let number = [1; 32];
-        let secp256k1 = hex::decode("06052b8104000a").unwrap();
-        assert_eq!(
-            outcome(&encode(&number, Some(&secp256k1), None), None),
-            unsupported(UnsupportedKey::Curve {
-                name: "secp256k1".into()
-            })
-        );
+        for (oid, name) in [
+            ("1.3.132.0.33", "P-224"),
+            ("1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"),
+            ("1.2.156.10197.1.301", "SM2"),
+            ("1.2.3.4", "1.2.3.4"),
+        ] {
+            let oid = pkcs8::ObjectIdentifier::new_unwrap(oid).to_der().unwrap();
+            assert_eq!(
+                outcome(&encode(&number, Some(&oid), None), None),
+                unsupported(UnsupportedKey::Curve { name: name.into() })
+            );
+        }
         let explicit = sequence(&[&integer(&[1])]);
         assert_eq!(
             outcome(&encode(&number, Some(&explicit), None), None),

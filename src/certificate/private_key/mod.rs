@@ -1,7 +1,8 @@
 //! The private key of a server.
 
 mod ec;
-mod ed25519;
+mod edwards;
+mod encoding;
 mod pkcs8_form;
 mod rsa;
 
@@ -12,16 +13,17 @@ use openssl::pkey::PKey;
 use openssl::sign::{Signer, Verifier};
 use zeroize::Zeroizing;
 
-use super::UnsupportedKey;
 use super::pem::{self, Block, Label, PemError};
 use super::public_key::{PublicKey, PublicKeyError};
+use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use crate::secret::Secret;
+use encoding::Encoding;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// A private key that is consistent in itself: RSA of 1024 to 16384 bits, ECDSA on P-256, P-384 or P-521, or Ed25519. It is
-/// kept as PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
+/// A private key that is consistent in itself, of an algorithm of [`KeyAlgorithm`](super::KeyAlgorithm). It is kept as
+/// PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
 pub struct PrivateKey {
     pkcs8: Secret,
     public: PublicKey,
@@ -48,7 +50,7 @@ pub enum PrivateKeyError {
     /// The text has a certificate beside the key.
     #[error("private_key holds a certificate beside the private key: move it to server_certificate")]
     CertificateBeside,
-    /// The text has more than one private key.
+    /// The text has different private keys.
     #[error("private_key holds two private keys: leave the one that belongs to the certificate")]
     TwoKeys,
     /// The text has a bare public key.
@@ -61,9 +63,7 @@ pub enum PrivateKeyError {
     #[error("private_key is encrypted: decrypt it with openssl pkey and upload the result")]
     Encrypted,
     /// The key is of a kind that certkeep does not support.
-    #[error(
-        "private_key is {0}, which is not supported: use RSA of 1024 to 16384 bits, ECDSA P-256, P-384 or P-521, or Ed25519"
-    )]
+    #[error("private_key is {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
     Unsupported(UnsupportedKey),
     /// The key is not encoded in DER as its BEGIN line says.
     #[error("private_key is not encoded as its BEGIN line says: export it again")]
@@ -85,8 +85,7 @@ pub enum PrivateKeyError {
 type Derived = Result<PublicKey, PrivateKeyError>;
 
 impl PrivateKey {
-    /// Reads the PEM text of one private key, at most 64 KiB, in PKCS#8 v1 or v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1
-    /// (RFC 5915), and proves by arithmetic that its parts belong together. Nothing is signed and no prime is tested.
+    /// Reads the PEM text of one private key, at most 64 KiB.
     pub(super) fn parse(text: &Secret) -> Result<Self, PrivateKeyError> {
         let text = text.expose();
         if text.trim_ascii().is_empty() {
@@ -95,26 +94,26 @@ impl PrivateKey {
         if text.len() > MAX_BYTES {
             return Err(PrivateKeyError::TooLarge { bytes: text.len() });
         }
-        let Blocks { key, parameters } = Blocks::of(text)?;
-        if key.label == Label::Encrypted || key.has_encrypted_header() {
-            return Err(PrivateKeyError::Encrypted);
-        }
-        let decode = |block: &Block<'_>| block.decode().map_err(PrivateKeyError::Pem);
-        match key.label {
-            Label::Pkcs8 => pkcs8_form::read(decode(&key)?),
-            Label::Pkcs1 => rsa::read_pkcs1(&decode(&key)?),
-            Label::Sec1 => {
-                let parameters = parameters.as_ref().map(decode).transpose()?;
-                ec::read_sec1(
-                    &decode(&key)?,
-                    parameters.as_ref().map(|parameters| parameters.as_slice()),
-                )
+        Self::of_blocks(&blocks(text)?)
+    }
+
+    /// Reads the private key in blocks of private keys and of EC PARAMETERS, given in the order of their text: PKCS#8 v1 or
+    /// v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1 (RFC 5915). Proves by arithmetic that its parts belong together;
+    /// nothing is signed and no prime is tested.
+    ///
+    /// Several blocks are one key if they have the same public key: the first is kept.
+    pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
+        let mut encodings = Encoding::distinct(blocks)?.into_iter();
+        let first = encodings
+            .next()
+            .ok_or(PrivateKeyError::Pem(PemError::NoBlock))?
+            .read()?;
+        for other in encodings {
+            if other.read()?.public != first.public {
+                return Err(PrivateKeyError::TwoKeys);
             }
-            Label::Dsa => Err(PrivateKeyError::Unsupported(UnsupportedKey::Algorithm {
-                name: "DSA".into(),
-            })),
-            _ => Err(PrivateKeyError::Unsupported(UnsupportedKey::Format { name: "OpenSSH" })),
         }
+        Ok(first)
     }
 
     /// Takes a key in the form in which it will be stored, if OpenSSL, by which consumers read it, can read it too.
@@ -126,14 +125,6 @@ impl PrivateKey {
     /// The key as the DER encoding of a PKCS#8 `OneAsymmetricKey` (RFC 5958 2).
     pub fn pkcs8_der(&self) -> &Secret {
         &self.pkcs8
-    }
-
-    /// TEMP
-    pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
-        match blocks[0].label {
-            Label::Pkcs8 => pkcs8_form::read(blocks[0].decode().map_err(PrivateKeyError::Pem)?),
-            _ => Err(PrivateKeyError::Malformed),
-        }
     }
 
     /// Whether what the key signs is verified by its public key. An RSA key beyond 4096 bits, which would take too long, is taken to do
@@ -151,6 +142,11 @@ impl PrivateKey {
         let key = PKey::private_key_from_pkcs8(self.pkcs8.expose())?;
         let signature = Signer::new_without_digest(&key)?.sign_oneshot_to_vec(message)?;
         Verifier::new_without_digest(&key)?.verify_oneshot(&signature, message)
+    }
+
+    /// Whether it is the private key of a certificate for `leaf`.
+    pub(super) fn belongs_to(&self, leaf: &PublicKey) -> bool {
+        leaf.admits(self.public_key())
     }
 
     pub(super) fn public_key(&self) -> &PublicKey {
@@ -173,37 +169,26 @@ impl From<PublicKeyError> for PrivateKeyError {
     }
 }
 
-/// The one key of a text, and the curve that OpenSSL writes before it.
-struct Blocks<'a> {
-    key: Block<'a>,
-    parameters: Option<Block<'a>>,
-}
-
-impl<'a> Blocks<'a> {
-    fn of(text: &'a [u8]) -> Result<Self, PrivateKeyError> {
-        let (mut key, mut parameters, mut certificate) = (None, None, false);
-        for block in pem::blocks(text) {
-            let block = block.map_err(PrivateKeyError::Pem)?;
-            match block.label {
-                label if label.is_private_key() => {
-                    if key.replace(block).is_some() {
-                        return Err(PrivateKeyError::TwoKeys);
-                    }
-                }
-                Label::EcParameters if parameters.is_none() => parameters = Some(block),
-                Label::Certificate => certificate = true,
-                Label::PublicKey => return Err(PrivateKeyError::PublicKey),
-                _ => return Err(PrivateKeyError::OtherBlock),
-            }
-        }
-        match key {
-            Some(_) if certificate => Err(PrivateKeyError::CertificateBeside),
-            Some(key) => Ok(Self { key, parameters }),
-            None if certificate => Err(PrivateKeyError::HoldsCertificate),
-            None if parameters.is_some() => Err(PrivateKeyError::OtherBlock),
-            None => Err(PrivateKeyError::Pem(PemError::NoBlock)),
+/// The blocks of a text that are private keys, with the curves that OpenSSL writes before them.
+fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, PrivateKeyError> {
+    let (mut keys, mut certificate) = (Vec::new(), false);
+    for block in pem::blocks(text) {
+        let block = block.map_err(PrivateKeyError::Pem)?;
+        match block.label {
+            label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
+            Label::Certificate => certificate = true,
+            Label::PublicKey => return Err(PrivateKeyError::PublicKey),
+            _ => return Err(PrivateKeyError::OtherBlock),
         }
     }
+    if !certificate {
+        return Ok(keys);
+    }
+    Err(if keys.iter().any(|block| block.label.is_private_key()) {
+        PrivateKeyError::CertificateBeside
+    } else {
+        PrivateKeyError::HoldsCertificate
+    })
 }
 
 /// Moves bytes out of their wrapper without a copy: `Secret` wipes them from now on.
@@ -239,7 +224,7 @@ mod tests {
             key.private_key_to_pkcs8().unwrap()
         );
 
-        for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1] {
+        for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1, Nid::SECP256K1] {
             let key = test_pair::ec_key(curve);
             let body = key.ec_key().unwrap().private_key_to_der().unwrap();
             let text = pem("EC PRIVATE KEY", &body);
@@ -301,7 +286,10 @@ mod tests {
                 pair.key.private_key_to_der().unwrap(),
                 PrivateKeyError::Pem(PemError::NoBlock),
             ),
-            (key.repeat(2), PrivateKeyError::TwoKeys),
+            (
+                [key.clone(), test_pair::ec().key_pem()].concat(),
+                PrivateKeyError::TwoKeys,
+            ),
             (certificate.clone(), PrivateKeyError::HoldsCertificate),
             ([certificate, key.clone()].concat(), PrivateKeyError::CertificateBeside),
             (pair.key.public_key_to_pem().unwrap(), PrivateKeyError::PublicKey),
@@ -335,7 +323,7 @@ mod tests {
 
     #[test]
     fn is_never_shown() {
-        let key = EcKey::generate(&super::super::public_key::Curve::P256.group().unwrap()).unwrap();
+        let key = EcKey::generate(&super::super::key_type::Curve::P256.group().unwrap()).unwrap();
         let text = Secret::from(key.private_key_to_pem().unwrap());
         assert_eq!(
             format!("{:?}", PrivateKey::parse(&text).unwrap()),

@@ -5,9 +5,9 @@ use pkcs8::der::{Decode, Encode};
 use pkcs8::{AlgorithmIdentifierRef, PrivateKeyInfoRef};
 use zeroize::Zeroizing;
 
-use super::{Derived, PrivateKey, PrivateKeyError, ec, ed25519, into_secret, rsa};
-use crate::certificate::UnsupportedKey;
-use crate::certificate::public_key::{Curve, EC, ED25519, PublicKey, RSA, is_null_or_absent};
+use super::{Derived, PrivateKey, PrivateKeyError, ec, edwards, into_secret, rsa};
+use crate::certificate::key_type::{KeyType, RSA};
+use crate::certificate::public_key::PublicKey;
 use crate::secret::Secret;
 
 /// Reads a `OneAsymmetricKey` (RFC 5958 2) in strict DER and keeps it as it is.
@@ -25,22 +25,19 @@ pub(super) fn read(der: Zeroizing<Vec<u8>>) -> Result<PrivateKey, PrivateKeyErro
 
 fn derive(key: &PrivateKeyInfoRef<'_>) -> Derived {
     let body = key.private_key.as_bytes();
-    let parameters = key.algorithm.parameters;
-    match key.algorithm.oid {
-        RSA if is_null_or_absent(parameters) => rsa::derive(body),
-        EC => ec::derive(body, Some(Curve::from_parameters(parameters)?)).map(|(_, public)| public),
-        ED25519 if parameters.is_none() => ed25519::derive(body),
-        RSA | ED25519 => Err(PrivateKeyError::Malformed),
-        other => Err(PrivateKeyError::Unsupported(UnsupportedKey::algorithm(other))),
+    match KeyType::of(key.algorithm)? {
+        KeyType::Rsa(scheme) => rsa::derive(body, scheme),
+        KeyType::Ec(curve) => ec::derive(body, Some(curve)).map(|(_, public)| public),
+        KeyType::Edwards(curve) => edwards::derive(body, curve),
     }
 }
 
 /// Whether the public key that a `OneAsymmetricKey` states, in the form of a `SubjectPublicKeyInfo`, is the derived one.
 fn is_stated_by(derived: &PublicKey, stated: &[u8]) -> bool {
     match derived {
-        PublicKey::Rsa { .. } => PublicKey::from_pkcs1(stated).as_ref() == Ok(derived),
+        PublicKey::Rsa { scheme, .. } => PublicKey::from_pkcs1(stated, *scheme).as_ref() == Ok(derived),
         PublicKey::Ec { curve, point } => curve.point(stated).as_ref() == Some(point),
-        PublicKey::Ed25519(bytes) => bytes == stated,
+        PublicKey::Edwards { bytes, .. } => bytes == stated,
     }
 }
 
@@ -69,6 +66,7 @@ mod tests {
     use openssl::rsa::Rsa;
 
     use super::*;
+    use crate::certificate::UnsupportedKey;
     use crate::certificate::test_pair::{der, ec_key, ed25519, integer, rsa_key, sequence};
 
     fn outcome(der: &[u8]) -> Result<Vec<u8>, PrivateKeyError> {
@@ -81,7 +79,13 @@ mod tests {
 
     #[test]
     fn a_key_is_kept_byte_for_byte() {
-        for key in [rsa_key(1024), ec_key(Nid::SECP521R1), ed25519().key] {
+        for key in [
+            rsa_key(1024),
+            ec_key(Nid::SECP521R1),
+            ec_key(Nid::SECP256K1),
+            ed25519().key,
+            PKey::generate_ed448().unwrap(),
+        ] {
             let der = key.private_key_to_pkcs8().unwrap();
             assert_eq!(outcome(&der), Ok(der));
         }
@@ -89,20 +93,50 @@ mod tests {
 
     #[test]
     fn version_2_states_the_derived_public_key() {
-        let seed = [7; 32];
-        let body = der(4, &der(4, &seed));
-        let derived = PKey::private_key_from_raw_bytes(&seed, openssl::pkey::Id::ED25519).unwrap();
-        let derived = derived.raw_public_key().unwrap();
-        let version_2 = |public: &[u8]| {
-            let public = der(0x81, &[&[0], public].concat());
-            sequence(&[&integer(&[1]), &algorithm("1.3.101.112"), &body, &public])
-        };
-        let good = version_2(&derived);
-        assert_eq!(outcome(&good), Ok(good));
-        let mut wrong = derived.clone();
-        wrong[0] ^= 1;
-        for wrong in [&wrong[..], &derived[..31], &[]] {
-            assert_eq!(outcome(&version_2(wrong)), Err(PrivateKeyError::Inconsistent));
+        for (oid, id, len) in [
+            ("1.3.101.112", openssl::pkey::Id::ED25519, 32),
+            ("1.3.101.113", openssl::pkey::Id::ED448, 57),
+        ] {
+            let seed = vec![7; len];
+            let body = der(4, &der(4, &seed));
+            let derived = PKey::private_key_from_raw_bytes(&seed, id).unwrap();
+            let derived = derived.raw_public_key().unwrap();
+            let version_2 = |public: &[u8]| {
+                let public = der(0x81, &[&[0], public].concat());
+                sequence(&[&integer(&[1]), &algorithm(oid), &body, &public])
+            };
+            let good = version_2(&derived);
+            assert_eq!(outcome(&good), Ok(good));
+            let mut wrong = derived.clone();
+            wrong[0] ^= 1;
+            for wrong in [&wrong[..], &derived[..len - 1], &[]] {
+                assert_eq!(outcome(&version_2(wrong)), Err(PrivateKeyError::Inconsistent));
+            }
+        }
+    }
+
+    #[test]
+    fn an_edwards_key_has_its_length_and_no_parameters() {
+        for (oid, len, sound) in [
+            ("1.3.101.112", 31, false),
+            ("1.3.101.112", 32, true),
+            ("1.3.101.112", 57, false),
+            ("1.3.101.113", 32, false),
+            ("1.3.101.113", 56, false),
+            ("1.3.101.113", 57, true),
+            ("1.3.101.113", 58, false),
+        ] {
+            let body = der(4, &der(4, &vec![1; len]));
+            let key = sequence(&[&integer(&[]), &algorithm(oid), &body]);
+            let expected = if sound {
+                Ok(key.clone())
+            } else {
+                Err(PrivateKeyError::Malformed)
+            };
+            assert_eq!(outcome(&key), expected, "{oid}, {len}");
+            let null = sequence(&[&algorithm(oid)[2..], &[5, 0]]);
+            let key = sequence(&[&integer(&[]), &null, &body]);
+            assert_eq!(outcome(&key), Err(PrivateKeyError::Malformed), "{oid}, {len}, NULL");
         }
     }
 
@@ -141,7 +175,6 @@ mod tests {
             sequence(&[fields, &der(0xa2, &[5, 0])]),
             sequence(&[&integer(&[2]), &fields[3..]]),
             sequence(&[&integer(&[1]), &fields[3..]]),
-            sequence(&[&integer(&[]), &algorithm("1.3.101.112"), &der(4, &der(4, &[1; 31]))]),
             sequence(&[
                 &integer(&[]),
                 &algorithm("1.3.101.112"),
@@ -158,8 +191,10 @@ mod tests {
         for (oid, name) in [
             ("1.2.840.10040.4.1", "DSA"),
             ("1.3.101.110", "X25519"),
-            ("1.3.101.113", "Ed448"),
-            ("1.2.840.113549.1.1.10", "RSA-PSS"),
+            ("1.3.101.111", "X448"),
+            ("1.2.840.113549.1.1.7", "RSA-OAEP"),
+            ("1.2.840.10046.2.1", "DH"),
+            ("1.2.840.113549.1.3.1", "DH"),
             ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
             ("1.2.3.4", "1.2.3.4"),
         ] {

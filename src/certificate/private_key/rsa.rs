@@ -8,20 +8,21 @@ use pkcs8::der::Decode;
 use super::{Derived, PrivateKey, PrivateKeyError, pkcs8_form};
 use crate::certificate::UnsupportedKey;
 use crate::certificate::public_key::PublicKey;
+use crate::certificate::rsa_scheme::RsaScheme;
 
 /// Reads an `RSAPrivateKey` (RFC 8017 A.1.2) in strict DER and wraps it into PKCS#8.
 pub(super) fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
-    let public = derive(der)?;
+    let public = derive(der, RsaScheme::Any)?;
     PrivateKey::new(pkcs8_form::wrap(pkcs8_form::RSA_ALGORITHM, der)?, public)
 }
 
 /// The public key of an `RSAPrivateKey` whose parts belong together.
-pub(super) fn derive(der: &[u8]) -> Derived {
+pub(super) fn derive(der: &[u8], scheme: RsaScheme) -> Derived {
     let key = RsaPrivateKeyRef::from_der(der).map_err(|_| PrivateKeyError::Malformed)?;
     if key.other_prime_infos.is_some() {
         return Err(PrivateKeyError::Unsupported(UnsupportedKey::MultiPrimeRsa));
     }
-    let public = PublicKey::from_rsa(key.modulus, key.public_exponent)?;
+    let public = PublicKey::from_rsa(key.modulus, key.public_exponent, scheme)?;
     let longest = key.modulus.as_bytes().len();
     let parts = [
         key.private_exponent,
@@ -121,14 +122,22 @@ mod tests {
     }
 
     fn outcome(der: &[u8]) -> Result<(), PrivateKeyError> {
-        derive(der).map(drop)
+        derive(der, RsaScheme::Any).map(drop)
     }
 
     #[test]
     fn a_sound_key_is_read() {
         let numbers = numbers();
         let (modulus, exponent) = (numbers[0].clone(), numbers[1].clone());
-        assert_eq!(derive(&encode(&numbers)), Ok(PublicKey::Rsa { modulus, exponent }));
+        let scheme = RsaScheme::Any;
+        assert_eq!(
+            derive(&encode(&numbers), scheme),
+            Ok(PublicKey::Rsa {
+                modulus,
+                exponent,
+                scheme
+            })
+        );
     }
 
     #[test]

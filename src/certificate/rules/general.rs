@@ -58,7 +58,7 @@ pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings
 }
 
 fn is_small_rsa(key: &PublicKey) -> bool {
-    key.algorithm() == KeyAlgorithm::Rsa && key.size() < MIN_RSA_BITS
+    matches!(key.algorithm(), KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss) && key.size() < MIN_RSA_BITS
 }
 
 /// What is wrong with the DER content of a serial number.

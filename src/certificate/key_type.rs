@@ -1,0 +1,143 @@
+//! What the algorithm identifier of a key says.
+
+use openssl::bn::BigNumContext;
+use openssl::ec::{EcGroup, EcPoint, PointConversionForm};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::Id;
+use pkcs8::der::asn1::AnyRef;
+use pkcs8::der::{Tag, Tagged};
+use pkcs8::{AlgorithmIdentifierRef, ObjectIdentifier};
+
+use super::UnsupportedKey;
+use super::public_key::PublicKeyError;
+use super::rsa_scheme::{PssParameters, RsaScheme};
+
+/// `rsaEncryption` (RFC 8017 A.1).
+pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// `id-RSASSA-PSS` (RFC 4055 3.1).
+const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+/// `id-ecPublicKey` (RFC 5480 2.1.1).
+pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// `id-Ed25519` (RFC 8410 3).
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// `id-Ed448` (RFC 8410 3).
+const ED448: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.113");
+
+/// The kind of a key, as the `AlgorithmIdentifier` of a `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7) or of a
+/// `OneAsymmetricKey` (RFC 5958 2) states it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum KeyType {
+    Rsa(RsaScheme),
+    Ec(Curve),
+    Edwards(EdwardsCurve),
+}
+
+/// An elliptic curve of ECDSA that certkeep supports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Curve {
+    P256,
+    P384,
+    P521,
+    Secp256k1,
+}
+
+/// An elliptic curve of EdDSA (RFC 8032).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum EdwardsCurve {
+    Ed25519,
+    Ed448,
+}
+
+impl KeyType {
+    pub(super) fn of(algorithm: AlgorithmIdentifierRef<'_>) -> Result<Self, PublicKeyError> {
+        let parameters = algorithm.parameters;
+        match algorithm.oid {
+            // NULL (RFC 3279 2.3.1); some encoders leave it out.
+            RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Ok(Self::Rsa(RsaScheme::Any)),
+            RSA_PSS => {
+                let parameters = parameters.map(PssParameters::read).transpose()?;
+                Ok(Self::Rsa(RsaScheme::Pss(parameters)))
+            }
+            EC => Curve::from_parameters(parameters).map(Self::Ec),
+            ED25519 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed25519)),
+            ED448 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed448)),
+            RSA | ED25519 | ED448 => Err(PublicKeyError::Malformed),
+            other => Err(PublicKeyError::Unsupported(UnsupportedKey::algorithm(other))),
+        }
+    }
+}
+
+impl Curve {
+    /// Reads `ECParameters` (RFC 5480 2.1.1), of which only the named curve is allowed.
+    pub(super) fn from_parameters(parameters: Option<AnyRef<'_>>) -> Result<Self, PublicKeyError> {
+        let parameters = parameters.ok_or(PublicKeyError::Malformed)?;
+        if parameters.tag() == Tag::Sequence {
+            return Err(PublicKeyError::Unsupported(UnsupportedKey::ExplicitCurve));
+        }
+        let oid: ObjectIdentifier = parameters.decode_as().map_err(|_| PublicKeyError::Malformed)?;
+        [Self::P256, Self::P384, Self::P521, Self::Secp256k1]
+            .into_iter()
+            .find(|curve| curve.oid() == oid)
+            .ok_or_else(|| PublicKeyError::Unsupported(UnsupportedKey::curve(oid)))
+    }
+
+    /// The object identifier (RFC 5480 2.1.1.1; of secp256k1: SEC 2 A.2.1).
+    pub(super) const fn oid(self) -> ObjectIdentifier {
+        match self {
+            Self::P256 => ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
+            Self::P384 => ObjectIdentifier::new_unwrap("1.3.132.0.34"),
+            Self::P521 => ObjectIdentifier::new_unwrap("1.3.132.0.35"),
+            Self::Secp256k1 => ObjectIdentifier::new_unwrap("1.3.132.0.10"),
+        }
+    }
+
+    pub(super) fn group(self) -> Result<EcGroup, ErrorStack> {
+        EcGroup::from_curve_name(match self {
+            Self::P256 => Nid::X9_62_PRIME256V1,
+            Self::P384 => Nid::SECP384R1,
+            Self::P521 => Nid::SECP521R1,
+            Self::Secp256k1 => Nid::SECP256K1,
+        })
+    }
+
+    /// The point that `bytes` encode (SEC 1 2.3.4), uncompressed; `None` if there is none on the curve, or it is infinity.
+    pub(super) fn point(self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let group = self.group().ok()?;
+        let mut context = BigNumContext::new().ok()?;
+        let point = EcPoint::from_bytes(&group, bytes, &mut context).ok()?;
+        if point.is_infinity(&group) {
+            return None;
+        }
+        point
+            .to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)
+            .ok()
+    }
+
+    /// The bits of the field.
+    pub(super) const fn bits(self) -> u32 {
+        match self {
+            Self::P256 | Self::Secp256k1 => 256,
+            Self::P384 => 384,
+            Self::P521 => 521,
+        }
+    }
+}
+
+impl EdwardsCurve {
+    /// The bytes of a private key and of a public key (RFC 8032 5.1.5 and 5.2.5).
+    pub(super) const fn key_bytes(self) -> usize {
+        match self {
+            Self::Ed25519 => 32,
+            Self::Ed448 => 57,
+        }
+    }
+
+    /// OpenSSL's name.
+    pub(super) const fn id(self) -> Id {
+        match self {
+            Self::Ed25519 => Id::ED25519,
+            Self::Ed448 => Id::ED448,
+        }
+    }
+}
