@@ -85,9 +85,11 @@ impl VerifyingKey {
         }
         // What takes more than a third of a millisecond.
         let is_dear = match key.algorithm() {
-            KeyAlgorithm::Rsa => key.size() > MAX_RSA_BITS / 2,
-            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::Ed25519 => false,
-            _ => true,
+            KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss => key.size() > MAX_RSA_BITS / 2,
+            KeyAlgorithm::EcdsaP384 | KeyAlgorithm::EcdsaP521 => true,
+            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaSecp256k1 | KeyAlgorithm::Ed25519 | KeyAlgorithm::Ed448 => {
+                false
+            }
         };
         Some(Self {
             key: certificate.openssl.public_key().ok()?,
