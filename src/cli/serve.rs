@@ -14,24 +14,26 @@ use crate::app::FirstAccount;
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, Filter, Telemetry};
 
 /// The configuration of these layers, and what is told from now on.
 pub(super) fn configure(layers: Layers) -> Result<(Config, Telemetry), Failure> {
-    let filter = layers.value("log").unwrap_or("info").to_owned();
-    let otlp_endpoint = layers.value("otlp_endpoint").map(str::to_owned);
-    let config = resolve(layers)?;
-    let telemetry = telemetry::begin(&filter, otlp_endpoint.as_deref());
+    let (config, filter) = resolve(layers)?;
+    let telemetry = telemetry::begin(filter, config.otlp_endpoint.as_ref());
     Ok((
         config,
         telemetry.map_err(|error| Failure::usage(Failure::from_error(&error).text))?,
     ))
 }
 
-fn resolve(layers: Layers) -> Result<Config, Failure> {
-    layers
-        .resolve(|path| std::fs::read_to_string(path))
-        .map_err(|error| Failure::usage(error.to_string()))
+fn resolve(mut layers: Layers) -> Result<(Config, Filter), Failure> {
+    // The configuration knows no filters.
+    let filter = layers.parsed("log", "a level or tracing directives, such as certkeep=debug");
+    let resolved = layers.resolve(|path| std::fs::read_to_string(path));
+    let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;
+    // One that is none was a fault, and there was none.
+    let filter = filter.ok_or_else(|| Failure::usage("log is not set"))?;
+    Ok((config, filter))
 }
 
 /// Prints the settings in force, or what is wrong with them.

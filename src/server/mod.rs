@@ -38,12 +38,6 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is open to others and nothing would protect the keys on the way.
-    #[error(
-        "{0} is not a loopback address, and private keys would cross the network in plain text: set tls_certificate and \
-         tls_private_key, listen on 127.0.0.1, or say --danger-plaintext"
-    )]
-    Plaintext(SocketAddr),
     /// The address can't be listened on.
     #[error("can not listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
@@ -84,9 +78,6 @@ pub struct Server {
 impl Server {
     /// Opens the database and serves; returns when calls are answered. Health is told from the start, on both listeners.
     pub async fn start(config: &Config, path_env: Option<&std::ffi::OsStr>) -> Result<Self, StartError> {
-        if !config.listen.ip().is_loopback() && config.tls.is_none() && !config.danger_plaintext {
-            return Err(StartError::Plaintext(config.listen));
-        }
         metrics::begin();
         // Before all else: a port that is taken shall cost nothing.
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;

@@ -326,11 +326,11 @@ pub enum Account {
 pub fn config(dir: &TempDir, database: &str) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
-        danger_plaintext: false,
         tls: None,
         max_connections: 100,
         drain_time: Duration::from_secs(5),
         metrics_listen: None,
+        otlp_endpoint: None,
         regions: None,
         database: DatabaseConfig {
             max_connections: 4,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
-use crate::process::{Certkeep, DataDir, certkeep, stderr, stdout};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 
 /// Status line and body of an answer over HTTP.
 fn http(address: SocketAddr, path: &str) -> (String, String) {
@@ -238,12 +239,40 @@ fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
         shown.contains("database_url = \"<redacted>\"  # file") && !shown.contains("hunter2"),
         "{shown}"
     );
+}
 
-    std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\n").unwrap();
-    let refused = certkeep(&args);
-    assert_eq!(refused.status.code(), Some(2));
-    for fault in ["lisen is no setting", "drain_seconds is not from 1 to 1000000"] {
-        assert!(stderr(&refused).contains(fault), "{}", stderr(&refused));
+#[test]
+fn every_fault_of_the_settings_is_told_at_once_with_where_it_came_from() {
+    let dir = temp_dir();
+    let file = dir.path().join("certkeep.toml");
+    std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\nlog = \"certkeep=loud\"\n").unwrap();
+    let settings = [
+        "--config",
+        file.to_str().unwrap(),
+        "--listen",
+        "0.0.0.0:0",
+        "--data-dir",
+        dir.path().to_str().unwrap(),
+    ];
+    for command in [["serve"].as_slice(), &["serve", "--print-config"]] {
+        let mut refused = Command::new(CERTKEEP);
+        refused.args(command).args(settings);
+        let refused = refused
+            .env("CERTKEEP_OTLP_ENDPOINT", "localhost:4317")
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert_eq!(stdout(&refused), "");
+        let told = stderr(&refused);
+        for fault in [
+            "file: lisen is no setting",
+            "file: drain_seconds is not from 1 to 1000000",
+            "file: log is not a level or tracing directives, such as certkeep=debug",
+            "environment: otlp_endpoint is not an http or https URL with a host",
+            "flag: listen is not a loopback address",
+        ] {
+            assert_eq!(told.matches(fault).count(), 1, "{fault} in {told}");
+        }
     }
 }
 
