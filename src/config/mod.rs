@@ -21,6 +21,12 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How many connections are served at once; others wait.
     pub max_connections: usize,
+    /// How many calls a connection carries at once; others wait.
+    pub max_streams: u32,
+    /// After this a connection takes no new calls and is closed: callers spread over replicas again.
+    pub max_connection_age: Duration,
+    /// How often a silent connection is asked whether its caller is still there.
+    pub keepalive: Duration,
     /// How long calls under way may take to finish after the stop was asked for.
     pub drain_time: Duration,
     /// Where the listener for metrics and health is, if there is one.

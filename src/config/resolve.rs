@@ -17,7 +17,10 @@ impl Layers {
             self.protect(listen);
         }
         let max_connections = self.number("max_connections");
-        let drain_seconds = self.number("drain_seconds");
+        let max_streams = self.number("max_streams");
+        let max_connection_age = self.seconds("max_connection_age_seconds");
+        let keepalive = self.seconds("keepalive_seconds");
+        let drain_time = self.seconds("drain_seconds");
         let tls = match (self.path("tls_certificate"), self.path("tls_private_key")) {
             (Some(certificate), Some(private_key)) => Some(TlsFiles {
                 certificate,
@@ -46,7 +49,10 @@ impl Layers {
         let all = (
             listen,
             max_connections,
-            drain_seconds,
+            max_streams,
+            max_connection_age,
+            keepalive,
+            drain_time,
             metrics_listen,
             otlp_endpoint,
             database,
@@ -54,7 +60,10 @@ impl Layers {
         let (
             Some(listen),
             Some(max_connections),
-            Some(drain),
+            Some(max_streams),
+            Some(max_connection_age),
+            Some(keepalive),
+            Some(drain_time),
             Some(metrics_listen),
             Some(otlp_endpoint),
             Some(database),
@@ -68,8 +77,11 @@ impl Layers {
         Ok(Config {
             listen,
             tls,
-            max_connections,
-            drain_time: Duration::from_secs(drain as u64),
+            max_connections: max_connections as usize,
+            max_streams,
+            max_connection_age,
+            keepalive,
+            drain_time,
             metrics_listen,
             otlp_endpoint,
             regions: self.regions,
@@ -145,7 +157,7 @@ impl Layers {
             key_ring: self.path("key_ring").unwrap_or_else(|| data_dir.join("key-ring")),
             admin_key: self.path("admin_key").unwrap_or_else(|| data_dir.join("admin.key")),
             data_dir,
-            max_connections: max_connections?,
+            max_connections: max_connections? as usize,
             source,
         })
     }
@@ -164,7 +176,11 @@ impl Layers {
         parsed
     }
 
-    fn number(&mut self, key: &'static str) -> Option<usize> {
+    fn seconds(&mut self, key: &'static str) -> Option<Duration> {
+        self.number(key).map(|seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
+    fn number(&mut self, key: &'static str) -> Option<u32> {
         let number = self.parsed(key, "a whole number from 1 to 1000000")?;
         if (1..=1_000_000).contains(&number) {
             return Some(number);

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -77,6 +77,27 @@ pub const SETTINGS: [Setting; 18] = [
         shape: Shape::Number("connections"),
         default: Some("1024"),
         help: "How many connections of callers are served at once; others wait",
+        for_database: false,
+    },
+    Setting {
+        key: "max_streams",
+        shape: Shape::Number("calls"),
+        default: Some("256"),
+        help: "How many calls a connection carries at once; others wait",
+        for_database: false,
+    },
+    Setting {
+        key: "max_connection_age_seconds",
+        shape: Shape::Number("seconds"),
+        default: Some("1800"),
+        help: "After how long a connection takes no new calls and is closed, so that callers spread over replicas again",
+        for_database: false,
+    },
+    Setting {
+        key: "keepalive_seconds",
+        shape: Shape::Number("seconds"),
+        default: Some("60"),
+        help: "How often a silent connection is asked whether its caller is still there",
         for_database: false,
     },
     Setting {

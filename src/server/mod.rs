@@ -29,11 +29,8 @@ use listener::Listener;
 use monitor::{Monitor, State, count_certificates, set_health, watch_database};
 use starting::Starting;
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// How many calls a connection carries at once; others wait.
-const MAX_CONCURRENT_STREAMS: u32 = 256;
-/// After this a connection takes no new calls and is closed: callers spread over replicas again.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+/// A caller that has not answered a ping by then is gone.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -161,9 +158,10 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let routes = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-            .max_connection_age(MAX_CONNECTION_AGE)
+            .http2_keepalive_interval(Some(config.keepalive))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(config.max_streams)
+            .max_connection_age(config.max_connection_age)
             .layer(grpc::CallLayer::new(app.clone()))
             .add_service(grpc::certificate_service(app.clone()))
             .add_service(reflection().build_v1()?)

@@ -9,6 +9,7 @@
 mod bad_input;
 mod callers;
 mod certificates;
+mod connections;
 mod crash;
 mod database_tls;
 mod disk;

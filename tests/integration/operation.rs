@@ -19,7 +19,7 @@ use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 
 /// Status line and body of an answer over HTTP.
-fn http(address: SocketAddr, path: &str) -> (String, String) {
+pub fn http(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
@@ -37,7 +37,7 @@ async fn start() -> TestServer {
 }
 
 /// The value of a line of metrics.
-fn metric(text: &str, line: &str) -> f64 {
+pub fn metric(text: &str, line: &str) -> f64 {
     let found = text
         .lines()
         .find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
