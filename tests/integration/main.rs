@@ -9,6 +9,7 @@
 mod bad_input;
 mod callers;
 mod certificates;
+mod command_line;
 mod connections;
 mod crash;
 mod database_tls;

@@ -60,6 +60,16 @@ pub fn issued(key: Key, name: &str) -> Pair {
     pair
 }
 
+/// A self-signed pair that expires in so many days.
+pub fn expiring(name: &str, days: u32) -> Pair {
+    let key = Key::P256.make();
+    let mut builder = builder(&key, name);
+    builder.set_issuer_name(&subject(name)).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(days).unwrap()).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    pair(&key, builder.build())
+}
+
 pub fn pair(key: &PKey<Private>, x509: X509) -> Pair {
     Pair {
         certificate: pem(&x509),
