@@ -118,7 +118,7 @@ pub const SETTINGS: [Setting; 21] = [
         key: "otlp_endpoint",
         shape: Shape::Text("URL"),
         default: None,
-        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317. Default: nowhere",
+        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317; https for TLS. Default: nowhere",
         for_database: false,
     },
     Setting {

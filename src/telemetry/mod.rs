@@ -2,19 +2,20 @@
 //! asked for. Metrics: see [`metrics`].
 
 pub mod metrics;
+mod traces;
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt, ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+pub use traces::continue_trace;
 
 /// Libraries that print parameters and frames below info: they never do here, whatever the filter says.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
@@ -58,7 +59,7 @@ pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Resul
     } else {
         logs.json().with_span_list(false).boxed()
     };
-    let traces = otlp_endpoint.map(provider).transpose()?;
+    let traces = otlp_endpoint.map(traces::provider).transpose()?;
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(NAME))
@@ -72,18 +73,6 @@ pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Resul
         .with(spans)
         .init();
     Ok(Telemetry { traces })
-}
-
-fn provider(endpoint: &http::Uri) -> Result<SdkTracerProvider, Error> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint.to_string())
-        .build()?;
-    let resource = Resource::builder_empty().with_service_name(NAME).build();
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource)
-        .build())
 }
 
 fn is_quiet(target: &str) -> bool {

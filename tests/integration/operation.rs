@@ -295,19 +295,33 @@ impl TraceService for Collector {
     }
 }
 
+impl Collector {
+    /// Where it takes spans, in plain text or over TLS with this pair.
+    async fn serve(&self, tls: Option<&pki::Pair>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = tonic::transport::Server::builder();
+        if let Some(pair) = tls {
+            let identity = tonic::transport::Identity::from_pem(&pair.certificate, &pair.key);
+            let tls = tonic::transport::ServerTlsConfig::new().identity(identity);
+            server = server.tls_config(tls).unwrap();
+        }
+        let service = TraceServiceServer::new(self.clone());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{port}")
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(collector.clone());
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(incoming),
-    );
-
+    let endpoint = collector.serve(None).await;
     let data_dir = DataDir::new();
     let server = Certkeep::start_with(data_dir.path(), &["--otlp-endpoint", &endpoint]);
     let pair = pki::self_signed(Key::P256, "traced.example");
@@ -319,7 +333,7 @@ async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     // What is left is sent at the end.
     server.terminate();
 
-    let spans = collector.0.lock().unwrap().clone();
+    let spans = collector.spans();
     let [call] = spans.as_slice() else {
         panic!("one call, {} spans", spans.len())
     };
@@ -338,6 +352,54 @@ async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     ] {
         assert!(!shown.contains(secret));
     }
+}
+
+/// W3C Trace Context, over TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_belongs_to_the_trace_that_its_caller_names() {
+    let (data_dir, dir) = (DataDir::new(), temp_dir());
+    let pair = pki::self_signed(Key::P256, "localhost");
+    let roots = dir.path().join("roots.pem");
+    std::fs::write(&roots, &pair.certificate).unwrap();
+    let collector = Collector::default();
+    let endpoint = collector.serve(Some(&pair)).await;
+    let server = Certkeep::start_as(data_dir.path(), &["--otlp-endpoint", &endpoint], |command| {
+        command.env("SSL_CERT_FILE", &roots);
+    });
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let good = format!("00-{trace}-{parent}-01");
+    let mut client = server.client(&data_dir);
+    for (given, is_sampled) in [
+        ([good.as_str()].as_slice(), true),
+        (&[&format!("00-{trace}-{parent}-00")], false),
+        (&[], true),
+        (&[&format!("00-{trace}-0000000000000000-01")], true),
+        (&[&format!("00-{}-{parent}-01", trace.to_uppercase())], true),
+        (&["nonsense"], true),
+        (&[&good, &good], true),
+    ] {
+        let before = collector.spans().len();
+        let mut request = tonic::Request::new(pb::DescribeRegionsRequest::default());
+        for value in given {
+            request.metadata_mut().append("traceparent", value.parse().unwrap());
+        }
+        client.describe_regions(request).await.unwrap();
+        if !is_sampled {
+            continue;
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while collector.spans().len() == before {
+            assert!(Instant::now() < deadline, "there is no span for {given:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let call = collector.spans().pop().unwrap();
+        let is_child = hex::encode(&call.trace_id) == trace && hex::encode(&call.parent_span_id) == parent;
+        let is_root = hex::encode(&call.trace_id) != trace && call.parent_span_id.is_empty();
+        let is_right = if given == [good.as_str()] { is_child } else { is_root };
+        assert!(is_right, "{given:?} {call:?}");
+    }
+    server.terminate();
+    assert_eq!(collector.spans().len(), 6, "a trace that is not sampled has no span");
 }
 
 /// Starts with its log in this file, and more variables in its environment.
