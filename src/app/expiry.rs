@@ -1,7 +1,11 @@
 //! How much time the certificates of all accounts have left: the service's own view, for its operator.
 
 use super::{App, Error};
+use crate::certificate::EXPIRES_SOON_DAYS;
 use crate::clock::{self, Timestamp};
+
+/// The days at which certificates are told apart by the time that they have left.
+pub const DAYS_LEFT: [i64; 4] = [0, 7, EXPIRES_SOON_DAYS, 90];
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -24,7 +28,7 @@ impl App {
     /// Counts the certificates of all accounts.
     pub async fn time_left(&self) -> Result<TimeLeft, Error> {
         let now = clock::now();
-        let moments = [0, 7, 30, 90].map(|days| Timestamp::from_millis(now.millis() + days * DAY_MS));
+        let moments = DAYS_LEFT.map(|days| Timestamp::from_millis(now.millis() + days * DAY_MS));
         let [expired, week, month, quarter, all] = self.0.store.expiring_of_all_accounts(moments).await?;
         Ok(TimeLeft {
             expired,

@@ -31,7 +31,7 @@ pub use check::{CheckServerCertificate, Checked, check};
 pub use delete::DeleteServerCertificate;
 pub use describe::{DescribeServerCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
-pub use expiry::TimeLeft;
+pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use get::GetServerCertificate;
 pub use regions::{DescribeRegions, DescribedRegion};

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Failure;
 use super::client::{ConnectionArgs, Effect, failed, read};
-use super::print::{self, Output, expiry, plain};
+use super::print::{self, Output, expiry, key, plain};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
@@ -59,7 +59,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     match args.output {
         Output::Json => print::json("CheckServerCertificateResponse", &answer)?,
         Output::Pem => print::print(&answer.server_certificate.clone().unwrap_or_default().certificate_chain)?,
-        Output::Table => print::print(&report(&answer, args.key.is_some()))?,
+        Output::Table => print::print(&report(&answer))?,
     }
     let severities = answer.findings.iter().map(pb::Finding::severity);
     match severities.max() {
@@ -69,7 +69,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     }
 }
 
-fn report(answer: &pb::CheckServerCertificateResponse, has_key: bool) -> String {
+fn report(answer: &pb::CheckServerCertificateResponse) -> String {
     let count = |severity| {
         answer
             .findings
@@ -77,7 +77,7 @@ fn report(answer: &pb::CheckServerCertificateResponse, has_key: bool) -> String 
             .filter(|finding| finding.severity() == severity)
             .count()
     };
-    let verdict = match (answer.violations.len(), has_key) {
+    let verdict = match (answer.violations.len(), answer.accepted) {
         (0, true) => "an upload would store this pair".to_owned(),
         (0, false) => "an upload would store this with its private key, which was not given".to_owned(),
         (faults, _) => format!("an upload would be refused: {}", counted(faults, "fault")),
@@ -92,13 +92,7 @@ fn report(answer: &pb::CheckServerCertificateResponse, has_key: bool) -> String 
         ));
     }
     for finding in &answer.findings {
-        let severity = match finding.severity() {
-            pb::Severity::Error => "refused",
-            pb::Severity::Warning => "warning",
-            _ => "info",
-        };
-        let code = finding.code().as_str_name();
-        let code = code.strip_prefix("FINDING_CODE_").unwrap_or(code);
+        let (severity, code) = (print::severity(finding), print::code(finding));
         text.push_str(&format!("\n{severity:<8} {code} ({})\n", finding.rule));
         for line in [&finding.subject, &finding.message, &finding.remedy] {
             if !line.is_empty() {
@@ -152,9 +146,9 @@ fn tree(chain: &[pb::ChainCertificate]) -> String {
 }
 
 fn facts(certificate: &pb::ChainCertificate) -> String {
-    let key = match certificate.key_algorithm.as_str() {
-        "" => String::new(),
-        algorithm => format!("{algorithm} {}, ", certificate.key_size),
-    };
-    format!("{key}{}", expiry(certificate.expire_time_stamp))
+    let until = expiry(certificate.expire_time_stamp);
+    match certificate.key_algorithm.as_str() {
+        "" => until,
+        algorithm => format!("{}, {until}", key(algorithm, certificate.key_size)),
+    }
 }

@@ -106,6 +106,9 @@ pub(super) struct RenameArgs {
     id: String,
     /// Its new name.
     name: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
 }
 
 #[derive(Args)]
@@ -117,6 +120,9 @@ pub(super) struct DeleteArgs {
     region: Option<String>,
     /// The certificate's id.
     id: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
 }
 
 #[derive(Args)]
@@ -197,28 +203,29 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
 pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
     let request = pb::SetServerCertificateNameRequest {
         region_id: args.region,
-        server_certificate_id: args.id,
-        server_certificate_name: args.name,
+        server_certificate_id: args.id.clone(),
+        server_certificate_name: args.name.clone(),
     };
-    args.connection
-        .connect()?
-        .set_server_certificate_name(request)
-        .await
-        .map_err(|status| failed(status, Effect::Changes))?;
-    Ok(())
+    let answer = args.connection.connect()?.set_server_certificate_name(request).await;
+    print::renamed(
+        &args.id,
+        &args.name,
+        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
+        args.output,
+    )
 }
 
 pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let request = pb::DeleteServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id,
+        server_certificate_id: args.id.clone(),
     };
-    args.connection
-        .connect()?
-        .delete_server_certificate(request)
-        .await
-        .map_err(|status| failed(status, Effect::Changes))?;
-    Ok(())
+    let answer = args.connection.connect()?.delete_server_certificate(request).await;
+    print::deleted(
+        &args.id,
+        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
+        args.output,
+    )
 }
 
 pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {

@@ -154,15 +154,15 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             if args.print_config {
                 return serve::print_config(layers);
             }
-            let (config, _telemetry) = serve::configure(layers)?;
-            serve::serve(&config).await
+            let (config, policy, _telemetry) = serve::configure(layers)?;
+            serve::serve(&config, policy).await
         }
         Command::Migrate(flags) => {
-            let (config, _telemetry) = serve::configure(flags.layers()?)?;
+            let (config, _, _telemetry) = serve::configure(flags.layers()?)?;
             serve::migrate(&config.database).await
         }
         Command::Bootstrap(flags) => {
-            let (config, _telemetry) = serve::configure(flags.layers()?)?;
+            let (config, _, _telemetry) = serve::configure(flags.layers()?)?;
             serve::bootstrap(&config.database).await
         }
         Command::Upload(args) => client::upload(args).await,

@@ -10,6 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::Failure;
 use super::settings::variable;
+use crate::app::DAYS_LEFT;
 use crate::clock::{self, Timestamp};
 use crate::grpc::{DESCRIPTORS, pb};
 
@@ -38,17 +39,44 @@ pub(super) enum Output {
 pub(super) fn uploaded(answer: &pb::UploadServerCertificateResponse, output: ListOutput) -> Result<(), Failure> {
     match output {
         ListOutput::Json => json("UploadServerCertificateResponse", answer),
-        ListOutput::Table => table(&[
-            ("id", &answer.server_certificate_id),
-            ("name", &answer.server_certificate_name),
-            ("region", &answer.region_id),
-            ("common name", &answer.common_name),
-            ("names", &answer.subject_alternative_names.join(", ")),
-            ("expires", &answer.expire_time),
-            ("fingerprint", &answer.fingerprint),
-            ("SHA-256", &answer.fingerprint_sha256),
-            ("request id", &answer.request_id),
-        ]),
+        ListOutput::Table => {
+            let facts = [
+                line("id", &answer.server_certificate_id),
+                line("name", &answer.server_certificate_name),
+                line("region", &answer.region_id),
+                line("common name", &answer.common_name),
+                line("names", &answer.subject_alternative_names.join(", ")),
+                expiry_line(&answer.expire_time, answer.expire_time_stamp),
+                line("fingerprint", &answer.fingerprint),
+                line("SHA-256", &answer.fingerprint_sha256),
+                line("request id", &answer.request_id),
+            ];
+            let findings = answer.findings.iter().map(finding);
+            lines(&facts.into_iter().chain(findings).collect::<Vec<_>>())
+        }
+    }
+}
+
+pub(super) fn renamed(
+    id: &str,
+    name: &str,
+    answer: &pb::SetServerCertificateNameResponse,
+    output: ListOutput,
+) -> Result<(), Failure> {
+    match output {
+        ListOutput::Json => json("SetServerCertificateNameResponse", answer),
+        ListOutput::Table => lines(&[line("id", id), line("name", name), line("etag", &answer.etag)]),
+    }
+}
+
+pub(super) fn deleted(
+    id: &str,
+    answer: &pb::DeleteServerCertificateResponse,
+    output: ListOutput,
+) -> Result<(), Failure> {
+    match output {
+        ListOutput::Json => json("DeleteServerCertificateResponse", answer),
+        ListOutput::Table => lines(&[line("deleted", id)]),
     }
 }
 
@@ -67,20 +95,17 @@ pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output:
             plain(&certificate.region_id),
             plain(&certificate.common_name),
             expiry(certificate.expire_time_stamp),
-            format!("{} {}", plain(&certificate.key_algorithm), certificate.key_size),
+            key(&certificate.key_algorithm, certificate.key_size),
         ]);
     }
-    let styles = answer
-        .server_certificates
-        .iter()
-        .map(|certificate| style(certificate.expire_time_stamp));
+    let mut shown = table.lines();
+    let header = shown.next().unwrap_or_default();
     // Below the header a line is a certificate.
-    let styles = std::iter::once(Style::new()).chain(styles);
-    let lines = table.lines().zip(styles).map(|(line, style)| match is_coloured() {
-        true => format!("{style}{}{style:#}\n", line.trim_end()),
-        false => format!("{}\n", line.trim_end()),
-    });
-    print(&lines.collect::<String>())
+    let certificates = shown
+        .zip(&answer.server_certificates)
+        .map(|(line, certificate)| coloured(line.trim_end(), certificate.expire_time_stamp));
+    let header = header.trim_end().to_owned();
+    lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
 pub(super) fn regions(answer: &pb::DescribeRegionsResponse, output: ListOutput) -> Result<(), Failure> {
@@ -103,30 +128,68 @@ fn days_left(expire_time_stamp: i64) -> i64 {
 pub(super) fn expiry(expire_time_stamp: i64) -> String {
     let time = Timestamp::from_millis(expire_time_stamp).to_string();
     let day = time.split('T').next().unwrap_or_default();
+    format!("{day} {}", time_left(expire_time_stamp))
+}
+
+/// The algorithm of a key, and its size where the algorithm does not tell.
+pub(super) fn key(algorithm: &str, size: i32) -> String {
+    match algorithm {
+        "RSA" | "RSA-PSS" => format!("{algorithm} {size}"),
+        _ => plain(algorithm),
+    }
+}
+
+/// How far an expiry is.
+fn time_left(expire_time_stamp: i64) -> String {
     let days = days_left(expire_time_stamp);
     let count = match days.abs() {
         1 => "1 day".to_owned(),
         count => format!("{count} days"),
     };
     if days < 0 {
-        format!("{day} (expired {count} ago)")
+        format!("(expired {count} ago)")
     } else {
-        format!("{day} (in {count})")
+        format!("(in {count})")
     }
 }
 
 /// Red in the last week and after it, yellow in the last month.
 fn style(expire_time_stamp: i64) -> Style {
+    let [_, week, month, _] = DAYS_LEFT;
     match days_left(expire_time_stamp) {
-        ..7 => AnsiColor::Red.on_default(),
-        7..30 => AnsiColor::Yellow.on_default(),
+        days if days < week => AnsiColor::Red.on_default(),
+        days if days < month => AnsiColor::Yellow.on_default(),
         _ => Style::new(),
     }
 }
 
-/// On a terminal and only there; no-color.org.
-fn is_coloured() -> bool {
-    io::stdout().is_terminal() && variable("NO_COLOR").is_none()
+/// What `certkeep check` tells more of.
+fn finding(finding: &pb::Finding) -> String {
+    line(severity(finding), &format!("{}: {}", code(finding), finding.message))
+}
+
+pub(super) fn severity(finding: &pb::Finding) -> &'static str {
+    match finding.severity() {
+        pb::Severity::Error => "refused",
+        pb::Severity::Warning => "warning",
+        pb::Severity::Info | pb::Severity::Unspecified => "info",
+    }
+}
+
+/// The code as docs/findings.md names it.
+pub(super) fn code(finding: &pb::Finding) -> &'static str {
+    let name = finding.code().as_str_name();
+    name.strip_prefix("FINDING_CODE_").unwrap_or(name)
+}
+
+/// A line in the colour of this expiry: on a terminal and only there; no-color.org.
+fn coloured(line: &str, expire_time_stamp: i64) -> String {
+    if io::stdout().is_terminal() && variable("NO_COLOR").is_none() {
+        let style = style(expire_time_stamp);
+        format!("{style}{line}{style:#}")
+    } else {
+        line.to_owned()
+    }
 }
 
 pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> Result<(), Failure> {
@@ -140,39 +203,46 @@ pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> 
                 .iter()
                 .map(|tag| format!("{}={}", tag.key, tag.value))
                 .collect();
-            table(&[
-                ("id", &certificate.server_certificate_id),
-                ("name", &certificate.server_certificate_name),
-                ("region", &certificate.region_id),
-                ("subject", &certificate.subject),
-                ("issuer", &certificate.issuer),
-                ("names", &certificate.subject_alternative_names.join(", ")),
-                ("serial", &certificate.serial_number),
-                ("valid from", &certificate.not_before),
-                ("expires", &certificate.expire_time),
-                (
-                    "key",
-                    &format!("{} {}", certificate.key_algorithm, certificate.key_size),
-                ),
-                ("signature", &certificate.signature_algorithm),
-                ("chain", &certificate.chain_length.to_string()),
-                ("fingerprint", &certificate.fingerprint),
-                ("SHA-256", &certificate.fingerprint_sha256),
-                ("SPKI SHA-256", &certificate.spki_sha256),
-                ("tags", &tags.join(", ")),
-                ("created", &certificate.create_time),
-                ("etag", &certificate.etag),
+            lines(&[
+                line("id", &certificate.server_certificate_id),
+                line("name", &certificate.server_certificate_name),
+                line("region", &certificate.region_id),
+                line("subject", &certificate.subject),
+                line("issuer", &certificate.issuer),
+                line("names", &certificate.subject_alternative_names.join(", ")),
+                line("serial", &certificate.serial_number),
+                line("valid from", &certificate.not_before),
+                expiry_line(&certificate.expire_time, certificate.expire_time_stamp),
+                line("key", &key(&certificate.key_algorithm, certificate.key_size)),
+                line("signature", &certificate.signature_algorithm),
+                line("chain", &certificate.chain_length.to_string()),
+                line("fingerprint", &certificate.fingerprint),
+                line("SHA-256", &certificate.fingerprint_sha256),
+                line("SPKI SHA-256", &certificate.spki_sha256),
+                line("tags", &tags.join(", ")),
+                line("created", &certificate.create_time),
+                line("etag", &certificate.etag),
             ])
         }
     }
 }
 
-fn table(rows: &[(&str, &str)]) -> Result<(), Failure> {
-    let lines = rows.iter().filter(|(_, value)| !value.is_empty());
-    let text: String = lines
-        .map(|(label, value)| format!("{label:<13} {}\n", plain(value)))
-        .collect();
-    print(&text)
+/// A label and its value; nothing for no value.
+fn line(label: &str, value: &str) -> String {
+    match value {
+        "" => String::new(),
+        value => format!("{label:<13} {}", plain(value)),
+    }
+}
+
+fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
+    let value = format!("{expire_time} {}", time_left(expire_time_stamp));
+    coloured(&line("expires", &value), expire_time_stamp)
+}
+
+fn lines(lines: &[String]) -> Result<(), Failure> {
+    let lines = lines.iter().filter(|line| !line.is_empty());
+    print(&lines.map(|line| format!("{line}\n")).collect::<String>())
 }
 
 /// What a certificate or a caller put into a field shall not steer the terminal.

@@ -10,28 +10,36 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use super::settings::variable;
-use crate::app::FirstAccount;
+use crate::app::{FirstAccount, Policy};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, Filter, Telemetry};
 
-/// The configuration of these layers, and what is told from now on.
-pub(super) fn configure(layers: Layers) -> Result<(Config, Telemetry), Failure> {
-    let filter = layers.value("log").unwrap_or("info").to_owned();
-    let otlp_endpoint = layers.value("otlp_endpoint").map(str::to_owned);
-    let config = resolve(layers)?;
-    let telemetry = telemetry::begin(&filter, otlp_endpoint.as_deref());
+/// The configuration and the policy of these layers, and what is told from now on.
+pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), Failure> {
+    let (config, policy, filter) = resolve(layers)?;
+    let telemetry = telemetry::begin(filter, config.otlp_endpoint.as_ref());
     Ok((
         config,
+        policy,
         telemetry.map_err(|error| Failure::usage(Failure::from_error(&error).text))?,
     ))
 }
 
-fn resolve(layers: Layers) -> Result<Config, Failure> {
-    layers
-        .resolve(|path| std::fs::read_to_string(path))
-        .map_err(|error| Failure::usage(error.to_string()))
+fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
+    // The configuration knows no filters and no policies.
+    let filter = layers.parsed("log", "a level or tracing directives, such as certkeep=debug");
+    let policy = layers.parsed(
+        "policy",
+        "default or strict, with exceptions such as ,EXPIRES_SOON=report behind it",
+    );
+    let resolved = layers.resolve(|path| std::fs::read_to_string(path));
+    let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;
+    // One that is none was a fault, and there was none.
+    let filter = filter.ok_or_else(|| Failure::usage("log is not set"))?;
+    let policy = policy.ok_or_else(|| Failure::usage("policy is not set"))?;
+    Ok((config, policy, filter))
 }
 
 /// Prints the settings in force, or what is wrong with them.
@@ -43,14 +51,14 @@ pub(super) fn print_config(layers: Layers) -> Result<(), Failure> {
         .map_err(|error| Failure::from_error(&error))
 }
 
-pub(super) async fn serve(config: &Config) -> Result<(), Failure> {
+pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::from_error(&error);
     let mut signals = Signals {
         interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
         terminate: signal(SignalKind::terminate()).map_err(failed)?,
     };
     let path = variable("PATH");
-    let mut starting = std::pin::pin!(Server::start(config, path.as_deref()));
+    let mut starting = std::pin::pin!(Server::start(config, policy, path.as_deref()));
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.next() => {

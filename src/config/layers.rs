@@ -165,16 +165,16 @@ impl Layers {
         self.set(setting, value, Source::Flag);
     }
 
+    /// An empty text is no value: what is set already stays.
     fn set(&mut self, setting: &'static Setting, value: String, source: Source) {
-        self.values.insert(setting.key, (value, source));
+        if !value.is_empty() {
+            self.values.insert(setting.key, (value, source));
+        }
     }
 
-    /// The value of a setting, if it is set and not empty.
-    pub fn value(&self, key: &str) -> Option<&str> {
-        self.values
-            .get(key)
-            .map(|(value, _)| value.as_str())
-            .filter(|value| !value.is_empty())
+    /// The value of a setting, if it is set.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|(value, _)| value.as_str())
     }
 
     /// The values that are in force, in the file's form, each with where it came from. Secrets are not shown.
@@ -271,12 +271,17 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once() {
         let mut layers = layers();
-        layers.file("lisen = 1\nlisten = \"here\"\nlog = [1]\ntls_certificate = \"c\"\n[[regions]]\nnmae = \"x\"");
+        layers.file(
+            "lisen = 1\nlisten = \"here\"\nlog = [1]\ntls_certificate = \"c\"\notlp_endpoint = \"localhost:4317\"\n\
+             [[regions]]\nnmae = \"x\"",
+        );
         layers.environment(variables(&[
             ("CERTKEEP_NONSENSE", "1"),
             ("CERTKEEP_DRAIN_SECONDS", "0"),
             ("CERTKEEP_DATABASE_URL_FILE", "f"),
         ]));
+        // What another room reads.
+        assert_eq!(layers.parsed::<u8>("log", "of any use"), None);
         let error = layers.resolve(no_file).unwrap_err().to_string();
         for fault in [
             "file: lisen is no setting",
@@ -285,12 +290,64 @@ mod tests {
             "file: regions[0].nmae is no setting, or no text",
             "file: regions[0] has no id",
             "environment: CERTKEEP_NONSENSE is no setting",
-            "drain_seconds is not from 1 to 1000000",
-            "database_url_file can not be read",
+            "default: log is not of any use",
+            "environment: drain_seconds is not from 1 to 1000000",
+            "file: otlp_endpoint is not an http or https URL with a host",
+            "environment: database_url_file can not be read",
             "tls_certificate and tls_private_key go together",
         ] {
             assert!(error.contains(fault), "{fault} in {error}");
         }
+    }
+
+    #[test]
+    fn keys_never_cross_the_network_in_plain_text_unasked() {
+        let wrong = |settings: &[(&str, &str)]| {
+            let mut layers = layers();
+            layers.environment(variables(settings));
+            layers.resolve(no_file).err().map(|error| error.to_string())
+        };
+        let open = ("CERTKEEP_LISTEN", "0.0.0.0:50051");
+        let told = wrong(&[open]).unwrap();
+        assert!(told.contains("environment: listen is not a loopback address"), "{told}");
+        let told = wrong(&[open, ("CERTKEEP_TLS_PRIVATE_KEY", "k")]).unwrap();
+        assert!(!told.contains("loopback"), "{told}");
+        let tls = [
+            open,
+            ("CERTKEEP_TLS_PRIVATE_KEY", "k"),
+            ("CERTKEEP_TLS_CERTIFICATE", "c"),
+        ];
+        assert_eq!(wrong(&tls), None);
+        assert_eq!(wrong(&[open, ("CERTKEEP_DANGER_PLAINTEXT", "true")]), None);
+        assert_eq!(wrong(&[("CERTKEEP_LISTEN", "[::1]:50051")]), None);
+    }
+
+    #[test]
+    fn traces_go_to_an_http_url_with_a_host() {
+        for (url, is_one) in [
+            ("http://127.0.0.1:4317", true),
+            ("https://collector.example", true),
+            ("https://[::1]:4317/", true),
+            ("collector.example:4317", false),
+            ("grpc://collector.example", false),
+            ("http://", false),
+            ("http://:4317", false),
+            ("/v1/traces", false),
+            ("not a URL", false),
+        ] {
+            let mut layers = layers();
+            layers.flag(setting("otlp_endpoint").unwrap(), url.to_owned());
+            assert_eq!(layers.resolve(no_file).is_ok(), is_one, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_empty_text_is_no_value() {
+        let mut layers = layers();
+        layers.file("drain_seconds = 7\nmetrics_listen = \"\"");
+        layers.flag(setting("drain_seconds").unwrap(), String::new());
+        let config = layers.resolve(no_file).unwrap();
+        assert_eq!((config.drain_time.as_secs(), config.metrics_listen), (7, None));
     }
 
     #[test]

@@ -14,18 +14,25 @@ pub use settings::{SETTINGS, Setting, Shape};
 /// The settings of a running certkeep.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the gRPC listener is; port 0 lets the system choose.
+    /// Where the gRPC listener is; port 0 lets the system choose. A loopback address, unless there is TLS or the operator said
+    /// `danger_plaintext`.
     pub listen: SocketAddr,
-    /// Serve without TLS on an address that is not loopback.
-    pub danger_plaintext: bool,
     /// What the gRPC listener proves itself with; `None`: it serves in plain text.
     pub tls: Option<TlsFiles>,
     /// How many connections are served at once; others wait.
     pub max_connections: usize,
+    /// How many calls a connection carries at once; others wait.
+    pub max_streams: u32,
+    /// After this a connection takes no new calls and is closed: callers spread over replicas again.
+    pub max_connection_age: Duration,
+    /// How often a silent connection is asked whether its caller is still there.
+    pub keepalive: Duration,
     /// How long calls under way may take to finish after the stop was asked for.
     pub drain_time: Duration,
     /// Where the listener for metrics and health is, if there is one.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go over OTLP, if they go anywhere: an http or https URL with a host.
+    pub otlp_endpoint: Option<http::Uri>,
     /// The regions; `None`: Alibaba Cloud's public ones.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.

@@ -1,5 +1,6 @@
 //! From the layers' texts to the configuration: every fault at once.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,8 +13,14 @@ impl Layers {
     pub fn resolve(mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Result<Config, ConfigError> {
         let listen = self.parsed("listen", "an address such as 127.0.0.1:50051");
         let danger_plaintext = self.parsed("danger_plaintext", "true or false");
+        if let (Some(listen), Some(false)) = (listen, danger_plaintext) {
+            self.protect(listen);
+        }
         let max_connections = self.number("max_connections");
-        let drain_seconds = self.number("drain_seconds");
+        let max_streams = self.number("max_streams");
+        let max_connection_age = self.seconds("max_connection_age_seconds");
+        let keepalive = self.seconds("keepalive_seconds");
+        let drain_time = self.seconds("drain_seconds");
         let tls = match (self.path("tls_certificate"), self.path("tls_private_key")) {
             (Some(certificate), Some(private_key)) => Some(TlsFiles {
                 certificate,
@@ -32,21 +39,33 @@ impl Layers {
                 .parsed("metrics_listen", "an address such as 127.0.0.1:9464")
                 .map(Some),
         };
+        let otlp_endpoint = match self.value("otlp_endpoint") {
+            None => Some(None),
+            Some(_) => self
+                .parsed("otlp_endpoint", HttpUrl::WANTED)
+                .map(|HttpUrl(url)| Some(url)),
+        };
         let database = self.database(read);
         let all = (
             listen,
-            danger_plaintext,
             max_connections,
-            drain_seconds,
+            max_streams,
+            max_connection_age,
+            keepalive,
+            drain_time,
             metrics_listen,
+            otlp_endpoint,
             database,
         );
         let (
             Some(listen),
-            Some(danger_plaintext),
             Some(max_connections),
-            Some(drain),
+            Some(max_streams),
+            Some(max_connection_age),
+            Some(keepalive),
+            Some(drain_time),
             Some(metrics_listen),
+            Some(otlp_endpoint),
             Some(database),
         ) = all
         else {
@@ -57,14 +76,32 @@ impl Layers {
         }
         Ok(Config {
             listen,
-            danger_plaintext,
             tls,
-            max_connections,
-            drain_time: Duration::from_secs(drain as u64),
+            max_connections: max_connections as usize,
+            max_streams,
+            max_connection_age,
+            keepalive,
+            drain_time,
             metrics_listen,
+            otlp_endpoint,
             regions: self.regions,
             database,
         })
+    }
+
+    /// Without TLS only this machine may reach the listener.
+    fn protect(&mut self, listen: SocketAddr) {
+        // With one of its two files set the operator wants TLS, and is told what it takes.
+        let wants_tls = ["tls_certificate", "tls_private_key"]
+            .iter()
+            .any(|key| self.value(key).is_some());
+        if !listen.ip().is_loopback() && !wants_tls {
+            self.fault(
+                "listen",
+                "is not a loopback address, and private keys would cross the network in plain text: set tls_certificate and \
+                 tls_private_key, listen on 127.0.0.1, or say --danger-plaintext",
+            );
+        }
     }
 
     fn database(&mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Option<DatabaseConfig> {
@@ -85,7 +122,7 @@ impl Layers {
             (None, Some(file)) => match read(&file) {
                 Ok(url) => Some(url.trim().to_owned()),
                 Err(error) => {
-                    self.faults.push(format!("database_url_file can not be read: {error}"));
+                    self.fault("database_url_file", &format!("can not be read: {error}"));
                     None
                 }
             },
@@ -100,9 +137,10 @@ impl Layers {
             Some(url) => {
                 for key in ["postgres_bin", "postgres_user"] {
                     if self.value(key).is_some() {
-                        self.faults.push(format!(
-                            "{key} is for the private Postgres only: leave it out with a database URL"
-                        ));
+                        self.fault(
+                            key,
+                            "is for the private Postgres only: leave it out with a database URL",
+                        );
                     }
                 }
                 DatabaseSource::Url {
@@ -119,7 +157,7 @@ impl Layers {
             key_ring: self.path("key_ring").unwrap_or_else(|| data_dir.join("key-ring")),
             admin_key: self.path("admin_key").unwrap_or_else(|| data_dir.join("admin.key")),
             data_dir,
-            max_connections: max_connections?,
+            max_connections: max_connections? as usize,
             source,
         })
     }
@@ -128,24 +166,50 @@ impl Layers {
         self.value(key).map(PathBuf::from)
     }
 
-    fn parsed<T: FromStr>(&mut self, key: &'static str, wanted: &str) -> Option<T> {
+    /// A setting as its type; what can not be read so is a fault, told as "is not `wanted`". What another room reads of a
+    /// setting is asked for here before [`resolve`](Self::resolve), which tells all faults.
+    pub fn parsed<T: FromStr>(&mut self, key: &'static str, wanted: &str) -> Option<T> {
         let parsed = self.value(key).and_then(|value| value.parse().ok());
         if parsed.is_none() {
-            let source = self
-                .values
-                .get(key)
-                .map_or(Source::Default, |(_, source)| source.clone());
-            self.faults.push(format!("{source}: {key} is not {wanted}"));
+            self.fault(key, &format!("is not {wanted}"));
         }
         parsed
     }
 
-    fn number(&mut self, key: &'static str) -> Option<usize> {
+    fn seconds(&mut self, key: &'static str) -> Option<Duration> {
+        self.number(key).map(|seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
+    fn number(&mut self, key: &'static str) -> Option<u32> {
         let number = self.parsed(key, "a whole number from 1 to 1000000")?;
         if (1..=1_000_000).contains(&number) {
             return Some(number);
         }
-        self.faults.push(format!("{key} is not from 1 to 1000000"));
+        self.fault(key, "is not from 1 to 1000000");
         None
+    }
+
+    /// Notes what is wrong with a setting, with where its value came from.
+    fn fault(&mut self, key: &str, wrong: &str) {
+        let source = self.values.get(key).map_or(&Source::Default, |(_, source)| source);
+        self.faults.push(format!("{source}: {key} {wrong}"));
+    }
+}
+
+/// A URL that can be called.
+struct HttpUrl(http::Uri);
+
+impl HttpUrl {
+    const WANTED: &str = "an http or https URL with a host, such as http://127.0.0.1:4317";
+}
+
+impl FromStr for HttpUrl {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let url: http::Uri = text.parse().map_err(|_| ())?;
+        let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+        let has_host = url.host().is_some_and(|host| !host.is_empty());
+        if is_http && has_host { Ok(Self(url)) } else { Err(()) }
     }
 }

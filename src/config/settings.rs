@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 22] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -80,6 +80,27 @@ pub const SETTINGS: [Setting; 18] = [
         for_database: false,
     },
     Setting {
+        key: "max_streams",
+        shape: Shape::Number("calls"),
+        default: Some("256"),
+        help: "How many calls a connection carries at once; others wait",
+        for_database: false,
+    },
+    Setting {
+        key: "max_connection_age_seconds",
+        shape: Shape::Number("seconds"),
+        default: Some("1800"),
+        help: "After how long a connection takes no new calls and is closed, so that callers spread over replicas again",
+        for_database: false,
+    },
+    Setting {
+        key: "keepalive_seconds",
+        shape: Shape::Number("seconds"),
+        default: Some("60"),
+        help: "How often a silent connection is asked whether its caller is still there",
+        for_database: false,
+    },
+    Setting {
         key: "drain_seconds",
         shape: Shape::Number("seconds"),
         default: Some("10"),
@@ -97,7 +118,15 @@ pub const SETTINGS: [Setting; 18] = [
         key: "otlp_endpoint",
         shape: Shape::Text("URL"),
         default: None,
-        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317. Default: nowhere",
+        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317; https for TLS. Default: nowhere",
+        for_database: false,
+    },
+    Setting {
+        key: "policy",
+        shape: Shape::Text("POLICY"),
+        default: Some("default"),
+        help: "Which findings an upload is refused for: default, or strict for every warning, and behind it exceptions such as \
+               ,EXPIRES_SOON=report",
         for_database: false,
     },
     Setting {

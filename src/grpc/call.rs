@@ -19,7 +19,7 @@ use super::DESCRIPTORS;
 use super::deadline::time_for;
 use super::status::{refusal, status};
 use crate::app::{App, Call, Error, Reason, RequestId};
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 /// Puts [`Call`] into every request, or refuses it.
 #[derive(Clone)]
@@ -154,6 +154,7 @@ where
         access_key_id = tracing::field::Empty,
         code = tracing::field::Empty,
     );
+    telemetry::continue_trace(&span, request.headers());
     let time = time_for(request.headers());
     let call = async {
         // In the span, also when it is dropped.

@@ -29,21 +29,12 @@ use listener::Listener;
 use monitor::{Monitor, State, count_certificates, set_health, watch_database};
 use starting::Starting;
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// How many calls a connection carries at once; others wait.
-const MAX_CONCURRENT_STREAMS: u32 = 256;
-/// After this a connection takes no new calls and is closed: callers spread over replicas again.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+/// A caller that has not answered a ping by then is gone.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is open to others and nothing would protect the keys on the way.
-    #[error(
-        "{0} is not a loopback address, and private keys would cross the network in plain text: set tls_certificate and \
-         tls_private_key, listen on 127.0.0.1, or say --danger-plaintext"
-    )]
-    Plaintext(SocketAddr),
     /// The address can't be listened on.
     #[error("can not listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
@@ -83,10 +74,11 @@ pub struct Server {
 
 impl Server {
     /// Opens the database and serves; returns when calls are answered. Health is told from the start, on both listeners.
-    pub async fn start(config: &Config, path_env: Option<&std::ffi::OsStr>) -> Result<Self, StartError> {
-        if !config.listen.ip().is_loopback() && config.tls.is_none() && !config.danger_plaintext {
-            return Err(StartError::Plaintext(config.listen));
-        }
+    pub async fn start(
+        config: &Config,
+        policy: Policy,
+        path_env: Option<&std::ffi::OsStr>,
+    ) -> Result<Self, StartError> {
         metrics::begin();
         // Before all else: a port that is taken shall cost nothing.
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
@@ -110,7 +102,7 @@ impl Server {
         let starting = Starting::serve(connections.clone()).await;
         let database = Database::open(&config.database, path_env).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
-        let (app, routes) = match Self::routes(&database, config).await {
+        let (app, routes) = match Self::routes(&database, config, policy).await {
             Ok((app, routes)) => (app, routes.add_service(health_service)),
             Err(error) => {
                 database.close().await;
@@ -147,6 +139,7 @@ impl Server {
     async fn routes(
         database: &Database,
         config: &Config,
+        policy: Policy,
     ) -> Result<(App, Router<Stack<grpc::CallLayer, Identity>>), StartError> {
         let store = database.store();
         for warning in store.check_durability().await.map_err(DatabaseError::from)? {
@@ -161,7 +154,7 @@ impl Server {
             None => Regions::alibaba(),
             Some(regions) => regions.iter().map(region).collect(),
         };
-        let app = App::open(store.clone(), key_ring, regions, Policy::default()).await?;
+        let app = App::open(store.clone(), key_ring, regions, policy).await?;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(grpc::DESCRIPTORS)
@@ -170,9 +163,10 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let routes = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-            .max_connection_age(MAX_CONNECTION_AGE)
+            .http2_keepalive_interval(Some(config.keepalive))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(config.max_streams)
+            .max_connection_age(config.max_connection_age)
             .layer(grpc::CallLayer::new(app.clone()))
             .add_service(grpc::certificate_service(app.clone()))
             .add_service(reflection().build_v1()?)

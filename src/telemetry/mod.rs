@@ -2,12 +2,12 @@
 //! asked for. Metrics: see [`metrics`].
 
 pub mod metrics;
+mod traces;
 
 use std::io::IsTerminal;
+use std::str::FromStr;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt, ParseError, Targets, filter_fn};
@@ -15,20 +15,27 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+pub use traces::continue_trace;
+
 /// Libraries that print parameters and frames below info: they never do here, whatever the filter says.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
 const NAME: &str = "certkeep";
 
-/// Why nothing can be told.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The filter is none.
-    #[error("log is no filter")]
-    Filter(#[from] ParseError),
-    /// Traces can't be exported to this endpoint.
-    #[error("otlp_endpoint can not be used")]
-    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+/// Which log lines are told: tracing-subscriber's directives, such as `info` or `certkeep=debug`.
+pub struct Filter(EnvFilter);
+
+impl FromStr for Filter {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        EnvFilter::builder().parse(text).map(Self)
+    }
 }
+
+/// Why nothing can be told: traces can't be exported to this endpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("otlp_endpoint can not be used")]
+pub struct Error(#[from] opentelemetry_otlp::ExporterBuildError);
 
 /// What is told until this is dropped; then what is left is sent.
 pub struct Telemetry {
@@ -43,10 +50,8 @@ impl Drop for Telemetry {
     }
 }
 
-/// Begins to tell. `filter` is one of tracing-subscriber's directives, such as `info` or `certkeep=debug`; `otlp_endpoint` is
-/// where traces go, over OTLP and gRPC: a span for each call.
-pub fn begin(filter: &str, otlp_endpoint: Option<&str>) -> Result<Telemetry, Error> {
-    let filter: EnvFilter = EnvFilter::builder().parse(filter)?;
+/// Begins to tell. `otlp_endpoint` is where traces go, over OTLP and gRPC: a span for each call.
+pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Result<Telemetry, Error> {
     let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()));
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
@@ -54,7 +59,7 @@ pub fn begin(filter: &str, otlp_endpoint: Option<&str>) -> Result<Telemetry, Err
     } else {
         logs.json().with_span_list(false).boxed()
     };
-    let traces = otlp_endpoint.map(provider).transpose()?;
+    let traces = otlp_endpoint.map(traces::provider).transpose()?;
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(NAME))
@@ -68,18 +73,6 @@ pub fn begin(filter: &str, otlp_endpoint: Option<&str>) -> Result<Telemetry, Err
         .with(spans)
         .init();
     Ok(Telemetry { traces })
-}
-
-fn provider(endpoint: &str) -> Result<SdkTracerProvider, Error> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .build()?;
-    let resource = Resource::builder_empty().with_service_name(NAME).build();
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource)
-        .build())
 }
 
 fn is_quiet(target: &str) -> bool {

@@ -117,6 +117,51 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
     server.stop().await;
 }
 
+/// As the README shows it.
+#[tokio::test]
+async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
+    let dir = temp_dir();
+    let listener = pki::self_signed(Key::P256, "localhost");
+    let (certificate, private_key) = (dir.path().join("tls.pem"), dir.path().join("tls-key.pem"));
+    std::fs::write(&certificate, &listener.certificate).unwrap();
+    std::fs::write(&private_key, &listener.key).unwrap();
+    let tls = TlsFiles {
+        certificate: certificate.clone(),
+        private_key,
+    };
+    let server = TestServer::start_with(|config| config.tls = Some(tls)).await;
+    let address = format!("localhost:{}", server.address().port());
+    let grpcurl = |args: &[&str]| {
+        let mut command = Command::new(tool("bin/grpcurl"));
+        command.args(args);
+        command
+    };
+    let trusting = |args: &[&str]| grpcurl(&[&["-cacert", certificate.to_str().unwrap()], args].concat());
+    let listed = run(trusting(&[&address, "list", "certkeep.v1.CertificateService"])).await;
+    assert!(
+        text(&listed.stdout).contains("certkeep.v1.CertificateService.UploadServerCertificate\n"),
+        "{}",
+        text(&listed.stderr)
+    );
+    let pair = pki::issued(Key::P256, "shop.example");
+    let request = serde_json::json!({
+        "region_id": REGION, "server_certificate": pair.certificate, "private_key": pair.key,
+    });
+    let authorization = format!("authorization: Bearer {}", server.admin_key());
+    let method = "certkeep.v1.CertificateService/UploadServerCertificate";
+    let upload = trusting(&["-H", &authorization, "-d", &request.to_string(), &address, method]);
+    let uploaded = run(upload).await;
+    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&uploaded.stdout).unwrap();
+    assert_eq!(answer["commonName"], "shop.example");
+
+    for not_trusting in [[address.as_str(), "list"].as_slice(), &["-plaintext", &address, "list"]] {
+        let refused = run(grpcurl(&[&["-max-time", "5"], not_trusting].concat())).await;
+        assert!(!refused.status.success() && refused.stdout.is_empty());
+    }
+    server.stop().await;
+}
+
 /// Runs an example with a pair, then with the key of another certificate; in plain text, then over TLS.
 async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
     let dir = temp_dir();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use certkeep::app::FirstAccount;
+use certkeep::app::{FirstAccount, Policy};
 use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
@@ -204,8 +204,17 @@ impl TestServer {
         Self::start_on(database().await, change).await
     }
 
+    /// One with this policy.
+    pub async fn start_with_policy(policy: &str) -> Self {
+        Self::start_as(database().await, |_| {}, policy.parse().unwrap()).await
+    }
+
     /// One on this database.
     pub async fn start_on(database: String, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(database, change, Policy::default()).await
+    }
+
+    async fn start_as(database: String, change: impl FnOnce(&mut Config), policy: Policy) -> Self {
         let dir = temp_dir();
         let mut config = config(&dir, &database);
         change(&mut config);
@@ -219,7 +228,7 @@ impl TestServer {
             .unwrap()
             .trim()
             .to_owned();
-        let server = Server::start(&config, None).await.unwrap();
+        let server = Server::start(&config, policy, None).await.unwrap();
         Self {
             server: Some(server),
             dir,
@@ -326,11 +335,14 @@ pub enum Account {
 pub fn config(dir: &TempDir, database: &str) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
-        danger_plaintext: false,
         tls: None,
         max_connections: 100,
+        max_streams: 256,
+        max_connection_age: Duration::from_secs(1800),
+        keepalive: Duration::from_secs(60),
         drain_time: Duration::from_secs(5),
         metrics_listen: None,
+        otlp_endpoint: None,
         regions: None,
         database: DatabaseConfig {
             max_connections: 4,

@@ -9,12 +9,15 @@
 mod bad_input;
 mod callers;
 mod certificates;
+mod command_line;
+mod connections;
 mod crash;
 mod database_tls;
 mod disk;
 mod documents;
 mod external;
 mod faults;
+mod findings;
 mod harness;
 mod load;
 mod operation;

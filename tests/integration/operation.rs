@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
-use crate::process::{Certkeep, DataDir, certkeep, stderr, stdout};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 
 /// Status line and body of an answer over HTTP.
-fn http(address: SocketAddr, path: &str) -> (String, String) {
+pub fn http(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
@@ -36,7 +37,7 @@ async fn start() -> TestServer {
 }
 
 /// The value of a line of metrics.
-fn metric(text: &str, line: &str) -> f64 {
+pub fn metric(text: &str, line: &str) -> f64 {
     let found = text
         .lines()
         .find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
@@ -157,7 +158,7 @@ async fn while_the_schema_is_migrated_health_is_not_serving() {
     config.listen = address;
     certkeep::seal::KeyRing::create(&config.database.key_ring).unwrap();
     let starting = tokio::spawn(async move {
-        certkeep::server::Server::start(&config, None)
+        certkeep::server::Server::start(&config, certkeep::app::Policy::default(), None)
             .await
             .map_err(|error| error.to_string())
     });
@@ -238,12 +239,40 @@ fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
         shown.contains("database_url = \"<redacted>\"  # file") && !shown.contains("hunter2"),
         "{shown}"
     );
+}
 
-    std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\n").unwrap();
-    let refused = certkeep(&args);
-    assert_eq!(refused.status.code(), Some(2));
-    for fault in ["lisen is no setting", "drain_seconds is not from 1 to 1000000"] {
-        assert!(stderr(&refused).contains(fault), "{}", stderr(&refused));
+#[test]
+fn every_fault_of_the_settings_is_told_at_once_with_where_it_came_from() {
+    let dir = temp_dir();
+    let file = dir.path().join("certkeep.toml");
+    std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\nlog = \"certkeep=loud\"\n").unwrap();
+    let settings = [
+        "--config",
+        file.to_str().unwrap(),
+        "--listen",
+        "0.0.0.0:0",
+        "--data-dir",
+        dir.path().to_str().unwrap(),
+    ];
+    for command in [["serve"].as_slice(), &["serve", "--print-config"]] {
+        let mut refused = Command::new(CERTKEEP);
+        refused.args(command).args(settings);
+        let refused = refused
+            .env("CERTKEEP_OTLP_ENDPOINT", "localhost:4317")
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert_eq!(stdout(&refused), "");
+        let told = stderr(&refused);
+        for fault in [
+            "file: lisen is no setting",
+            "file: drain_seconds is not from 1 to 1000000",
+            "file: log is not a level or tracing directives, such as certkeep=debug",
+            "environment: otlp_endpoint is not an http or https URL with a host",
+            "flag: listen is not a loopback address",
+        ] {
+            assert_eq!(told.matches(fault).count(), 1, "{fault} in {told}");
+        }
     }
 }
 
@@ -266,19 +295,33 @@ impl TraceService for Collector {
     }
 }
 
+impl Collector {
+    /// Where it takes spans, in plain text or over TLS with this pair.
+    async fn serve(&self, tls: Option<&pki::Pair>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = tonic::transport::Server::builder();
+        if let Some(pair) = tls {
+            let identity = tonic::transport::Identity::from_pem(&pair.certificate, &pair.key);
+            let tls = tonic::transport::ServerTlsConfig::new().identity(identity);
+            server = server.tls_config(tls).unwrap();
+        }
+        let service = TraceServiceServer::new(self.clone());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{port}")
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(collector.clone());
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(incoming),
-    );
-
+    let endpoint = collector.serve(None).await;
     let data_dir = DataDir::new();
     let server = Certkeep::start_with(data_dir.path(), &["--otlp-endpoint", &endpoint]);
     let pair = pki::self_signed(Key::P256, "traced.example");
@@ -290,7 +333,7 @@ async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     // What is left is sent at the end.
     server.terminate();
 
-    let spans = collector.0.lock().unwrap().clone();
+    let spans = collector.spans();
     let [call] = spans.as_slice() else {
         panic!("one call, {} spans", spans.len())
     };
@@ -309,6 +352,54 @@ async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
     ] {
         assert!(!shown.contains(secret));
     }
+}
+
+/// W3C Trace Context, over TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_belongs_to_the_trace_that_its_caller_names() {
+    let (data_dir, dir) = (DataDir::new(), temp_dir());
+    let pair = pki::self_signed(Key::P256, "localhost");
+    let roots = dir.path().join("roots.pem");
+    std::fs::write(&roots, &pair.certificate).unwrap();
+    let collector = Collector::default();
+    let endpoint = collector.serve(Some(&pair)).await;
+    let server = Certkeep::start_as(data_dir.path(), &["--otlp-endpoint", &endpoint], |command| {
+        command.env("SSL_CERT_FILE", &roots);
+    });
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let good = format!("00-{trace}-{parent}-01");
+    let mut client = server.client(&data_dir);
+    for (given, is_sampled) in [
+        ([good.as_str()].as_slice(), true),
+        (&[&format!("00-{trace}-{parent}-00")], false),
+        (&[], true),
+        (&[&format!("00-{trace}-0000000000000000-01")], true),
+        (&[&format!("00-{}-{parent}-01", trace.to_uppercase())], true),
+        (&["nonsense"], true),
+        (&[&good, &good], true),
+    ] {
+        let before = collector.spans().len();
+        let mut request = tonic::Request::new(pb::DescribeRegionsRequest::default());
+        for value in given {
+            request.metadata_mut().append("traceparent", value.parse().unwrap());
+        }
+        client.describe_regions(request).await.unwrap();
+        if !is_sampled {
+            continue;
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while collector.spans().len() == before {
+            assert!(Instant::now() < deadline, "there is no span for {given:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let call = collector.spans().pop().unwrap();
+        let is_child = hex::encode(&call.trace_id) == trace && hex::encode(&call.parent_span_id) == parent;
+        let is_root = hex::encode(&call.trace_id) != trace && call.parent_span_id.is_empty();
+        let is_right = if given == [good.as_str()] { is_child } else { is_root };
+        assert!(is_right, "{given:?} {call:?}");
+    }
+    server.terminate();
+    assert_eq!(collector.spans().len(), 6, "a trace that is not sampled has no span");
 }
 
 /// Starts with its log in this file, and more variables in its environment.

@@ -49,15 +49,62 @@ pub fn self_signed(key: Key, name: &str) -> Pair {
     pair(&key, certificate(&key, name, None))
 }
 
+/// A leaf with its key, its issuer, and the root.
+pub struct Hierarchy {
+    pub key: PKey<Private>,
+    pub leaf: X509,
+    pub issuer: X509,
+    pub root: X509,
+}
+
+pub fn hierarchy(key: Key, name: &str) -> Hierarchy {
+    let (root_key, issuer_key) = (Key::P256.make(), Key::P256.make());
+    let root = authority(&root_key, "Test Root", (&root_key, "Test Root"));
+    let issuer = authority(&issuer_key, "Test CA", (&root_key, "Test Root"));
+    let key = key.make();
+    let leaf = certificate(&key, name, Some((&issuer, &issuer_key)));
+    Hierarchy {
+        key,
+        leaf,
+        issuer,
+        root,
+    }
+}
+
 /// A pair for this name behind a certificate authority, whose certificate stands behind the leaf.
 pub fn issued(key: Key, name: &str) -> Pair {
-    let authority_key = Key::P256.make();
-    let authority = authority(&authority_key, "Test CA", (&Key::P256.make(), "Test Root"));
-    let key = key.make();
-    let leaf = certificate(&key, name, Some((&authority, &authority_key)));
+    let Hierarchy { key, leaf, issuer, .. } = hierarchy(key, name);
     let mut pair = pair(&key, leaf);
-    pair.certificate.push_str(&pem(&authority));
+    pair.certificate.push_str(&pem(&issuer));
     pair
+}
+
+/// A pair of that many certificates, whose issuers are no authorities and have long names.
+pub fn long_chain(len: usize, name: &str) -> Pair {
+    let keys: Vec<_> = (0..=len).map(|_| Key::P256.make()).collect();
+    let mut text = String::new();
+    for place in 0..len {
+        let (name, issuer) = (format!("{place}.{name}"), format!("{}.{name}", place + 1));
+        let issuer = certificate(&keys[place + 1], &issuer, None);
+        text.push_str(&pem(&certificate(
+            &keys[place],
+            &name,
+            Some((&issuer, &keys[place + 1])),
+        )));
+    }
+    let mut pair = pair(&keys[0], X509::from_pem(text.as_bytes()).unwrap());
+    pair.certificate = text;
+    pair
+}
+
+/// A self-signed pair that expires in so many days.
+pub fn expiring(name: &str, days: u32) -> Pair {
+    let key = Key::P256.make();
+    let mut builder = builder(&key, name);
+    builder.set_issuer_name(&subject(name)).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(days).unwrap()).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    pair(&key, builder.build())
 }
 
 pub fn pair(key: &PKey<Private>, x509: X509) -> Pair {
@@ -82,7 +129,7 @@ fn authority(key: &PKey<Private>, name: &str, (issuer_key, issuer): (&PKey<Priva
     builder.build()
 }
 
-fn certificate(key: &PKey<Private>, name: &str, issuer: Option<(&X509, &PKey<Private>)>) -> X509 {
+pub fn certificate(key: &PKey<Private>, name: &str, issuer: Option<(&X509, &PKey<Private>)>) -> X509 {
     let mut builder = builder(key, name);
     let issuer_name = issuer.map_or_else(
         || subject(name),
@@ -128,6 +175,11 @@ fn subject(name: &str) -> X509Name {
     let mut subject = X509Name::builder().unwrap();
     subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
     subject.build()
+}
+
+/// The key of an upload.
+pub fn key_of(upload: &certkeep::grpc::pb::UploadServerCertificateRequest) -> PKey<Private> {
+    PKey::private_key_from_pem(upload.private_key.as_bytes()).unwrap()
 }
 
 /// The key encrypted under a passphrase, as PKCS#8.

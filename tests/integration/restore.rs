@@ -132,7 +132,9 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
     follow("Restore", backup.dir.path(), &database, data_dir.path());
 
     let config = config(&data_dir, &database);
-    let server = Server::start(&config, None).await.unwrap();
+    let server = Server::start(&config, certkeep::app::Policy::default(), None)
+        .await
+        .unwrap();
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
     let id = &backup.answer.server_certificate_id;
     assert_eq!(

@@ -1,0 +1,58 @@
+//! Traces: where they go, and the caller's trace that a call belongs to.
+
+use http::{HeaderMap, Uri};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::{Error, NAME};
+
+const TRACEPARENT: &str = "traceparent";
+
+/// Sends spans to this endpoint, over TLS if it is https.
+pub(super) fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, Error> {
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint.to_string());
+    if endpoint.scheme_str() == Some("https") {
+        // Without this no root is trusted.
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+    }
+    let resource = Resource::builder_empty().with_service_name(NAME).build();
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter.build()?)
+        .with_resource(resource)
+        .build())
+}
+
+/// Makes the span that the caller names in `traceparent` (W3C Trace Context, 3.2) this span's parent. One that is malformed, or
+/// stands twice, is as none. The caller's `tracestate` is left: it is text of any kind, and nobody is told it.
+pub fn continue_trace(span: &Span, headers: &HeaderMap) {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let (Some(traceparent), None) = (given.next(), given.next()) else {
+        return;
+    };
+    let Ok(traceparent) = traceparent.to_str() else {
+        return;
+    };
+    let parent = TraceContextPropagator::new().extract(&Traceparent(traceparent));
+    // An error says that no traces are exported.
+    let _ = span.set_parent(parent);
+}
+
+struct Traceparent<'a>(&'a str);
+
+impl Extractor for Traceparent<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACEPARENT).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT]
+    }
+}

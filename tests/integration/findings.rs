@@ -1,0 +1,309 @@
+//! Chains in any order, and what is noticed about them: through uploads, checks and the command line.
+
+use certkeep::grpc::pb::{self, FindingCode as Code, Severity};
+use tonic::Code as Status;
+
+use crate::bad_input::{findings, reason};
+use crate::harness::{Account, TestServer, temp_dir, upload_of};
+use crate::pki::{self, Key};
+use crate::process::{certkeep, stderr, stdout};
+
+fn codes(findings: &[pb::Finding]) -> Vec<(Code, Severity)> {
+    findings
+        .iter()
+        .map(|finding| (finding.code(), finding.severity()))
+        .collect()
+}
+
+fn check_of(upload: &pb::UploadServerCertificateRequest) -> pb::CheckServerCertificateRequest {
+    pb::CheckServerCertificateRequest {
+        server_certificate: upload.server_certificate.clone(),
+        private_key: upload.private_key.clone(),
+    }
+}
+
+/// A leaf, its issuer and the root, the wrong way round, with the issuer twice and the key among them.
+fn messy() -> (pb::UploadServerCertificateRequest, String) {
+    let hierarchy = pki::hierarchy(Key::P256, "messy.example");
+    let chain = format!("{}{}", pki::pem(&hierarchy.leaf), pki::pem(&hierarchy.issuer));
+    let pair = pki::pair(&hierarchy.key, hierarchy.leaf);
+    let mut upload = upload_of(&pair);
+    let issuer = pki::pem(&hierarchy.issuer);
+    upload.server_certificate = [
+        "\u{feff}subject=Root\r\n",
+        &pki::pem(&hierarchy.root).replace('\n', "\r\n"),
+        &issuer,
+        &std::mem::take(&mut upload.private_key),
+        &pair.certificate.replace('\n', "\n  "),
+        &issuer,
+    ]
+    .join("\n\n");
+    (upload, chain)
+}
+
+#[tokio::test]
+async fn whatever_a_ca_mailed_is_stored_in_order_and_what_was_changed_is_told() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let (upload, chain) = messy();
+    let checked = client
+        .check_server_certificate(check_of(&upload))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(checked.accepted && checked.violations.is_empty());
+    assert_eq!(server.rows().await, [0, 0, 0, 0], "a check stores nothing");
+    let dry = pb::UploadServerCertificateRequest {
+        validate_only: true,
+        ..upload.clone()
+    };
+    let dry = client.upload_server_certificate(dry).await.unwrap().into_inner();
+    let answer = client.upload_server_certificate(upload).await.unwrap().into_inner();
+    assert_eq!(
+        codes(&answer.findings),
+        [
+            (Code::ValidityTooLong, Severity::Warning),
+            (Code::KeyFoundInCertificateField, Severity::Info),
+            (Code::DuplicateDropped, Severity::Info),
+            (Code::RootDropped, Severity::Info),
+            (Code::ChainReordered, Severity::Info),
+        ]
+    );
+    assert_eq!((&checked.findings, &dry.findings), (&answer.findings, &answer.findings));
+    for finding in &answer.findings {
+        assert!(!finding.message.is_empty() && !finding.remedy.is_empty() && !finding.rule.is_empty());
+    }
+    let get = pb::GetServerCertificateRequest {
+        server_certificate_id: answer.server_certificate_id,
+        ..Default::default()
+    };
+    let stored = client.get_server_certificate(get).await.unwrap().into_inner();
+    let stored = stored.server_certificate.unwrap();
+    assert_eq!(
+        (stored.certificate_chain.as_str(), stored.chain_length),
+        (chain.as_str(), 2)
+    );
+    let would_be = checked.server_certificate.unwrap();
+    assert_eq!(would_be.certificate_chain, chain);
+    assert_eq!(
+        (would_be.fingerprint, would_be.subject, would_be.spki_sha256),
+        (stored.fingerprint, stored.subject, stored.spki_sha256)
+    );
+    let places: Vec<_> = checked
+        .chain
+        .iter()
+        .map(|listed| (listed.subject.as_str(), listed.place()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("CN=messy.example", pb::ChainPlace::Path),
+            ("CN=Test CA", pb::ChainPlace::Path),
+            ("CN=Test Root", pb::ChainPlace::Root)
+        ]
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_tells_everything_and_takes_certificates_without_their_key() {
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let hierarchy = pki::hierarchy(Key::P256, "lone.example");
+    let mut request = pb::CheckServerCertificateRequest {
+        server_certificate: pki::pem(&hierarchy.leaf),
+        private_key: String::new(),
+    };
+    let mut check = async |request: &pb::CheckServerCertificateRequest| {
+        client
+            .check_server_certificate(request.clone())
+            .await
+            .unwrap()
+            .into_inner()
+    };
+    let checked = check(&request).await;
+    assert!(!checked.accepted && checked.violations.is_empty());
+    assert_eq!(
+        codes(&checked.findings),
+        [
+            (Code::ValidityTooLong, Severity::Warning),
+            (Code::ChainIncomplete, Severity::Warning)
+        ]
+    );
+    assert_eq!(
+        checked.findings[1].message,
+        "the certificate's issuer is missing: CN=Test CA"
+    );
+
+    request.private_key = pki::self_signed(Key::P256, "other.example").key;
+    request.server_certificate.push_str(&pki::pem(&hierarchy.root));
+    let checked = check(&request).await;
+    let violations: Vec<_> = checked
+        .violations
+        .iter()
+        .map(|wrong| (wrong.field.as_str(), wrong.reason.as_str()))
+        .collect();
+    assert_eq!(
+        violations,
+        [
+            ("server_certificate", "CHAIN_UNRELATED_CERTIFICATE"),
+            ("private_key", "PRIVATE_KEY_MISMATCH")
+        ]
+    );
+    assert_eq!(codes(&checked.findings).len(), 2);
+
+    let checked = check(&pb::CheckServerCertificateRequest::default()).await;
+    assert_eq!(checked.violations[0].reason, "CERTIFICATE_OR_KEY_MISSING");
+    assert!(checked.server_certificate.is_none() && checked.chain.is_empty());
+
+    let refused = server
+        .client_with(Some(&format!(
+            "Bearer {}",
+            server.add_key("reader", Account::First).await
+        )))
+        .check_server_certificate(pb::CheckServerCertificateRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Status::PermissionDenied, "PERMISSION_DENIED".into())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_refuses_findings_and_tells_them_in_the_details() {
+    let server = TestServer::start_with_policy("strict,VALIDITY_TOO_LONG=report").await;
+    let mut client = server.client();
+    let hierarchy = pki::hierarchy(Key::P256, "strict.example");
+    let mut upload = upload_of(&pki::pair(&hierarchy.key, hierarchy.leaf));
+    let refused = client.upload_server_certificate(upload.clone()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Status::InvalidArgument, "POLICY_REJECTED".into())
+    );
+    assert_eq!(
+        refused.message(),
+        "the policy refuses the certificate: CHAIN_INCOMPLETE"
+    );
+    assert_eq!(
+        codes(&findings(&refused).findings),
+        [
+            (Code::ChainIncomplete, Severity::Error),
+            (Code::ValidityTooLong, Severity::Warning)
+        ]
+    );
+    let checked = client
+        .check_server_certificate(check_of(&upload))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!checked.accepted);
+    assert_eq!(checked.violations[0].reason, "POLICY_REJECTED");
+    assert_eq!(server.rows().await, [0, 0, 0, 0]);
+
+    upload.server_certificate.push_str(&pki::pem(&hierarchy.issuer));
+    let answer = client.upload_server_certificate(upload).await.unwrap().into_inner();
+    assert_eq!(codes(&answer.findings), [(Code::ValidityTooLong, Severity::Warning)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_details_of_many_findings_with_long_subjects_stay_small() {
+    let server = TestServer::start_with_policy("strict").await;
+    let long = "n".repeat(60);
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let mut upload = upload_of(&pair);
+    for n in 0..19 {
+        let other = pki::self_signed(Key::P256, &format!("{n}.{long}"));
+        upload.server_certificate.push_str(&other.certificate);
+    }
+    let refused = server.client().upload_server_certificate(upload).await.unwrap_err();
+    assert_eq!(reason(&refused), "CHAIN_UNRELATED_CERTIFICATE");
+    assert!(refused.details().len() <= 4096, "{}", refused.details().len());
+
+    let chain = pki::long_chain(20, &long);
+    let refused = server
+        .client()
+        .upload_server_certificate(upload_of(&chain))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "POLICY_REJECTED");
+    assert!(refused.details().len() <= 4096, "{}", refused.details().len());
+    let told = findings(&refused);
+    assert!(told.findings.len() > 5 && told.not_listed > 5, "{}", told.not_listed);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_checks_here_and_at_the_service() {
+    let dir = temp_dir();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (upload, chain) = messy();
+    let messy = write("messy.pem", &upload.server_certificate);
+    let hierarchy = pki::hierarchy(Key::Rsa(2048), "shop.example");
+    let key = write("key.pem", &pki::pair(&hierarchy.key, hierarchy.leaf.clone()).key);
+    let leaf = write("leaf.pem", &pki::pem(&hierarchy.leaf));
+    let other_key = write("other.pem", &pki::self_signed(Key::P256, "x.example").key);
+
+    let warned = certkeep(&["check", &messy]);
+    assert_eq!(warned.status.code(), Some(5), "{}", stderr(&warned));
+    let told = stdout(&warned);
+    for line in [
+        "an upload would store this pair, 1 warning",
+        "  CN=Test Root  ECDSA P-256, 2096-10-02 (in ",
+        "  └─ CN=Test CA  ECDSA P-256, ",
+        "     └─ CN=messy.example  ECDSA P-256, ",
+        "warning  VALIDITY_TOO_LONG (Baseline Requirements 6.3.2)",
+        "info     CHAIN_REORDERED (RFC 5246 7.4.2)",
+    ] {
+        assert!(told.lines().any(|told| told.starts_with(line)), "{line} in\n{told}");
+    }
+    assert!(!told.contains('\u{1b}'));
+    assert_eq!(stdout(&certkeep(&["check", &messy, "--output", "pem"])), chain);
+
+    let refused = certkeep(&["check", &leaf, &other_key]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stdout(&refused);
+    assert!(
+        told.contains("fault    PRIVATE_KEY_MISMATCH") && told.contains("CN=Test CA  (not given)"),
+        "{told}"
+    );
+    assert_eq!(stderr(&refused), "");
+
+    let strict = ["check", &messy, "--policy", "strict", "--output", "json"];
+    let strict: serde_json::Value = serde_json::from_slice(&certkeep(&strict).stdout).unwrap();
+    assert_eq!(
+        (&strict["accepted"], &strict["violations"][0]["reason"]),
+        (&false.into(), &"POLICY_REJECTED".into())
+    );
+    let forgiving = ["check", &messy, "--policy", "default,VALIDITY_TOO_LONG=report"];
+    assert_eq!(certkeep(&forgiving).status.code(), Some(5));
+    assert_eq!(certkeep(&["check", &messy, "--policy", "lax"]).status.code(), Some(2));
+
+    let server = TestServer::start_with_policy("strict").await;
+    let key_file = server.admin_key_file();
+    let endpoint = server.endpoint();
+    let online = [
+        "check",
+        "--online",
+        "--endpoint",
+        &endpoint,
+        "--access-key-file",
+        key_file.to_str().unwrap(),
+        &leaf,
+        &key,
+    ];
+    let refused = certkeep(&online);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(
+        stdout(&refused).contains("refused  CHAIN_INCOMPLETE"),
+        "{}",
+        stdout(&refused)
+    );
+    server.stop().await;
+}
