@@ -18,6 +18,7 @@ mod documents;
 mod external;
 mod faults;
 mod harness;
+mod hosts;
 mod load;
 mod operation;
 mod pki;
