@@ -10,6 +10,7 @@ use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::hosts::Hosts;
 use super::url::{self, TlsParameters};
 
 /// Where Postgres is and how it may be spoken to.
@@ -28,10 +29,8 @@ pub struct Settings {
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// For each host of several: the next one's turn comes soon when a primary's machine is gone.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a whole connection, with Postgres's part of it, which a way that swallows packets never answers.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(4);
+/// For each host, unless the connection string says another: the next one's turn comes soon when a primary's machine is gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -97,22 +96,21 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
     config
         .options(options)
         .application_name("certkeep")
-        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(KEEPALIVE_IDLE);
 
-    let manager = Manager::from_config(
-        config,
-        connector(&tls)?,
-        ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        },
-    );
+    let host_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+    let hosts = Hosts::new(&config, connector(&tls)?, host_timeout);
+    let all_hosts_timeout = hosts.time();
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_connect(config, hosts, recycling);
     Pool::builder(manager)
         .max_size(settings.max_connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
-        .create_timeout(Some(CREATE_TIMEOUT))
+        .create_timeout(Some(all_hosts_timeout))
         .build()
         .map_err(|_| SettingsError::Malformed("no runtime"))
 }

@@ -8,6 +8,7 @@ mod access_key;
 mod connect;
 mod error;
 mod fingerprint;
+mod hosts;
 mod lease;
 mod migrate;
 mod read;

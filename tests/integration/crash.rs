@@ -30,8 +30,10 @@ async fn postgres_killed_under_load_is_started_again_and_nothing_is_lost() {
     let client = server.client(&data_dir);
     let load = Load::start(&client);
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    data_dir.kill_postmaster();
-    resumes_within(&client, Duration::from_secs(20)).await;
+    let database = data_dir.connection_string();
+    let killed = data_dir.kill_postmaster();
+    data_dir.until_postgres_is_back(killed, &database).await;
+    resumes_within(&client, Duration::from_secs(5)).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let outcome = load.stop().await;
     outcome.is_whole(client, &data_dir.connection_string()).await;

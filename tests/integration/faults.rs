@@ -178,13 +178,7 @@ async fn postgres_shut_down_under_load_is_started_again_and_nothing_is_lost() {
     let database = data_dir.connection_string();
     let first = data_dir.postmaster_pid().unwrap();
     signal(first, Signal::INT);
-    let shut_down = Instant::now();
-    while data_dir.postmaster_pid().is_none_or(|pid| pid == first)
-        || tokio_postgres::connect(&database, tokio_postgres::NoTls).await.is_err()
-    {
-        assert!(shut_down.elapsed() < Duration::from_secs(20), "Postgres is not back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    data_dir.until_postgres_is_back(first, &database).await;
     resumes_within(&client, RESUMES_WITHIN).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let outcome = load.stop().await;

@@ -19,6 +19,7 @@ mod external;
 mod faults;
 mod findings;
 mod harness;
+mod hosts;
 mod load;
 mod operation;
 mod pki;

@@ -42,6 +42,19 @@ impl DataDir {
         pid
     }
 
+    /// Waits until another postmaster than this one takes connections at the same place.
+    pub async fn until_postgres_is_back(&self, before: i32, connection_string: &str) {
+        let began = Instant::now();
+        while self.postmaster_pid().is_none_or(|pid| pid == before)
+            || tokio_postgres::connect(connection_string, tokio_postgres::NoTls)
+                .await
+                .is_err()
+        {
+            assert!(began.elapsed() < Duration::from_secs(60), "Postgres is not back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// A connection to the private Postgres.
     pub fn connection_string(&self) -> String {
         let text = std::fs::read_to_string(self.path().join("postgres/postmaster.pid")).unwrap();

@@ -30,7 +30,7 @@ const LIBRARIES: [(&str, &[&str]); 19] = [
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),
-    ("postgres_openssl", &["store/connect"]),
+    ("postgres_openssl", &["store/connect", "store/hosts"]),
     ("tonic", &["grpc", "server", "cli"]),
     ("prost", &["grpc", "cli"]),
     ("axum", &["server"]),

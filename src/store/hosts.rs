@@ -1,0 +1,246 @@
+//! The hosts of a connection string, asked in turn, each within a time of its own. tokio-postgres bounds only the TCP connect:
+//! a host that accepts and never answers would keep it from the next one.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Connect;
+use postgres_openssl::MakeTlsConnector;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::{Client, Config, Error};
+
+/// A caller that gave up on a host after this has shown that the host is silent.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
+/// Connects to the first host that answers as the connection string asks, beginning with the one that did last: a host that is
+/// gone costs its time once, not for each connection.
+pub(super) struct Hosts {
+    /// A configuration for each host.
+    hosts: Vec<Config>,
+    tls: MakeTlsConnector,
+    /// For a whole connection to one host: TCP, TLS, authentication, and whether it takes writes.
+    timeout: Duration,
+    first: First,
+}
+
+/// Which host is asked first.
+enum First {
+    /// The one that answered last.
+    Last(AtomicUsize),
+    /// Each in its turn, for `load_balance_hosts=random`.
+    Each(AtomicUsize),
+}
+
+impl Hosts {
+    pub(super) fn new(config: &Config, tls: MakeTlsConnector, timeout: Duration) -> Self {
+        let first = match config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random => First::Each(AtomicUsize::new(0)),
+            _ => First::Last(AtomicUsize::new(0)),
+        };
+        Self {
+            hosts: each(config, timeout),
+            tls,
+            timeout,
+            first,
+        }
+    }
+
+    /// How long it takes at most to ask all of them.
+    pub(super) fn time(&self) -> Duration {
+        self.timeout * self.hosts.len() as u32
+    }
+}
+
+impl Connect for Hosts {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
+        Box::pin(async move {
+            let count = self.hosts.len();
+            let first = self.first.next();
+            let mut tried = 0;
+            loop {
+                let host = (first + tried) % count;
+                tried += 1;
+                let turn = Turn {
+                    first: &self.first,
+                    next: (host + 1) % count,
+                    began: Instant::now(),
+                };
+                let connecting = self.hosts[host].connect(self.tls.clone());
+                // The last one has what is left of the pool's time for all.
+                let connected = if tried == count {
+                    connecting.await
+                } else {
+                    match tokio::time::timeout(self.timeout, connecting).await {
+                        Ok(connected) => connected,
+                        Err(_) => {
+                            tracing::warn!(host, "a host of the database URL does not answer");
+                            continue;
+                        }
+                    }
+                };
+                match connected {
+                    Ok((client, connection)) => {
+                        turn.take(host);
+                        let running = tokio::spawn(async move {
+                            if let Err(error) = connection.await {
+                                tracing::warn!(%error, "a connection to the database broke");
+                            }
+                        });
+                        return Ok((client, running));
+                    }
+                    Err(error) if tried == count => return Err(error),
+                    Err(error) => tracing::info!(%error, host, "a host of the database URL was passed over"),
+                }
+            }
+        })
+    }
+}
+
+impl First {
+    fn next(&self) -> usize {
+        match self {
+            Self::Last(host) => host.load(Ordering::Relaxed),
+            Self::Each(host) => host.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    fn set(&self, host: usize) {
+        if let Self::Last(last) = self {
+            last.store(host, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A host is asked. If that takes long and comes to nothing, whoever asks next begins with another: also when the caller left
+/// before the host's time was over, as one does that always has less of it.
+struct Turn<'a> {
+    first: &'a First,
+    next: usize,
+    began: Instant,
+}
+
+impl Turn<'_> {
+    /// It answered.
+    fn take(mut self, host: usize) {
+        self.next = host;
+        self.first.set(host);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.began.elapsed() >= SILENT_AFTER {
+            self.first.set(self.next);
+        }
+    }
+}
+
+/// A configuration for each host of this one. What tokio-postgres would refuse stays whole, so that it does.
+fn each(config: &Config, timeout: Duration) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    let fits = |len: usize| len == 0 || len == count;
+    if count == 0 || !fits(hosts.len()) || !fits(addresses.len()) || (ports.len() > 1 && !fits(ports.len())) {
+        return vec![config.clone()];
+    }
+    let one = |n: usize| {
+        let mut one = without_hosts(config);
+        match hosts.get(n) {
+            Some(Host::Tcp(name)) => one.host(name),
+            Some(Host::Unix(path)) => one.host_path(path),
+            None => &mut one,
+        };
+        if let Some(address) = addresses.get(n) {
+            one.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(n).or(ports.first()) {
+            one.port(*port);
+        }
+        // For one address of several that a name may have.
+        one.connect_timeout(timeout / 2);
+        one
+    };
+    (0..count).map(one).collect()
+}
+
+/// A configuration like this one, of no host.
+fn without_hosts(config: &Config) -> Config {
+    let mut other = Config::new();
+    other
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts());
+    if let Some(user) = config.get_user() {
+        other.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        other.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        other.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        other.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        other.application_name(name);
+    }
+    if let Some(timeout) = config.get_tcp_user_timeout() {
+        other.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        other.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        other.keepalives_retries(retries);
+    }
+    other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
+    fn parsed(text: &str) -> Config {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_host_has_all_that_the_connection_string_says() {
+        let all = "user=u password=p dbname=d options='-c x=1' application_name=a sslmode=require sslnegotiation=direct \
+                   tcp_user_timeout=7 keepalives=0 keepalives_idle=8 keepalives_interval=9 keepalives_retries=10 \
+                   target_session_attrs=read-write channel_binding=require load_balance_hosts=random";
+        let text = format!("{all} host=h1,/run hostaddr=192.0.2.1,192.0.2.2 port=1,2");
+        let mut expected = [
+            "host=h1 hostaddr=192.0.2.1 port=1",
+            "host=/run hostaddr=192.0.2.2 port=2",
+        ]
+        .map(|host| parsed(&format!("{all} {host}")));
+        for one in &mut expected {
+            one.connect_timeout(TIMEOUT / 2);
+        }
+        assert_eq!(each(&parsed(&text), TIMEOUT), expected);
+    }
+
+    #[test]
+    fn one_port_is_that_of_all_hosts_and_none_the_usual_one() {
+        let ports = |text: &str| -> Vec<_> {
+            let each = each(&parsed(text), TIMEOUT);
+            each.iter().map(|one| one.get_ports().to_vec()).collect()
+        };
+        assert_eq!(ports("host=a,b port=7"), [[7], [7]]);
+        assert_eq!(ports("hostaddr=192.0.2.1,192.0.2.2"), [[0_u16; 0], []]);
+        assert_eq!(ports("host=a,b,c port=7,8"), [[7, 8]], "left as it is");
+    }
+}
