@@ -116,13 +116,40 @@ fn many_private_keys() {
     assert!(verify("other keys", &certificate, &others).is_err());
 }
 
-/// A key of 16384 bits, of RFC 3526's largest modulus and an odd number above it: primes are not tested.
+/// The prime of ffdhe8192 (RFC 7919 A.5): 2^8192 - 2^8128 + ((floor(2^8062 e) + 10965728) 2^64) - 1.
+fn ffdhe8192() -> BigNum {
+    let one = BigNum::from_u32(1).unwrap();
+    let power = |bits: i32| {
+        let mut power = BigNum::new().unwrap();
+        power.lshift(&one, bits).unwrap();
+        power
+    };
+    // e is the sum of 1/k!; 64 bits more than asked for keep what is cut off small.
+    let (mut term, mut sum) = (power(8062 + 64), BigNum::new().unwrap());
+    for k in 1.. {
+        sum = &sum + &term;
+        if term.num_bits() == 0 {
+            break;
+        }
+        term.div_word(k).unwrap();
+    }
+    let mut middle = BigNum::new().unwrap();
+    middle.rshift(&sum, 64).unwrap();
+    middle.add_word(10_965_728).unwrap();
+    let mut shifted = BigNum::new().unwrap();
+    shifted.lshift(&middle, 64).unwrap();
+    let outer = &power(8192) - &power(8128);
+    let prime = &(&outer + &shifted) - &one;
+    assert!(hex::encode(prime.to_vec()).ends_with("c5c6424cffffffffffffffff"));
+    prime
+}
+
+/// A key of 16384 bits, of two published primes: RFC 3526's group 18 and RFC 7919's ffdhe8192.
 fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
     let mut context = BigNumContext::new().unwrap();
     let number = |n: u32| BigNum::from_u32(n).unwrap();
-    let (one, e) = (number(1), number(65537));
-    let p = BigNum::get_rfc3526_prime_8192().unwrap();
-    let mut q = &p - &number(2);
+    let one = number(1);
+    let (p, q) = (BigNum::get_rfc3526_prime_8192().unwrap(), ffdhe8192());
     let inverse = |a: &BigNumRef, modulus: &BigNumRef| {
         let mut inverse = BigNum::new().unwrap();
         inverse
@@ -130,13 +157,12 @@ fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
             .ok()
             .map(|()| inverse)
     };
-    let (d, coefficient) = loop {
-        let phi = &(&p - &one) * &(&q - &one);
-        match (inverse(&e, &phi), inverse(&q, &p)) {
-            (Some(d), Some(coefficient)) => break (d, coefficient),
-            _ => q.sub_word(2).unwrap(),
-        }
-    };
+    let phi = &(&p - &one) * &(&q - &one);
+    let (e, d) = (65537..)
+        .step_by(2)
+        .find_map(|e| Some((number(e), inverse(&number(e), &phi)?)))
+        .unwrap();
+    let coefficient = inverse(&q, &p).unwrap();
     let mut modulo = |prime: &BigNum| {
         let mut exponent = BigNum::new().unwrap();
         exponent.nnmod(&d, &(prime - &one), &mut context).unwrap();

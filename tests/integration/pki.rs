@@ -24,7 +24,9 @@ pub enum Key {
     P256,
     P384,
     P521,
+    Secp256k1,
     Ed25519,
+    Ed448,
 }
 
 impl Key {
@@ -38,7 +40,9 @@ impl Key {
             Self::P256 => curve(Nid::X9_62_PRIME256V1),
             Self::P384 => curve(Nid::SECP384R1),
             Self::P521 => curve(Nid::SECP521R1),
+            Self::Secp256k1 => curve(Nid::SECP256K1),
             Self::Ed25519 => PKey::generate_ed25519().unwrap(),
+            Self::Ed448 => PKey::generate_ed448().unwrap(),
         }
     }
 }
@@ -145,7 +149,7 @@ pub fn certificate(key: &PKey<Private>, name: &str, issuer: Option<(&X509, &PKey
     builder.append_extension(names).unwrap();
     let signer = issuer.map_or(key, |(_, key)| key);
     let digest = match signer.id() {
-        openssl::pkey::Id::ED25519 => MessageDigest::null(),
+        openssl::pkey::Id::ED25519 | openssl::pkey::Id::ED448 => MessageDigest::null(),
         _ => MessageDigest::sha256(),
     };
     builder.sign(signer, digest).unwrap();

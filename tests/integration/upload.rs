@@ -26,7 +26,9 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
         (Key::P256, "ECDSA P-256", 256),
         (Key::P384, "ECDSA P-384", 384),
         (Key::P521, "ECDSA P-521", 521),
+        (Key::Secp256k1, "ECDSA secp256k1", 256),
         (Key::Ed25519, "Ed25519", 256),
+        (Key::Ed448, "Ed448", 456),
     ] {
         let pair = pki::issued(key, "shop.example.com");
         let answer = client
