@@ -84,7 +84,7 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
         assert_eq!(stored.chain_length, 2);
         assert_eq!(stored.not_before, "2023-11-14T22:13:20Z");
     }
-    assert_eq!(server.rows().await, [6, 6, 0, 6]);
+    assert_eq!(server.rows().await, [8, 8, 0, 8]);
     server.stop().await;
 }
 
