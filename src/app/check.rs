@@ -42,6 +42,6 @@ impl App {
     pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<Checked, Error> {
         call.caller.require(Role::Editor)?;
         let app = self.clone();
-        self.0.cores.run(move || check(&request, &app.0.policy)).await
+        self.0.cores.run(move || check(&request, &app.0.settings.policy)).await
     }
 }

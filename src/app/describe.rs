@@ -4,7 +4,7 @@ use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Fault, Role};
 use crate::certificate::ServerCertificateId;
-use crate::store::{Position, StoredCertificate};
+use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
 /// Which certificates: those that every given filter matches.
 #[derive(Debug)]
@@ -15,8 +15,10 @@ pub struct DescribeServerCertificates {
     pub server_certificate_id: String,
     /// Their resource group. Not supported yet.
     pub resource_group_id: String,
-    /// Tags that all of them have. Not supported yet.
+    /// Tags that all of them have.
     pub tags: Vec<(String, String)>,
+    /// The deleted ones instead of the live ones.
+    pub deleted: bool,
     /// How many to answer at most; 0 means the default.
     pub page_size: i32,
     /// Where the last page ended; empty: at the start.
@@ -36,35 +38,46 @@ impl App {
     /// A page of the account's certificates.
     pub async fn describe(&self, call: &Call, request: &DescribeServerCertificates) -> Result<Described, Error> {
         call.caller.require(Role::Reader)?;
-        let unsupported = [
-            (!request.resource_group_id.is_empty(), "resource_group_id"),
-            (!request.tags.is_empty(), "tags"),
-        ];
-        refuse_unsupported(&unsupported)?;
+        refuse_unsupported(&[(!request.resource_group_id.is_empty(), "resource_group_id")])?;
 
+        let liveness = if request.deleted {
+            Liveness::Deleted
+        } else {
+            Liveness::Live
+        };
+        let mut filter = vec![
+            request.region_id.as_str(),
+            request.server_certificate_id.as_str(),
+            if request.deleted { "deleted" } else { "" },
+        ];
+        for (key, value) in &request.tags {
+            filter.extend([key.as_str(), value]);
+        }
         let list = List {
             name: "DescribeServerCertificates",
             account: call.caller.account,
-            filter: &[&request.region_id, &request.server_certificate_id],
+            filter: &filter,
         };
         let mut faults = Faults::default();
         let region = faults.check("region_id", self.region_or_any(&request.region_id));
+        let tags = faults.tags(request.tags.clone());
         let size = faults.check("page_size", page_size(request.page_size));
         let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token)?);
-        let (Some(region), Some(size), Some(after)) = (region, size, after) else {
+        let (Some(region), Some(tags), Some(size), Some(after)) = (region, tags, size, after) else {
             return Err(faults.into());
+        };
+        let filter = Filter {
+            region: region.as_ref(),
+            tags: &tags,
+            liveness,
         };
 
         if !request.server_certificate_id.is_empty() {
             return self
-                .describe_one(call, &request.server_certificate_id, region.as_ref(), after)
+                .describe_one(call, &request.server_certificate_id, filter, after)
                 .await;
         }
-        let page = self
-            .0
-            .store
-            .page(call.caller.account, region.as_ref(), after, size)
-            .await?;
+        let page = self.0.store.page(call.caller.account, filter, after, size).await?;
         Ok(Described {
             certificates: page.certificates,
             next_page_token: self.next_page_token(list, page.next)?,
@@ -76,15 +89,22 @@ impl App {
         &self,
         call: &Call,
         id: &str,
-        region: Option<&crate::certificate::RegionId>,
+        filter: Filter<'_>,
         after: Position,
     ) -> Result<Described, Error> {
         let id: Option<ServerCertificateId> = id.parse().ok();
         let id = id.filter(|id| id.account == call.caller.account && after == Position::START);
         let certificates = match id {
-            Some(id) => self.0.store.find(id, region).await?.into_iter().collect(),
-            None => Vec::new(),
+            Some(id) => self.0.store.find(id, filter.region, filter.liveness).await?,
+            None => None,
         };
+        let has_tags = |found: &StoredCertificate| {
+            filter
+                .tags
+                .iter()
+                .all(|tag| found.tags.iter().any(|other| other == tag))
+        };
+        let certificates = certificates.filter(has_tags).into_iter().collect();
         Ok(Described {
             certificates,
             next_page_token: String::new(),

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CertificateError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError,
-    ServerCertificateId, TagError, TagFault,
+    CertificateError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError, RegionId,
+    ServerCertificateId, TagError, TagFault, Tags,
 };
 use crate::{digest, seal, store};
 
@@ -27,6 +27,26 @@ pub enum Error {
     /// There is no such resource in the caller's account, or not in the region named.
     #[error("there is no such {} in this account and region", .0.noun())]
     NotFound(Resource),
+    /// The account has as many server certificates in the region as it may.
+    #[error(
+        "the account has as many server certificates in this region as it may: delete some, or ask who runs this service for more"
+    )]
+    QuotaExceeded {
+        /// The region.
+        region: RegionId,
+    },
+    /// The client token was used by another request.
+    #[error("client_token was used by another request in the last 24 hours: use a new one for each upload")]
+    ClientTokenReused,
+    /// The certificate was changed since the caller read its etag.
+    #[error("the certificate was changed since if_etag was read: read it again and decide anew")]
+    EtagMismatch {
+        /// Its revision now.
+        revision: i64,
+    },
+    /// The certificate is live.
+    #[error("the certificate is not deleted: there is nothing to undelete or purge")]
+    NotDeleted(ServerCertificateId),
     /// No access key, one that is unknown, or a wrong secret: which one is not told.
     #[error(
         "the call needs an access key: send the metadata `authorization: Bearer <id>.<secret>` with one that is known"
@@ -109,6 +129,12 @@ pub enum Fault {
     /// A required field is empty.
     #[error("{0} is empty: it is required")]
     Required(&'static str),
+    /// The client token is not one.
+    #[error("client_token is not 1 to 64 printable ASCII characters")]
+    ClientToken,
+    /// A token for what stores nothing.
+    #[error("client_token does not go with validate_only: leave one of them out")]
+    ClientTokenOfNothing,
     /// The page size is negative.
     #[error("page_size is negative: give 0 for the default of 100, or 1 to 1000")]
     PageSize,
@@ -153,6 +179,8 @@ impl Fault {
             | Self::Region(_)
             | Self::Language(_)
             | Self::Required(_)
+            | Self::ClientToken
+            | Self::ClientTokenOfNothing
             | Self::PageSize
             | Self::PageToken => Vec::new(),
         }
@@ -177,7 +205,9 @@ impl Fault {
             Self::Tag(_) => Reason::TagInvalid,
             Self::Region(RegionError::Missing) => Reason::RegionMissing,
             Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
-            Self::Required(_) | Self::Language(_) | Self::PageSize => Reason::FieldInvalid,
+            Self::Required(_) | Self::Language(_) | Self::ClientToken | Self::ClientTokenOfNothing | Self::PageSize => {
+                Reason::FieldInvalid
+            }
             Self::PageToken => Reason::PageTokenInvalid,
         }
     }
@@ -209,6 +239,10 @@ pub enum Reason {
     RegionMissing,
     RegionNotFound,
     ServerCertificateNotFound,
+    QuotaExceeded,
+    ClientTokenReused,
+    EtagMismatch,
+    NotDeleted,
     FieldNotSupported,
     MethodUnknown,
     DeadlineExceeded,
@@ -244,6 +278,10 @@ impl Reason {
             Self::RegionMissing => "REGION_MISSING",
             Self::RegionNotFound => "REGION_NOT_FOUND",
             Self::ServerCertificateNotFound => "SERVER_CERTIFICATE_NOT_FOUND",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::ClientTokenReused => "CLIENT_TOKEN_REUSED",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::NotDeleted => "NOT_DELETED",
             Self::FieldNotSupported => "FIELD_NOT_SUPPORTED",
             Self::MethodUnknown => "METHOD_UNKNOWN",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -287,6 +325,10 @@ impl Error {
             Self::Fields { faults, .. } => faults.first().map_or(Reason::Internal, |first| first.fault.reason()),
             Self::FieldsNotSupported(_) => Reason::FieldNotSupported,
             Self::NotFound(Resource::ServerCertificate(_)) => Reason::ServerCertificateNotFound,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
+            Self::ClientTokenReused => Reason::ClientTokenReused,
+            Self::EtagMismatch { .. } => Reason::EtagMismatch,
+            Self::NotDeleted(_) => Reason::NotDeleted,
             Self::Unauthenticated => Reason::Unauthenticated,
             Self::AccessKeyDisabled => Reason::AccessKeyDisabled,
             Self::AccountDisabled => Reason::AccountDisabled,
@@ -343,6 +385,20 @@ impl Faults {
         }
         let rejected = (!rejected.is_empty()).then_some(Fault::Policy(rejected));
         self.note("server_certificate", rejected);
+    }
+
+    /// The checked tags; `None` if some are wrong, which is noted.
+    pub(super) fn tags(&mut self, tags: Vec<(String, String)>) -> Option<Tags> {
+        let checked = Tags::parse(tags).map_err(|errors| {
+            for error in errors {
+                let field = match error {
+                    TagError::TooMany { .. } => "tags".to_owned(),
+                    TagError::Invalid { index, .. } => format!("tags[{index}]"),
+                };
+                self.note(&field, Some(Fault::Tag(error)));
+            }
+        });
+        checked.ok()
     }
 
     /// The faults alone.

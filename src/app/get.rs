@@ -17,7 +17,7 @@ impl App {
     /// The certificate and its chain in PEM.
     pub async fn get(&self, call: &Call, request: &GetServerCertificate) -> Result<(StoredCertificate, String), Error> {
         call.caller.require(Role::Reader)?;
-        let target = Target::parse(self, call, &request.region_id, &request.server_certificate_id)?;
+        let target = Target::parse(self, call, &request.region_id, &request.server_certificate_id, "")?;
         let found = self.0.store.find_with_chain(target.id, target.region.as_ref()).await?;
         let (certificate, chain) = found.ok_or_else(|| target.not_found())?;
         Ok((certificate, chain.to_pem()))

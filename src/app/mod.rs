@@ -5,6 +5,7 @@ mod access_key;
 mod authenticate;
 mod bootstrap;
 mod check;
+mod client_token;
 mod cores;
 mod delete;
 mod describe;
@@ -12,6 +13,7 @@ mod error;
 mod expiry;
 mod fingerprints;
 mod get;
+mod housekeeping;
 mod page_token;
 mod regions;
 mod rename;
@@ -20,6 +22,7 @@ mod target;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -28,7 +31,7 @@ pub use access_key::AccessKeyText;
 pub use authenticate::{Caller, Role};
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use check::{CheckServerCertificate, Checked, check};
-pub use delete::DeleteServerCertificate;
+pub use delete::TargetCertificate;
 pub use describe::{DescribeServerCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
@@ -47,6 +50,7 @@ pub use crate::store::StoredCertificate;
 use crate::certificate::{Regions, ServerCertificateId};
 use crate::digest;
 use crate::seal::KeyRing;
+use crate::secret::Secret;
 use crate::store::{Change, Store};
 use authenticate::CheckedKeys;
 use cores::Cores;
@@ -93,6 +97,30 @@ impl Call {
     }
 }
 
+/// What an operator decides.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where certificates can be kept.
+    pub regions: Regions,
+    /// Which findings an upload is refused for.
+    pub policy: Policy,
+    /// How many live server certificates an account may have in a region, if it has no quota of its own.
+    pub server_certificate_quota: i64,
+    /// How long deleted certificates are kept; zero: they are removed at once.
+    pub retention: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            regions: Regions::alibaba(),
+            policy: Policy::default(),
+            server_certificate_quota: 10_000,
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
 /// The use cases and what they stand on. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
@@ -100,9 +128,10 @@ pub struct App(Arc<Parts>);
 struct Parts {
     store: Store,
     key_ring: KeyRing,
-    regions: Regions,
-    policy: Policy,
+    settings: Settings,
     page_tokens: PageTokens,
+    /// Of the MACs of requests.
+    client_token_key: Secret,
     checked_keys: CheckedKeys,
     cores: Cores,
     /// What was handed over to be stored.
@@ -111,17 +140,18 @@ struct Parts {
 
 impl App {
     /// Opens the service's own keys with the ring, which must have every key that sealed what the store holds.
-    pub async fn open(store: Store, key_ring: KeyRing, regions: Regions, policy: Policy) -> Result<Self, SealingError> {
+    pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, SealingError> {
         sealing::check_ring(&store, &key_ring).await?;
         // Of two rings that meet on an empty database, one opens the service's key: only that one is noted.
         let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
+        let client_token_key = sealing::service_key(&store, &key_ring, "client-token").await?;
         store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
         Ok(Self(Arc::new(Parts {
             store,
             key_ring,
-            regions,
-            policy,
+            settings,
             page_tokens,
+            client_token_key,
             checked_keys: CheckedKeys::default(),
             cores: Cores::of_this_machine(),
             storing: TaskTracker::new(),

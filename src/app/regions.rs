@@ -25,7 +25,7 @@ impl App {
         call.caller.require(Role::Reader)?;
         let language = Language::parse(&request.accept_language)
             .map_err(|error| Error::field("accept_language", Fault::Language(error)))?;
-        let regions = self.0.regions.iter();
+        let regions = self.0.settings.regions.iter();
         Ok(regions
             .map(|region| DescribedRegion {
                 id: region.id.as_str(),

@@ -1,9 +1,10 @@
 //! Renames a server certificate.
 
 use super::error::Faults;
-use super::target::{own_id, required};
-use super::{App, Call, Error, Fault, Resource, Role};
+use super::target::{Target, own_id, required, revision_of};
+use super::{App, Call, Error, Fault, Role};
 use crate::certificate::ServerCertificateName;
+use crate::store::Liveness;
 
 /// Which certificate, and its new name.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct SetServerCertificateName {
     pub server_certificate_id: String,
     /// Its new name.
     pub server_certificate_name: String,
+    /// Its etag; empty: any.
+    pub if_etag: String,
 }
 
 impl App {
@@ -31,8 +34,14 @@ impl App {
         let (Some(region), Some(id), Some(name)) = (region, id, name) else {
             return Err(faults.into());
         };
-        let id = own_id(call, id)?;
-        let renamed = self.0.store.rename(call.change(id), &region, &name).await?;
-        renamed.ok_or(Error::NotFound(Resource::ServerCertificate(Some(id))))
+        let target = Target {
+            id: own_id(call, id)?,
+            region: Some(region),
+            revision: revision_of(&request.if_etag),
+        };
+        match self.0.store.rename(target.changing(call), &name).await? {
+            Some(revision) => Ok(revision),
+            None => Err(target.why_unchanged(self, Liveness::Live).await),
+        }
     }
 }

@@ -3,16 +3,25 @@
 use super::error::Faults;
 use super::{App, Call, Error, Fault, Resource};
 use crate::certificate::{RegionError, RegionId, ServerCertificateId};
+use crate::store::{Changing, Liveness};
 
 pub(super) struct Target {
     pub(super) id: ServerCertificateId,
     /// `None`: any region.
     pub(super) region: Option<RegionId>,
+    /// `None`: any revision.
+    pub(super) revision: Option<i64>,
+}
+
+/// The revision of an etag that a change depends on; `None` if it depends on none.
+pub(super) fn revision_of(if_etag: &str) -> Option<i64> {
+    // What is no etag of ours is none of any revision.
+    (!if_etag.is_empty()).then(|| if_etag.parse().unwrap_or(-1))
 }
 
 impl Target {
     /// Reads both fields; the region may be absent. What is no id of the caller's account is not found.
-    pub(super) fn parse(app: &App, call: &Call, region_id: &str, id: &str) -> Result<Self, Error> {
+    pub(super) fn parse(app: &App, call: &Call, region_id: &str, id: &str, if_etag: &str) -> Result<Self, Error> {
         let mut faults = Faults::default();
         let region = faults.check("region_id", app.region_or_any(region_id));
         let id = faults.check("server_certificate_id", required("server_certificate_id", id));
@@ -22,7 +31,32 @@ impl Target {
         Ok(Self {
             id: own_id(call, id)?,
             region,
+            revision: revision_of(if_etag),
         })
+    }
+
+    pub(super) fn changing<'a>(&'a self, call: &'a Call) -> Changing<'a> {
+        Changing {
+            change: call.change(self.id),
+            region: self.region.as_ref(),
+            revision: self.revision,
+        }
+    }
+
+    /// Why a change that wants it live, or deleted, found nothing to change.
+    pub(super) async fn why_unchanged(&self, app: &App, wanted: Liveness) -> Error {
+        let standing = match app.0.store.standing(self.id).await {
+            Ok(standing) => standing,
+            Err(error) => return error.into(),
+        };
+        let here = standing.filter(|now| self.region.as_ref().is_none_or(|region| *region == now.region));
+        match here {
+            Some(now) if now.liveness == Liveness::Live && wanted == Liveness::Deleted => Error::NotDeleted(self.id),
+            Some(now) if now.liveness == wanted && self.revision.is_some_and(|asked| asked != now.revision) => {
+                Error::EtagMismatch { revision: now.revision }
+            }
+            _ => self.not_found(),
+        }
     }
 
     pub(super) fn not_found(&self) -> Error {
@@ -47,11 +81,11 @@ pub(super) fn required<'a>(field: &'static str, value: &'a str) -> Result<&'a st
 
 impl App {
     pub(super) fn region(&self, id: &str) -> Result<RegionId, Fault> {
-        self.0.regions.find(id).map_err(Fault::Region)
+        self.0.settings.regions.find(id).map_err(Fault::Region)
     }
 
     pub(super) fn region_or_any(&self, id: &str) -> Result<Option<RegionId>, Fault> {
-        match self.0.regions.find(id) {
+        match self.0.settings.regions.find(id) {
             Err(RegionError::Missing) => Ok(None),
             found => found.map(Some).map_err(Fault::Region),
         }

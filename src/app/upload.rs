@@ -3,17 +3,18 @@
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::client_token::ClientToken;
 use super::describe::refuse_unsupported;
 use super::error::Faults;
 use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
-use super::{App, Call, Error, Fault, Role, random_uuid};
+use super::{App, Call, Error, Fault, Resource, Role, random_uuid};
 use crate::certificate::{
-    CertificateFacts, Chain, Finding, PairError, RegionId, ServerCertificateId, ServerCertificateName, TagError, Tags,
+    CertificateFacts, Chain, Finding, PairError, RegionId, ServerCertificateId, ServerCertificateName, Tags,
     UnverifiedPair, VerifiedPair,
 };
 use crate::secret::Secret;
-use crate::store::{AccountFingerprints, FIRST, NewServerCertificate};
+use crate::store::{self, AccountFingerprints, FIRST, Liveness, NewServerCertificate, UploadOutcome};
 use crate::telemetry::metrics;
 use crate::{clock, digest};
 
@@ -38,7 +39,7 @@ pub struct UploadServerCertificate {
     pub resource_group_id: String,
     /// Its tags, as keys and values.
     pub tags: Vec<(String, String)>,
-    /// Makes a retried upload safe. Not supported yet.
+    /// Makes a retried upload safe; empty: it is not.
     pub client_token: String,
     /// Answer as the upload would, but store nothing.
     pub validate_only: bool,
@@ -65,6 +66,14 @@ pub struct Uploaded {
     pub findings: Vec<Finding>,
     /// The account's fingerprints; the token tells where ListAccountFingerprints goes on.
     pub account_fingerprints: ListedFingerprints,
+}
+
+/// What a token tells of an upload.
+enum Replay {
+    /// It was done before.
+    Of(Box<Uploaded>),
+    /// It was not.
+    None,
 }
 
 /// A request whose fields are all right.
@@ -94,6 +103,9 @@ struct Sealed {
     sealed: Vec<u8>,
 }
 
+/// How often a void token is taken over before the upload is given up: each time another one came between.
+const ATTEMPTS: u32 = 4;
+
 impl App {
     /// Uploads a pair. Once its key is sealed, storing it is finished even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: UploadServerCertificate) -> Result<Uploaded, Error> {
@@ -108,13 +120,28 @@ impl App {
             key_id: random_uuid()?,
         };
         let app = self.clone();
-        let sealed = self
-            .0
-            .cores
-            .run(move || app.verify(request).and_then(|checked| app.seal(checked, place)))
-            .await??;
+        let prepare = move || -> Result<_, Error> {
+            let (client_token, fault) = match ClientToken::of(&app, &request)? {
+                Ok(token) => (token, None),
+                Err(fault) => (None, Some(fault)),
+            };
+            let checked = app.verify(request, fault);
+            Ok((client_token, checked.and_then(|checked| app.seal(checked, place))))
+        };
+        let (client_token, sealed) = self.0.cores.run(prepare).await??;
+        let sealed = match (sealed, &client_token) {
+            (Ok(sealed), _) => sealed,
+            // It may have been accepted before, under another policy or at an earlier time.
+            (Err(error @ Error::Fields { .. }), Some(token)) => {
+                return match self.replay(call, token, with_account_fingerprints, Vec::new()).await? {
+                    Replay::Of(uploaded) => Ok(*uploaded),
+                    Replay::None => Err(error),
+                };
+            }
+            (Err(error), _) => return Err(error),
+        };
         let (app, call) = (self.clone(), call.clone());
-        let storing = async move { app.store(&call, sealed, with_account_fingerprints).await };
+        let storing = async move { app.store(&call, sealed, client_token, with_account_fingerprints).await };
         self.0
             .storing
             .spawn(storing.in_current_span())
@@ -134,7 +161,14 @@ impl App {
             name,
             tags: _,
             pair,
-        } = self.0.cores.run(move || app.verify(request)).await??;
+        } = self
+            .0
+            .cores
+            .run(move || {
+                let client_token = ClientToken::of(&app, &request)?;
+                app.verify(request, client_token.err())
+            })
+            .await??;
         let (facts, _, _, findings) = pair.into_parts();
         let name = name.or_else(|| ServerCertificateName::default_for(&facts));
         let fingerprints = match with_account_fingerprints {
@@ -160,9 +194,9 @@ impl App {
     }
 
     /// Reads and verifies every field; all faults at once, in the order of the request's fields.
-    fn verify(&self, request: UploadServerCertificate) -> Result<Checked, Error> {
+    fn verify(&self, request: UploadServerCertificate, client_token: Option<Fault>) -> Result<Checked, Error> {
         let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key)
-            .verify(clock::now(), &self.0.policy);
+            .verify(clock::now(), &self.0.settings.policy);
         let (pair, pair_error) = match pair {
             Ok(pair) => (Some(pair), PairError::default()),
             Err(error) => (None, error),
@@ -176,16 +210,11 @@ impl App {
         };
         let name = faults.check("server_certificate_name", name);
         faults.note("private_key", pair_error.private_key.map(Fault::PrivateKey));
-        let tags = Tags::parse(request.tags).map_err(|errors| {
-            for error in errors {
-                let field = match error {
-                    TagError::TooMany { .. } => "tags".to_owned(),
-                    TagError::Invalid { index, .. } => format!("tags[{index}]"),
-                };
-                faults.note(&field, Some(Fault::Tag(error)));
-            }
-        });
-        let (Some(region), Some(pair), Some(name), Ok(tags)) = (region, pair, name, tags) else {
+        let tags = faults.tags(request.tags);
+        let token_is_right = client_token.is_none();
+        faults.note("client_token", client_token);
+        let (Some(region), Some(pair), Some(name), Some(tags), true) = (region, pair, name, tags, token_is_right)
+        else {
             return Err(faults.into());
         };
         Ok(Checked {
@@ -225,35 +254,94 @@ impl App {
         })
     }
 
-    async fn store(&self, call: &Call, sealed: Sealed, with_account_fingerprints: bool) -> Result<Uploaded, Error> {
+    async fn store(
+        &self,
+        call: &Call,
+        sealed: Sealed,
+        client_token: Option<ClientToken>,
+        with_account_fingerprints: bool,
+    ) -> Result<Uploaded, Error> {
         let id = sealed.place.id;
-        let fingerprints = self
-            .0
-            .store
-            .upload(&NewServerCertificate {
-                change: call.change(id),
-                region: &sealed.region,
-                name: &sealed.name,
-                facts: &sealed.facts,
-                chain: &sealed.chain,
-                key_id: sealed.place.key_id,
-                sealed: &sealed.sealed,
-                tags: &sealed.tags,
-                with_account_fingerprints,
-            })
-            .await?;
-        metrics::uploaded();
-        tracing::info!(server_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
-        Ok(Uploaded {
-            id: Some(id),
-            region: sealed.region,
-            name: Some(sealed.name),
-            revision: FIRST,
-            version: FIRST,
-            facts: sealed.facts,
-            findings: sealed.findings,
+        let new = NewServerCertificate {
+            change: call.change(id),
+            region: &sealed.region,
+            name: &sealed.name,
+            facts: &sealed.facts,
+            chain: &sealed.chain,
+            key_id: sealed.place.key_id,
+            sealed: &sealed.sealed,
+            tags: &sealed.tags,
+            with_account_fingerprints,
+            client_token: client_token.as_ref().map(|token| store::ClientToken {
+                token: &token.token,
+                request_mac: &token.request_mac,
+            }),
+            quota: self.0.settings.server_certificate_quota,
+        };
+        for _ in 0..ATTEMPTS {
+            let fingerprints = match (self.0.store.upload(&new).await?, &client_token) {
+                (UploadOutcome::Stored(fingerprints), _) => fingerprints,
+                (UploadOutcome::OverQuota, _) => return Err(Error::QuotaExceeded { region: sealed.region }),
+                (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
+                (UploadOutcome::TokenSeen, Some(token)) => {
+                    let findings = sealed.findings.clone();
+                    match self.replay(call, token, with_account_fingerprints, findings).await? {
+                        Replay::Of(uploaded) => return Ok(*uploaded),
+                        Replay::None => continue,
+                    }
+                }
+            };
+            metrics::uploaded();
+            tracing::info!(server_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
+            return Ok(Uploaded {
+                id: Some(id),
+                region: sealed.region,
+                name: Some(sealed.name),
+                revision: FIRST,
+                version: FIRST,
+                facts: sealed.facts,
+                findings: sealed.findings,
+                account_fingerprints: self.listed(call, fingerprints)?,
+            });
+        }
+        Err(Error::internal(store::Error::Row("client_token")))
+    }
+
+    /// The certificate of the upload that used this token, as it is now. A token that counts no longer is forgotten.
+    async fn replay(
+        &self,
+        call: &Call,
+        token: &ClientToken,
+        with_account_fingerprints: bool,
+        findings: Vec<Finding>,
+    ) -> Result<Replay, Error> {
+        let (store, account) = (&self.0.store, call.caller.account);
+        let Some(used) = store.used_token(account, &token.token).await? else {
+            return Ok(Replay::None);
+        };
+        if used.is_void {
+            store.forget_token(&token.token, used.id).await?;
+            return Ok(Replay::None);
+        }
+        if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
+            return Err(Error::ClientTokenReused);
+        }
+        let not_found = Error::NotFound(Resource::ServerCertificate(Some(used.id)));
+        let stored = store.find(used.id, None, Liveness::Live).await?.ok_or(not_found)?;
+        let fingerprints = match with_account_fingerprints {
+            true => Some(store.fingerprints_of_stored(account).await),
+            false => None,
+        };
+        Ok(Replay::Of(Box::new(Uploaded {
+            id: Some(stored.id),
+            region: stored.region,
+            name: Some(stored.name),
+            revision: stored.revision,
+            version: stored.version,
+            facts: stored.facts,
+            findings,
             account_fingerprints: self.listed(call, fingerprints)?,
-        })
+        })))
     }
 
     fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> Result<ListedFingerprints, Error> {
@@ -281,7 +369,6 @@ impl UploadServerCertificate {
                 "ali_cloud_certificate_region_id",
             ),
             (!self.resource_group_id.is_empty(), "resource_group_id"),
-            (!self.client_token.is_empty(), "client_token"),
         ])
     }
 }

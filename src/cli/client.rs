@@ -61,6 +61,9 @@ pub(super) struct UploadArgs {
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
+    /// Up to 64 characters by which a retry of this upload is known: it makes no second certificate.
+    #[arg(long, value_name = "TOKEN")]
+    client_token: Option<String>,
     /// Check everything, store nothing.
     #[arg(long)]
     validate_only: bool,
@@ -79,6 +82,12 @@ pub(super) struct DescribeArgs {
     /// Only the one of this id.
     #[arg(long)]
     id: Option<String>,
+    /// Only those with this tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    /// The deleted ones that can be undeleted.
+    #[arg(long)]
+    deleted: bool,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
@@ -106,13 +115,17 @@ pub(super) struct RenameArgs {
     id: String,
     /// Its new name.
     name: String,
+    /// Only if the certificate's etag is still this one.
+    #[arg(long, value_name = "ETAG")]
+    if_etag: Option<String>,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
 
+/// Which certificate to delete, undelete or purge.
 #[derive(Args)]
-pub(super) struct DeleteArgs {
+pub(super) struct TargetArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
     /// Only if it is of this region.
@@ -120,6 +133,9 @@ pub(super) struct DeleteArgs {
     region: Option<String>,
     /// The certificate's id.
     id: String,
+    /// Only if the certificate's etag is still this one.
+    #[arg(long, value_name = "ETAG")]
+    if_etag: Option<String>,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
@@ -138,25 +154,18 @@ pub(super) struct RegionsArgs {
 }
 
 pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
-    let mut request = pb::UploadServerCertificateRequest {
+    let request = pb::UploadServerCertificateRequest {
         region_id: args.region,
         server_certificate: read(&args.cert)?.to_string(),
         private_key: std::mem::take(&mut *read(&args.key)?),
         server_certificate_name: args.name.unwrap_or_default(),
+        client_token: args.client_token.unwrap_or_default(),
         validate_only: args.validate_only,
+        tags: tags(&args.tags)?,
         // The list is long and of no use on a terminal.
         omit_account_fingerprints: args.output == ListOutput::Table,
         ..Default::default()
     };
-    for tag in &args.tags {
-        let (key, value) = tag
-            .split_once('=')
-            .ok_or_else(|| Failure::usage("a --tag is KEY=VALUE"))?;
-        request.tags.push(pb::Tag {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        });
-    }
     let answer = args.connection.connect()?.upload_server_certificate(request).await;
     print::uploaded(
         &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
@@ -164,11 +173,26 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     )
 }
 
+fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
+    let tag = |tag: &String| {
+        let (key, value) = tag
+            .split_once('=')
+            .ok_or_else(|| Failure::usage("a --tag is KEY=VALUE"))?;
+        Ok(pb::Tag {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    };
+    given.iter().map(tag).collect()
+}
+
 pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect()?;
     let mut request = pb::DescribeServerCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id.unwrap_or_default(),
+        tags: tags(&args.tags)?,
+        deleted: args.deleted,
         page_size: 1000,
         ..Default::default()
     };
@@ -205,6 +229,7 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
         region_id: args.region,
         server_certificate_id: args.id.clone(),
         server_certificate_name: args.name.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.set_server_certificate_name(request).await;
     print::renamed(
@@ -215,15 +240,50 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
     )
 }
 
-pub(super) async fn delete(args: DeleteArgs) -> Result<(), Failure> {
+pub(super) async fn delete(args: TargetArgs) -> Result<(), Failure> {
     let request = pb::DeleteServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.delete_server_certificate(request).await;
-    print::deleted(
-        &args.id,
-        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::changed(
+        ("deleted", &args.id, &answer.etag),
+        "DeleteServerCertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+pub(super) async fn undelete(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::UndeleteServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.undelete_server_certificate(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::changed(
+        ("undeleted", &args.id, &answer.etag),
+        "UndeleteServerCertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+pub(super) async fn purge(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::PurgeServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.purge_server_certificate(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::changed(
+        ("purged", &args.id, ""),
+        "PurgeServerCertificateResponse",
+        &answer,
         args.output,
     )
 }

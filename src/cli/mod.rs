@@ -44,8 +44,12 @@ enum Command {
     Get(client::GetArgs),
     /// Rename a server certificate.
     Rename(client::RenameArgs),
-    /// Delete a server certificate and its private key, for good.
-    Delete(client::DeleteArgs),
+    /// Delete a server certificate. It can be undeleted for some days, then it is removed with its private key.
+    Delete(client::TargetArgs),
+    /// Make a deleted server certificate live again.
+    Undelete(client::TargetArgs),
+    /// Remove a deleted server certificate and its private key, for good.
+    Purge(client::TargetArgs),
     /// List the regions in which certificates can be kept.
     Regions(client::RegionsArgs),
     /// Print a script that completes this command in a shell.
@@ -171,6 +175,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => client::get(args).await,
         Command::Rename(args) => client::rename(args).await,
         Command::Delete(args) => client::delete(args).await,
+        Command::Undelete(args) => client::undelete(args).await,
+        Command::Purge(args) => client::purge(args).await,
         Command::Regions(args) => client::regions(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -69,14 +69,16 @@ pub(super) fn renamed(
     }
 }
 
-pub(super) fn deleted(
-    id: &str,
-    answer: &pb::DeleteServerCertificateResponse,
+/// What was done to a certificate, its id and its etag after that.
+pub(super) fn changed(
+    (done, id, etag): (&str, &str, &str),
+    message: &str,
+    answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
     match output {
-        ListOutput::Json => json("DeleteServerCertificateResponse", answer),
-        ListOutput::Table => lines(&[line("deleted", id)]),
+        ListOutput::Json => json(message, answer),
+        ListOutput::Table => lines(&[line(done, id), line("etag", etag)]),
     }
 }
 

@@ -33,6 +33,10 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Where traces go over OTLP, if they go anywhere: an http or https URL with a host.
     pub otlp_endpoint: Option<http::Uri>,
+    /// How many live server certificates an account may have in a region, if it has no quota of its own.
+    pub server_certificate_quota: u32,
+    /// How long deleted certificates are kept; zero: they are removed at once.
+    pub delete_retention: Duration,
     /// The regions; `None`: Alibaba Cloud's public ones.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.

@@ -45,6 +45,8 @@ impl Layers {
                 .parsed("otlp_endpoint", HttpUrl::WANTED)
                 .map(|HttpUrl(url)| Some(url)),
         };
+        let server_certificate_quota = self.number("server_certificate_quota");
+        let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
             listen,
@@ -55,6 +57,8 @@ impl Layers {
             drain_time,
             metrics_listen,
             otlp_endpoint,
+            server_certificate_quota,
+            retention_days,
             database,
         );
         let (
@@ -66,6 +70,8 @@ impl Layers {
             Some(drain_time),
             Some(metrics_listen),
             Some(otlp_endpoint),
+            Some(server_certificate_quota),
+            Some(retention_days),
             Some(database),
         ) = all
         else {
@@ -84,6 +90,8 @@ impl Layers {
             drain_time,
             metrics_listen,
             otlp_endpoint,
+            server_certificate_quota,
+            delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
             regions: self.regions,
             database,
         })

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 24] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -127,6 +127,20 @@ pub const SETTINGS: [Setting; 22] = [
         default: Some("default"),
         help: "Which findings an upload is refused for: default, or strict for every warning, and behind it exceptions such as \
                ,EXPIRES_SOON=report",
+        for_database: false,
+    },
+    Setting {
+        key: "server_certificate_quota",
+        shape: Shape::Number("certificates"),
+        default: Some("10000"),
+        help: "How many server certificates an account may have in a region, if it has no quota of its own",
+        for_database: false,
+    },
+    Setting {
+        key: "delete_retention_days",
+        shape: Shape::Number("days"),
+        default: Some("7"),
+        help: "For how many days a deleted certificate can be undeleted; 0: it is removed at once",
         for_database: false,
     },
     Setting {

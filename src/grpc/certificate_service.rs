@@ -7,8 +7,8 @@ use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
 use crate::app::{
-    App, Call, CheckServerCertificate, DeleteServerCertificate, DescribeRegions, DescribeServerCertificates, Error,
-    GetServerCertificate, ListAccountFingerprints, SetServerCertificateName, UploadServerCertificate,
+    App, Call, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error, GetServerCertificate,
+    ListAccountFingerprints, SetServerCertificateName, TargetCertificate, UploadServerCertificate,
 };
 use crate::secret::Secret;
 
@@ -97,6 +97,7 @@ impl CertificateService for Door {
                     server_certificate_id: message.server_certificate_id,
                     resource_group_id: message.resource_group_id,
                     tags: pairs(message.tags),
+                    deleted: message.deleted,
                     page_size: message.page_size,
                     page_token: message.page_token,
                 },
@@ -149,6 +150,7 @@ impl CertificateService for Door {
             region_id: message.region_id,
             server_certificate_id: message.server_certificate_id,
             server_certificate_name: message.server_certificate_name,
+            if_etag: message.if_etag,
         };
         let renamed = self.app.rename(&call, &request).await;
         answer(
@@ -166,14 +168,57 @@ impl CertificateService for Door {
     ) -> Answer<pb::DeleteServerCertificateResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = DeleteServerCertificate {
+        let request = TargetCertificate {
             region_id: message.region_id,
             server_certificate_id: message.server_certificate_id,
+            if_etag: message.if_etag,
         };
         let deleted = self.app.delete(&call, &request).await;
         answer(
             &call,
-            deleted.map(|()| pb::DeleteServerCertificateResponse {
+            deleted.map(|revision| pb::DeleteServerCertificateResponse {
+                request_id: call.request_id.to_string(),
+                etag: revision.map(render::etag).unwrap_or_default(),
+            }),
+        )
+    }
+
+    async fn undelete_server_certificate(
+        &self,
+        request: Request<pb::UndeleteServerCertificateRequest>,
+    ) -> Answer<pb::UndeleteServerCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = TargetCertificate {
+            region_id: message.region_id,
+            server_certificate_id: message.server_certificate_id,
+            if_etag: message.if_etag,
+        };
+        let undeleted = self.app.undelete(&call, &request).await;
+        answer(
+            &call,
+            undeleted.map(|revision| pb::UndeleteServerCertificateResponse {
+                request_id: call.request_id.to_string(),
+                etag: render::etag(revision),
+            }),
+        )
+    }
+
+    async fn purge_server_certificate(
+        &self,
+        request: Request<pb::PurgeServerCertificateRequest>,
+    ) -> Answer<pb::PurgeServerCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = TargetCertificate {
+            region_id: message.region_id,
+            server_certificate_id: message.server_certificate_id,
+            if_etag: message.if_etag,
+        };
+        let purged = self.app.purge(&call, &request).await;
+        answer(
+            &call,
+            purged.map(|()| pb::PurgeServerCertificateResponse {
                 request_id: call.request_id.to_string(),
             }),
         )

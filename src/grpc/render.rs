@@ -127,6 +127,7 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         version: stored.version,
         etag: etag(stored.revision),
         chain_length: stored.chain_length,
+        delete_time: stored.deleted.map(|deleted| deleted.to_string()).unwrap_or_default(),
         ..leaf(stored.facts)
     }
 }

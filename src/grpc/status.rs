@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::pb;
-use super::render::finding;
+use super::render::{etag, finding};
 use crate::app::{Error, Reason, RequestId, Resource};
 use crate::telemetry::metrics;
 
@@ -56,6 +56,24 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .set_resource_info("certkeep.v1.ServerCertificate", &id, "", "");
             details.metadata.insert("server_certificate_id".into(), id);
         }
+        Error::QuotaExceeded { region } => {
+            details.others.add_quota_failure_violation(
+                format!("server certificates of the account in {}", region.as_str()),
+                error.to_string(),
+            );
+            details.metadata.insert("region_id".into(), region.as_str().to_owned());
+        }
+        Error::EtagMismatch { revision } => {
+            details.metadata.insert("etag".into(), etag(*revision));
+        }
+        Error::NotDeleted(id) => {
+            details.others.add_precondition_failure_violation(
+                Reason::NotDeleted.as_str(),
+                id.to_string(),
+                error.to_string(),
+            );
+            details.metadata.insert("server_certificate_id".into(), id.to_string());
+        }
         Error::PermissionDenied { needed } => {
             details.metadata.insert("role".into(), needed.as_str().to_owned());
         }
@@ -64,7 +82,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             log(error);
         }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(error),
-        Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled => {}
+        Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled | Error::ClientTokenReused => {}
     }
     details.status(error.to_string())
 }
@@ -101,7 +119,10 @@ fn code(reason: Reason) -> Code {
         | Reason::RegionMissing
         | Reason::RegionNotFound => Code::InvalidArgument,
         Reason::ServerCertificateNotFound => Code::NotFound,
-        Reason::MessageTooLarge => Code::ResourceExhausted,
+        Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
+        Reason::ClientTokenReused => Code::AlreadyExists,
+        Reason::EtagMismatch => Code::Aborted,
+        Reason::NotDeleted => Code::FailedPrecondition,
         Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,

@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::StartError;
-use crate::app::{App, FirstAccount};
-use crate::certificate::{Policy, Regions};
+use crate::app::{self, App, FirstAccount};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
@@ -159,7 +158,7 @@ impl Database {
         }
         let key_ring = self.key_ring_or_new().await?;
         // The ring is this database's from now on.
-        App::open(self.store.clone(), key_ring, Regions::alibaba(), Policy::default()).await?;
+        App::open(self.store.clone(), key_ring, app::Settings::default()).await?;
         let existing = if self.is_private() {
             Existing::Replace
         } else {

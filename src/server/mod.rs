@@ -20,13 +20,14 @@ pub use database::{Database, DatabaseError};
 pub use tls::TlsError;
 
 use crate::app::{App, BootstrapError, FirstAccount, SealingError};
-use crate::certificate::{Policy, Region, RegionId, Regions};
+use crate::app::{Policy, Settings};
+use crate::certificate::{Region, RegionId, Regions};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
 use crate::secret::Existing;
 use crate::telemetry::metrics;
 use listener::Listener;
-use monitor::{Monitor, State, count_certificates, set_health, watch_database};
+use monitor::{Monitor, State, count_certificates, keep_house, set_health, watch_database};
 use starting::Starting;
 
 /// A caller that has not answered a ping by then is gone.
@@ -115,6 +116,7 @@ impl Server {
         set_health(&health, true).await;
         background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
         background.spawn(count_certificates(app.clone()));
+        background.spawn(keep_house(app.clone()));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(routes.serve_with_incoming_shutdown(connections, async {
             // A sender that was dropped asks for the same.
@@ -154,7 +156,13 @@ impl Server {
             None => Regions::alibaba(),
             Some(regions) => regions.iter().map(region).collect(),
         };
-        let app = App::open(store.clone(), key_ring, regions, policy).await?;
+        let settings = Settings {
+            regions,
+            policy,
+            server_certificate_quota: i64::from(config.server_certificate_quota),
+            retention: config.delete_retention,
+        };
+        let app = App::open(store.clone(), key_ring, settings).await?;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(grpc::DESCRIPTORS)

@@ -23,6 +23,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// One slow answer is no reason to send callers elsewhere.
 const MISSES: u32 = 2;
 const COUNT_EVERY: Duration = Duration::from_secs(300);
+const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(300);
 
 /// What the service can do now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,6 +97,16 @@ pub(super) async fn count_certificates(app: App) {
             Err(error) => tracing::warn!(reason = %error.reason(), "the certificates could not be counted"),
         }
         tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
+
+/// Removes what is past its time, now and then, until it is dropped.
+pub(super) async fn keep_house(app: App) {
+    loop {
+        if let Err(error) = app.keep_house().await {
+            tracing::warn!(reason = %error.reason(), "what is past its time could not be removed");
+        }
+        tokio::time::sleep(KEEP_HOUSE_EVERY).await;
     }
 }
 

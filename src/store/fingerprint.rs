@@ -65,7 +65,7 @@ impl Store {
             name: "store::fingerprint_page",
             sql: "-- store::fingerprint_page
                   select created_ms, random, fingerprint from server_certificate
-                  where account_id = $1 and (created_ms, random) > ($2, $3)
+                  where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
                   order by created_ms, random limit $4",
         };
         // One more tells whether there is a next page.

@@ -156,7 +156,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["7c1e28ef039d68fd7a334f56fff115eaba9766ae71797c8fbef364d65a424ece"]
+            ["a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc"]
         );
     }
 }

@@ -5,6 +5,7 @@
 //! event row is what tells afterwards whether it took effect.
 
 mod access_key;
+mod client_token;
 mod connect;
 mod error;
 mod fingerprint;
@@ -26,12 +27,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 pub use access_key::{AccessKey, NewAccount, Role};
+pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
 pub use error::{Cause, Error};
 pub use fingerprint::AccountFingerprints;
 pub use migrate::{MigrateError, schema_version};
-pub use read::{Page, Position, StoredCertificate};
-pub use upload::{FIRST, NewServerCertificate};
+pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
+pub use server_certificate::{Changing, Standing, Undeletion};
+pub use upload::{FIRST, NewServerCertificate, UploadOutcome};
 
 use crate::certificate::ServerCertificateId;
 use error::Failure;

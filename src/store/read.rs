@@ -60,6 +60,28 @@ pub struct StoredCertificate {
     pub chain_length: i32,
     /// Its tags.
     pub tags: Tags,
+    /// When it was deleted, if it was.
+    pub deleted: Option<Timestamp>,
+}
+
+/// Which certificates of an account to list.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    /// Of this region, or of any.
+    pub region: Option<&'a RegionId>,
+    /// With all of these tags.
+    pub tags: &'a Tags,
+    /// Whether they are live or deleted.
+    pub liveness: Liveness,
+}
+
+/// Whether a certificate is deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Liveness {
+    /// It is not.
+    Live,
+    /// It is, and can be undeleted.
+    Deleted,
 }
 
 /// A page of certificates.
@@ -77,6 +99,7 @@ macro_rules! columns {
         "select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length,
+           (extract(epoch from deleted_at) * 1000)::bigint as deleted_ms,
            array(
              select unnest(array[key, value]) from (
                select key, value from server_certificate_tag as tag
@@ -126,33 +149,67 @@ macro_rules! select_page {
 }
 
 impl Store {
-    /// At most `size` certificates of the account behind `after`, of one region or of any.
+    /// At most `size` certificates of the account behind `after`.
     pub async fn page(
         &self,
         account: AccountId,
-        region: Option<&RegionId>,
+        filter: Filter<'_>,
         after: Position,
         size: usize,
     ) -> Result<Page, Error> {
         const OF_ANY_REGION: Statement = select_page!(
             "store::page",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3)"
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null"
         );
         const OF_REGION: Statement = select_page!(
             "store::page_of_region",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and region_id = $5"
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
+               and region_id = $5"
+        );
+        const DELETED: Statement = select_page!(
+            "store::page_of_deleted",
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is not null
+               and ($5::text is null or region_id = $5)"
+        );
+        // From the first tag's certificates, in their order, to those that have the others too.
+        const TAGGED: Statement = select_page!(
+            "store::page_of_tagged",
+            "from (
+               select account_id, created_ms, random from server_certificate_tag
+               where account_id = $1 and key = ($6::text[])[1] and value = ($7::text[])[1] and (created_ms, random) > ($2, $3)
+             ) as tagged join server_certificate using (account_id, created_ms, random)
+             where account_id = $1 and (deleted_at is not null) = $8 and ($5::text is null or region_id = $5)
+               and not exists (
+                 select from unnest($6::text[], $7::text[]) as wanted(key, value)
+                 where not exists (
+                   select from server_certificate_tag as tag
+                   where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
+                     and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
+                 )
+               )"
         );
         let limit = size as i64 + 1;
         let account_id = account.as_i64();
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&account_id, &after.created_ms, &after.random, &limit];
-        let region = region.map(RegionId::as_str);
-        let rows = match &region {
-            None => self.read(OF_ANY_REGION, &params).await?,
-            Some(region) => {
+        let region = filter.region.map(RegionId::as_str);
+        let is_deleted = filter.liveness == Liveness::Deleted;
+        let (keys, values): (Vec<_>, Vec<_>) = filter.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
+        let statement = match (keys.is_empty(), is_deleted, &region) {
+            (true, false, None) => OF_ANY_REGION,
+            (true, false, Some(region)) => {
                 params.push(region);
-                self.read(OF_REGION, &params).await?
+                OF_REGION
+            }
+            (true, true, region) => {
+                params.push(region);
+                DELETED
+            }
+            (false, _, region) => {
+                params.extend::<[&(dyn ToSql + Sync); 4]>([region, &keys, &values, &is_deleted]);
+                TAGGED
             }
         };
+        let rows = self.read(statement, &params).await?;
         let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
         let certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
         let next = match certificates.last() {
@@ -170,7 +227,7 @@ impl Store {
             sql: "-- store::expiring_of_all_accounts
                   select count(*) filter (where not_after_ms < $1), count(*) filter (where not_after_ms < $2),
                     count(*) filter (where not_after_ms < $3), count(*) filter (where not_after_ms < $4), count(*)
-                  from server_certificate",
+                  from server_certificate where deleted_at is null",
         };
         let [first, second, third, fourth] = moments.map(Timestamp::millis);
         let rows = self.read(STATEMENT, &[&first, &second, &third, &fourth]).await?;
@@ -178,24 +235,29 @@ impl Store {
         Ok([row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)])
     }
 
-    /// The certificate of this id, if it is of this region, or of any.
+    /// The certificate of this id, live or deleted as asked, if it is of this region, or of any.
     pub async fn find(
         &self,
         id: ServerCertificateId,
         region: Option<&RegionId>,
+        liveness: Liveness,
     ) -> Result<Option<StoredCertificate>, Error> {
         const STATEMENT: Statement = select!(
             "store::find",
             "from server_certificate
-             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)"
+             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
+               and (deleted_at is not null) = $5"
         );
         let (account, created, random) = id_columns(id);
         let region = region.map(RegionId::as_str);
-        let rows = self.read(STATEMENT, &[&account, &created, &random, &region]).await?;
+        let is_deleted = liveness == Liveness::Deleted;
+        let rows = self
+            .read(STATEMENT, &[&account, &created, &random, &region, &is_deleted])
+            .await?;
         rows.first().map(stored).transpose()
     }
 
-    /// The certificate of this id and its chain, if it is of this region, or of any.
+    /// The live certificate of this id and its chain, if it is of this region, or of any.
     pub async fn find_with_chain(
         &self,
         id: ServerCertificateId,
@@ -204,7 +266,8 @@ impl Store {
         const STATEMENT: Statement = select!(
             "store::find_with_chain",
             ", chain from server_certificate
-             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)"
+             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
+               and deleted_at is null"
         );
         let (account, created, random) = id_columns(id);
         let region = region.map(RegionId::as_str);
@@ -247,6 +310,7 @@ fn stored(row: &Row) -> Result<StoredCertificate, Error> {
         version: row.get("version"),
         facts,
         chain_length: row.get("chain_length"),
+        deleted: row.get::<_, Option<i64>>("deleted_ms").map(Timestamp::from_millis),
         tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
     })
 }

@@ -2,10 +2,11 @@
 
 use uuid::Uuid;
 
+use super::client_token::{ClientToken, UPLOAD};
 use super::fingerprint::AccountFingerprints;
 use super::read::Position;
 use super::{Change, Changed, Error, Statement, Store, id_columns};
-use crate::certificate::{CertificateFacts, Chain, RegionId, ServerCertificateName, Tags};
+use crate::certificate::{AccountId, CertificateFacts, Chain, RegionId, ServerCertificateName, Tags};
 
 /// A server certificate to store, whose pair was verified and whose key is sealed.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,21 @@ pub struct NewServerCertificate<'a> {
     pub tags: &'a Tags,
     /// Whether the account's fingerprints are asked for.
     pub with_account_fingerprints: bool,
+    /// By what a retry is known.
+    pub client_token: Option<ClientToken<'a>>,
+    /// How many live certificates the account may have in the region, if it has no quota of its own.
+    pub quota: i64,
+}
+
+/// What became of an upload.
+#[derive(Debug)]
+pub enum UploadOutcome {
+    /// It is stored. The account's fingerprints, if they were asked for.
+    Stored(Option<AccountFingerprints>),
+    /// Nothing was stored: the token was used before.
+    TokenSeen,
+    /// Nothing was stored: the account has as many certificates in the region as it may.
+    OverQuota,
 }
 
 /// The first revision and version of a certificate.
@@ -35,41 +51,47 @@ pub const FIRST: i64 = 1;
 
 impl Store {
     /// Stores a certificate and answers its account's fingerprints, if they are asked for.
-    pub async fn upload(&self, new: &NewServerCertificate<'_>) -> Result<Option<AccountFingerprints>, Error> {
+    pub async fn upload(&self, new: &NewServerCertificate<'_>) -> Result<UploadOutcome, Error> {
         let batch = Batch::of(&[*new]);
         let rows = match self.write(INSERT, new.change, &batch.params()).await? {
             Changed::Now(rows) => rows,
-            Changed::Before { .. } => return Ok(self.fingerprints_after(new).await),
+            Changed::Before { .. } => return Ok(UploadOutcome::Stored(self.fingerprints_after(new).await)),
         };
         let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        if row.get("token_seen") {
+            return Ok(UploadOutcome::TokenSeen);
+        }
         if !row.get::<_, bool>("stored") {
-            // An attempt whose connection was lost had stored it: nobody else has its id.
-            return Ok(self.fingerprints_after(new).await);
+            return Ok(UploadOutcome::OverQuota);
         }
         let Some(bytes) = row.get::<_, Option<&[u8]>>("fingerprints") else {
-            return Ok(None);
+            return Ok(UploadOutcome::Stored(None));
         };
-        match AccountFingerprints::whole(bytes)? {
-            Some(whole) => Ok(Some(whole)),
+        Ok(UploadOutcome::Stored(match AccountFingerprints::whole(bytes)? {
+            Some(whole) => Some(whole),
             // More than an answer holds: the first page, with the place where the next begins.
-            None => Ok(self.fingerprints_after(new).await),
+            None => self.fingerprints_after(new).await,
+        }))
+    }
+
+    async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Option<AccountFingerprints> {
+        match new.with_account_fingerprints {
+            true => Some(self.fingerprints_of_stored(new.change.id.account).await),
+            false => None,
         }
     }
 
     /// The account's fingerprints, of a certificate that is stored already. If they can't be read now, that is no reason to
     /// call the upload failed: they are all left to ListAccountFingerprints.
-    async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Option<AccountFingerprints> {
-        if !new.with_account_fingerprints {
-            return None;
-        }
-        let read = self.account_fingerprints(new.change.id.account).await;
-        Some(read.unwrap_or_else(|error| {
+    pub async fn fingerprints_of_stored(&self, account: AccountId) -> AccountFingerprints {
+        let read = self.account_fingerprints(account).await;
+        read.unwrap_or_else(|error| {
             tracing::warn!(%error, "the account's fingerprints could not be read after the upload");
             AccountFingerprints {
                 fingerprints: Vec::new(),
                 next: Some(Position::START),
             }
-        }))
+        })
     }
 }
 
@@ -103,6 +125,9 @@ struct Batch<'a> {
     names_to: Vec<i32>,
     chain_from: Vec<i32>,
     chain_to: Vec<i32>,
+    client_token: Vec<Option<&'a str>>,
+    request_mac: Vec<Option<&'a [u8]>>,
+    quota: Vec<i64>,
     names: Vec<&'a str>,
     chain: Vec<&'a [u8]>,
     tag_row: Vec<i64>,
@@ -152,6 +177,10 @@ impl<'a> Batch<'a> {
         self.chain_from.push(self.chain.len() as i32 + 1);
         self.chain.extend(new.chain.der());
         self.chain_to.push(self.chain.len() as i32);
+        self.client_token.push(new.client_token.map(|token| token.token));
+        self.request_mac
+            .push(new.client_token.map(|token| token.request_mac.as_slice()));
+        self.quota.push(new.quota);
         for tag in new.tags.iter() {
             self.tag_row.push(row);
             self.tag_key.push(tag.key());
@@ -159,7 +188,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 32] {
+    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 36] {
         [
             &self.account_id,
             &self.created_ms,
@@ -193,12 +222,17 @@ impl<'a> Batch<'a> {
             &self.tag_key,
             &self.tag_value,
             &FIRST,
+            &self.client_token,
+            &self.request_mac,
+            &self.quota,
+            &UPLOAD,
         ]
     }
 }
 
-/// A row for each certificate of the batch: `stored`, and the account's fingerprints, one behind the other, if they are asked
-/// for. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
+/// A row for each certificate of the batch: whether its token was seen before, whether it is stored, and the account's
+/// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
+/// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
 /// One fingerprint more than an answer holds is read, which tells that there are too many.
 const INSERT: Statement = Statement {
     name: "store::upload",
@@ -208,13 +242,49 @@ const INSERT: Statement = Statement {
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
             $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
             $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::int[], $24::int[],
-            $25::int[], $26::int[]
+            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[]
           ) with ordinality as input(
             account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
             common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
             signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, names_from, names_to,
-            chain_from, chain_to, row
+            chain_from, chain_to, client_token, request_mac, quota, row
           )
+        ),
+        token as (
+          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
+          select account_id, $36::text, client_token, created_ms, random, request_mac
+          from input where client_token is not null order by account_id, client_token
+          on conflict (account_id, method, client_token) do nothing
+          returning account_id, created_ms, random
+        ),
+        candidate as materialized (
+          select input.*, row_number() over (partition by account_id, region_id order by row) as place
+          from input left join token using (account_id, created_ms, random)
+          where input.client_token is null or token.account_id is not null
+        ),
+        wanted as (
+          select account_id, region_id, count(*) as live,
+            coalesce(
+              (select maximum from quota where quota.account_id = candidate.account_id and kind = 'server_certificates'),
+              min(quota)
+            ) as maximum
+          from candidate group by account_id, region_id
+        ),
+        counted as (
+          insert into server_certificate_count as counter (account_id, region_id, live, granted)
+          select account_id, region_id, least(live, maximum), least(live, maximum)
+          from wanted order by account_id, region_id
+          on conflict (account_id, region_id) do update set (live, granted) = (
+            select counter.live + fitting, fitting
+            from wanted cross join lateral (
+              select greatest(0, least(wanted.live, wanted.maximum - counter.live)) as fitting
+            ) as room
+            where wanted.account_id = counter.account_id and wanted.region_id = counter.region_id
+          )
+          returning account_id, region_id, granted
+        ),
+        accepted as (
+          select candidate.* from candidate join counted using (account_id, region_id) where place <= granted
         ),
         certificate as (
           insert into server_certificate (
@@ -226,38 +296,37 @@ const INSERT: Statement = Statement {
             common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
             key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
             chain_to - chain_from + 1
-          from input
-          on conflict (account_id, created_ms, random) do nothing
+          from accepted
           returning account_id, created_ms, random, fingerprint
-        ),
-        stored as (
-          select input.* from input join certificate using (account_id, created_ms, random)
         ),
         key_row as (
           insert into private_key (account_id, created_ms, random, key_id, sealed)
-          select account_id, created_ms, random, key_id, sealed from stored
+          select account_id, created_ms, random, key_id, sealed from accepted
         ),
         tag_row as (
           insert into server_certificate_tag (account_id, created_ms, random, key, value)
           select account_id, created_ms, random, key, value
-          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join stored using (row)
+          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
         ),
         event_row as (
           insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-          select account_id, created_ms, random, $32::bigint, 'uploaded', access_key_id, request_id from stored
+          select account_id, created_ms, random, $32::bigint, 'uploaded', access_key_id, request_id from accepted
         )
         select
+          candidate.account_id is null as token_seen,
           certificate.account_id is not null as stored,
           case when input.with_fingerprints then (
             select string_agg(fingerprint, ''::bytea order by created_ms, random) from (
               (
                 select created_ms, random, fingerprint from server_certificate
-                where account_id = input.account_id order by created_ms, random limit 50001
+                where account_id = input.account_id and deleted_at is null order by created_ms, random limit 50001
               )
               union all
               select created_ms, random, fingerprint from certificate where account_id = input.account_id
             ) as of_account
           ) end as fingerprints
-        from input left join certificate using (account_id, created_ms, random)
-        order by row",
+        from input
+          left join candidate using (account_id, created_ms, random)
+          left join certificate using (account_id, created_ms, random)
+        order by input.row",
 };

@@ -162,6 +162,7 @@ async fn an_unknown_id_is_an_empty_list_and_else_not_found() {
         let delete = pb::DeleteServerCertificateRequest {
             region_id: region_id.clone(),
             server_certificate_id: id.clone(),
+            ..Default::default()
         };
         let rename = pb::SetServerCertificateNameRequest {
             region_id: if region.is_empty() {
@@ -171,6 +172,7 @@ async fn an_unknown_id_is_an_empty_list_and_else_not_found() {
             },
             server_certificate_id: id,
             server_certificate_name: "new".into(),
+            ..Default::default()
         };
         for refused in [
             client.get_server_certificate(get).await.unwrap_err(),
@@ -194,6 +196,7 @@ async fn a_rename_changes_name_and_etag_and_leaves_an_event() {
         region_id: REGION.into(),
         server_certificate_id: id.clone(),
         server_certificate_name: "shop".into(),
+        ..Default::default()
     };
     let renamed = client.set_server_certificate_name(rename).await.unwrap().into_inner();
     let get = pb::GetServerCertificateRequest {
@@ -221,7 +224,7 @@ async fn a_rename_changes_name_and_etag_and_leaves_an_event() {
 }
 
 #[tokio::test]
-async fn a_delete_takes_certificate_key_and_tags_and_leaves_its_events() {
+async fn a_purge_takes_certificate_key_and_tags_and_leaves_its_events() {
     let server = TestServer::start().await;
     let mut client = server.client();
     let request = pb::UploadServerCertificateRequest {
@@ -243,7 +246,13 @@ async fn a_delete_takes_certificate_key_and_tags_and_leaves_its_events() {
         ..Default::default()
     };
     client.delete_server_certificate(delete.clone()).await.unwrap();
-    assert_eq!(server.rows().await, [1, 1, 0, 3]);
+    assert_eq!(server.rows().await, [2, 2, 1, 3]);
+    let purge = pb::PurgeServerCertificateRequest {
+        server_certificate_id: delete.server_certificate_id.clone(),
+        ..Default::default()
+    };
+    client.purge_server_certificate(purge).await.unwrap();
+    assert_eq!(server.rows().await, [1, 1, 0, 4]);
     assert_eq!(
         client.delete_server_certificate(delete).await.unwrap_err().code(),
         Code::NotFound

@@ -334,6 +334,8 @@ pub enum Account {
 
 pub fn config(dir: &TempDir, database: &str) -> Config {
     Config {
+        server_certificate_quota: 10_000,
+        delete_retention: Duration::from_secs(7 * 24 * 60 * 60),
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
         max_connections: 100,

@@ -191,6 +191,7 @@ async fn a_rename_or_delete_whose_connection_dies_is_done_once() {
         region_id: crate::harness::REGION.into(),
         server_certificate_id: id.clone(),
         server_certificate_name: "new".into(),
+        ..Default::default()
     };
     let renamed = server
         .client()
@@ -203,8 +204,14 @@ async fn a_rename_or_delete_whose_connection_dies_is_done_once() {
         server_certificate_id: id,
         ..Default::default()
     };
-    server.client().delete_server_certificate(delete).await.unwrap();
-    assert_eq!(server.rows().await, [0, 0, 0, 3]);
+    let deleted = server
+        .client()
+        .delete_server_certificate(delete)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(deleted.etag, "3");
+    assert_eq!(server.rows().await, [1, 1, 0, 3]);
     server.stop().await;
 }
 
@@ -226,6 +233,7 @@ async fn callers_that_leave_hold_up_nobody() {
             region_id: crate::harness::REGION.into(),
             server_certificate_id: id.clone(),
             server_certificate_name: "new".into(),
+            ..Default::default()
         });
         rename.set_timeout(std::time::Duration::from_millis(50));
         server.client().set_server_certificate_name(rename).await.unwrap_err();

@@ -148,14 +148,21 @@ fn every_statement_begins_with_the_name_of_its_function_and_asks_for_the_account
     let mut wrong = Vec::new();
     for (name, code) in code().into_iter().filter(|(name, _)| name.starts_with("store/")) {
         let code = code.split("#[cfg(test)]").next().unwrap_or_default().to_lowercase();
-        for table in ["server_certificate", "private_key", "server_certificate_tag", "event"] {
-            for verb in ["from", "update", "delete from"] {
-                let Some(at) = code
-                    .find(&format!("{verb} {table}\n"))
-                    .or_else(|| code.find(&format!("{verb} {table} ")))
-                else {
-                    continue;
-                };
+        let tables = [
+            "server_certificate",
+            "private_key",
+            "server_certificate_tag",
+            "event",
+            "client_token",
+            "quota",
+            "server_certificate_count",
+        ];
+        for table in tables {
+            let mentions = ["from", "update", "join"]
+                .iter()
+                .flat_map(|verb| [format!("{verb} {table}\n"), format!("{verb} {table} ")])
+                .flat_map(|mention| code.match_indices(&mention).map(|(at, _)| at).collect::<Vec<_>>());
+            for at in mentions {
                 let function = code[..at].rsplit("-- store::").next().unwrap_or_default();
                 let named = function.lines().next().unwrap_or_default();
                 if named.contains("all_accounts") {
@@ -163,7 +170,7 @@ fn every_statement_begins_with_the_name_of_its_function_and_asks_for_the_account
                 }
                 let rest: String = code[at..].chars().take(400).collect();
                 if !rest.contains("account_id = ") {
-                    wrong.push(format!("{name}: {verb} {table}"));
+                    wrong.push(format!("{name}: {table} in {named}"));
                 }
             }
         }

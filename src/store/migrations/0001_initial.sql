@@ -59,11 +59,49 @@ create table server_certificate (
   -- DER, in the order in which they are served.
   chain bytea[] not null,
   chain_length int not null check (chain_length > 0),
-  -- The account's fingerprints are read from this index alone.
-  primary key (account_id, created_ms, random) include (fingerprint)
+  -- Set while it is deleted and can be undeleted.
+  deleted_at timestamptz,
+  primary key (account_id, created_ms, random)
 );
-create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random);
-create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms);
+-- The account's fingerprints are read from this index alone.
+create index server_certificate_live on server_certificate (account_id, created_ms, random) include (fingerprint)
+  where deleted_at is null;
+create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random)
+  where deleted_at is null;
+create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms) where deleted_at is null;
+create index server_certificate_deleted on server_certificate (account_id, created_ms, random) where deleted_at is not null;
+create index server_certificate_by_deletion on server_certificate (deleted_at) where deleted_at is not null;
+
+-- How many live server certificates an account has in a region: changed by each statement that changes it.
+create table server_certificate_count (
+  account_id bigint not null,
+  region_id text not null,
+  live bigint not null check (live >= 0),
+  -- How many of its certificates the last upload was granted.
+  granted bigint not null,
+  primary key (account_id, region_id)
+) with (fillfactor = 50);
+
+-- What an account may have where it is not what the service's settings say.
+create table quota (
+  account_id bigint not null references account,
+  kind text not null check (kind in ('server_certificates')),
+  maximum bigint not null check (maximum >= 0),
+  primary key (account_id, kind)
+);
+
+-- The tokens by which retried calls are known, and what the first call stored.
+create table client_token (
+  account_id bigint not null,
+  method text not null,
+  client_token text not null,
+  created_ms bigint not null,
+  random bigint not null,
+  request_mac bytea not null check (octet_length(request_mac) = 32),
+  used_at timestamptz not null default now(),
+  primary key (account_id, method, client_token)
+);
+create index client_token_by_age on client_token (used_at);
 
 create table private_key (
   account_id bigint not null,
@@ -91,6 +129,7 @@ create table server_certificate_tag (
   primary key (account_id, created_ms, random, key),
   foreign key (account_id, created_ms, random) references server_certificate on delete cascade
 );
+create index server_certificate_tag_by_value on server_certificate_tag (account_id, key, value, created_ms, random);
 
 -- What happened to a certificate, one row for each revision; it outlives the certificate. A request changes a certificate
 -- once: after a lost connection a repetition fails here if the first attempt took effect after all.

@@ -1,0 +1,75 @@
+//! The token by which a retried upload is known, and what its request was.
+
+use zeroize::Zeroizing;
+
+use super::upload::UploadServerCertificate;
+use super::{App, Error, Fault};
+use crate::digest;
+
+/// The longest token, in bytes.
+const MAX_LEN: usize = 64;
+
+/// A token, and a MAC of the request that it came with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ClientToken {
+    pub(super) token: String,
+    pub(super) request_mac: [u8; 32],
+}
+
+impl ClientToken {
+    /// The token of an upload, if it has one.
+    pub(super) fn of(app: &App, request: &UploadServerCertificate) -> Result<Result<Option<Self>, Fault>, Error> {
+        let token = &request.client_token;
+        if token.is_empty() {
+            return Ok(Ok(None));
+        }
+        if request.validate_only {
+            return Ok(Err(Fault::ClientTokenOfNothing));
+        }
+        if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Ok(Err(Fault::ClientToken));
+        }
+        let request = canonical(request);
+        Ok(Ok(Some(Self {
+            token: token.clone(),
+            request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request)?,
+        })))
+    }
+}
+
+/// Everything that is stored, each part behind its length.
+fn canonical(request: &UploadServerCertificate) -> Zeroizing<Vec<u8>> {
+    let UploadServerCertificate {
+        region_id,
+        server_certificate,
+        server_certificate_name,
+        private_key,
+        ali_cloud_certificate_id,
+        ali_cloud_certificate_name,
+        ali_cloud_certificate_region_id,
+        resource_group_id,
+        tags,
+        client_token: _,
+        validate_only: _,
+        omit_account_fingerprints: _,
+    } = request;
+    let texts = [
+        region_id,
+        server_certificate_name,
+        ali_cloud_certificate_id,
+        ali_cloud_certificate_name,
+        ali_cloud_certificate_region_id,
+        resource_group_id,
+    ];
+    let mut parts = vec![server_certificate.expose(), private_key.expose()];
+    parts.extend(texts.map(|text| text.as_bytes()));
+    parts.extend(tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
+    // As large as it becomes: what grows leaves copies behind.
+    let len = parts.iter().map(|part| part.len() + 8).sum();
+    let mut canonical = Zeroizing::new(Vec::with_capacity(len));
+    for part in parts {
+        canonical.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        canonical.extend_from_slice(part);
+    }
+    canonical
+}

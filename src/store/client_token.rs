@@ -1,0 +1,89 @@
+//! The tokens by which retried calls are known. They are timed by Postgres's clock.
+
+use super::{Error, Statement, Store, id_columns};
+use crate::certificate::{AccountId, ServerCertificateId};
+use crate::clock::Timestamp;
+
+/// The method of upload's tokens.
+pub(super) const UPLOAD: &str = "UploadServerCertificate";
+
+/// The token of a call, and what its request was.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientToken<'a> {
+    /// What the caller gave.
+    pub token: &'a str,
+    /// A MAC of the canonical request.
+    pub request_mac: &'a [u8; 32],
+}
+
+/// A token that was used.
+#[derive(Debug)]
+pub struct UsedToken {
+    /// What the call stored, or would have.
+    pub id: ServerCertificateId,
+    /// The MAC of its request.
+    pub request_mac: Vec<u8>,
+    /// It counts no longer: it is older than 24 hours, or its call stored nothing.
+    pub is_void: bool,
+}
+
+impl Store {
+    /// The upload that used this token, if any did.
+    pub async fn used_token(&self, account: AccountId, token: &str) -> Result<Option<UsedToken>, Error> {
+        // An event outlives its certificate, and is committed with the token.
+        const STATEMENT: Statement = Statement {
+            name: "store::used_token",
+            sql: "-- store::used_token
+                  select created_ms, random, request_mac,
+                    used_at < now() - interval '24 hours' or not exists (
+                      select from event
+                      where event.account_id = $1 and event.created_ms = client_token.created_ms
+                        and event.random = client_token.random
+                    ) as is_void
+                  from client_token where account_id = $1 and method = $2 and client_token = $3",
+        };
+        let rows = self.read(STATEMENT, &[&account.as_i64(), &UPLOAD, &token]).await?;
+        Ok(rows.first().map(|row| UsedToken {
+            id: ServerCertificateId {
+                account,
+                created: Timestamp::from_millis(row.get("created_ms")),
+                random: row.get("random"),
+            },
+            request_mac: row.get("request_mac"),
+            is_void: row.get("is_void"),
+        }))
+    }
+
+    /// Forgets a void token, if it is still this one's.
+    pub async fn forget_token(&self, token: &str, id: ServerCertificateId) -> Result<(), Error> {
+        // Repeated, it finds nothing.
+        const STATEMENT: Statement = Statement {
+            name: "store::forget_token",
+            sql: "-- store::forget_token
+                  delete from client_token
+                  where account_id = $1 and created_ms = $2 and random = $3 and method = $4 and client_token = $5",
+        };
+        let (account, created, random) = id_columns(id);
+        self.read(STATEMENT, &[&account, &created, &random, &UPLOAD, &token])
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets the tokens of all accounts that are older than 24 hours, at most 10,000 at once; answers how many.
+    pub async fn forget_tokens_of_all_accounts(&self) -> Result<u64, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::forget_tokens_of_all_accounts",
+            sql: "-- store::forget_tokens_of_all_accounts
+                  with forgotten as (
+                    delete from client_token where (account_id, method, client_token) in (
+                      select account_id, method, client_token from client_token
+                      where used_at < now() - interval '24 hours' order by used_at limit 10000 for update skip locked
+                    )
+                    returning 1
+                  )
+                  select count(*) from forgotten",
+        };
+        let rows = self.read(STATEMENT, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+    }
+}
