@@ -220,6 +220,21 @@ fn add(builder: &mut X509Builder, oid: &str, is_critical: bool) {
 }
 
 #[test]
+fn many_critical_extensions_are_one_finding() {
+    let server = Entity::new("server");
+    let found = of_server(&server, |issuer| {
+        issuer.certify_with(&server, SERVER, |builder| {
+            short(builder);
+            for last in 1..=3 {
+                add(builder, &format!("1.2.3.{last}"), true);
+            }
+        })
+    });
+    let message = "the critical extension 1.2.3.1 is not known to clients, or can not be read by them (nor 2 more)";
+    assert_eq!(told(&found), [(Code::CriticalExtensionUnknown, message)]);
+}
+
+#[test]
 fn critical_extensions() {
     let server = Entity::new("server");
     let unknown = "the critical extension 1.2.3.4 is not known to clients, or can not be read by them";
