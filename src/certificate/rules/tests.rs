@@ -192,6 +192,14 @@ fn extensions_of_the_server() {
         ),
         (
             "subjectAltName",
+            Some("DNS:192.0.2.1"),
+            vec![(
+                Code::SanInvalid,
+                "subject alternative name 1 is an IP address written as a DNS name",
+            )],
+        ),
+        (
+            "subjectAltName",
             Some("DER:30:07:87:05:01:02:03:04:05"),
             vec![(Code::SanInvalid, "subject alternative name 1 is not an IP address")],
         ),
