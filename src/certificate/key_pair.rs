@@ -255,7 +255,7 @@ impl UnverifiedPair {
     ) -> Option<(usize, Option<PublicKey>)> {
         if let Ok(key) = &self.private_key {
             match leaf::of_key(certificates, key)[..] {
-                [leaf] => return Some((leaf, certificates[leaf].public_key().ok())),
+                [leaf] => return Some((leaf, certificates[leaf].public_key().ok().cloned())),
                 [first, second, ..] => {
                     error.certificate.push(CertificateError::LeafAmbiguous {
                         first: places[first].index,

@@ -23,14 +23,14 @@ pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings
     if let Some(fault) = serial_fault(fields.raw_serial()) {
         note(FindingCode::SerialInvalid, fault);
     }
-    match certificate.signature_strength() {
+    match certificate.signature_strength {
         Strength::Sound => {}
         Strength::Weak => note(FindingCode::SignatureWeak, "the certificate is signed over SHA-1"),
         Strength::Forgeable => note(FindingCode::SignatureWeak, "the certificate is signed over MD5"),
         Strength::Unverifiable => note(FindingCode::SignatureWeak, "the certificate is signed over MD2"),
     }
     if let Ok(key) = certificate.public_key()
-        && is_small_rsa(&key)
+        && is_small_rsa(key)
     {
         let bits = key.size();
         note(
