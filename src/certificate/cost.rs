@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use openssl::asn1::{Asn1Object, Asn1OctetString};
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
-use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+use openssl::ec::{Asn1Flag, EcGroup, EcKey, PointConversionForm};
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::x509::{X509, X509Extension, X509Name};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name};
 use rustix::time::{ClockId, clock_gettime};
+use x509_parser::asn1_rs::ToDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
 use super::{CertificateError, PairError, Policy, UnverifiedPair, VerifiedPair};
@@ -21,12 +24,18 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
-/// Verifies and says how long it took: the shortest of five times, since tests run beside each other.
+/// Verifies and reports, and says how long each took: the shortest of five times, since tests run beside each other.
 fn verify(what: &str, certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
     let key = Secret::from(key.to_vec());
+    let read = || UnverifiedPair::read(certificate, &key);
+    timed(&format!("report of {what}"), || read().report(AT, &Policy::default()));
+    timed(what, || read().verify(AT, &Policy::default()))
+}
+
+fn timed<T>(what: &str, run: impl Fn() -> T) -> T {
     let run = || {
         let start = processor_time();
-        let outcome = UnverifiedPair::read(certificate, &key).verify(AT, &Policy::default());
+        let outcome = run();
         (processor_time() - start, outcome)
     };
     let (mut shortest, outcome) = run();
@@ -368,12 +377,6 @@ fn twenty_certificates_of_the_dearest_rsa_keys() {
 #[test]
 fn many_names_and_constraints() {
     let [root, issuer, server] = ["root", "issuer", "server"].map(test_pair::Entity::new);
-    let add = |builder: &mut openssl::x509::X509Builder, oid: &str, value: &[u8]| {
-        let oid = Asn1Object::from_str(oid).unwrap();
-        let value = Asn1OctetString::new_from_bytes(value).unwrap();
-        let extension = X509Extension::new_from_der(&oid, false, &value).unwrap();
-        builder.append_extension(extension).unwrap();
-    };
     for length in [1, 200] {
         let count = 80_000 / (length + 6);
         let name = vec![b'a'; length];
@@ -386,4 +389,121 @@ fn many_names_and_constraints() {
         let error = verify("names and constraints", &text, &server.key_pem()).unwrap_err();
         assert_eq!(error.certificate, [CertificateError::TooComplex], "{length}");
     }
+}
+
+fn add(builder: &mut X509Builder, oid: &str, value: &[u8]) {
+    let oid = Asn1Object::from_str(oid).unwrap();
+    let value = Asn1OctetString::new_from_bytes(value).unwrap();
+    let extension = X509Extension::new_from_der(&oid, false, &value).unwrap();
+    builder.append_extension(extension).unwrap();
+}
+
+#[test]
+fn long_names_and_many_constraints() {
+    let [root, issuer, server] = ["root", "issuer", "server"].map(test_pair::Entity::new);
+    let bits = [vec![0; 123], vec![1], vec![255; 124]].concat();
+    for (what, names, base, kind) in [
+        (
+            "a long address of mail",
+            long_der(0x81, &[b'a'; 90_000]),
+            der(0x81, b"b"),
+            0xa0,
+        ),
+        (
+            "a long DNS name",
+            long_der(0x82, &[b'a'; 90_000]),
+            der(0x82, b"b"),
+            0xa0,
+        ),
+        ("a long URI", long_der(0x86, &[b'a'; 90_000]), der(0x86, b"b"), 0xa0),
+        (
+            "long addresses",
+            der(0x87, &[0; 124]).repeat(700),
+            der(0x87, &bits),
+            0xa1,
+        ),
+    ] {
+        let names = long_der(0x30, &names);
+        let leaf = issuer.certify_with(&server, &[], |builder| add(builder, "2.5.29.17", &names));
+        let subtree = sequence(&[&base]);
+        let constraints = long_der(0x30, &long_der(kind, &subtree.repeat(90_000 / subtree.len())));
+        let above = root.certify_with(&issuer, &[], |builder| add(builder, "2.5.29.30", &constraints));
+        let text = [leaf.to_pem().unwrap(), above.to_pem().unwrap()].concat();
+        // Whether so much is compared is not the matter.
+        let _ = verify(what, &text, &server.key_pem());
+    }
+}
+
+#[test]
+fn a_long_signature_algorithm_before_many_issuers() {
+    let server = test_pair::Entity::new("server");
+    let issuers: Vec<_> = (0..19).map(|_| test_pair::Entity::new("issuer")).collect();
+    let leaf = issuers[0].certify_server(&server).to_der().unwrap();
+    let (_, fields) = X509Certificate::from_der(&leaf).unwrap();
+    let algorithm = long_der(0x30, &long_der(6, &vec![1; 170_000]));
+    let leaf = long_der(
+        0x30,
+        &[fields.tbs_certificate.as_ref(), &algorithm, &der(3, &[0, 1])].concat(),
+    );
+    let others = issuers.iter().map(|issuer| issuer.certify_authority(issuer));
+    let others = others.flat_map(|certificate| certificate.to_pem().unwrap());
+    let text: Vec<_> = pem("CERTIFICATE", &leaf).into_iter().chain(others).collect();
+    assert!(text.len() < 256 * 1024);
+    assert!(verify("a long signature algorithm", &text, &server.key_pem()).is_err());
+}
+
+#[test]
+fn a_long_path_below_which_the_leaf_has_the_largest_name() {
+    let part = der(0x31, &sequence(&[&der(6, &[0x55, 4, 3]), &der(12, b"")]));
+    let name = X509Name::from_der(&long_der(0x30, &part.repeat(14_500))).unwrap();
+    for (what, curve, certificates) in [
+        ("P-384", Nid::SECP384R1, 20),
+        ("P-521", Nid::SECP521R1, 10),
+        ("secp256k1", Nid::SECP256K1, 20),
+    ] {
+        let entities: Vec<_> = (0..certificates)
+            .map(|place| test_pair::Entity {
+                name: format!("number {place}"),
+                key: test_pair::ec_key(curve),
+            })
+            .collect();
+        let path = entities.windows(2).enumerate().map(|(place, pair)| {
+            pair[1].certify_with(&pair[0], test_pair::AUTHORITY, |builder| {
+                builder.set_pubkey(&compressed(&pair[0].key)).unwrap();
+                if place == 0 {
+                    builder.set_subject_name(&name).unwrap();
+                }
+            })
+        });
+        let text: Vec<_> = path.flat_map(|certificate| certificate.to_pem().unwrap()).collect();
+        assert!(text.len() < 256 * 1024);
+        let what = format!("a path of compressed points on {what}");
+        assert!(verify(&what, &text, &entities[0].key_pem()).is_ok());
+    }
+    // One more of P-521 is too many.
+    let entities: Vec<_> = (0..11)
+        .map(|place| test_pair::Entity {
+            name: format!("number {place}"),
+            key: test_pair::ec_key(Nid::SECP521R1),
+        })
+        .collect();
+    let path = entities.windows(2).map(|pair| pair[1].certify_authority(&pair[0]));
+    let text: Vec<_> = path.flat_map(|certificate| certificate.to_pem().unwrap()).collect();
+    let error = verify("a longer path of P-521", &text, &entities[0].key_pem()).unwrap_err();
+    assert_eq!(error.certificate, [CertificateError::TooComplex]);
+}
+
+/// The same public key, with a point from which its other half must be computed.
+fn compressed(key: &PKey<Private>) -> PKey<openssl::pkey::Public> {
+    let key = key.ec_key().unwrap();
+    let mut context = BigNumContext::new().unwrap();
+    let point = key
+        .public_key()
+        .to_bytes(key.group(), PointConversionForm::COMPRESSED, &mut context)
+        .unwrap();
+    let spki = PKey::from_ec_key(key).unwrap().public_key_to_der().unwrap();
+    let (_, spki) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&spki).unwrap();
+    let curve = spki.algorithm.parameters.unwrap().to_der_vec().unwrap();
+    let algorithm = sequence(&[&spki.algorithm.algorithm.to_der_vec().unwrap(), &curve]);
+    PKey::public_key_from_der(&sequence(&[&algorithm, &der(3, &[&[0], &point[..]].concat())])).unwrap()
 }

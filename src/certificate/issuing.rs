@@ -11,7 +11,7 @@ use super::public_key::{KeyAlgorithm, PublicKey};
 use super::signature_algorithm::Strength;
 use super::x509::Certificate;
 
-/// The most signatures that are verified for one request; of the dear ones half as many.
+/// The most signatures that are verified for one request; of the dear ones fewer.
 const MAX_SIGNATURES: u32 = 40;
 /// The longest RSA key whose signatures are verified.
 const MAX_RSA_BITS: u32 = 8192;
@@ -49,7 +49,7 @@ impl<'a> Issuing<'a> {
             return Ok(false);
         }
         // Nothing verifies MD2 any more: names and key identifiers are believed.
-        if of.signature_strength() == Strength::Unverifiable {
+        if of.signature_strength == Strength::Unverifiable {
             return Ok(true);
         }
         let entry = match self.verdicts.entry((child, by.spki())) {
@@ -78,22 +78,26 @@ impl VerifyingKey {
     /// The key, if it is of an accepted algorithm and cheap enough.
     fn of(certificate: &Certificate<'_>) -> Option<Self> {
         let key = certificate.public_key().ok()?;
-        if let PublicKey::Rsa { exponent, .. } = &key
+        if let PublicKey::Rsa { exponent, .. } = key
             && (key.size() > MAX_RSA_BITS || exponent.len() > MAX_RSA_EXPONENT_BYTES)
         {
             return None;
         }
-        // What takes more than a third of a millisecond.
-        let is_dear = match key.algorithm() {
-            KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss => key.size() > MAX_RSA_BITS / 2,
-            KeyAlgorithm::EcdsaP384 | KeyAlgorithm::EcdsaP521 => true,
-            KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaSecp256k1 | KeyAlgorithm::Ed25519 | KeyAlgorithm::Ed448 => {
-                false
-            }
+        // In thirds of a millisecond, about.
+        let price = match key.algorithm() {
+            KeyAlgorithm::EcdsaP521 => 5,
+            KeyAlgorithm::EcdsaP384 => 2,
+            KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss if key.size() > MAX_RSA_BITS / 2 => 2,
+            KeyAlgorithm::Rsa
+            | KeyAlgorithm::RsaPss
+            | KeyAlgorithm::EcdsaP256
+            | KeyAlgorithm::EcdsaSecp256k1
+            | KeyAlgorithm::Ed25519
+            | KeyAlgorithm::Ed448 => 1,
         };
         Some(Self {
             key: certificate.openssl.public_key().ok()?,
-            price: if is_dear { 2 } else { 1 },
+            price,
         })
     }
 }

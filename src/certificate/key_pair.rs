@@ -51,7 +51,7 @@ pub struct PairError {
     pub certificate: Vec<CertificateError>,
     /// What is wrong with `private_key`.
     pub private_key: Option<PrivateKeyError>,
-    /// What the policy refuses the pair for.
+    /// What the policy refuses the pair for, each code once.
     pub rejected: Vec<FindingCode>,
     /// Everything that was noticed, what matters most first.
     pub findings: Vec<Finding>,
@@ -237,9 +237,11 @@ impl UnverifiedPair {
             }
         }
         let findings = findings.into_noted();
-        let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
-        examined.error.rejected = rejected.map(|finding| finding.code).collect();
-        examined.error.rejected.dedup();
+        for finding in findings.iter().filter(|finding| finding.severity == Severity::Error) {
+            if !examined.error.rejected.contains(&finding.code) {
+                examined.error.rejected.push(finding.code);
+            }
+        }
         examined.error.findings = findings;
         examined
     }
@@ -253,7 +255,7 @@ impl UnverifiedPair {
     ) -> Option<(usize, Option<PublicKey>)> {
         if let Ok(key) = &self.private_key {
             match leaf::of_key(certificates, key)[..] {
-                [leaf] => return Some((leaf, certificates[leaf].public_key().ok())),
+                [leaf] => return Some((leaf, certificates[leaf].public_key().ok().cloned())),
                 [first, second, ..] => {
                     error.certificate.push(CertificateError::LeafAmbiguous {
                         first: places[first].index,
@@ -371,6 +373,8 @@ impl fmt::Debug for GivenCertificate {
 
 #[cfg(test)]
 mod tests {
+    use openssl::asn1::Asn1Integer;
+    use openssl::bn::BigNum;
     use openssl::nid::Nid;
     use openssl::pkey::PKey;
     use openssl::x509::X509;
@@ -577,6 +581,24 @@ mod tests {
             [FindingCode::ValidityTooLong, FindingCode::SanMissing]
         );
         assert!(verify("strict,VALIDITY_TOO_LONG=report,SAN_MISSING=report").is_ok());
+    }
+
+    #[test]
+    fn what_is_refused_for_several_certificates_is_told_once() {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let odd = |issuer: &Entity, subject: &Entity| {
+            let zero = Asn1Integer::from_bn(&BigNum::new().unwrap()).unwrap();
+            let unknown = [("1.2.3.4", "critical,DER:05:00")];
+            issuer.certify_with(subject, &unknown, |builder| builder.set_serial_number(&zero).unwrap())
+        };
+        let given = text(&[&odd(&issuer, &server), &odd(&root, &issuer)]);
+        let policy = "default,SERIAL_INVALID=reject,CRITICAL_EXTENSION_UNKNOWN=reject";
+        let pair = UnverifiedPair::read(&given, &Secret::from(server.key_pem()));
+        let error = pair.verify(AT, &policy.parse().unwrap()).unwrap_err();
+        assert_eq!(
+            error.rejected,
+            [FindingCode::SerialInvalid, FindingCode::CriticalExtensionUnknown]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PrivateKey) -> Vec<
         .filter(|&index| {
             certificates[index]
                 .public_key()
-                .is_ok_and(|public| key.belongs_to(&public))
+                .is_ok_and(|public| key.belongs_to(public))
         })
         .collect()
 }
@@ -35,11 +35,11 @@ pub(super) fn guess(certificates: &[Certificate<'_>]) -> Option<usize> {
 
 /// The leaf's public key, which must be of a kind that is supported. `index` is its place in the text, counted from 1.
 pub(super) fn public_key(leaf: &Certificate<'_>, index: usize) -> Result<PublicKey, CertificateError> {
-    leaf.public_key().map_err(|error| match error {
+    leaf.public_key().cloned().map_err(|error| match error {
         PublicKeyError::Malformed => CertificateError::Malformed {
             index,
             what: CertificateFault::PublicKey,
         },
-        PublicKeyError::Unsupported(key) => CertificateError::UnsupportedKey(key),
+        PublicKeyError::Unsupported(key) => CertificateError::UnsupportedKey(key.clone()),
     })
 }

@@ -98,7 +98,7 @@ fn reach(certificates: &[Certificate<'_>], preferred: &[usize], leaf: usize) -> 
             issuers: Vec::new(),
             is_self_signed: false,
             is_forgeable: matches!(
-                certificate.signature_strength(),
+                certificate.signature_strength,
                 Strength::Forgeable | Strength::Unverifiable
             ),
             depth: None,

@@ -18,12 +18,14 @@ pub(super) enum Strength {
     Unverifiable,
 }
 
-/// How much signatures of this algorithm are worth.
+/// How much signatures of this algorithm are worth. Old tools write the identifiers of the OIW (1.3.14.3.2).
 pub(super) fn strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
     match dotted(algorithm.algorithm.as_bytes()).as_str() {
         "1.2.840.113549.1.1.2" => Strength::Unverifiable,
-        "1.2.840.113549.1.1.4" => Strength::Forgeable,
-        "1.2.840.10040.4.3" | "1.2.840.10045.4.1" | "1.2.840.113549.1.1.5" => Strength::Weak,
+        "1.2.840.113549.1.1.4" | "1.3.14.3.2.3" => Strength::Forgeable,
+        "1.2.840.10040.4.3" | "1.2.840.10045.4.1" | "1.2.840.113549.1.1.5" | "1.3.14.3.2.27" | "1.3.14.3.2.29" => {
+            Strength::Weak
+        }
         PSS => pss_strength(algorithm),
         _ => Strength::Sound,
     }
@@ -75,7 +77,27 @@ const NAMES: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use x509_parser::prelude::FromDer;
+
+    use super::super::test_pair::sequence;
     use super::*;
+
+    #[test]
+    fn sha1_and_md5_are_known_by_every_identifier() {
+        for (oid, expected) in [
+            ("06082a8648ce3d040302", Strength::Sound),
+            ("06092a864886f70d010105", Strength::Weak),
+            ("06052b0e03021b", Strength::Weak),
+            ("06052b0e03021d", Strength::Weak),
+            ("06052b0e030203", Strength::Forgeable),
+            ("06092a864886f70d010104", Strength::Forgeable),
+            ("06092a864886f70d010102", Strength::Unverifiable),
+        ] {
+            let der = sequence(&[&hex::decode(oid).unwrap()]);
+            let (_, algorithm) = AlgorithmIdentifier::from_der(&der).unwrap();
+            assert_eq!(strength(&algorithm), expected, "{oid}");
+        }
+    }
 
     #[test]
     fn an_unknown_algorithm_is_named_by_its_object_identifier() {

@@ -40,6 +40,8 @@ pub(super) struct Certificate<'a> {
     pub(super) fields: X509Certificate<'a>,
     /// For names and signatures.
     pub(super) openssl: X509,
+    pub(super) signature_strength: Strength,
+    public_key: OnceCell<Result<PublicKey, PublicKeyError>>,
     subject: OnceCell<String>,
 }
 
@@ -63,14 +65,18 @@ impl<'a> Certificate<'a> {
         let openssl = X509::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
         Ok(Self {
             der,
+            signature_strength: signature_algorithm::strength(&fields.signature_algorithm),
             fields,
             openssl,
+            public_key: OnceCell::new(),
             subject: OnceCell::new(),
         })
     }
 
-    pub(super) fn public_key(&self) -> Result<PublicKey, PublicKeyError> {
-        PublicKey::from_spki(self.spki())
+    pub(super) fn public_key(&self) -> Result<&PublicKey, &PublicKeyError> {
+        self.public_key
+            .get_or_init(|| PublicKey::from_spki(self.spki()))
+            .as_ref()
     }
 
     /// The DER encoding of the `SubjectPublicKeyInfo`.
@@ -94,10 +100,6 @@ impl<'a> Certificate<'a> {
 
     pub(super) fn not_after(&self) -> Timestamp {
         Timestamp::from_secs(self.fields.validity().not_after.timestamp())
-    }
-
-    pub(super) fn signature_strength(&self) -> Strength {
-        signature_algorithm::strength(&self.fields.signature_algorithm)
     }
 
     /// Whether `issuer` has the name that this one says its issuer has (RFC 5280 7.1).

@@ -1,6 +1,6 @@
 //! What holds for every certificate that is served.
 
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::x509::X509Version;
 
 use super::Findings;
@@ -23,14 +23,14 @@ pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings
     if let Some(fault) = serial_fault(fields.raw_serial()) {
         note(FindingCode::SerialInvalid, fault);
     }
-    match certificate.signature_strength() {
+    match certificate.signature_strength {
         Strength::Sound => {}
         Strength::Weak => note(FindingCode::SignatureWeak, "the certificate is signed over SHA-1"),
         Strength::Forgeable => note(FindingCode::SignatureWeak, "the certificate is signed over MD5"),
         Strength::Unverifiable => note(FindingCode::SignatureWeak, "the certificate is signed over MD2"),
     }
     if let Ok(key) = certificate.public_key()
-        && is_small_rsa(&key)
+        && is_small_rsa(key)
     {
         let bits = key.size();
         note(
@@ -38,23 +38,34 @@ pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings
             &format!("the certificate's RSA key has {bits} bits"),
         );
     }
-    for extension in fields.iter_extensions().filter(|extension| extension.critical) {
-        let oid = extension.oid.as_bytes();
-        // Certificate Transparency's poison (RFC 6962 3.1).
-        if oid == POISON {
-            note(
-                FindingCode::CriticalExtensionUnknown,
-                "it is a precertificate, which is no certificate for a server",
-            );
-        } else if !is_known(oid) || matches!(extension.parsed_extension(), ParsedExtension::ParseError { .. }) {
-            let oid = dotted(oid);
-            let oid = if oid.len() > 64 { "of a long identifier" } else { &oid };
-            note(
-                FindingCode::CriticalExtensionUnknown,
-                &format!("the critical extension {oid} is not known to clients, or can not be read by them"),
-            );
-        }
+    let (poison, unknown): (Vec<_>, Vec<_>) = fields
+        .iter_extensions()
+        .filter(|extension| extension.critical && !is_understood(extension))
+        .map(|extension| extension.oid.as_bytes())
+        .partition(|oid| *oid == POISON);
+    if !poison.is_empty() {
+        note(
+            FindingCode::CriticalExtensionUnknown,
+            "it is a precertificate, which is no certificate for a server",
+        );
     }
+    // Thousands fit into a certificate: one finding tells them all.
+    if let [first, more @ ..] = &unknown[..] {
+        let oid = dotted(first);
+        let oid = if oid.len() > 64 { "of a long identifier" } else { &oid };
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" (nor {more} more)"),
+        };
+        note(
+            FindingCode::CriticalExtensionUnknown,
+            &format!("the critical extension {oid} is not known to clients, or can not be read by them{more}"),
+        );
+    }
+}
+
+fn is_understood(extension: &X509Extension<'_>) -> bool {
+    is_known(extension.oid.as_bytes()) && !matches!(extension.parsed_extension(), ParsedExtension::ParseError { .. })
 }
 
 fn is_small_rsa(key: &PublicKey) -> bool {
@@ -71,6 +82,7 @@ fn serial_fault(serial: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Certificate Transparency's (RFC 6962 3.1).
 const POISON: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x03];
 
 /// The extensions of RFC 5280 4.2 that it lets be critical, and what clients know beside them.

@@ -66,7 +66,8 @@ pub(super) fn check(
 #[derive(Clone, Copy)]
 enum Name<'a> {
     Dns(&'a str),
-    Mail(&'a str),
+    /// A mail address's local part and host; `None` where it has no `@`, which no constraint permits.
+    Mail(Option<(&'a str, &'a str)>),
     /// A URI's host; `None` where it has none that is a name, which no constraint permits.
     Host(Option<&'a str>),
     Address(&'a [u8]),
@@ -119,7 +120,7 @@ impl<'a> Name<'a> {
     fn of(name: &'a GeneralName<'_>) -> Option<Self> {
         match name {
             GeneralName::DNSName(name) => Some(Self::Dns(name)),
-            GeneralName::RFC822Name(address) => Some(Self::Mail(address)),
+            GeneralName::RFC822Name(address) => Some(Self::Mail(address.rsplit_once('@'))),
             GeneralName::URI(uri) => Some(Self::Host(host(uri))),
             GeneralName::IPAddress(address) => Some(Self::Address(address)),
             GeneralName::DirectoryName(name) => Some(Self::Directory(parts(name))),
@@ -137,12 +138,14 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Whether it lies within a subtree; `None` if the subtree is of another kind.
+    /// Whether it lies within a subtree; `None` if the subtree is of another kind. What this costs depends on the length of the subtree
+    /// alone.
     fn is_within(&self, base: &GeneralName<'_>, left: &mut usize) -> Result<Option<bool>, TooManyNames> {
         let cost = 16
             + match base {
                 GeneralName::DNSName(base) | GeneralName::RFC822Name(base) | GeneralName::URI(base) => base.len(),
                 GeneralName::DirectoryName(base) => base.as_raw().len(),
+                GeneralName::IPAddress(base) => base.len(),
                 _ => 0,
             };
         *left = left.checked_sub(cost).ok_or(TooManyNames)?;
@@ -151,7 +154,9 @@ impl<'a> Name<'a> {
                 // Some authorities write the dot, which RFC 5280 does not.
                 Some(is_below_or_at(name, base.strip_prefix('.').unwrap_or(base)))
             }
-            (Self::Mail(address), GeneralName::RFC822Name(base)) => Some(is_mail_within(address, base)),
+            (Self::Mail(address), GeneralName::RFC822Name(base)) => {
+                Some(address.is_some_and(|address| is_mail_within(address, base)))
+            }
             (Self::Host(host), GeneralName::URI(base)) => Some(host.is_some_and(|host| is_host_within(host, base))),
             (Self::Address(address), GeneralName::IPAddress(base)) => Some(is_address_within(address, base)),
             (Self::Directory(name), GeneralName::DirectoryName(base)) => Some(name.starts_with(parts(base))),
@@ -190,10 +195,7 @@ fn is_host_within(host: &str, base: &str) -> bool {
     }
 }
 
-fn is_mail_within(address: &str, base: &str) -> bool {
-    let Some((local, host)) = address.rsplit_once('@') else {
-        return false;
-    };
+fn is_mail_within((local, host): (&str, &str), base: &str) -> bool {
     match base.rsplit_once('@') {
         Some((base_local, base_host)) => local == base_local && host.eq_ignore_ascii_case(base_host),
         None => is_host_within(host, base),
@@ -263,10 +265,12 @@ mod tests {
             ("a@b.example.com", "example.com", false),
             ("a@b.example.com", ".example.com", true),
             ("a@example.com", ".example.com", false),
+            ("example.com", "example.com", false),
         ] {
             let base = GeneralName::RFC822Name(base);
+            let name = GeneralName::RFC822Name(address);
             assert_eq!(
-                is_within(Name::Mail(address), &base),
+                is_within(Name::of(&name).unwrap(), &base),
                 Some(expected),
                 "{address} {base}"
             );

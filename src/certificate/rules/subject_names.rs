@@ -1,5 +1,7 @@
 //! The names of a server (RFC 5280 4.2.1.6).
 
+use std::net::Ipv4Addr;
+
 use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::GeneralName;
 
@@ -60,6 +62,9 @@ pub(super) fn leaf(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
 
 fn fault(name: &GeneralName<'_>) -> Option<&'static str> {
     match name {
+        GeneralName::DNSName(name) if name.parse::<Ipv4Addr>().is_ok() => {
+            Some("is an IP address written as a DNS name")
+        }
         GeneralName::DNSName(name) => (!is_dns_name(name)).then_some("is not a DNS name"),
         GeneralName::IPAddress(address) => (!matches!(address.len(), 4 | 16)).then_some("is not an IP address"),
         GeneralName::RFC822Name(address) => (!is_mail_address(address)).then_some("is not a mail address"),

@@ -192,6 +192,14 @@ fn extensions_of_the_server() {
         ),
         (
             "subjectAltName",
+            Some("DNS:192.0.2.1"),
+            vec![(
+                Code::SanInvalid,
+                "subject alternative name 1 is an IP address written as a DNS name",
+            )],
+        ),
+        (
+            "subjectAltName",
             Some("DER:30:07:87:05:01:02:03:04:05"),
             vec![(Code::SanInvalid, "subject alternative name 1 is not an IP address")],
         ),
@@ -217,6 +225,21 @@ fn add(builder: &mut X509Builder, oid: &str, is_critical: bool) {
     let value = Asn1OctetString::new_from_bytes(&[5, 0]).unwrap();
     let extension = X509Extension::new_from_der(&oid, is_critical, &value).unwrap();
     builder.append_extension(extension).unwrap();
+}
+
+#[test]
+fn many_critical_extensions_are_one_finding() {
+    let server = Entity::new("server");
+    let found = of_server(&server, |issuer| {
+        issuer.certify_with(&server, SERVER, |builder| {
+            short(builder);
+            for last in 1..=3 {
+                add(builder, &format!("1.2.3.{last}"), true);
+            }
+        })
+    });
+    let message = "the critical extension 1.2.3.1 is not known to clients, or can not be read by them (nor 2 more)";
+    assert_eq!(told(&found), [(Code::CriticalExtensionUnknown, message)]);
 }
 
 #[test]
