@@ -22,8 +22,8 @@ pub(super) fn missing(certificates: &[Certificate<'_>], path: &Path, findings: &
     );
 }
 
-/// RFC 5280 6.1.3 (a) (2) and 6.1.4 (k) and (n).
-pub(super) fn issuer(issuer: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
+/// RFC 5280 6.1.3 (a) (2). A root that has ended leads nowhere either.
+pub(super) fn validity(issuer: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
     if validity::is_outside(issuer, at) {
         let (begin, end) = (issuer.not_before(), issuer.not_after());
         findings.note(
@@ -32,6 +32,10 @@ pub(super) fn issuer(issuer: &Certificate<'_>, at: Timestamp, findings: &mut Fin
             format!("the issuer's certificate is valid from {begin} to {end} only"),
         );
     }
+}
+
+/// RFC 5280 6.1.4 (k) and (n), which a root is not asked.
+pub(super) fn usage(issuer: &Certificate<'_>, findings: &mut Findings<'_>) {
     let may_certify = match issuer.fields.key_usage() {
         Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
         Err(_) => false,

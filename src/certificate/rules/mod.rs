@@ -88,8 +88,11 @@ pub(super) fn apply(
         general::certificate(&certificates[index], findings);
     }
     issuers::missing(certificates, path, findings);
+    for index in path.served().skip(1) {
+        issuers::usage(&certificates[index], findings);
+    }
     for index in path.issuers().chain(path.others.iter().copied()) {
-        issuers::issuer(&certificates[index], at, findings);
+        issuers::validity(&certificates[index], at, findings);
     }
     issuers::path_lengths(certificates, path, findings);
     name_constraints::check(certificates, path, findings)

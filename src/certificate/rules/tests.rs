@@ -423,6 +423,21 @@ fn issuers() {
 }
 
 #[test]
+fn a_root_is_not_asked_what_it_is_for() {
+    let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+    let old_root = root.certify_with(&root, &[], |builder| builder.set_version(0).unwrap());
+    let chain = [
+        issuer.certify_server(&server),
+        root.certify_authority(&issuer),
+        old_root,
+    ];
+    assert_eq!(
+        told(&findings(&chain, &server)),
+        [(Code::RootDropped, "the root was given and is not served")]
+    );
+}
+
+#[test]
 fn path_lengths() {
     let [root, first, second, server] = ["root", "first", "second", "server"].map(Entity::new);
     let ca = |length: &'static str| [("basicConstraints", length)];
