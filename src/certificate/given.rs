@@ -75,7 +75,8 @@ pub enum CertificateError {
     },
     /// A certificate does not lead from the leaf to a root.
     #[error(
-        "certificate {index} of server_certificate is on no path from the server's own to a root: remove it; it is {subject}"
+        "certificate {index} of server_certificate is on no path from the server's own to a root: remove it, or add the one that is missing \
+         between; it is {subject}"
     )]
     Unrelated {
         /// Which certificate, counted from 1.
