@@ -13,6 +13,7 @@ use x509_parser::asn1_rs::ToDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::key_type::MlDsa;
 use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
 use super::{CertificateError, PairError, Policy, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
@@ -62,6 +63,9 @@ fn common_pairs() {
         ("secp256k1", TestPair::of(test_pair::ec_key(Nid::SECP256K1))),
         ("Ed25519", test_pair::ed25519()),
         ("Ed448", TestPair::of(PKey::generate_ed448().unwrap())),
+        ("ML-DSA-44", TestPair::of(test_pair::ml_dsa_key(MlDsa::MlDsa44).0)),
+        ("ML-DSA-65", TestPair::of(test_pair::ml_dsa_key(MlDsa::MlDsa65).0)),
+        ("ML-DSA-87", TestPair::of(test_pair::ml_dsa_key(MlDsa::MlDsa87).0)),
     ] {
         let chain = pair.certificate_pem().repeat(3);
         assert!(verify(what, &chain, &pair.key_pem()).is_ok());
@@ -342,6 +346,8 @@ fn twenty_certificates_of_one_name() {
         ("20 of P-521", |_| test_pair::ec_key(Nid::SECP521R1)),
         ("20 of secp256k1", |_| test_pair::ec_key(Nid::SECP256K1)),
         ("20 of Ed25519", |_| test_pair::ed25519().key),
+        ("20 of ML-DSA-44", |_| test_pair::ml_dsa_key(MlDsa::MlDsa44).0),
+        ("20 of ML-DSA-87", |_| test_pair::ml_dsa_key(MlDsa::MlDsa87).0),
         ("20 of Ed448", |_| PKey::generate_ed448().unwrap()),
     ] {
         let keys: Vec<_> = (0..19).map(|_| key(Nid::X9_62_PRIME256V1)).collect();

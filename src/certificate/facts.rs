@@ -71,7 +71,8 @@ mod tests {
     use openssl::pkey::{PKey, Private};
     use openssl::x509::{X509Extension, X509NameBuilder};
 
-    use super::super::test_pair::{self, TestPair, der};
+    use super::super::key_type::MlDsa;
+    use super::super::test_pair::{self, TestPair, der, ml_dsa_key};
     use super::*;
 
     #[test]
@@ -145,6 +146,9 @@ mod tests {
             ),
             (PKey::generate_ed25519().unwrap(), "Ed25519", 256, "Ed25519"),
             (PKey::generate_ed448().unwrap(), "Ed448", 456, "Ed448"),
+            (ml_dsa_key(MlDsa::MlDsa44).0, "ML-DSA-44", 10_496, "id-ml-dsa-44"),
+            (ml_dsa_key(MlDsa::MlDsa65).0, "ML-DSA-65", 15_616, "id-ml-dsa-65"),
+            (ml_dsa_key(MlDsa::MlDsa87).0, "ML-DSA-87", 20_736, "id-ml-dsa-87"),
         ] {
             let facts = TestPair::of(key).facts();
             assert_eq!(facts.key_algorithm.as_str(), algorithm);

@@ -93,7 +93,10 @@ impl VerifyingKey {
             | KeyAlgorithm::EcdsaP256
             | KeyAlgorithm::EcdsaSecp256k1
             | KeyAlgorithm::Ed25519
-            | KeyAlgorithm::Ed448 => 1,
+            | KeyAlgorithm::Ed448
+            | KeyAlgorithm::MlDsa44
+            | KeyAlgorithm::MlDsa65
+            | KeyAlgorithm::MlDsa87 => 1,
         };
         Some(Self {
             key: certificate.openssl.public_key().ok()?,

@@ -378,8 +378,10 @@ mod tests {
     use openssl::nid::Nid;
     use openssl::pkey::PKey;
     use openssl::x509::X509;
+    use pkcs8::der::Encode;
 
-    use super::super::test_pair::{self, AT, Entity, TestPair, pem, verify};
+    use super::super::key_type::MlDsa;
+    use super::super::test_pair::{self, AT, Entity, TestPair, der, integer, pem, sequence, verify};
     use super::super::{CertificateFault, PemError, UnsupportedKey};
     use super::*;
 
@@ -414,6 +416,43 @@ mod tests {
             assert_eq!(facts.subject, "CN=localhost");
             assert_eq!(chain.der().collect::<Vec<_>>(), [pair.certificate.to_der().unwrap()]);
             assert_eq!(key.pkcs8_der().expose(), pkcs8);
+        }
+    }
+
+    #[test]
+    fn a_post_quantum_key_is_kept_in_its_own_form() {
+        for set in MlDsa::ALL {
+            let (key, seed) = test_pair::ml_dsa_key(set);
+            let expanded = der(4, &key.raw_private_key().unwrap());
+            let both = sequence(&[&der(4, &seed), &expanded]);
+            let pair = TestPair::of(key);
+            for body in [der(0x80, &seed), expanded, both] {
+                let algorithm = sequence(&[&set.oid().to_der().unwrap()]);
+                let pkcs8 = sequence(&[&integer(&[]), &algorithm, &der(4, &body)]);
+                let verified = verify(&pair.certificate_pem(), &pem("PRIVATE KEY", &pkcs8)).unwrap();
+                assert_eq!(verified.private_key().pkcs8_der().expose(), pkcs8);
+                assert!(verified.private_key().signs());
+                assert!(codes(verified.findings()).contains(&FindingCode::KeyTypeUnsupportedByEnvoy));
+            }
+        }
+    }
+
+    #[test]
+    fn chains_mix_post_quantum_and_older_keys() {
+        let entity = |name: &str, post_quantum: bool| Entity {
+            key: match post_quantum {
+                true => test_pair::ml_dsa_key(MlDsa::MlDsa65).0,
+                false => test_pair::ec_key(Nid::X9_62_PRIME256V1),
+            },
+            ..Entity::new(name)
+        };
+        for (issuer, server) in [(true, true), (true, false), (false, true)] {
+            let [root, issuer, server] =
+                [("root", issuer), ("issuer", issuer), ("server", server)].map(|(name, kind)| entity(name, kind));
+            let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
+            let pair = verify(&text(&[&above, &leaf]), &server.key_pem()).unwrap();
+            let served: Vec<_> = [&leaf, &above].map(|certificate| certificate.to_der().unwrap()).into();
+            assert_eq!(pair.chain().der().collect::<Vec<_>>(), served);
         }
     }
 

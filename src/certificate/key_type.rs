@@ -31,6 +31,15 @@ pub(super) enum KeyType {
     Rsa(RsaScheme),
     Ec(Curve),
     Edwards(EdwardsCurve),
+    MlDsa(MlDsa),
+}
+
+/// A parameter set of ML-DSA (FIPS 204 4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MlDsa {
+    MlDsa44,
+    MlDsa65,
+    MlDsa87,
 }
 
 /// An elliptic curve of ECDSA that certkeep supports.
@@ -63,7 +72,11 @@ impl KeyType {
             ED25519 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed25519)),
             ED448 if parameters.is_none() => Ok(Self::Edwards(EdwardsCurve::Ed448)),
             RSA | ED25519 | ED448 => Err(PublicKeyError::Malformed),
-            other => Err(PublicKeyError::Unsupported(UnsupportedKey::algorithm(other))),
+            other => match (MlDsa::ALL.into_iter().find(|set| set.oid() == other), parameters) {
+                (Some(set), None) => Ok(Self::MlDsa(set)),
+                (Some(_), Some(_)) => Err(PublicKeyError::Malformed),
+                (None, _) => Err(PublicKeyError::Unsupported(UnsupportedKey::algorithm(other))),
+            },
         }
     }
 }
@@ -120,6 +133,37 @@ impl Curve {
             Self::P256 | Self::Secp256k1 => 256,
             Self::P384 => 384,
             Self::P521 => 521,
+        }
+    }
+}
+
+impl MlDsa {
+    pub(super) const ALL: [Self; 3] = [Self::MlDsa44, Self::MlDsa65, Self::MlDsa87];
+
+    /// The object identifier (RFC 9881 2).
+    pub(super) const fn oid(self) -> ObjectIdentifier {
+        match self {
+            Self::MlDsa44 => ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17"),
+            Self::MlDsa65 => ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18"),
+            Self::MlDsa87 => ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"),
+        }
+    }
+
+    /// The bytes of a public key (FIPS 204, table 2).
+    pub(super) const fn public_key_bytes(self) -> usize {
+        match self {
+            Self::MlDsa44 => 1312,
+            Self::MlDsa65 => 1952,
+            Self::MlDsa87 => 2592,
+        }
+    }
+
+    /// The bytes of an expanded private key (FIPS 204, table 2).
+    pub(super) const fn private_key_bytes(self) -> usize {
+        match self {
+            Self::MlDsa44 => 2560,
+            Self::MlDsa65 => 4032,
+            Self::MlDsa87 => 4896,
         }
     }
 }

@@ -8,14 +8,14 @@ use pkcs8::SubjectPublicKeyInfoRef;
 use pkcs8::der::Decode;
 
 use super::UnsupportedKey;
-use super::key_type::{Curve, EdwardsCurve, KeyType};
+use super::key_type::{Curve, EdwardsCurve, KeyType, MlDsa};
 use super::rsa_scheme::RsaScheme;
 
 /// The bits that an RSA modulus may have.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 1024..=16384;
 
 /// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `RSA-PSS`, `ECDSA P-256`, `ECDSA P-384`,
-/// `ECDSA P-521`, `ECDSA secp256k1`, `Ed25519` or `Ed448`; [`FromStr`] reads the same.
+/// `ECDSA P-521`, `ECDSA secp256k1`, `Ed25519`, `Ed448`, `ML-DSA-44`, `ML-DSA-65` or `ML-DSA-87`; [`FromStr`] reads the same.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyAlgorithm {
     /// RSA (RFC 8017), of any size.
@@ -34,6 +34,12 @@ pub enum KeyAlgorithm {
     Ed25519,
     /// Ed448 (RFC 8032).
     Ed448,
+    /// ML-DSA-44 (FIPS 204).
+    MlDsa44,
+    /// ML-DSA-65 (FIPS 204).
+    MlDsa65,
+    /// ML-DSA-87 (FIPS 204).
+    MlDsa87,
 }
 
 /// A text that names no algorithm of [`KeyAlgorithm`].
@@ -54,6 +60,8 @@ pub(super) enum PublicKey {
     Ec { curve: Curve, point: Vec<u8> },
     /// The bytes of RFC 8032 5.1.2 or 5.2.2.
     Edwards { curve: EdwardsCurve, bytes: Vec<u8> },
+    /// The bytes of FIPS 204, algorithm 22.
+    MlDsa { set: MlDsa, bytes: Vec<u8> },
 }
 
 /// Why a public key cannot be used.
@@ -80,7 +88,11 @@ impl PublicKey {
                 curve,
                 bytes: bytes.to_vec(),
             }),
-            KeyType::Edwards(_) => Err(PublicKeyError::Malformed),
+            KeyType::MlDsa(set) if bytes.len() == set.public_key_bytes() => Ok(Self::MlDsa {
+                set,
+                bytes: bytes.to_vec(),
+            }),
+            KeyType::Edwards(_) | KeyType::MlDsa(_) => Err(PublicKeyError::Malformed),
         }
     }
 
@@ -153,15 +165,24 @@ impl PublicKey {
                 curve: EdwardsCurve::Ed448,
                 ..
             } => KeyAlgorithm::Ed448,
+            Self::MlDsa {
+                set: MlDsa::MlDsa44, ..
+            } => KeyAlgorithm::MlDsa44,
+            Self::MlDsa {
+                set: MlDsa::MlDsa65, ..
+            } => KeyAlgorithm::MlDsa65,
+            Self::MlDsa {
+                set: MlDsa::MlDsa87, ..
+            } => KeyAlgorithm::MlDsa87,
         }
     }
 
-    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA public key.
+    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA or ML-DSA public key.
     pub(super) fn size(&self) -> u32 {
         match self {
             Self::Rsa { modulus, .. } => bits(modulus),
             Self::Ec { curve, .. } => curve.bits(),
-            Self::Edwards { bytes, .. } => bits_of(bytes.len()),
+            Self::Edwards { bytes, .. } | Self::MlDsa { bytes, .. } => bits_of(bytes.len()),
         }
     }
 }
@@ -189,6 +210,9 @@ impl KeyAlgorithm {
             Self::EcdsaSecp256k1 => "ECDSA secp256k1",
             Self::Ed25519 => "Ed25519",
             Self::Ed448 => "Ed448",
+            Self::MlDsa44 => "ML-DSA-44",
+            Self::MlDsa65 => "ML-DSA-65",
+            Self::MlDsa87 => "ML-DSA-87",
         }
     }
 }
@@ -212,6 +236,9 @@ impl FromStr for KeyAlgorithm {
             Self::EcdsaSecp256k1,
             Self::Ed25519,
             Self::Ed448,
+            Self::MlDsa44,
+            Self::MlDsa65,
+            Self::MlDsa87,
         ]
         .into_iter()
         .find(|algorithm| algorithm.as_str() == text)

@@ -9,6 +9,7 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
 
+use super::key_type::MlDsa;
 use super::{CertificateFacts, PairError, Policy, UnverifiedPair, VerifiedPair};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -156,13 +157,23 @@ pub(crate) fn builder(key: &PKey<Private>) -> X509Builder {
 }
 
 pub(crate) fn sign(mut builder: X509Builder, key: &PKey<Private>) -> X509 {
-    let digest = if matches!(key.id(), Id::ED25519 | Id::ED448) {
+    // Keys of OpenSSL's providers, such as ML-DSA's, have no number.
+    let digest = if matches!(key.id(), Id::ED25519 | Id::ED448) || key.id().as_raw() < 0 {
         MessageDigest::null()
     } else {
         MessageDigest::sha256()
     };
     builder.sign(key, digest).unwrap();
     builder.build()
+}
+
+/// A key of this parameter set, and its seed.
+pub(crate) fn ml_dsa_key(set: MlDsa) -> (PKey<Private>, Vec<u8>) {
+    use pkcs8::der::Encode;
+    let seed = crate::digest::random::<32>().unwrap().to_vec();
+    let algorithm = sequence(&[&set.oid().to_der().unwrap()]);
+    let pkcs8 = sequence(&[&integer(&[]), &algorithm, &der(4, &der(0x80, &seed))]);
+    (PKey::private_key_from_pkcs8(&pkcs8).unwrap(), seed)
 }
 
 pub(crate) fn rsa() -> TestPair {

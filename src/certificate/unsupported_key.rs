@@ -6,7 +6,7 @@ use pkcs8::ObjectIdentifier;
 
 /// The keys that are supported, as the answers to others list them.
 pub(super) const SUPPORTED_KEYS: &str =
-    "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA P-256, P-384, P-521 or secp256k1, Ed25519, or Ed448";
+    "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
 
 /// What a key is, when it is none of the supported ones.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -3,6 +3,7 @@
 mod ec;
 mod edwards;
 mod encoding;
+mod ml_dsa;
 mod pkcs8_form;
 mod rsa;
 
