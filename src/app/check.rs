@@ -1,7 +1,7 @@
 //! The check: everything that an upload would find, with nothing stored.
 
 use super::error::Faults;
-use super::{App, Call, Error, Fault, FieldFault, Role};
+use super::{App, Call, Error, FieldFault, Role};
 use crate::certificate::{Policy, Report, UnverifiedPair};
 use crate::clock;
 use crate::secret::Secret;
@@ -29,8 +29,9 @@ pub fn check(request: &CheckServerCertificate, policy: &Policy) -> Checked {
     let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key);
     let report = pair.report(clock::now(), policy);
     let mut faults = Faults::default();
-    faults.certificate(report.error.certificate.clone(), report.error.rejected.clone());
-    faults.note("private_key", report.error.private_key.clone().map(Fault::PrivateKey));
+    let error = &report.error;
+    faults.certificate(error.certificate.clone(), &error.rejected);
+    faults.private_key(error.private_key.clone(), &error.rejected);
     Checked {
         faults: faults.into_noted(),
         report,

@@ -108,6 +108,9 @@ pub enum Fault {
     /// The certificate.
     #[error(transparent)]
     Certificate(CertificateError),
+    /// Others can find the private key, as these say.
+    #[error("others can find private_key: {}", codes(.0))]
+    Compromised(Vec<FindingCode>),
     /// The policy refuses the pair for these.
     #[error("the policy refuses the certificate: {}", codes(.0))]
     Policy(Vec<FindingCode>),
@@ -160,7 +163,7 @@ impl Fault {
             Self::Certificate(CertificateError::Unrelated { index, subject }) => {
                 vec![("certificate", index.to_string()), ("subject", subject.clone())]
             }
-            Self::Policy(rejected) => part("findings", &codes(rejected)),
+            Self::Policy(rejected) | Self::Compromised(rejected) => part("findings", &codes(rejected)),
             Self::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", bytes),
             Self::PrivateKey(PrivateKeyError::Unsupported(key)) => part("key", key),
             Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
@@ -197,6 +200,7 @@ impl Fault {
             Self::Certificate(CertificateError::TooComplex) => Reason::ChainTooComplex,
             Self::Certificate(_) => Reason::CertificateMalformed,
             Self::Policy(_) => Reason::PolicyRejected,
+            Self::Compromised(_) => Reason::PrivateKeyCompromised,
             Self::PrivateKey(PrivateKeyError::Encrypted) => Reason::PrivateKeyEncrypted,
             Self::PrivateKey(PrivateKeyError::Unsupported(_)) => Reason::PrivateKeyUnsupported,
             Self::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
@@ -226,6 +230,7 @@ pub enum Reason {
     PrivateKeyUnsupported,
     PrivateKeyEncrypted,
     PrivateKeyMismatch,
+    PrivateKeyCompromised,
     ChainUnrelatedCertificate,
     ChainTooComplex,
     LeafAmbiguous,
@@ -265,6 +270,7 @@ impl Reason {
             Self::PrivateKeyUnsupported => "PRIVATE_KEY_UNSUPPORTED",
             Self::PrivateKeyEncrypted => "PRIVATE_KEY_ENCRYPTED",
             Self::PrivateKeyMismatch => "PRIVATE_KEY_MISMATCH",
+            Self::PrivateKeyCompromised => "PRIVATE_KEY_COMPROMISED",
             Self::ChainUnrelatedCertificate => "CHAIN_UNRELATED_CERTIFICATE",
             Self::ChainTooComplex => "CHAIN_TOO_COMPLEX",
             Self::LeafAmbiguous => "LEAF_AMBIGUOUS",
@@ -379,12 +385,21 @@ impl Faults {
     }
 
     /// Notes what is wrong with the certificates.
-    pub(super) fn certificate(&mut self, errors: Vec<CertificateError>, rejected: Vec<FindingCode>) {
+    pub(super) fn certificate(&mut self, errors: Vec<CertificateError>, rejected: &[FindingCode]) {
         for error in errors {
             self.note("server_certificate", Some(Fault::Certificate(error)));
         }
+        let rejected: Vec<_> = rejected.iter().copied().filter(|code| !code.is_compromise()).collect();
         let rejected = (!rejected.is_empty()).then_some(Fault::Policy(rejected));
         self.note("server_certificate", rejected);
+    }
+
+    /// Notes what is wrong with the private key.
+    pub(super) fn private_key(&mut self, error: Option<PrivateKeyError>, rejected: &[FindingCode]) {
+        self.note("private_key", error.map(Fault::PrivateKey));
+        let rejected: Vec<_> = rejected.iter().copied().filter(|code| code.is_compromise()).collect();
+        let rejected = (!rejected.is_empty()).then_some(Fault::Compromised(rejected));
+        self.note("private_key", rejected);
     }
 
     /// The checked tags; `None` if some are wrong, which is noted.

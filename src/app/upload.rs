@@ -203,13 +203,13 @@ impl App {
         };
         let mut faults = Faults::with(pair_error.findings);
         let region = faults.check("region_id", self.region(&request.region_id));
-        faults.certificate(pair_error.certificate, pair_error.rejected);
+        faults.certificate(pair_error.certificate, &pair_error.rejected);
         let name = match request.server_certificate_name.as_str() {
             "" => Ok(None),
             name => ServerCertificateName::parse(name).map(Some).map_err(Fault::Name),
         };
         let name = faults.check("server_certificate_name", name);
-        faults.note("private_key", pair_error.private_key.map(Fault::PrivateKey));
+        faults.private_key(pair_error.private_key, &pair_error.rejected);
         let tags = faults.tags(request.tags);
         let token_is_right = client_token.is_none();
         faults.note("client_token", client_token);

@@ -59,6 +59,10 @@ pub enum FindingCode {
     VersionNot3,
     ValidityTooLong,
     KeyTypeUnsupportedByEnvoy,
+    KeyRoca,
+    KeyClosePrimes,
+    KeyExponentUnsafe,
+    KeySmallPrivateExponent,
 }
 
 /// A text that names no code.
@@ -100,6 +104,14 @@ impl FindingCode {
         self.row().rule
     }
 
+    /// Whether it tells that others can find the private key.
+    pub fn is_compromise(self) -> bool {
+        matches!(
+            self,
+            Self::KeyRoca | Self::KeyClosePrimes | Self::KeyExponentUnsafe | Self::KeySmallPrivateExponent
+        )
+    }
+
     /// What to do about it, in one sentence.
     pub fn remedy(self) -> &'static str {
         self.row().remedy
@@ -122,7 +134,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 29] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -297,6 +309,34 @@ const ROWS: [Row; 25] = [
         severity: Severity::Warning,
         rule: "Envoy, TLS architecture overview",
         remedy: "use a key of RSA from 2048 bits, or of ECDSA on P-256, where Envoy shall serve it",
+    },
+    Row {
+        code: Code::KeyRoca,
+        name: "KEY_ROCA",
+        severity: Severity::Error,
+        rule: "CVE-2017-15361",
+        remedy: "make a new key with other software, have it certified, and have the old certificate revoked",
+    },
+    Row {
+        code: Code::KeyClosePrimes,
+        name: "KEY_CLOSE_PRIMES",
+        severity: Severity::Error,
+        rule: "FIPS 186-5 A.1.3, CVE-2022-26320",
+        remedy: "make a new key with other software, have it certified, and have the old certificate revoked",
+    },
+    Row {
+        code: Code::KeyExponentUnsafe,
+        name: "KEY_EXPONENT_UNSAFE",
+        severity: Severity::Error,
+        rule: "Baseline Requirements 6.1.6",
+        remedy: "make a new key with the public exponent 65537, and have it certified",
+    },
+    Row {
+        code: Code::KeySmallPrivateExponent,
+        name: "KEY_SMALL_PRIVATE_EXPONENT",
+        severity: Severity::Error,
+        rule: "FIPS 186-5 A.1.1",
+        remedy: "make a new key with the public exponent 65537, and have it certified",
     },
 ];
 

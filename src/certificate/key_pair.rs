@@ -219,7 +219,10 @@ impl UnverifiedPair {
             examined.leaf = key
                 .as_ref()
                 .map(|key| CertificateFacts::of(&certificates[leaf].fields, key));
-            let walked = walk(&certificates, &places, leaf, key.as_ref(), at, &mut findings);
+            let private_key = self.private_key.as_ref().ok();
+            let private_key = private_key.filter(|private| key.as_ref().is_some_and(|key| private.belongs_to(key)));
+            let keys = (key.as_ref(), private_key);
+            let walked = walk(&certificates, &places, leaf, keys, at, &mut findings);
             match walked {
                 Ok(path) => {
                     // Where one is missing, what it led to seems to be on no path.
@@ -289,7 +292,7 @@ fn walk(
     certificates: &[Certificate<'_>],
     places: &[&GivenCertificate],
     leaf: usize,
-    key: Option<&PublicKey>,
+    keys: (Option<&PublicKey>, Option<&PrivateKey>),
     at: Timestamp,
     findings: &mut Findings<'_>,
 ) -> Result<Path, CertificateError> {
@@ -317,7 +320,7 @@ fn walk(
             "the certificates were given in another order than the one in which they are served",
         );
     }
-    rules::apply(certificates, &path, key, at, findings).map_err(|_| CertificateError::TooComplex)?;
+    rules::apply(certificates, &path, keys, at, findings).map_err(|_| CertificateError::TooComplex)?;
     Ok(path)
 }
 

@@ -8,11 +8,15 @@ use pkcs8::der::asn1::AnyRef;
 use pkcs8::der::{Decode, ErrorKind, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use super::distinguished_name::rfc4514;
 use super::public_key::{PublicKey, PublicKeyError};
 use super::signature_algorithm::{self, Strength};
 use crate::clock::Timestamp;
+
+/// The most attributes of a subject or an issuer.
+const MAX_NAME_ATTRIBUTES: usize = 256;
 
 /// What is wrong with one certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -26,6 +30,10 @@ pub enum CertificateFault {
     /// It does not have the structure of RFC 5280 4.1.
     #[error("is not an X.509 certificate")]
     Unreadable,
+    /// Its subject or its issuer has more than 256 attributes. OpenSSL takes a microsecond for each, and a
+    /// certificate has room for many thousands.
+    #[error("has a name of more than 256 attributes")]
+    LongName,
     /// It has an extension twice, which RFC 5280 4.2 forbids.
     #[error("has an extension twice")]
     DuplicateExtension,
@@ -58,6 +66,10 @@ impl<'a> Certificate<'a> {
         let (rest, fields) = X509Certificate::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
         if !rest.is_empty() {
             return Err(CertificateFault::TrailingBytes);
+        }
+        let is_long = |name: &X509Name<'_>| name.iter_attributes().nth(MAX_NAME_ATTRIBUTES).is_some();
+        if is_long(fields.subject()) || is_long(fields.issuer()) {
+            return Err(CertificateFault::LongName);
         }
         fields
             .extensions_map()
@@ -151,6 +163,21 @@ mod tests {
             (der(0x30, &[5, 0]), CertificateFault::Unreadable),
         ] {
             assert_eq!(read(&bad), Err(what), "{}", hex::encode(bad));
+        }
+    }
+
+    #[test]
+    fn a_name_has_at_most_256_attributes() {
+        let key = test_pair::ec().key;
+        for (attributes, expected) in [(256, Ok(())), (257, Err(CertificateFault::LongName))] {
+            let mut name = openssl::x509::X509NameBuilder::new().unwrap();
+            for _ in 0..attributes {
+                name.append_entry_by_text("CN", "a").unwrap();
+            }
+            let mut builder = test_pair::builder(&key);
+            builder.set_subject_name(&name.build()).unwrap();
+            let der = test_pair::sign(builder, &key).to_der().unwrap();
+            assert_eq!(read(&der), expected, "{attributes}");
         }
     }
 

@@ -107,6 +107,7 @@ fn code(reason: Reason) -> Code {
         | Reason::PrivateKeyUnsupported
         | Reason::PrivateKeyEncrypted
         | Reason::PrivateKeyMismatch
+        | Reason::PrivateKeyCompromised
         | Reason::ChainUnrelatedCertificate
         | Reason::ChainTooComplex
         | Reason::LeafAmbiguous

@@ -6,6 +6,7 @@ mod encoding;
 mod ml_dsa;
 mod pkcs8_form;
 mod rsa;
+mod weakness;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use super::public_key::{PublicKey, PublicKeyError};
 use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use crate::secret::Secret;
 use encoding::Encoding;
+pub(super) use weakness::Weaknesses;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -126,6 +128,11 @@ impl PrivateKey {
     /// The key as the DER encoding of a PKCS#8 `OneAsymmetricKey` (RFC 5958 2).
     pub fn pkcs8_der(&self) -> &Secret {
         &self.pkcs8
+    }
+
+    /// What makes it easy to factor.
+    pub(super) fn weaknesses(&self) -> Weaknesses {
+        weakness::of(self.pkcs8.expose())
     }
 
     /// Whether what the key signs is verified by its public key. An RSA key beyond 4096 bits, which would take too long, is taken to do

@@ -8,11 +8,12 @@ mod subject_names;
 #[cfg(test)]
 mod tests;
 mod validity;
+mod weak_keys;
 
 use super::path::Path;
 use super::public_key::PublicKey;
 use super::x509::Certificate;
-use super::{Finding, FindingCode, Policy};
+use super::{Finding, FindingCode, Policy, PrivateKey};
 use crate::clock::Timestamp;
 pub(super) use name_constraints::TooManyNames;
 pub use validity::EXPIRES_SOON_DAYS;
@@ -64,11 +65,12 @@ pub(super) fn cut_at(chars: usize, name: &str) -> String {
     }
 }
 
-/// Applies every rule. `key` is the leaf's, where it can be read; `at` is now.
+/// Applies every rule. `keys` are the leaf's public one, where it can be read, and the private one that belongs to it, where there is
+/// one; `at` is now.
 pub(super) fn apply(
     certificates: &[Certificate<'_>],
     path: &Path,
-    key: Option<&PublicKey>,
+    (key, private_key): (Option<&PublicKey>, Option<&PrivateKey>),
     at: Timestamp,
     findings: &mut Findings<'_>,
 ) -> Result<(), TooManyNames> {
@@ -83,6 +85,7 @@ pub(super) fn apply(
     validity::leaf(leaf, at, findings);
     leaf::usage(leaf, findings);
     leaf::key(leaf, key, findings);
+    weak_keys::leaf(leaf, key, private_key, findings);
     subject_names::leaf(leaf, findings);
     for index in path.served() {
         general::certificate(&certificates[index], findings);
