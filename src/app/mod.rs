@@ -43,7 +43,8 @@ pub use sealing::SealingError;
 pub use upload::{UploadServerCertificate, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, Finding, FindingCode, ListedCertificate, Place, Policy, PolicyError, Report, Severity,
+    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
+    PolicyError, Report, ServerCertificateName, Severity, Sha256Fingerprint,
 };
 pub use crate::store::StoredCertificate;
 

@@ -3,6 +3,7 @@
 mod account_id;
 mod alibaba_regions;
 mod chain;
+mod contents;
 #[cfg(test)]
 mod cost;
 mod distinguished_name;
@@ -36,6 +37,7 @@ mod x509;
 
 pub use account_id::{AccountId, AccountIdError};
 pub use chain::Chain;
+pub use contents::{Contents, FoundCertificate, KeyId};
 pub use facts::CertificateFacts;
 pub use finding::{Finding, FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};

@@ -59,12 +59,14 @@ impl ServerCertificateName {
         let text = std::iter::once(&facts.common_name)
             .chain(&facts.subject_alternative_names)
             .find(|text| !text.is_empty())?;
-        Some(Self(
-            text.chars()
-                .take(MAX_CHARS)
-                .map(|c| if is_allowed(c) { c } else { '_' })
-                .collect(),
-        ))
+        Some(Self(fitting(text.chars()).collect()))
+    }
+
+    /// The name of a certificate that is called after its file: the end of the path, where paths differ. `None` if it is empty.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let beyond = path.chars().count().saturating_sub(MAX_CHARS);
+        let name: String = fitting(path.chars().skip(beyond)).collect();
+        (!name.is_empty()).then_some(Self(name))
     }
 
     /// The text.
@@ -78,6 +80,11 @@ impl From<ServerCertificateId> for ServerCertificateName {
     fn from(id: ServerCertificateId) -> Self {
         Self(id.to_string())
     }
+}
+
+/// As many of the characters as a name may have, each one that it may have.
+fn fitting(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+    text.take(MAX_CHARS).map(|c| if is_allowed(c) { c } else { '_' })
 }
 
 fn is_allowed(c: char) -> bool {
@@ -125,6 +132,17 @@ mod tests {
     fn length_is_counted_in_characters() {
         assert_eq!(parse(""), Err(NameError::Empty));
         assert_eq!(parse(&"字".repeat(81)), Err(NameError::TooLong { chars: 81 }));
+    }
+
+    #[test]
+    fn a_path_becomes_a_name_of_its_end() {
+        let name = |path: &str| ServerCertificateName::of_path(path).map(|name| name.0);
+        assert_eq!(name("shops/a b.example"), Some("shops/a_b.example".to_owned()));
+        assert_eq!(
+            name(&format!("x{}y", "字".repeat(79))),
+            Some(format!("{}y", "字".repeat(79)))
+        );
+        assert_eq!(name(""), None);
     }
 
     #[test]

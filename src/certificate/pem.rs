@@ -107,6 +107,15 @@ pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemE
     })
 }
 
+/// The labels of all BEGIN lines that stand alone, of blocks or not.
+pub(super) fn begun(text: &[u8]) -> impl Iterator<Item = Label> {
+    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    std::iter::from_fn(move || take_line(&mut rest)).filter_map(|line| match Line::read(line) {
+        Line::Begin(label) => Some(Label::read(label)),
+        _ => None,
+    })
+}
+
 fn next_block<'a>(rest: &mut &'a [u8], index: usize) -> Option<Result<Block<'a>, PemError>> {
     let opened = loop {
         match Line::read(take_line(rest)?) {

@@ -24,7 +24,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// An upload's answer with all fingerprints may take 3 MiB and more.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 /// No private key or certificate file is larger.
-const MAX_FILE_LEN: u64 = 1024 * 1024;
+pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 #[derive(Args)]
 pub(super) struct ConnectionArgs {
@@ -173,7 +173,7 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     )
 }
 
-fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
+pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
     let tag = |tag: &String| {
         let (key, value) = tag
             .split_once('=')

@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod import;
 mod print;
 mod serve;
 mod settings;
@@ -15,6 +16,8 @@ use settings::Flags;
 
 const CHECK_EXIT_CODES: &str =
     "Exit code: 0 nothing to worry about, 1 an upload would be refused, 5 there are warnings.";
+const IMPORT_EXIT_CODES: &str = "Exit code: 0 every pair is stored, 1 something was refused, can not be read or lacks its \
+                                 other half, 3 the service was unavailable, 130 interrupted. Repeat the command: no pair is stored twice.";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 
 /// The certificate store of a fleet.
@@ -35,6 +38,9 @@ enum Command {
     Bootstrap(Flags<false>),
     /// Upload a server certificate and its private key.
     Upload(client::UploadArgs),
+    /// Upload every certificate of a folder that has its private key there, whatever the files are called.
+    #[command(after_help = IMPORT_EXIT_CODES)]
+    Import(import::ImportArgs),
     /// Find everything that an upload would find in a pair. Works without a service.
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(check::CheckArgs),
@@ -170,6 +176,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             serve::bootstrap(&config.database).await
         }
         Command::Upload(args) => client::upload(args).await,
+        Command::Import(args) => import::import(args).await,
         Command::Check(args) => check::check(args).await,
         Command::Describe(args) => client::describe(args).await,
         Command::Get(args) => client::get(args).await,

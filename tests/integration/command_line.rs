@@ -76,7 +76,7 @@ async fn a_rename_and_a_delete_say_what_they_did() {
 
     let other = upload(&server, &pki::self_signed(Key::P256, "other.example")).await;
     let deleted = run(&server, &["delete", &id]);
-    assert_eq!(stdout(&deleted), format!("deleted       {id}\n"));
+    assert_eq!(stdout(&deleted), format!("deleted       {id}\netag          4\n"));
     let deleted = run(&server, &["delete", &other, "--output", "json"]);
     let deleted: serde_json::Value = serde_json::from_slice(&deleted.stdout).unwrap();
     assert!(deleted["requestId"].is_string());

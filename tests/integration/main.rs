@@ -20,6 +20,7 @@ mod faults;
 mod findings;
 mod harness;
 mod hosts;
+mod import;
 mod load;
 mod operation;
 mod pki;

@@ -135,11 +135,20 @@ impl Certkeep {
         Self::start_as(data_dir, args, |_| {})
     }
 
+    /// One at this address, for callers that know it already.
+    pub fn start_at(data_dir: &DataDir, address: SocketAddr) -> Self {
+        Self::start_listening(address, data_dir.path(), &[], |_| {})
+    }
+
     /// One whose process is changed before it starts.
     pub fn start_as(data_dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_listening(([127, 0, 0, 1], 0).into(), data_dir, args, change)
+    }
+
+    fn start_listening(address: SocketAddr, data_dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(CERTKEEP);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
             .args(args)
             .stdout(Stdio::piped())

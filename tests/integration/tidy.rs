@@ -25,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
 const LEAVES: [&str; 5] = ["clock", "config", "digest", "secret", "telemetry"];
 
 /// A library, or a part of one, and the only places that may name it.
-const LIBRARIES: [(&str, &[&str]); 19] = [
+const LIBRARIES: [(&str, &[&str]); 20] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
@@ -33,6 +33,7 @@ const LIBRARIES: [(&str, &[&str]); 19] = [
     ("postgres_openssl", &["store/connect", "store/hosts"]),
     ("tonic", &["grpc", "server", "cli"]),
     ("prost", &["grpc", "cli"]),
+    ("indicatif", &["cli"]),
     ("axum", &["server"]),
     ("rustls", &["server", "store"]),
     ("tokio_rustls", &["server", "store"]),

@@ -1,0 +1,187 @@
+//! `import`: uploads every pair of a folder. It may be stopped, killed and repeated: no pair is stored twice.
+
+mod folder;
+mod pairs;
+mod report;
+mod sending;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::print::ListOutput;
+use folder::{Folder, FoundFile};
+use pairs::{Left, Pair, pair_up};
+use report::{Entry, Report, State};
+use sending::{Sender, Stored};
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// The folder. Files in folders below it count too, and so do those that symbolic links lead to.
+    dir: PathBuf,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The region to keep them in, such as cn-hangzhou.
+    #[arg(long)]
+    region: String,
+    /// How many uploads are under way at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: u8,
+    /// A tag of each; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    /// What each is called after.
+    #[arg(long, value_enum, default_value_t)]
+    name_from: NameFrom,
+    /// How long an upload is tried again while the service is unavailable.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    retry_for: u64,
+    /// Check everything, store nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print the report.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+/// What a certificate is called after.
+#[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum NameFrom {
+    /// Its file: the path below the folder, without its ending.
+    File,
+    /// Its common name.
+    #[default]
+    Certificate,
+}
+
+pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_at_interrupt(stop.clone()));
+    let sender = Arc::new(Sender {
+        client: args.connection.connect()?,
+        root: args.dir,
+        region: args.region,
+        tags: tags(&args.tags)?,
+        name_from: args.name_from,
+        is_dry_run: args.dry_run,
+        retry_for: Duration::from_secs(args.retry_for),
+        stop: stop.clone(),
+    });
+    let (root, stop_reading) = (sender.root.clone(), stop.clone());
+    let reading = tokio::task::spawn_blocking(move || Folder::read(&root, &stop_reading));
+    let folder = reading.await.map_err(|error| Failure::from_error(&error))?;
+    let Folder {
+        files,
+        unreadable,
+        ignored,
+    } = folder.map_err(|error| Failure::usage(format!("{} can not be read: {error}", sender.root.display())))?;
+    let (pairs, left) = pair_up(&files);
+    let mut entries: Vec<_> = left
+        .iter()
+        .map(|(index, left)| entry_of(&files, *index, left))
+        .collect();
+    entries.extend(
+        unreadable
+            .iter()
+            .map(|(path, message)| Entry::new(State::Unreadable, [path.as_path()]).because("", message.as_str())),
+    );
+    // Known before anything is stored: what is there already is told without comparing clocks, and is left alone when the service
+    // has forgotten the tokens of an earlier import.
+    let stored = match sender.stored().await {
+        Ok(stored) => stored,
+        Err(_) if stop.is_cancelled() => return Err(Failure::silent(130)),
+        Err(status) => return Err(failed(status, Effect::Reads)),
+    };
+    let (there, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|pair| there(&stored, pair).is_some());
+    entries.extend(there.iter().filter_map(|pair| {
+        let Stored { id, name } = self::there(&stored, pair)?;
+        Some(Entry {
+            id: id.clone(),
+            name: name.clone(),
+            ..Entry::new(State::AlreadyThere, paths(&files, pair))
+        })
+    }));
+    entries.extend(upload_all(&sender, files, pairs, args.jobs.into()).await);
+    entries.sort_by(|a, b| a.files.cmp(&b.files));
+    let report = Report {
+        entries,
+        ignored,
+        was_interrupted: stop.is_cancelled(),
+    };
+    report.print(args.output)?;
+    report.exit_code()
+}
+
+async fn cancel_at_interrupt(stop: CancellationToken) {
+    // Where the signal can't be caught, it ends the process as ever.
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.cancel();
+    }
+}
+
+/// Uploads the pairs, so many at once, until it is told to stop or the service stays away.
+async fn upload_all(sender: &Arc<Sender>, files: Vec<FoundFile>, pairs: Vec<Pair>, jobs: usize) -> Vec<Entry> {
+    let files = Arc::new(files);
+    let bar = bar(pairs.len());
+    let mut entries = Vec::with_capacity(pairs.len());
+    let mut waiting = pairs.into_iter();
+    let mut uploads = JoinSet::new();
+    let mut service_is_away = false;
+    loop {
+        while uploads.len() < jobs && !service_is_away && !sender.stop.is_cancelled() {
+            let Some(pair) = waiting.next() else { break };
+            let (sender, files) = (sender.clone(), files.clone());
+            uploads.spawn(async move {
+                let key = pair.key.map(|key| &files[key]);
+                sender.send(&files[pair.certificate], key).await
+            });
+        }
+        let Some(done) = uploads.join_next().await else { break };
+        // None is aborted: one that did not end as it should has panicked.
+        let entry: Entry = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        // Each of the others would wait as long for it.
+        service_is_away |= entry.state == State::NotSent;
+        entries.push(entry);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    entries.extend(waiting.map(|pair| Entry::new(State::NotSent, paths(&files, &pair))));
+    entries
+}
+
+/// Drawn on standard error, if that is a terminal.
+fn bar(len: usize) -> ProgressBar {
+    let bar = ProgressBar::new(len as u64);
+    match ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn there<'a>(stored: &'a HashMap<String, Stored>, pair: &Pair) -> Option<&'a Stored> {
+    stored.get(&pair.leaf?.to_string())
+}
+
+fn paths<'a>(files: &'a [FoundFile], pair: &Pair) -> impl Iterator<Item = &'a Path> {
+    let indexes = [pair.certificate].into_iter().chain(pair.key);
+    indexes.map(|index| files[index].path.as_path())
+}
+
+/// The line of a file that is part of no pair.
+fn entry_of(files: &[FoundFile], index: usize, left: &Left) -> Entry {
+    let entry = |state| Entry::new(state, [files[index].path.as_path()]);
+    match left {
+        Left::NoKey => entry(State::NoKey),
+        Left::NoCertificate => entry(State::NoCertificate),
+        Left::Unreadable(fault) => entry(State::Unreadable).because(fault.reason().as_str(), fault.to_string()),
+        Left::Duplicate(of) => entry(State::Duplicate).because("", format!("of {}", files[*of].path.display())),
+    }
+}

@@ -1,0 +1,389 @@
+//! `certkeep import`: a folder of pairs, in whatever order and under whatever names.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use certkeep::grpc::pb;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{REGION, TestServer, connect_to, rows, temp_dir};
+use crate::pki::{self, Key};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, signal, stderr, stdout};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(temp_dir())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// So many pairs, each in two files.
+    fn of_pairs(count: usize) -> Self {
+        let folder = Self::new();
+        for n in 0..count {
+            let pair = pki::self_signed(Key::P256, &format!("{n}.example"));
+            folder.write(&format!("{n}.crt"), &pair.certificate);
+            folder.write(&format!("{n}.key"), &pair.key);
+        }
+        folder
+    }
+}
+
+fn import(folder: &Folder, address: SocketAddr, access_key: PathBuf, args: &[&str]) -> Command {
+    let mut command = Command::new(CERTKEEP);
+    command
+        .arg("import")
+        .arg(folder.path())
+        .args(["--region", REGION, "--endpoint", &format!("http://{address}")])
+        .arg("--access-key-file")
+        .arg(access_key)
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// An import that ends with this exit code, and says everything on standard output.
+fn run(folder: &Folder, server: &TestServer, args: &[&str], code: i32) -> String {
+    let output = import(folder, server.address(), server.admin_key_file(), args)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    assert_eq!(stderr(&output), "");
+    stdout(&output)
+}
+
+fn json(folder: &Folder, server: &TestServer, args: &[&str], code: i32) -> Value {
+    let args = [args, &["--output", "json"]].concat();
+    serde_json::from_str(&run(folder, server, &args, code)).unwrap()
+}
+
+/// The ids of the report, by the first file.
+fn ids(report: &Value) -> BTreeMap<String, String> {
+    let results = report["results"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    results
+        .map(|result| (text(&result["files"][0]), text(&result["id"])))
+        .filter(|(_, id)| !id.is_empty())
+        .collect()
+}
+
+async fn stored(server: &TestServer) -> Vec<pb::ServerCertificate> {
+    let mut client = server.client();
+    let all = client.describe_server_certificates(pb::DescribeServerCertificatesRequest::default());
+    all.await.unwrap().into_inner().server_certificates
+}
+
+/// One of everything that people keep in folders.
+fn all_sorts() -> Folder {
+    let folder = Folder::new();
+    let pki::Hierarchy { key, leaf, issuer, .. } = pki::hierarchy(Key::Rsa(2048), "combined.example");
+    let combined = pki::pair(&key, leaf);
+    let chain = pki::pem(&issuer);
+    folder.write(
+        "all/combined",
+        format!("{}{}{chain}", combined.key, combined.certificate),
+    );
+    folder.write("all/chain", &chain);
+
+    let split = pki::self_signed(Key::P256, "split.example");
+    folder.write("certs/2024/one.crt", &split.certificate);
+    folder.write("keys/seven", &split.key);
+    folder.write("keys/seven.bak", &split.key);
+    symlink("certs/2024/one.crt", folder.path().join("link")).unwrap();
+    symlink("certs", folder.path().join("linked-certs")).unwrap();
+    symlink("nowhere", folder.path().join("dangling")).unwrap();
+
+    let key = Key::Ed25519.make();
+    for file in ["old.pem", "renewed.pem"] {
+        let certificate = pki::certificate(&key, "renewed.example", None);
+        folder.write(file, pki::pem(&certificate));
+    }
+    folder.write(
+        "renewed.key",
+        pki::pair(&key, pki::certificate(&key, "x.example", None)).key,
+    );
+
+    let [orphan, other] = ["orphan.example", "other.example"].map(|name| pki::self_signed(Key::P256, name));
+    folder.write("orphan.crt", &orphan.certificate);
+    folder.write("orphan.key", &other.key);
+    folder.write("encrypted.key", pki::encrypted(&Key::P256.make()));
+    folder.write(
+        "broken.crt",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    );
+    folder.write("latin1.crt", [b"Stra\xdfe\n", orphan.certificate.as_bytes()].concat());
+    let [refused, unrelated] = ["refused.example", "unrelated.example"].map(|name| pki::self_signed(Key::P256, name));
+    folder.write(
+        "refused.pem",
+        [refused.key, refused.certificate, unrelated.certificate].concat(),
+    );
+
+    folder.write("ignored/cert.der", split.x509.to_der().unwrap());
+    folder.write("ignored/notes.txt", "the certificates of the shop\n");
+    folder.write("ignored/large.pem", split.certificate + &" ".repeat(1 << 20));
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pair_is_found_and_everything_else_is_told() {
+    let server = TestServer::start().await;
+    let folder = all_sorts();
+    let dry = run(&folder, &server, &["--dry-run"], 1);
+    assert_eq!(server.rows().await, [0; 4], "a dry run stores nothing");
+    let report = run(&folder, &server, &["--tag", "team=shop"], 1);
+    assert_eq!(server.rows().await, [4, 4, 4, 4]);
+
+    let expected = "\
+duplicate       all/chain  of all/combined
+uploaded        all/combined  ID  1 warning
+unreadable      broken.crt  CERTIFICATE_MALFORMED: certificate 1 of server_certificate is not encoded in DER: get it from its authority again
+uploaded        certs/2024/one.crt + keys/seven  ID  1 warning
+unreadable      encrypted.key  PRIVATE_KEY_ENCRYPTED: private_key is encrypted: decrypt it with openssl pkey and upload the result
+duplicate       keys/seven.bak  of keys/seven
+unreadable      latin1.crt  the text around the PEM blocks is not UTF-8: remove it
+duplicate       link  of certs/2024/one.crt
+uploaded        old.pem + renewed.key  ID  2 warnings
+no key          orphan.crt
+no certificate  orphan.key
+refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate is on no path from the server's own to a root: remove it, or add the one that is missing between; it is CN=unrelated.example
+uploaded        renewed.pem + renewed.key  ID  2 warnings
+4 uploaded, 3 duplicate, 1 refused, 1 no key, 1 no certificate, 3 unreadable, 5 ignored
+";
+    let stored = stored(&server).await;
+    let ids: Vec<_> = stored
+        .iter()
+        .map(|certificate| certificate.server_certificate_id.as_str())
+        .collect();
+    let without_ids = ids
+        .iter()
+        .fold(report.clone(), |report, id| report.replacen(id, "ID", 1));
+    assert_eq!(without_ids, expected);
+    let would_be = expected
+        .replace("uploaded      ", "accepted      ")
+        .replace(" uploaded", " accepted")
+        .replace("  ID", "");
+    assert_eq!(dry, would_be);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_stores_nothing_and_names_the_same_certificates() {
+    let server = TestServer::start().await;
+    let folder = all_sorts();
+    let args = ["--name-from", "file", "--tag", "team=shop", "--jobs", "1"];
+    let first = json(&folder, &server, &args, 1);
+    let rows = server.rows().await;
+    let names: Vec<_> = stored(&server)
+        .await
+        .into_iter()
+        .map(|certificate| certificate.server_certificate_name)
+        .collect();
+    assert_eq!(names, ["all/combined", "certs/2024/one", "old", "renewed"]);
+
+    let second = json(&folder, &server, &[], 1);
+    assert_eq!(server.rows().await, rows);
+    assert_eq!(ids(&second), ids(&first));
+    assert_eq!(first["summary"]["uploaded"], 4);
+    assert_eq!(second["summary"]["already_there"], 4);
+    let result = |report: &Value, file: &str| {
+        let results = report["results"].as_array().unwrap();
+        results
+            .iter()
+            .find(|result| result["files"][0] == file)
+            .unwrap()
+            .clone()
+    };
+    let one = result(&first, "certs/2024/one.crt");
+    assert_eq!(
+        one,
+        serde_json::json!({
+            "state": "uploaded",
+            "files": ["certs/2024/one.crt", "keys/seven"],
+            "id": ids(&first)["certs/2024/one.crt"],
+            "name": "certs/2024/one",
+            "reason": "",
+            "message": "",
+            "findings": ["VALIDITY_TOO_LONG", "SELF_SIGNED"],
+        })
+    );
+    assert_eq!(result(&second, "certs/2024/one.crt")["state"], "already_there");
+    assert_eq!(result(&second, "refused.pem")["reason"], "CHAIN_UNRELATED_CERTIFICATE");
+    assert_eq!(second["interrupted"], false);
+    server.stop().await;
+}
+
+/// How many certificates are stored, once there are so many.
+async fn until_stored(database: &str, at_least: i64) -> i64 {
+    let sql = connect_to(database).await;
+    let began = Instant::now();
+    loop {
+        let [certificates, ..] = rows(&sql).await;
+        if certificates >= at_least {
+            return certificates;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "the import does not go on");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn end_of(child: Child) -> Output {
+    tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_killed_in_the_midst_costs_nothing() {
+    const PAIRS: usize = 300;
+    let (data_dir, folder) = (DataDir::new(), Folder::of_pairs(PAIRS));
+    let server = Certkeep::start(&data_dir);
+    let (address, database) = (server.address, data_dir.connection_string());
+    let importing = import(&folder, address, data_dir.admin_key_file(), &["--output", "json"])
+        .spawn()
+        .unwrap();
+    until_stored(&database, 20).await;
+    server.kill();
+    let [at_the_kill, ..] = rows(&connect_to(&database).await).await;
+    assert!(at_the_kill < PAIRS as i64, "it was not killed in the midst");
+    let server = Certkeep::start_at(&data_dir, address);
+    let output = end_of(importing).await;
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["summary"]["uploaded"], PAIRS);
+    let different: std::collections::BTreeSet<_> = ids(&report).into_values().collect();
+    assert_eq!(different.len(), PAIRS);
+    let pairs = PAIRS as i64;
+    assert_eq!(rows(&connect_to(&database).await).await, [pairs, pairs, 0, pairs]);
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_import_finishes_what_is_under_way_and_goes_on_when_repeated() {
+    const PAIRS: usize = 300;
+    let server = TestServer::start().await;
+    let folder = Folder::of_pairs(PAIRS);
+    let importing = import(
+        &folder,
+        server.address(),
+        server.admin_key_file(),
+        &["--output", "json"],
+    )
+    .spawn()
+    .unwrap();
+    until_stored(server.database(), 20).await;
+    signal(importing.id() as i32, Signal::INT);
+    let output = end_of(importing).await;
+    assert_eq!(
+        output.status.code(),
+        Some(130),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    let [certificates, ..] = server.rows().await;
+    assert_eq!(report["summary"]["uploaded"], certificates);
+    assert_eq!(report["summary"]["not_sent"], PAIRS as i64 - certificates);
+
+    let again = json(&folder, &server, &[], 0);
+    assert_eq!(again["summary"]["already_there"], certificates);
+    assert_eq!(server.rows().await[0], PAIRS as i64);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_service_is_waited_for_and_a_file_that_changed_meanwhile_is_not_uploaded() {
+    let (data_dir, folder) = (DataDir::new(), Folder::of_pairs(2));
+    // The first start makes the admin key.
+    Certkeep::start(&data_dir).terminate();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let importing = import(&folder, address, data_dir.admin_key_file(), &[])
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let [renewed] = ["0.example"].map(|name| pki::self_signed(Key::P256, name));
+    folder.write("0.crt", &renewed.certificate);
+    let server = Certkeep::start_at(&data_dir, address);
+    let output = end_of(importing).await;
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    let report = stdout(&output);
+    assert!(
+        report.starts_with("refused         0.crt + 0.key  FILE_CHANGED: changed while it was read: import it again\n"),
+        "{report}"
+    );
+    assert!(report.ends_with("\n1 uploaded, 1 refused, 0 ignored\n"), "{report}");
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_goes_and_stays_away_ends_the_import() {
+    const PAIRS: usize = 300;
+    let (data_dir, folder) = (DataDir::new(), Folder::of_pairs(PAIRS));
+    let server = Certkeep::start(&data_dir);
+    let args = ["--retry-for", "1", "--output", "json"];
+    let importing = import(&folder, server.address, data_dir.admin_key_file(), &args)
+        .spawn()
+        .unwrap();
+    until_stored(&data_dir.connection_string(), 20).await;
+    server.kill();
+    let output = end_of(importing).await;
+    assert_eq!(output.status.code(), Some(3), "{}{}", stdout(&output), stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |state: &str| report["summary"][state].as_u64().unwrap();
+    assert_eq!(count("uploaded") + count("not_sent"), PAIRS as u64);
+}
+
+#[test]
+fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
+    let folder = Folder::of_pairs(1);
+    folder.write("access-key", "id.secret");
+    let key = || folder.path().join("access-key");
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = import(&folder, address, key(), &["--retry-for", "0"]).output().unwrap();
+    assert_eq!(away.status.code(), Some(3));
+    assert!(
+        stderr(&away).starts_with("error: the service can not be reached"),
+        "{}",
+        stderr(&away)
+    );
+
+    for args in [["--jobs", "0"], ["--jobs", "33"], ["--tag", "team"]] {
+        let output = import(&folder, address, key(), &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+    let path = folder.path().to_str().unwrap();
+    let none = certkeep(&[
+        "import",
+        &format!("{path}/none"),
+        "--region",
+        REGION,
+        "--access-key-file",
+        &format!("{path}/access-key"),
+    ]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(stderr(&none).contains("/none can not be read: "), "{}", stderr(&none));
+}
