@@ -15,8 +15,9 @@ pub(super) struct Target {
 
 /// The revision of an etag that a change depends on; `None` if it depends on none.
 pub(super) fn revision_of(if_etag: &str) -> Option<i64> {
-    // What is no etag of ours is none of any revision.
-    (!if_etag.is_empty()).then(|| if_etag.parse().unwrap_or(-1))
+    // What is no etag of ours, such as `+1`, is none of any revision.
+    let is_ours = |revision: &i64| revision.to_string() == if_etag;
+    (!if_etag.is_empty()).then(|| if_etag.parse().ok().filter(is_ours).unwrap_or(-1))
 }
 
 impl Target {

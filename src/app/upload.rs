@@ -103,9 +103,6 @@ struct Sealed {
     sealed: Vec<u8>,
 }
 
-/// How often a void token is taken over before the upload is given up: each time another one came between.
-const ATTEMPTS: u32 = 4;
-
 impl App {
     /// Uploads a pair. Once its key is sealed, storing it is finished even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: UploadServerCertificate) -> Result<Uploaded, Error> {
@@ -278,7 +275,8 @@ impl App {
             }),
             quota: self.0.settings.server_certificate_quota,
         };
-        for _ in 0..ATTEMPTS {
+        // Again for each void token: it is that of another call, which has ended with it, so that this ends too.
+        loop {
             let fingerprints = match (self.0.store.upload(&new).await?, &client_token) {
                 (UploadOutcome::Stored(fingerprints), _) => fingerprints,
                 (UploadOutcome::OverQuota, _) => return Err(Error::QuotaExceeded { region: sealed.region }),
@@ -304,7 +302,6 @@ impl App {
                 account_fingerprints: self.listed(call, fingerprints)?,
             });
         }
-        Err(Error::internal(store::Error::Row("client_token")))
     }
 
     /// The certificate of the upload that used this token, as it is now. A token that counts no longer is forgotten.

@@ -62,7 +62,11 @@ impl Store {
             return Ok(UploadOutcome::TokenSeen);
         }
         if !row.get::<_, bool>("stored") {
-            return Ok(UploadOutcome::OverQuota);
+            // An attempt before whose connection was lost may have taken the last place itself.
+            return Ok(match self.look_up(new.change).await? {
+                Some(_) => UploadOutcome::Stored(self.fingerprints_after(new).await),
+                None => UploadOutcome::OverQuota,
+            });
         }
         let Some(bytes) = row.get::<_, Option<&[u8]>>("fingerprints") else {
             return Ok(UploadOutcome::Stored(None));
