@@ -214,6 +214,30 @@ impl TestServer {
         Self::start_as(database, change, Policy::default()).await
     }
 
+    /// A further one on its database, with its key ring and access key.
+    pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
+        self.replica_with_policy("", change).await
+    }
+
+    /// A further one on its database with this policy.
+    pub async fn replica_with_policy(&self, policy: &str, change: impl FnOnce(&mut Config)) -> Self {
+        self.replica_on(self.database.clone(), policy, change).await
+    }
+
+    /// A further one that reaches the database in its own way.
+    pub async fn replica_on(&self, database: String, policy: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let shared = |config: &mut Config| {
+            config.database.key_ring = self.key_ring_file();
+            config.database.admin_key = self.admin_key_file();
+            change(config);
+        };
+        let policy = match policy {
+            "" => Policy::default(),
+            policy => policy.parse().unwrap(),
+        };
+        Self::start_as(database, shared, policy).await
+    }
+
     async fn start_as(database: String, change: impl FnOnce(&mut Config), policy: Policy) -> Self {
         let dir = temp_dir();
         let mut config = config(&dir, &database);
@@ -357,6 +381,30 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
             },
         },
     }
+}
+
+/// Waits until so many backends run this function's statement and wait for a lock.
+pub async fn until_waiting(sql: &tokio_postgres::Client, function: &str, count: i64) {
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and query like '-- ' || $1 || E'\\n%'";
+    until(async || {
+        // Else a transaction sees what it saw first.
+        sql.execute("select pg_stat_clear_snapshot()", &[]).await.unwrap();
+        sql.query_one(waiting, &[&function]).await.unwrap().get::<_, i64>(0) == count
+    })
+    .await;
+}
+
+/// Waits until this is so.
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("what was waited for did not come about");
 }
 
 /// Certificates, private keys, tags, events.

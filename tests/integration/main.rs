@@ -8,11 +8,13 @@
 
 mod bad_input;
 mod callers;
+mod calls;
 mod certificates;
 mod command_line;
 mod connections;
 mod crash;
 mod database_tls;
+mod deletes;
 mod disk;
 mod documents;
 mod external;
@@ -26,8 +28,10 @@ mod pki;
 mod private_postgres;
 mod process;
 mod proxy;
+mod quotas;
 mod replicas;
 mod restore;
+mod retries;
 mod standby;
 mod store;
 mod tidy;

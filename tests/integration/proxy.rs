@@ -75,6 +75,14 @@ impl Proxy {
         self.way.send_replace(way);
     }
 
+    /// Closes every connection, and is open for new ones.
+    pub async fn cut_all(&self) {
+        self.set(Way::Cut);
+        // Each connection watches the way until it is closed.
+        crate::harness::until(async || self.way.receiver_count() == 0).await;
+        self.set(Way::Open);
+    }
+
     /// Cuts the connection that carries the next statement with this text in a parameter.
     pub fn cut_at(&self, text: &'static str, moment: Moment, way_afterwards: Way) {
         *self.trap.lock().unwrap() = Some(Trap {

@@ -1,0 +1,137 @@
+//! Calls on certificates, as the tests of what they do make them.
+
+use certkeep::grpc::pb;
+use tonic::{Code, Status};
+
+use crate::bad_input::reason;
+use crate::harness::{Client, REGION};
+
+/// An etag that is not asked for.
+pub const ANY: &str = "";
+
+/// How a call was refused.
+pub fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
+    let refused = answer.expect_err("it was to be refused");
+    (refused.code(), reason(&refused))
+}
+
+pub async fn upload(
+    client: &Client,
+    request: pb::UploadServerCertificateRequest,
+) -> Result<pb::UploadServerCertificateResponse, Status> {
+    let answer = client.clone().upload_server_certificate(request).await?;
+    Ok(answer.into_inner())
+}
+
+/// Uploads it and answers its id.
+pub async fn stored(client: &Client, request: &pb::UploadServerCertificateRequest) -> String {
+    upload(client, request.clone()).await.unwrap().server_certificate_id
+}
+
+/// Its new etag.
+pub async fn rename(client: &Client, id: &str, name: &str, if_etag: &str) -> Result<String, Status> {
+    let request = pb::SetServerCertificateNameRequest {
+        region_id: REGION.into(),
+        server_certificate_id: id.into(),
+        server_certificate_name: name.into(),
+        if_etag: if_etag.into(),
+    };
+    let answer = client.clone().set_server_certificate_name(request).await?;
+    Ok(answer.into_inner().etag)
+}
+
+/// Its new etag.
+pub async fn delete(client: &Client, id: &str, if_etag: &str) -> Result<String, Status> {
+    let request = pb::DeleteServerCertificateRequest {
+        server_certificate_id: id.into(),
+        if_etag: if_etag.into(),
+        ..Default::default()
+    };
+    let answer = client.clone().delete_server_certificate(request).await?;
+    Ok(answer.into_inner().etag)
+}
+
+/// Its new etag.
+pub async fn undelete(client: &Client, id: &str, if_etag: &str) -> Result<String, Status> {
+    let request = pb::UndeleteServerCertificateRequest {
+        server_certificate_id: id.into(),
+        if_etag: if_etag.into(),
+        ..Default::default()
+    };
+    let answer = client.clone().undelete_server_certificate(request).await?;
+    Ok(answer.into_inner().etag)
+}
+
+pub async fn purge(client: &Client, id: &str, if_etag: &str) -> Result<(), Status> {
+    let request = pb::PurgeServerCertificateRequest {
+        server_certificate_id: id.into(),
+        if_etag: if_etag.into(),
+        ..Default::default()
+    };
+    client.clone().purge_server_certificate(request).await?;
+    Ok(())
+}
+
+pub async fn get(client: &Client, id: &str) -> Result<pb::ServerCertificate, Status> {
+    let request = pb::GetServerCertificateRequest {
+        server_certificate_id: id.into(),
+        ..Default::default()
+    };
+    let answer = client.clone().get_server_certificate(request).await?;
+    Ok(answer.into_inner().server_certificate.unwrap())
+}
+
+/// A page, and the token of the next.
+pub async fn describe(
+    client: &Client,
+    request: pb::DescribeServerCertificatesRequest,
+) -> (Vec<pb::ServerCertificate>, String) {
+    let answer = client.clone().describe_server_certificates(request).await.unwrap();
+    let page = answer.into_inner();
+    (page.server_certificates, page.next_page_token)
+}
+
+/// The ids of all pages.
+pub async fn ids(client: &Client, mut request: pb::DescribeServerCertificatesRequest) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let (page, next) = describe(client, request.clone()).await;
+        ids.extend(page.into_iter().map(|certificate| certificate.server_certificate_id));
+        if next.is_empty() {
+            return ids;
+        }
+        request.page_token = next;
+    }
+}
+
+pub fn deleted() -> pb::DescribeServerCertificatesRequest {
+    pb::DescribeServerCertificatesRequest {
+        deleted: true,
+        ..Default::default()
+    }
+}
+
+pub async fn fingerprints(client: &Client) -> Vec<String> {
+    let request = pb::ListAccountFingerprintsRequest::default();
+    let answer = client.clone().list_account_fingerprints(request).await.unwrap();
+    answer.into_inner().account_fingerprints
+}
+
+pub fn tags(tags: &[(&str, &str)]) -> Vec<pb::Tag> {
+    let tags = tags.iter().map(|(key, value)| pb::Tag {
+        key: (*key).into(),
+        value: (*value).into(),
+    });
+    tags.collect()
+}
+
+/// How many certificates are counted as live, and how many are, of each account and region.
+pub async fn counters(sql: &tokio_postgres::Client) -> Vec<(String, i64, i64)> {
+    let counters = "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)
+                    from server_certificate_count as counter full join (
+                      select account_id, region_id, count(*) as live from server_certificate
+                      where deleted_at is null group by account_id, region_id
+                    ) as actual using (account_id, region_id) order by region_id, 2";
+    let rows = sql.query(counters, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
