@@ -17,6 +17,7 @@ mod database_tls;
 mod deletes;
 mod disk;
 mod documents;
+mod etags;
 mod external;
 mod faults;
 mod findings;
