@@ -27,6 +27,7 @@ mod lists;
 mod load;
 mod operation;
 mod pki;
+mod plans;
 mod private_postgres;
 mod process;
 mod proxy;
