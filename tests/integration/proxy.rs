@@ -1,5 +1,6 @@
 //! The way between certkeep and its Postgres, which a test can break.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,11 +44,15 @@ struct Trap {
     way_afterwards: Way,
 }
 
+/// The statements of certkeep's store that were prepared, by the name in their first line.
+type Statements = Arc<Mutex<BTreeMap<String, String>>>;
+
 /// Forwards a unix socket to another.
 pub struct Proxy {
     dir: TempDir,
     way: Arc<watch::Sender<Way>>,
     trap: Arc<Mutex<Option<Trap>>>,
+    statements: Statements,
     forwarding: JoinHandle<()>,
 }
 
@@ -61,11 +66,19 @@ impl Proxy {
         let way = Arc::new(watch::Sender::new(Way::Open));
         let trap = Arc::new(Mutex::new(None));
         let upstream = Path::new(socket_dir).join(SOCKET);
-        let forwarding = tokio::spawn(accept(listener, upstream, way.clone(), trap.clone()));
+        let statements = Statements::default();
+        let forwarding = tokio::spawn(accept(
+            listener,
+            upstream,
+            way.clone(),
+            trap.clone(),
+            statements.clone(),
+        ));
         let proxy = Self {
             dir,
             way,
             trap,
+            statements,
             forwarding,
         };
         (proxy, through)
@@ -92,6 +105,11 @@ impl Proxy {
         });
     }
 
+    /// The text of the store's function of this name, if it was called.
+    pub fn statement(&self, name: &str) -> Option<String> {
+        self.statements.lock().unwrap().get(name).cloned()
+    }
+
     /// Whether the statement came and was cut.
     pub fn has_cut(&self) -> bool {
         self.trap.lock().unwrap().is_none()
@@ -111,6 +129,7 @@ async fn accept(
     upstream: PathBuf,
     way: Arc<watch::Sender<Way>>,
     trap: Arc<Mutex<Option<Trap>>>,
+    statements: Statements,
 ) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
@@ -120,12 +139,18 @@ async fn accept(
         let Ok(server) = UnixStream::connect(&upstream).await else {
             continue;
         };
-        tokio::spawn(forward(client, server, way.clone(), trap.clone()));
+        tokio::spawn(forward(client, server, way.clone(), trap.clone(), statements.clone()));
     }
 }
 
 /// Both directions of one connection, until either end closes it or the way does.
-async fn forward(client: UnixStream, server: UnixStream, way: Arc<watch::Sender<Way>>, trap: Arc<Mutex<Option<Trap>>>) {
+async fn forward(
+    client: UnixStream,
+    server: UnixStream,
+    way: Arc<watch::Sender<Way>>,
+    trap: Arc<Mutex<Option<Trap>>>,
+    statements: Statements,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut changes = way.subscribe();
@@ -150,6 +175,7 @@ async fn forward(client: UnixStream, server: UnixStream, way: Arc<watch::Sender<
                 if swallows {
                     continue;
                 }
+                note(&statements, &question[..len]);
                 slow(now).await;
                 match sprung(&trap, &question[..len]) {
                     Some(Trap { moment: Moment::BeforeStatement, way_afterwards, .. }) => {
@@ -172,6 +198,16 @@ async fn forward(client: UnixStream, server: UnixStream, way: Arc<watch::Sender<
                 slow(now).await;
                 if write(&mut to_client, &answer[..len]).await.is_none() { return }
             }
+        }
+    }
+}
+
+/// Notes the statements in these bytes: each ends with a zero byte.
+fn note(statements: &Statements, question: &[u8]) {
+    for part in question.split(|byte| *byte == 0) {
+        let Ok(sql) = std::str::from_utf8(part) else { continue };
+        if let Some(name) = sql.strip_prefix("-- store::").and_then(|rest| rest.lines().next()) {
+            statements.lock().unwrap().insert(name.to_owned(), sql.to_owned());
         }
     }
 }
