@@ -23,6 +23,7 @@ mod faults;
 mod findings;
 mod harness;
 mod hosts;
+mod import;
 mod lists;
 mod load;
 mod operation;
