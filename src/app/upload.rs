@@ -129,10 +129,15 @@ impl App {
         let sealed = match (sealed, &client_token) {
             (Ok(sealed), _) => sealed,
             // It may have been accepted before, under another policy or at an earlier time.
-            (Err(error @ Error::Fields { .. }), Some(token)) => {
-                return match self.replay(call, token, with_account_fingerprints, Vec::new()).await? {
-                    Replay::Of(uploaded) => Ok(*uploaded),
-                    Replay::None => Err(error),
+            (Err(Error::Fields { faults, findings }), Some(token)) => {
+                let replayed = self
+                    .replay(call, token, with_account_fingerprints, findings.clone())
+                    .await;
+                return match replayed {
+                    Ok(Replay::Of(uploaded)) => Ok(*uploaded),
+                    Err(told @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(told),
+                    // A database that is away does not hide what is wrong with the request.
+                    Ok(Replay::None) | Err(_) => Err(Error::Fields { faults, findings }),
                 };
             }
             (Err(error), _) => return Err(error),
