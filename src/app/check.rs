@@ -1,7 +1,7 @@
 //! The check: everything that an upload would find, with nothing stored.
 
 use super::error::Faults;
-use super::{App, Call, Error, FieldFault, Role};
+use super::{App, Call, Error, FieldFault, Role, reuse};
 use crate::certificate::{Policy, Report, UnverifiedPair};
 use crate::clock;
 use crate::secret::Secret;
@@ -26,23 +26,40 @@ pub struct Checked {
 
 /// Checks by a policy. Needs no service: it stands on nothing but the pair and the time.
 pub fn check(request: &CheckServerCertificate, policy: &Policy) -> Checked {
-    let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key);
-    let report = pair.report(clock::now(), policy);
-    let mut faults = Faults::default();
-    let error = &report.error;
-    faults.certificate(error.certificate.clone(), &error.rejected);
-    faults.private_key(error.private_key.clone(), &error.rejected);
-    Checked {
-        faults: faults.into_noted(),
-        report,
+    Checked::of(report(request, policy))
+}
+
+fn report(request: &CheckServerCertificate, policy: &Policy) -> Report {
+    UnverifiedPair::read(request.server_certificate.expose(), &request.private_key).report(clock::now(), policy)
+}
+
+impl Checked {
+    fn of(report: Report) -> Self {
+        let mut faults = Faults::default();
+        let error = &report.error;
+        faults.certificate(error.certificate.clone(), &error.rejected);
+        faults.private_key(error.private_key.clone(), &error.rejected);
+        Self {
+            faults: faults.into_noted(),
+            report,
+        }
     }
 }
 
 impl App {
-    /// Checks by the service's policy.
+    /// Checks by the service's policy, and against what the account has.
     pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<Checked, Error> {
         call.caller.require(Role::Editor)?;
         let app = self.clone();
-        self.0.cores.run(move || check(&request, &app.0.settings.policy)).await
+        let checking = move || report(&request, &app.0.settings.policy);
+        let mut report = self.0.cores.run(checking).await?;
+        if let Some(leaf) = &report.leaf {
+            let of_reuse = self.reuse(call, leaf).await?;
+            let rejected = reuse::rejected(&of_reuse);
+            report.is_accepted &= rejected.is_empty();
+            report.error.rejected.extend(rejected);
+            report.error.findings = reuse::and(report.error.findings, of_reuse);
+        }
+        Ok(Checked::of(report))
     }
 }

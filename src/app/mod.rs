@@ -17,6 +17,7 @@ mod housekeeping;
 mod page_token;
 mod regions;
 mod rename;
+mod reuse;
 mod sealing;
 mod target;
 mod upload;

@@ -8,7 +8,7 @@ use super::describe::refuse_unsupported;
 use super::error::Faults;
 use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
-use super::{App, Call, Error, Fault, Resource, Role, random_uuid};
+use super::{App, Call, Error, Fault, Resource, Role, random_uuid, reuse};
 use crate::certificate::{
     CertificateFacts, Chain, Finding, PairError, RegionId, ServerCertificateId, ServerCertificateName, Tags,
     UnverifiedPair, VerifiedPair,
@@ -126,6 +126,13 @@ impl App {
             Ok((client_token, checked.and_then(|checked| app.seal(checked, place))))
         };
         let (client_token, sealed) = self.0.cores.run(prepare).await??;
+        let sealed = match sealed {
+            Ok(sealed) if self.refuses_reuse() => {
+                let refused = self.refuse_reuse(call, &sealed.facts, sealed.findings.clone()).await;
+                refused.map(|_| sealed)
+            }
+            sealed => sealed,
+        };
         let sealed = match (sealed, &client_token) {
             (Ok(sealed), _) => sealed,
             // It may have been accepted before, under another policy or at an earlier time.
@@ -172,6 +179,7 @@ impl App {
             })
             .await??;
         let (facts, _, _, findings) = pair.into_parts();
+        let findings = self.refuse_reuse(call, &facts, findings).await?;
         let name = name.or_else(|| ServerCertificateName::default_for(&facts));
         let fingerprints = match with_account_fingerprints {
             true => Some(
@@ -225,6 +233,24 @@ impl App {
             tags,
             pair,
         })
+    }
+
+    /// All findings about a pair that is not stored, which is refused if the policy refuses it for one.
+    async fn refuse_reuse(
+        &self,
+        call: &Call,
+        facts: &CertificateFacts,
+        findings: Vec<Finding>,
+    ) -> Result<Vec<Finding>, Error> {
+        let of_reuse = self.reuse(call, facts).await?;
+        let rejected = reuse::rejected(&of_reuse);
+        let findings = reuse::and(findings, of_reuse);
+        if rejected.is_empty() {
+            return Ok(findings);
+        }
+        let mut faults = Faults::with(findings);
+        faults.certificate(Vec::new(), &rejected);
+        Err(faults.into())
     }
 
     fn seal(&self, checked: Checked, place: Place) -> Result<Sealed, Error> {
@@ -282,8 +308,8 @@ impl App {
         };
         // Again for each void token: it is that of another call, which has ended with it, so that this ends too.
         loop {
-            let fingerprints = match (self.0.store.upload(&new).await?, &client_token) {
-                (UploadOutcome::Stored(fingerprints), _) => fingerprints,
+            let (fingerprints, reuse) = match (self.0.store.upload(&new).await?, &client_token) {
+                (UploadOutcome::Stored { fingerprints, reuse }, _) => (fingerprints, reuse),
                 (UploadOutcome::OverQuota, _) => return Err(Error::QuotaExceeded { region: sealed.region }),
                 (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
                 (UploadOutcome::TokenSeen, Some(token)) => {
@@ -302,8 +328,8 @@ impl App {
                 name: Some(sealed.name),
                 revision: FIRST,
                 version: FIRST,
+                findings: reuse::and(sealed.findings, self.findings_of(reuse, &sealed.facts)),
                 facts: sealed.facts,
-                findings: sealed.findings,
                 account_fingerprints: self.listed(call, fingerprints)?,
             });
         }
@@ -334,6 +360,8 @@ impl App {
             true => Some(store.fingerprints_of_stored(account).await),
             false => None,
         };
+        let reuse = store.reuse_of_stored(stored.id, &stored.facts).await;
+        let findings = reuse::and(findings, self.findings_of(reuse, &stored.facts));
         Ok(Replay::Of(Box::new(Uploaded {
             id: Some(stored.id),
             region: stored.region,

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Policy;
+use super::rules::cut;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Severity {
@@ -25,6 +28,19 @@ pub struct Finding {
     pub message: String,
     /// The subject (RFC 4514) of the certificate that it is about, cut at 256 characters; `""` if it is about the text.
     pub subject: String,
+}
+
+impl Finding {
+    /// A finding about the certificate of this subject, or `""` for one about the text. `message` is one sentence without control
+    /// characters.
+    pub fn new(code: FindingCode, policy: &Policy, subject: &str, message: String) -> Self {
+        Self {
+            code,
+            severity: policy.severity(code),
+            message,
+            subject: cut(subject),
+        }
+    }
 }
 
 /// What a finding says. [`Display`](fmt::Display) writes its name, such as `CHAIN_REORDERED`; [`FromStr`] reads the same.
@@ -63,6 +79,8 @@ pub enum FindingCode {
     KeyClosePrimes,
     KeyExponentUnsafe,
     KeySmallPrivateExponent,
+    AlreadyStored,
+    KeyReused,
 }
 
 /// A text that names no code.
@@ -134,7 +152,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 29] = [
+const ROWS: [Row; 31] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -337,6 +355,20 @@ const ROWS: [Row; 29] = [
         severity: Severity::Error,
         rule: "FIPS 186-5 A.1.1",
         remedy: "make a new key with the public exponent 65537, and have it certified",
+    },
+    Row {
+        code: Code::AlreadyStored,
+        name: "ALREADY_STORED",
+        severity: Severity::Info,
+        rule: "RFC 5280 4.1.2.2",
+        remedy: "delete one of the two, unless each is used where it is; a client_token keeps a retried upload from storing twice",
+    },
+    Row {
+        code: Code::KeyReused,
+        name: "KEY_REUSED",
+        severity: Severity::Info,
+        rule: "NIST SP 800-57 Part 1 5.3",
+        remedy: "make a new key for each certificate: whoever has one private key has all certificates of it",
     },
 ];
 

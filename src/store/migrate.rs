@@ -14,11 +14,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    oldest_binary: 1,
-    sql: include_str!("migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0002_reuse.sql"),
+    },
+];
 
 /// "certkeep" in ASCII.
 const LOCK: i64 = 0x6365_7274_6b65_6570;
@@ -156,7 +163,10 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc"]
+            [
+                "a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc",
+                "08911b34ae78f8e97909ae011eb02823364d15254353fd089c0027609ad75945",
+            ]
         );
     }
 }

@@ -13,6 +13,7 @@ mod hosts;
 mod lease;
 mod migrate;
 mod read;
+mod reuse;
 mod server_certificate;
 mod service_key;
 mod upload;
@@ -33,6 +34,7 @@ pub use error::{Cause, Error};
 pub use fingerprint::AccountFingerprints;
 pub use migrate::{MigrateError, schema_version};
 pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
+pub use reuse::Reuse;
 pub use server_certificate::{Changing, Standing, Undeletion};
 pub use upload::{FIRST, NewServerCertificate, UploadOutcome};
 

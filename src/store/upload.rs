@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::client_token::{ClientToken, UPLOAD};
 use super::fingerprint::AccountFingerprints;
 use super::read::Position;
+use super::reuse::{Reuse, reuse_columns};
 use super::{Change, Changed, Error, Statement, Store, id_columns};
 use crate::certificate::{AccountId, CertificateFacts, Chain, RegionId, ServerCertificateName, Tags};
 
@@ -38,8 +39,13 @@ pub struct NewServerCertificate<'a> {
 /// What became of an upload.
 #[derive(Debug)]
 pub enum UploadOutcome {
-    /// It is stored. The account's fingerprints, if they were asked for.
-    Stored(Option<AccountFingerprints>),
+    /// It is stored.
+    Stored {
+        /// The account's fingerprints, if they were asked for.
+        fingerprints: Option<AccountFingerprints>,
+        /// What the account had of it already.
+        reuse: Reuse,
+    },
     /// Nothing was stored: the token was used before.
     TokenSeen,
     /// Nothing was stored: the account has as many certificates in the region as it may.
@@ -55,7 +61,7 @@ impl Store {
         let batch = Batch::of(&[*new]);
         let rows = match self.write(INSERT, new.change, &batch.params()).await? {
             Changed::Now(rows) => rows,
-            Changed::Before { .. } => return Ok(UploadOutcome::Stored(self.fingerprints_after(new).await)),
+            Changed::Before { .. } => return Ok(self.stored_before(new).await),
         };
         let row = rows.first().ok_or(Error::Row("server_certificate"))?;
         if row.get("token_seen") {
@@ -64,18 +70,28 @@ impl Store {
         if !row.get::<_, bool>("stored") {
             // An attempt before whose connection was lost may have taken the last place itself.
             return Ok(match self.look_up(new.change).await? {
-                Some(_) => UploadOutcome::Stored(self.fingerprints_after(new).await),
+                Some(_) => self.stored_before(new).await,
                 None => UploadOutcome::OverQuota,
             });
         }
-        let Some(bytes) = row.get::<_, Option<&[u8]>>("fingerprints") else {
-            return Ok(UploadOutcome::Stored(None));
+        let fingerprints = match row.get::<_, Option<&[u8]>>("fingerprints") {
+            None => None,
+            Some(bytes) => match AccountFingerprints::whole(bytes)? {
+                Some(whole) => Some(whole),
+                // More than an answer holds: the first page, with the place where the next begins.
+                None => self.fingerprints_after(new).await,
+            },
         };
-        Ok(UploadOutcome::Stored(match AccountFingerprints::whole(bytes)? {
-            Some(whole) => Some(whole),
-            // More than an answer holds: the first page, with the place where the next begins.
-            None => self.fingerprints_after(new).await,
-        }))
+        let reuse = Reuse::of_row(new.change.id.account, row)?;
+        Ok(UploadOutcome::Stored { fingerprints, reuse })
+    }
+
+    /// What an attempt that had taken effect would have answered.
+    async fn stored_before(&self, new: &NewServerCertificate<'_>) -> UploadOutcome {
+        UploadOutcome::Stored {
+            fingerprints: self.fingerprints_after(new).await,
+            reuse: self.reuse_of_stored(new.change.id, new.facts).await,
+        }
     }
 
     async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Option<AccountFingerprints> {
@@ -240,7 +256,8 @@ impl<'a> Batch<'a> {
 /// One fingerprint more than an answer holds is read, which tells that there are too many.
 const INSERT: Statement = Statement {
     name: "store::upload",
-    sql: "-- store::upload
+    sql: concat!(
+        "-- store::upload
         with input as materialized (
           select * from unnest(
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
@@ -319,18 +336,22 @@ const INSERT: Statement = Statement {
         select
           candidate.account_id is null as token_seen,
           certificate.account_id is not null as stored,
-          case when input.with_fingerprints then (
+          case when asked.with_fingerprints then (
             select string_agg(fingerprint, ''::bytea order by created_ms, random) from (
               (
                 select created_ms, random, fingerprint from server_certificate
-                where account_id = input.account_id and deleted_at is null order by created_ms, random limit 50001
+                where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
               )
               union all
-              select created_ms, random, fingerprint from certificate where account_id = input.account_id
+              select created_ms, random, fingerprint from certificate where account_id = asked.account_id
             ) as of_account
-          ) end as fingerprints
-        from input
+          ) end as fingerprints,
+          ",
+        reuse_columns!(),
+        "
+        from input as asked
           left join candidate using (account_id, created_ms, random)
           left join certificate using (account_id, created_ms, random)
-        order by input.row",
+        order by asked.row"
+    ),
 };

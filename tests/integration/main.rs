@@ -36,6 +36,7 @@ mod quotas;
 mod replicas;
 mod restore;
 mod retries;
+mod reuse;
 mod standby;
 mod store;
 mod tidy;

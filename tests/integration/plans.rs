@@ -147,7 +147,13 @@ async fn call_all(client: &Client) {
         ..upload_of(&pki::issued(Key::P256, "a.example"))
     };
     let id = stored(client, &model).await;
-    upload(client, model).await.unwrap();
+    upload(client, model.clone()).await.unwrap();
+    let dry = pb::UploadServerCertificateRequest {
+        client_token: String::new(),
+        validate_only: true,
+        ..model
+    };
+    upload(client, dry).await.unwrap();
     let gone = stored(client, &upload_of(&pki::self_signed(Key::P256, "gone.example"))).await;
     delete(client, &gone, ANY).await.unwrap();
     get(client, &id).await.unwrap();
@@ -254,6 +260,20 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
                 if !cost.whole_tables.is_empty() || cost.read > 4.0 || cost.pages > 20.0 {
                     failures.push(format!("{name}({parameters}): {cost:?}"));
                 }
+            }
+        }
+    }
+    // All of them are of one leaf and one key, and of another leaf with that key there is none.
+    let statement = proxy.statement("reuse").unwrap();
+    for sql in [&small, &large] {
+        let hashes =
+            "select quote_literal(spki_sha256) || ', ' || quote_literal(fingerprint_sha256) from server_certificate
+                      where created_ms = 2000000000500 and account_id <> 7";
+        let hashes: String = sql.query_one(hashes, &[]).await.unwrap().get(0);
+        let parameters = format!("{}, {hashes}, 2000000000500, 3959500", account(sql).await);
+        for cost in costs(sql, &statement, &parameters).await {
+            if !cost.whole_tables.is_empty() || cost.read > 4.0 || cost.pages > 20.0 {
+                failures.push(format!("reuse: {cost:?}"));
             }
         }
     }

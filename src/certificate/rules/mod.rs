@@ -37,12 +37,9 @@ impl<'a> Findings<'a> {
 
     /// Notes a finding about a certificate, or about the text. `message` is one sentence without control characters.
     pub(super) fn note(&mut self, code: FindingCode, about: Option<&Certificate<'_>>, message: impl Into<String>) {
-        self.noted.push(Finding {
-            code,
-            severity: self.policy.severity(code),
-            message: message.into(),
-            subject: about.map(|certificate| cut(certificate.subject())).unwrap_or_default(),
-        });
+        let subject = about.map(|certificate| certificate.subject()).unwrap_or_default();
+        self.noted
+            .push(Finding::new(code, self.policy, subject, message.into()));
     }
 
     /// The findings, those that matter most first.

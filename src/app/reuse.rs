@@ -1,0 +1,48 @@
+//! What the account's other certificates tell about a pair.
+
+use super::{App, Call, Error};
+use crate::certificate::{CertificateFacts, Finding, FindingCode, Severity};
+use crate::store::Reuse;
+
+impl App {
+    /// What is found about a pair that is not stored.
+    pub(super) async fn reuse(&self, call: &Call, facts: &CertificateFacts) -> Result<Vec<Finding>, Error> {
+        let reuse = self.0.store.reuse(call.caller.account, facts, None).await?;
+        Ok(self.findings_of(reuse, facts))
+    }
+
+    pub(super) fn findings_of(&self, reuse: Reuse, facts: &CertificateFacts) -> Vec<Finding> {
+        let policy = &self.0.settings.policy;
+        let finding = |code, message| Finding::new(code, policy, &facts.subject, message);
+        let same_leaf = reuse.same_leaf.map(|id| {
+            let message = format!("the account has this certificate already: {id}");
+            finding(FindingCode::AlreadyStored, message)
+        });
+        let same_key = reuse.same_key.map(|id| {
+            let message = format!("the account has another certificate with the same key: {id}");
+            finding(FindingCode::KeyReused, message)
+        });
+        same_leaf.into_iter().chain(same_key).collect()
+    }
+
+    /// Whether the policy refuses a pair for what only the account's other certificates tell.
+    pub(super) fn refuses_reuse(&self) -> bool {
+        let codes = [FindingCode::AlreadyStored, FindingCode::KeyReused];
+        codes
+            .iter()
+            .any(|code| self.0.settings.policy.severity(*code) == Severity::Error)
+    }
+}
+
+/// All findings, those that matter most first.
+pub(super) fn and(mut findings: Vec<Finding>, more: Vec<Finding>) -> Vec<Finding> {
+    findings.extend(more);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+/// The codes of those that the policy refuses.
+pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
+    let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    rejected.map(|finding| finding.code).collect()
+}

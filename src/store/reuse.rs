@@ -1,0 +1,105 @@
+//! Which certificates of an account are the same as one, or have its key.
+
+use tokio_postgres::Row;
+
+use super::{Error, Statement, Store};
+use crate::certificate::{AccountId, CertificateFacts, ServerCertificateId};
+use crate::clock::Timestamp;
+
+/// The other live certificates of an account that have something of one's.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reuse {
+    /// The youngest with the same leaf.
+    pub same_leaf: Option<ServerCertificateId>,
+    /// One with the same public key and another leaf.
+    pub same_key: Option<ServerCertificateId>,
+}
+
+/// Two columns, each the creation time and the random part of an id: for a row `asked` that has an account, hashes, and, of the
+/// certificate that is none of the others, an id. All certificates of a key, or of a leaf, may be many: one is looked up.
+macro_rules! reuse_columns {
+    () => {
+        "(
+          select array[created_ms, random] from server_certificate as other
+          where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
+            and other.fingerprint_sha256 = asked.fingerprint_sha256 and other.deleted_at is null
+            and (other.created_ms, other.random) is distinct from (asked.created_ms, asked.random)
+          order by other.created_ms desc, other.random desc limit 1
+        ) as same_leaf,
+        coalesce(
+          (
+            select array[created_ms, random] from server_certificate as other
+            where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
+              and other.fingerprint_sha256 > asked.fingerprint_sha256 and other.deleted_at is null
+            order by other.fingerprint_sha256 limit 1
+          ),
+          (
+            select array[created_ms, random] from server_certificate as other
+            where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
+              and other.fingerprint_sha256 < asked.fingerprint_sha256 and other.deleted_at is null
+            order by other.fingerprint_sha256 desc limit 1
+          )
+        ) as same_key"
+    };
+}
+pub(super) use reuse_columns;
+
+impl Store {
+    /// The account's certificates that are the same as one of these facts or have its key; `besides` is that one itself.
+    pub async fn reuse(
+        &self,
+        account: AccountId,
+        facts: &CertificateFacts,
+        besides: Option<ServerCertificateId>,
+    ) -> Result<Reuse, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::reuse",
+            sql: concat!(
+                "-- store::reuse\nselect ",
+                reuse_columns!(),
+                " from (
+                  select $1::bigint as account_id, $2::bytea as spki_sha256, $3::bytea as fingerprint_sha256,
+                    $4::bigint as created_ms, $5::bigint as random
+                ) as asked"
+            ),
+        };
+        let created_ms = besides.map(|id| id.created.millis());
+        let random = besides.map(|id| id.random);
+        let (spki, leaf) = (
+            facts.spki_sha256.as_slice(),
+            facts.fingerprint_sha256.as_bytes().as_slice(),
+        );
+        let rows = self
+            .read(STATEMENT, &[&account.as_i64(), &spki, &leaf, &created_ms, &random])
+            .await?;
+        Reuse::of_row(account, rows.first().ok_or(Error::Row("server_certificate"))?)
+    }
+
+    /// What a stored certificate's account has of it besides. If it can't be read now, that is no reason to call its upload failed.
+    pub async fn reuse_of_stored(&self, id: ServerCertificateId, facts: &CertificateFacts) -> Reuse {
+        let read = self.reuse(id.account, facts, Some(id)).await;
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the account has of an uploaded certificate could not be read");
+            Reuse::default()
+        })
+    }
+}
+
+impl Reuse {
+    /// From the columns of a row.
+    pub(super) fn of_row(account: AccountId, row: &Row) -> Result<Self, Error> {
+        let id = |column| match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
+            None => Ok(None),
+            Some(&[created_ms, random]) => Ok(Some(ServerCertificateId {
+                account,
+                created: Timestamp::from_millis(created_ms),
+                random,
+            })),
+            Some(_) => Err(Error::Row("server_certificate")),
+        };
+        Ok(Self {
+            same_leaf: id("same_leaf")?,
+            same_key: id("same_key")?,
+        })
+    }
+}
