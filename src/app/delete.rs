@@ -1,35 +1,14 @@
-//! Deletes a server certificate, makes it live again, and removes it for good.
+//! Deletes a certificate, makes it live again, and removes it for good.
 
-use super::target::Target;
+use super::target::{Target, TargetCertificate};
 use super::{App, Call, Error, Role};
 use crate::store::{Liveness, Undeletion};
 
-/// Which certificate.
-#[derive(Debug)]
-pub struct TargetCertificate {
-    /// Its region; empty: any.
-    pub region_id: String,
-    /// Its id.
-    pub server_certificate_id: String,
-    /// Its etag; empty: any.
-    pub if_etag: String,
-}
-
 impl App {
-    fn target(&self, call: &Call, request: &TargetCertificate) -> Result<Target, Error> {
-        Target::parse(
-            self,
-            call,
-            &request.region_id,
-            &request.server_certificate_id,
-            &request.if_etag,
-        )
-    }
-
     /// Deletes it; answers its revision after that, or `None` if it was removed for good, since none are kept.
     pub async fn delete(&self, call: &Call, request: &TargetCertificate) -> Result<Option<i64>, Error> {
         call.caller.require(Role::Editor)?;
-        let target = self.target(call, request)?;
+        let target = Target::parse(self, call, request)?;
         let (store, changing) = (&self.0.store, target.changing(call));
         let is_kept = !self.0.settings.retention.is_zero();
         let deleted = match is_kept {
@@ -45,13 +24,16 @@ impl App {
     /// Makes it live again; answers its revision after that.
     pub async fn undelete(&self, call: &Call, request: &TargetCertificate) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
-        let target = self.target(call, request)?;
+        let target = Target::parse(self, call, request)?;
         let quota = self.0.settings.server_certificate_quota;
         match self.0.store.undelete(target.changing(call), quota).await? {
             Undeletion::Undeleted(revision) => Ok(revision),
             Undeletion::NotFound => Err(target.why_unchanged(self, Liveness::Deleted).await),
             Undeletion::OverQuota => match self.0.store.standing(target.id).await? {
-                Some(now) => Err(Error::QuotaExceeded { region: now.region }),
+                Some(now) => Err(Error::QuotaExceeded {
+                    kind: target.id.kind,
+                    region: now.region,
+                }),
                 None => Err(target.not_found()),
             },
         }
@@ -60,7 +42,7 @@ impl App {
     /// Removes a deleted one for good.
     pub async fn purge(&self, call: &Call, request: &TargetCertificate) -> Result<(), Error> {
         call.caller.require(Role::Admin)?;
-        let target = self.target(call, request)?;
+        let target = Target::parse(self, call, request)?;
         match self.0.store.purge(target.changing(call)).await? {
             Some(_) => Ok(()),
             None => Err(target.why_unchanged(self, Liveness::Deleted).await),

@@ -3,7 +3,7 @@
 use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::ServerCertificateId;
+use crate::certificate::{CertificateId, CertificateKind};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
 /// Which certificates: those that every given filter matches.
@@ -67,6 +67,7 @@ impl App {
             return Err(faults.into());
         };
         let filter = Filter {
+            kind: CertificateKind::Server,
             region: region.as_ref(),
             tags: &tags,
             liveness,
@@ -92,7 +93,7 @@ impl App {
         filter: Filter<'_>,
         after: Position,
     ) -> Result<Described, Error> {
-        let id: Option<ServerCertificateId> = id.parse().ok();
+        let id = CertificateId::parse(filter.kind, id).ok();
         let id = id.filter(|id| id.account == call.caller.account && after == Position::START);
         let certificates = match id {
             Some(id) => self.0.store.find(id, filter.region, filter.liveness).await?,

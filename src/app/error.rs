@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CertificateError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError, RegionId,
-    ServerCertificateId, TagError, TagFault, Tags,
+    CertificateError, CertificateId, CertificateKind, Finding, FindingCode, LanguageError, NameError, PrivateKeyError,
+    RegionError, RegionId, TagError, TagFault, Tags,
 };
 use crate::{digest, seal, store};
 
@@ -27,11 +27,13 @@ pub enum Error {
     /// There is no such resource in the caller's account, or not in the region named.
     #[error("there is no such {} in this account and region", .0.noun())]
     NotFound(Resource),
-    /// The account has as many server certificates in the region as it may.
+    /// The account has as many certificates of this kind in the region as it may.
     #[error(
-        "the account has as many server certificates in this region as it may: delete some, or ask who runs this service for more"
+        "the account has as many {}s in this region as it may: delete some, or ask who runs this service for more", kind.noun()
     )]
     QuotaExceeded {
+        /// The kind.
+        kind: CertificateKind,
         /// The region.
         region: RegionId,
     },
@@ -46,7 +48,7 @@ pub enum Error {
     },
     /// The certificate is live.
     #[error("the certificate is not deleted: there is nothing to undelete or purge")]
-    NotDeleted(ServerCertificateId),
+    NotDeleted(CertificateId),
     /// No access key, one that is unknown, or a wrong secret: which one is not told.
     #[error(
         "the call needs an access key: send the metadata `authorization: Bearer <id>.<secret>` with one that is known"
@@ -80,15 +82,20 @@ pub enum Error {
 /// A resource that was not found.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource {
-    /// A server certificate; its id, if what was sent is one at all.
-    ServerCertificate(Option<ServerCertificateId>),
+    /// A certificate of this kind; its id, if what was sent is one at all.
+    Certificate(CertificateKind, Option<CertificateId>),
 }
 
 impl Resource {
+    /// The certificate of this id.
+    pub(super) fn of(id: CertificateId) -> Self {
+        Self::Certificate(id.kind, Some(id))
+    }
+
     /// What it is called in a sentence.
     pub fn noun(self) -> &'static str {
         match self {
-            Self::ServerCertificate(_) => "server certificate",
+            Self::Certificate(kind, _) => kind.noun(),
         }
     }
 }
@@ -244,6 +251,7 @@ pub enum Reason {
     RegionMissing,
     RegionNotFound,
     ServerCertificateNotFound,
+    CaCertificateNotFound,
     QuotaExceeded,
     ClientTokenReused,
     EtagMismatch,
@@ -284,6 +292,7 @@ impl Reason {
             Self::RegionMissing => "REGION_MISSING",
             Self::RegionNotFound => "REGION_NOT_FOUND",
             Self::ServerCertificateNotFound => "SERVER_CERTIFICATE_NOT_FOUND",
+            Self::CaCertificateNotFound => "CA_CERTIFICATE_NOT_FOUND",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::ClientTokenReused => "CLIENT_TOKEN_REUSED",
             Self::EtagMismatch => "ETAG_MISMATCH",
@@ -330,7 +339,8 @@ impl Error {
         match self {
             Self::Fields { faults, .. } => faults.first().map_or(Reason::Internal, |first| first.fault.reason()),
             Self::FieldsNotSupported(_) => Reason::FieldNotSupported,
-            Self::NotFound(Resource::ServerCertificate(_)) => Reason::ServerCertificateNotFound,
+            Self::NotFound(Resource::Certificate(CertificateKind::Server, _)) => Reason::ServerCertificateNotFound,
+            Self::NotFound(Resource::Certificate(CertificateKind::Ca, _)) => Reason::CaCertificateNotFound,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::ClientTokenReused => Reason::ClientTokenReused,
             Self::EtagMismatch { .. } => Reason::EtagMismatch,

@@ -1,23 +1,14 @@
 //! One server certificate with its chain.
 
-use super::target::Target;
+use super::target::{Target, TargetCertificate};
 use super::{App, Call, Error, Role};
 use crate::store::StoredCertificate;
 
-/// Which certificate.
-#[derive(Debug)]
-pub struct GetServerCertificate {
-    /// Its region; empty: any.
-    pub region_id: String,
-    /// Its id.
-    pub server_certificate_id: String,
-}
-
 impl App {
     /// The certificate and its chain in PEM.
-    pub async fn get(&self, call: &Call, request: &GetServerCertificate) -> Result<(StoredCertificate, String), Error> {
+    pub async fn get(&self, call: &Call, request: &TargetCertificate) -> Result<(StoredCertificate, String), Error> {
         call.caller.require(Role::Reader)?;
-        let target = Target::parse(self, call, &request.region_id, &request.server_certificate_id, "")?;
+        let target = Target::parse(self, call, request)?;
         let found = self.0.store.find_with_chain(target.id, target.region.as_ref()).await?;
         let (certificate, chain) = found.ok_or_else(|| target.not_found())?;
         Ok((certificate, chain.to_pem()))

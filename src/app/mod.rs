@@ -32,24 +32,22 @@ pub use access_key::AccessKeyText;
 pub use authenticate::{Caller, Role};
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use check::{CheckServerCertificate, Checked, check};
-pub use delete::TargetCertificate;
 pub use describe::{DescribeServerCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
-pub use get::GetServerCertificate;
 pub use regions::{DescribeRegions, DescribedRegion};
-pub use rename::SetServerCertificateName;
 pub use sealing::SealingError;
+pub use target::TargetCertificate;
 pub use upload::{UploadServerCertificate, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
-    PolicyError, Report, ServerCertificateName, Severity, Sha256Fingerprint,
+    CertificateFacts, CertificateKind, CertificateName, Contents, Finding, FindingCode, FoundCertificate, KeyId,
+    ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint,
 };
 pub use crate::store::StoredCertificate;
 
-use crate::certificate::{Regions, ServerCertificateId};
+use crate::certificate::{CertificateId, Regions};
 use crate::digest;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
@@ -90,7 +88,7 @@ pub struct Call {
 }
 
 impl Call {
-    fn change(&self, id: ServerCertificateId) -> Change<'_> {
+    fn change(&self, id: CertificateId) -> Change<'_> {
         Change {
             id,
             access_key_id: &self.caller.access_key_id,

@@ -1,41 +1,26 @@
-//! Renames a server certificate.
+//! Renames a certificate.
 
 use super::error::Faults;
-use super::target::{Target, own_id, required, revision_of};
+use super::target::{Target, TargetCertificate, id_field, own_id, required, revision_of};
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::ServerCertificateName;
+use crate::certificate::{CertificateKind, CertificateName};
 use crate::store::Liveness;
 
-/// Which certificate, and its new name.
-#[derive(Debug)]
-pub struct SetServerCertificateName {
-    /// Its region.
-    pub region_id: String,
-    /// Its id.
-    pub server_certificate_id: String,
-    /// Its new name.
-    pub server_certificate_name: String,
-    /// Its etag; empty: any.
-    pub if_etag: String,
-}
-
 impl App {
-    /// Renames it; answers its revision after that.
-    pub async fn rename(&self, call: &Call, request: &SetServerCertificateName) -> Result<i64, Error> {
+    /// Gives it a new name; answers its revision after that. Its region is required.
+    pub async fn rename(&self, call: &Call, request: &TargetCertificate, name: &str) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
+        let kind = request.kind;
         let mut faults = Faults::default();
         let region = faults.check("region_id", self.region(&request.region_id));
-        let id = faults.check(
-            "server_certificate_id",
-            required("server_certificate_id", &request.server_certificate_id),
-        );
-        let name = ServerCertificateName::parse(&request.server_certificate_name).map_err(Fault::Name);
-        let name = faults.check("server_certificate_name", name);
+        let id = faults.check(id_field(kind), required(id_field(kind), &request.id));
+        let name = CertificateName::parse(name).map_err(Fault::Name);
+        let name = faults.check(name_field(kind), name);
         let (Some(region), Some(id), Some(name)) = (region, id, name) else {
             return Err(faults.into());
         };
         let target = Target {
-            id: own_id(call, id)?,
+            id: own_id(call, kind, id)?,
             region: Some(region),
             revision: revision_of(&request.if_etag),
         };
@@ -43,5 +28,13 @@ impl App {
             Some(revision) => Ok(revision),
             None => Err(target.why_unchanged(self, Liveness::Live).await),
         }
+    }
+}
+
+/// The field that holds the name of a certificate of this kind.
+pub(super) fn name_field(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "server_certificate_name",
+        CertificateKind::Ca => "ca_certificate_name",
     }
 }

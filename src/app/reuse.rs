@@ -1,13 +1,17 @@
 //! What the account's other certificates tell about a pair.
 
 use super::{App, Call, Error};
-use crate::certificate::{CertificateFacts, Finding, FindingCode, Severity};
+use crate::certificate::{CertificateFacts, CertificateKind, Finding, FindingCode, Severity};
 use crate::store::Reuse;
 
 impl App {
     /// What is found about a pair that is not stored.
     pub(super) async fn reuse(&self, call: &Call, facts: &CertificateFacts) -> Result<Vec<Finding>, Error> {
-        let reuse = self.0.store.reuse(call.caller.account, facts, None).await?;
+        let reuse = self
+            .0
+            .store
+            .reuse(CertificateKind::Server, call.caller.account, facts, None)
+            .await?;
         Ok(self.findings_of(reuse, facts))
     }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::certificate::ServerCertificateId;
+use crate::certificate::CertificateId;
 use crate::digest;
 use crate::seal::{self, KeyEncryptionKeyId, KeyRing};
 use crate::secret::Secret;
@@ -27,7 +27,7 @@ pub enum SealingError {
 
 /// The row of a private key. A secret sealed for it opens for no other.
 pub(super) struct PrivateKeyRow {
-    pub(super) id: ServerCertificateId,
+    pub(super) id: CertificateId,
     pub(super) key_id: Uuid,
     pub(super) spki_sha256: [u8; 32],
 }

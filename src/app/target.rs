@@ -2,11 +2,24 @@
 
 use super::error::Faults;
 use super::{App, Call, Error, Fault, Resource};
-use crate::certificate::{RegionError, RegionId, ServerCertificateId};
+use crate::certificate::{CertificateId, CertificateKind, RegionError, RegionId};
 use crate::store::{Changing, Liveness};
 
+/// Which certificate, as the caller names it.
+#[derive(Debug)]
+pub struct TargetCertificate {
+    /// Its kind.
+    pub kind: CertificateKind,
+    /// Its region; empty: any.
+    pub region_id: String,
+    /// Its id.
+    pub id: String,
+    /// Its etag; empty: any.
+    pub if_etag: String,
+}
+
 pub(super) struct Target {
-    pub(super) id: ServerCertificateId,
+    pub(super) id: CertificateId,
     /// `None`: any region.
     pub(super) region: Option<RegionId>,
     /// `None`: any revision.
@@ -22,17 +35,18 @@ pub(super) fn revision_of(if_etag: &str) -> Option<i64> {
 
 impl Target {
     /// Reads both fields; the region may be absent. What is no id of the caller's account is not found.
-    pub(super) fn parse(app: &App, call: &Call, region_id: &str, id: &str, if_etag: &str) -> Result<Self, Error> {
+    pub(super) fn parse(app: &App, call: &Call, request: &TargetCertificate) -> Result<Self, Error> {
+        let kind = request.kind;
         let mut faults = Faults::default();
-        let region = faults.check("region_id", app.region_or_any(region_id));
-        let id = faults.check("server_certificate_id", required("server_certificate_id", id));
+        let region = faults.check("region_id", app.region_or_any(&request.region_id));
+        let id = faults.check(id_field(kind), required(id_field(kind), &request.id));
         let (Some(region), Some(id)) = (region, id) else {
             return Err(faults.into());
         };
         Ok(Self {
-            id: own_id(call, id)?,
+            id: own_id(call, kind, id)?,
             region,
-            revision: revision_of(if_etag),
+            revision: revision_of(&request.if_etag),
         })
     }
 
@@ -61,15 +75,23 @@ impl Target {
     }
 
     pub(super) fn not_found(&self) -> Error {
-        Error::NotFound(Resource::ServerCertificate(Some(self.id)))
+        Error::NotFound(Resource::of(self.id))
     }
 }
 
 /// The id, if it is one of the caller's account.
-pub(super) fn own_id(call: &Call, id: &str) -> Result<ServerCertificateId, Error> {
-    let id: Option<ServerCertificateId> = id.parse().ok();
+pub(super) fn own_id(call: &Call, kind: CertificateKind, id: &str) -> Result<CertificateId, Error> {
+    let id = CertificateId::parse(kind, id).ok();
     id.filter(|id| id.account == call.caller.account)
-        .ok_or(Error::NotFound(Resource::ServerCertificate(id)))
+        .ok_or(Error::NotFound(Resource::Certificate(kind, id)))
+}
+
+/// The field that holds the id of a certificate of this kind.
+pub(super) fn id_field(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "server_certificate_id",
+        CertificateKind::Ca => "ca_certificate_id",
+    }
 }
 
 pub(super) fn required<'a>(field: &'static str, value: &'a str) -> Result<&'a str, Fault> {

@@ -10,11 +10,11 @@ use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
 use super::{App, Call, Error, Fault, Resource, Role, random_uuid, reuse};
 use crate::certificate::{
-    CertificateFacts, Chain, Finding, PairError, RegionId, ServerCertificateId, ServerCertificateName, Tags,
+    CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, Finding, PairError, RegionId, Tags,
     UnverifiedPair, VerifiedPair,
 };
 use crate::secret::Secret;
-use crate::store::{self, AccountFingerprints, FIRST, Liveness, NewServerCertificate, UploadOutcome};
+use crate::store::{self, AccountFingerprints, FIRST, Liveness, NewCertificate, SealedKey, UploadOutcome};
 use crate::telemetry::metrics;
 use crate::{clock, digest};
 
@@ -51,11 +51,11 @@ pub struct UploadServerCertificate {
 #[derive(Debug)]
 pub struct Uploaded {
     /// The certificate's id; `None` if nothing was stored.
-    pub id: Option<ServerCertificateId>,
+    pub id: Option<CertificateId>,
     /// Its region.
     pub region: RegionId,
     /// Its name; `None` if it is the id of what was not stored.
-    pub name: Option<ServerCertificateName>,
+    pub name: Option<CertificateName>,
     /// Its first revision.
     pub revision: i64,
     /// Its first version.
@@ -79,7 +79,7 @@ enum Replay {
 /// A request whose fields are all right.
 struct Checked {
     region: RegionId,
-    name: Option<ServerCertificateName>,
+    name: Option<CertificateName>,
     tags: Tags,
     pair: VerifiedPair,
 }
@@ -87,7 +87,7 @@ struct Checked {
 /// Where the pair will be stored.
 #[derive(Clone, Copy)]
 struct Place {
-    id: ServerCertificateId,
+    id: CertificateId,
     key_id: Uuid,
 }
 
@@ -95,7 +95,7 @@ struct Place {
 struct Sealed {
     place: Place,
     region: RegionId,
-    name: ServerCertificateName,
+    name: CertificateName,
     tags: Tags,
     facts: CertificateFacts,
     chain: Chain,
@@ -113,7 +113,12 @@ impl App {
             return self.validate(call, request, with_account_fingerprints).await;
         }
         let place = Place {
-            id: ServerCertificateId::new(call.caller.account, clock::now(), digest::random()?),
+            id: CertificateId::new(
+                CertificateKind::Server,
+                call.caller.account,
+                clock::now(),
+                digest::random()?,
+            ),
             key_id: random_uuid()?,
         };
         let app = self.clone();
@@ -180,7 +185,7 @@ impl App {
             .await??;
         let (facts, _, _, findings) = pair.into_parts();
         let findings = self.refuse_reuse(call, &facts, findings).await?;
-        let name = name.or_else(|| ServerCertificateName::default_for(&facts));
+        let name = name.or_else(|| CertificateName::default_for(&facts));
         let fingerprints = match with_account_fingerprints {
             true => Some(
                 self.0
@@ -216,7 +221,7 @@ impl App {
         faults.certificate(pair_error.certificate, &pair_error.rejected);
         let name = match request.server_certificate_name.as_str() {
             "" => Ok(None),
-            name => ServerCertificateName::parse(name).map(Some).map_err(Fault::Name),
+            name => CertificateName::parse(name).map(Some).map_err(Fault::Name),
         };
         let name = faults.check("server_certificate_name", name);
         faults.private_key(pair_error.private_key, &pair_error.rejected);
@@ -268,8 +273,8 @@ impl App {
         };
         let sealed = row.seal(&self.0.key_ring, private_key.pkcs8_der())?;
         let name = name
-            .or_else(|| ServerCertificateName::default_for(&facts))
-            .unwrap_or_else(|| ServerCertificateName::from(place.id));
+            .or_else(|| CertificateName::default_for(&facts))
+            .unwrap_or_else(|| CertificateName::from(place.id));
         Ok(Sealed {
             place,
             region,
@@ -290,14 +295,16 @@ impl App {
         with_account_fingerprints: bool,
     ) -> Result<Uploaded, Error> {
         let id = sealed.place.id;
-        let new = NewServerCertificate {
+        let new = NewCertificate {
             change: call.change(id),
             region: &sealed.region,
             name: &sealed.name,
             facts: &sealed.facts,
             chain: &sealed.chain,
-            key_id: sealed.place.key_id,
-            sealed: &sealed.sealed,
+            private_key: Some(SealedKey {
+                key_id: sealed.place.key_id,
+                sealed: &sealed.sealed,
+            }),
             tags: &sealed.tags,
             with_account_fingerprints,
             client_token: client_token.as_ref().map(|token| store::ClientToken {
@@ -310,7 +317,12 @@ impl App {
         loop {
             let (fingerprints, reuse) = match (self.0.store.upload(&new).await?, &client_token) {
                 (UploadOutcome::Stored { fingerprints, reuse }, _) => (fingerprints, reuse),
-                (UploadOutcome::OverQuota, _) => return Err(Error::QuotaExceeded { region: sealed.region }),
+                (UploadOutcome::OverQuota, _) => {
+                    return Err(Error::QuotaExceeded {
+                        kind: id.kind,
+                        region: sealed.region,
+                    });
+                }
                 (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
                 (UploadOutcome::TokenSeen, Some(token)) => {
                     let findings = sealed.findings.clone();
@@ -344,7 +356,7 @@ impl App {
         findings: Vec<Finding>,
     ) -> Result<Replay, Error> {
         let (store, account) = (&self.0.store, call.caller.account);
-        let Some(used) = store.used_token(account, &token.token).await? else {
+        let Some(used) = store.used_token(CertificateKind::Server, account, &token.token).await? else {
             return Ok(Replay::None);
         };
         if used.is_void {
@@ -354,7 +366,7 @@ impl App {
         if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
             return Err(Error::ClientTokenReused);
         }
-        let not_found = Error::NotFound(Resource::ServerCertificate(Some(used.id)));
+        let not_found = Error::NotFound(Resource::of(used.id));
         let stored = store.find(used.id, None, Liveness::Live).await?.ok_or(not_found)?;
         let fingerprints = match with_account_fingerprints {
             true => Some(store.fingerprints_of_stored(account).await),

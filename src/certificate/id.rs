@@ -1,16 +1,17 @@
-//! The id of a server certificate.
+//! The id of a certificate.
 
 use std::fmt;
-use std::str::FromStr;
 
-use super::AccountId;
+use super::{AccountId, CertificateKind};
 use crate::clock::Timestamp;
 
-/// The id of a server certificate, written
+/// The id of a server or CA certificate, written
 /// `<account id>_<hexadecimal milliseconds of its creation>_<int32>_<int32>`; either int32 may be negative. The parts
 /// are kept, not the text.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServerCertificateId {
+pub struct CertificateId {
+    /// Which of the two it is: the text does not tell.
+    pub kind: CertificateKind,
     /// The account that owns the certificate.
     pub account: AccountId,
     /// When the id was made.
@@ -19,25 +20,34 @@ pub struct ServerCertificateId {
     pub random: i64,
 }
 
-/// A text that is no id of a server certificate.
+/// A text that is no id of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "a server certificate id reads <account id>_<hexadecimal milliseconds>_<int32>_<int32>: copy it from an answer"
-)]
-pub struct ServerCertificateIdError;
+#[error("a certificate's id reads <account id>_<hexadecimal milliseconds>_<int32>_<int32>: copy it from an answer")]
+pub struct CertificateIdError;
 
-impl ServerCertificateId {
+impl CertificateId {
     /// A new id of the certificate that `account` uploads at `created`; `random` makes it unique.
-    pub const fn new(account: AccountId, created: Timestamp, random: [u8; 8]) -> Self {
+    pub const fn new(kind: CertificateKind, account: AccountId, created: Timestamp, random: [u8; 8]) -> Self {
         Self {
+            kind,
             account,
             created,
             random: i64::from_be_bytes(random),
         }
     }
+
+    /// Reads only what [`Display`](fmt::Display) writes, so that one certificate has one id.
+    pub fn parse(kind: CertificateKind, text: &str) -> Result<Self, CertificateIdError> {
+        let id = parts(kind, text).ok_or(CertificateIdError)?;
+        if id.to_string() == text {
+            Ok(id)
+        } else {
+            Err(CertificateIdError)
+        }
+    }
 }
 
-impl fmt::Display for ServerCertificateId {
+impl fmt::Display for CertificateId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g, h, i] = self.random.to_be_bytes();
         let (first, second) = (i32::from_be_bytes([a, b, c, d]), i32::from_be_bytes([e, g, h, i]));
@@ -45,21 +55,7 @@ impl fmt::Display for ServerCertificateId {
     }
 }
 
-impl FromStr for ServerCertificateId {
-    type Err = ServerCertificateIdError;
-
-    /// Reads only what [`Display`](fmt::Display) writes, so that one certificate has one id.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let id = parts(text).ok_or(ServerCertificateIdError)?;
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(ServerCertificateIdError)
-        }
-    }
-}
-
-fn parts(text: &str) -> Option<ServerCertificateId> {
+fn parts(kind: CertificateKind, text: &str) -> Option<CertificateId> {
     let mut parts = text.split('_');
     let account = parts.next()?.parse().ok()?;
     let created = u64::from_str_radix(parts.next()?, 16).ok()?;
@@ -69,7 +65,8 @@ fn parts(text: &str) -> Option<ServerCertificateId> {
         return None;
     }
     let random = (i64::from(first) << 32) | i64::from(second.cast_unsigned());
-    Some(ServerCertificateId {
+    Some(CertificateId {
+        kind,
         account,
         created: Timestamp::from_millis(created.cast_signed()),
         random,
@@ -80,8 +77,9 @@ fn parts(text: &str) -> Option<ServerCertificateId> {
 mod tests {
     use super::*;
 
-    fn id(random: [u8; 8]) -> ServerCertificateId {
-        ServerCertificateId::new(
+    fn id(random: [u8; 8]) -> CertificateId {
+        CertificateId::new(
+            CertificateKind::Server,
             AccountId::from_i64(1_231_579_085_529_123),
             Timestamp::from_millis(0x15d_6fcb_45a3),
             random,
@@ -105,7 +103,7 @@ mod tests {
             [0, 0, 0, 1, 0xff, 0, 0, 0],
         ] {
             let id = id(random);
-            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(CertificateId::parse(CertificateKind::Server, &id.to_string()), Ok(id));
         }
     }
 
@@ -125,8 +123,8 @@ mod tests {
             " 1231579085529123_15d6fcb45a3_1_2",
         ] {
             assert_eq!(
-                wrong.parse::<ServerCertificateId>(),
-                Err(ServerCertificateIdError),
+                CertificateId::parse(CertificateKind::Server, wrong),
+                Err(CertificateIdError),
                 "{wrong}"
             );
         }

@@ -1,16 +1,16 @@
-//! The name of a server certificate.
+//! The name of a certificate.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-use super::{CertificateFacts, ServerCertificateId};
+use super::{CertificateFacts, CertificateId};
 
 /// The longest name, in Unicode characters (scalar values).
 const MAX_CHARS: usize = 80;
 
-/// The name of a server certificate: 1 to 80 characters, each a letter of any script (Unicode general categories L and M),
+/// The name of a certificate: 1 to 80 characters, each a letter of any script (Unicode general categories L and M),
 /// an ASCII digit, `-`, `/`, `.`, `_` or `*`. It need not be unique.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServerCertificateName(String);
+pub struct CertificateName(String);
 
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum NameError {
     },
 }
 
-impl ServerCertificateName {
+impl CertificateName {
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let chars = text.chars().count();
@@ -75,9 +75,9 @@ impl ServerCertificateName {
     }
 }
 
-impl From<ServerCertificateId> for ServerCertificateName {
+impl From<CertificateId> for CertificateName {
     /// At most 57 digits, letters, `-` and `_`.
-    fn from(id: ServerCertificateId) -> Self {
+    fn from(id: CertificateId) -> Self {
         Self(id.to_string())
     }
 }
@@ -99,11 +99,11 @@ fn is_allowed(c: char) -> bool {
 mod tests {
     use super::super::test_pair;
     use super::*;
-    use crate::certificate::AccountId;
+    use crate::certificate::{AccountId, CertificateKind};
     use crate::clock::Timestamp;
 
     fn parse(text: &str) -> Result<String, NameError> {
-        ServerCertificateName::parse(text).map(|name| name.as_str().to_owned())
+        CertificateName::parse(text).map(|name| name.as_str().to_owned())
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_path_becomes_a_name_of_its_end() {
-        let name = |path: &str| ServerCertificateName::of_path(path).map(|name| name.0);
+        let name = |path: &str| CertificateName::of_path(path).map(|name| name.0);
         assert_eq!(name("shops/a b.example"), Some("shops/a_b.example".to_owned()));
         assert_eq!(
             name(&format!("x{}y", "字".repeat(79))),
@@ -147,18 +147,23 @@ mod tests {
 
     #[test]
     fn the_default_is_common_name_then_alternative_name_then_id() {
-        let id = ServerCertificateId::new(AccountId::from_random([0; 8]), Timestamp::from_millis(255), [0; 8]);
+        let id = CertificateId::new(
+            CertificateKind::Server,
+            AccountId::from_random([0; 8]),
+            Timestamp::from_millis(255),
+            [0; 8],
+        );
         let mut facts = test_pair::rsa().facts();
         facts.common_name = "My site (new)".to_owned();
         facts.subject_alternative_names = vec![String::new(), "a@example.com".to_owned()];
         let default =
-            |facts: &CertificateFacts| ServerCertificateName::default_for(facts).map(|name| name.as_str().to_owned());
+            |facts: &CertificateFacts| CertificateName::default_for(facts).map(|name| name.as_str().to_owned());
         assert_eq!(default(&facts).as_deref(), Some("My_site__new_"));
         facts.common_name.clear();
         assert_eq!(default(&facts).as_deref(), Some("a_example.com"));
         facts.subject_alternative_names.clear();
         assert_eq!(default(&facts), None);
-        assert_eq!(ServerCertificateName::from(id).as_str(), "1000000000000000_ff_0_0");
+        assert_eq!(CertificateName::from(id).as_str(), "1000000000000000_ff_0_0");
         facts.common_name = "x".repeat(81);
         assert_eq!(default(&facts), Some("x".repeat(80)));
     }

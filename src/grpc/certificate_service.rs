@@ -7,8 +7,8 @@ use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
 use crate::app::{
-    App, Call, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error, GetServerCertificate,
-    ListAccountFingerprints, SetServerCertificateName, TargetCertificate, UploadServerCertificate,
+    App, Call, CertificateKind, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error,
+    ListAccountFingerprints, TargetCertificate, UploadServerCertificate,
 };
 use crate::secret::Secret;
 
@@ -123,11 +123,8 @@ impl CertificateService for Door {
     ) -> Answer<pb::GetServerCertificateResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = GetServerCertificate {
-            region_id: message.region_id,
-            server_certificate_id: message.server_certificate_id,
-        };
-        let found = self.app.get(&call, &request).await;
+        let target = server_certificate(message.region_id, message.server_certificate_id, String::new());
+        let found = self.app.get(&call, &target).await;
         answer(
             &call,
             found.map(|(certificate, certificate_chain)| pb::GetServerCertificateResponse {
@@ -146,13 +143,8 @@ impl CertificateService for Door {
     ) -> Answer<pb::SetServerCertificateNameResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = SetServerCertificateName {
-            region_id: message.region_id,
-            server_certificate_id: message.server_certificate_id,
-            server_certificate_name: message.server_certificate_name,
-            if_etag: message.if_etag,
-        };
-        let renamed = self.app.rename(&call, &request).await;
+        let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
+        let renamed = self.app.rename(&call, &target, &message.server_certificate_name).await;
         answer(
             &call,
             renamed.map(|revision| pb::SetServerCertificateNameResponse {
@@ -168,12 +160,8 @@ impl CertificateService for Door {
     ) -> Answer<pb::DeleteServerCertificateResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = TargetCertificate {
-            region_id: message.region_id,
-            server_certificate_id: message.server_certificate_id,
-            if_etag: message.if_etag,
-        };
-        let deleted = self.app.delete(&call, &request).await;
+        let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
+        let deleted = self.app.delete(&call, &target).await;
         answer(
             &call,
             deleted.map(|revision| pb::DeleteServerCertificateResponse {
@@ -189,12 +177,8 @@ impl CertificateService for Door {
     ) -> Answer<pb::UndeleteServerCertificateResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = TargetCertificate {
-            region_id: message.region_id,
-            server_certificate_id: message.server_certificate_id,
-            if_etag: message.if_etag,
-        };
-        let undeleted = self.app.undelete(&call, &request).await;
+        let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
+        let undeleted = self.app.undelete(&call, &target).await;
         answer(
             &call,
             undeleted.map(|revision| pb::UndeleteServerCertificateResponse {
@@ -210,12 +194,8 @@ impl CertificateService for Door {
     ) -> Answer<pb::PurgeServerCertificateResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
-        let request = TargetCertificate {
-            region_id: message.region_id,
-            server_certificate_id: message.server_certificate_id,
-            if_etag: message.if_etag,
-        };
-        let purged = self.app.purge(&call, &request).await;
+        let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
+        let purged = self.app.purge(&call, &target).await;
         answer(
             &call,
             purged.map(|()| pb::PurgeServerCertificateResponse {
@@ -270,6 +250,15 @@ impl CertificateService for Door {
                 next_page_token: listed.next_page_token,
             }),
         )
+    }
+}
+
+fn server_certificate(region_id: String, id: String, if_etag: String) -> TargetCertificate {
+    TargetCertificate {
+        kind: CertificateKind::Server,
+        region_id,
+        id,
+        if_etag,
     }
 }
 

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::pb;
 use super::render::{etag, finding};
-use crate::app::{Error, Reason, RequestId, Resource};
+use crate::app::{CertificateKind, Error, Reason, RequestId, Resource};
 use crate::telemetry::metrics;
 
 /// Of `google.rpc.ErrorInfo`.
@@ -49,16 +49,15 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             }));
             details.metadata.insert("fields".into(), fields.join(","));
         }
-        Error::NotFound(Resource::ServerCertificate(id)) => {
+        Error::NotFound(Resource::Certificate(kind, id)) => {
             let id = id.map(|id| id.to_string()).unwrap_or_default();
-            details
-                .others
-                .set_resource_info("certkeep.v1.ServerCertificate", &id, "", "");
-            details.metadata.insert("server_certificate_id".into(), id);
+            let (resource_type, field) = names(*kind);
+            details.others.set_resource_info(resource_type, &id, "", "");
+            details.metadata.insert(field.into(), id);
         }
-        Error::QuotaExceeded { region } => {
+        Error::QuotaExceeded { kind, region } => {
             details.others.add_quota_failure_violation(
-                format!("server certificates of the account in {}", region.as_str()),
+                format!("{}s of the account in {}", kind.noun(), region.as_str()),
                 error.to_string(),
             );
             details.metadata.insert("region_id".into(), region.as_str().to_owned());
@@ -72,7 +71,8 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 id.to_string(),
                 error.to_string(),
             );
-            details.metadata.insert("server_certificate_id".into(), id.to_string());
+            let (_, field) = names(id.kind);
+            details.metadata.insert(field.into(), id.to_string());
         }
         Error::PermissionDenied { needed } => {
             details.metadata.insert("role".into(), needed.as_str().to_owned());
@@ -85,6 +85,14 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled | Error::ClientTokenReused => {}
     }
     details.status(error.to_string())
+}
+
+/// The message of certificates of this kind, and the field that their id stands in.
+fn names(kind: CertificateKind) -> (&'static str, &'static str) {
+    match kind {
+        CertificateKind::Server => ("certkeep.v1.ServerCertificate", "server_certificate_id"),
+        CertificateKind::Ca => ("certkeep.v1.CACertificate", "ca_certificate_id"),
+    }
 }
 
 /// The status of a call that was refused before any use case saw it, or that took too long.
@@ -119,7 +127,7 @@ fn code(reason: Reason) -> Code {
         | Reason::MessageMalformed
         | Reason::RegionMissing
         | Reason::RegionNotFound => Code::InvalidArgument,
-        Reason::ServerCertificateNotFound => Code::NotFound,
+        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound => Code::NotFound,
         Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::ClientTokenReused => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,

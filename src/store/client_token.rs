@@ -1,11 +1,16 @@
 //! The tokens by which retried calls are known. They are timed by Postgres's clock.
 
 use super::{Error, Statement, Store, id_columns};
-use crate::certificate::{AccountId, ServerCertificateId};
+use crate::certificate::{AccountId, CertificateId, CertificateKind};
 use crate::clock::Timestamp;
 
-/// The method of upload's tokens.
-pub(super) const UPLOAD: &str = "UploadServerCertificate";
+/// The method that tokens of uploads of this kind are noted for.
+pub(super) fn upload_of(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "UploadServerCertificate",
+        CertificateKind::Ca => "UploadCACertificate",
+    }
+}
 
 /// The token of a call, and what its request was.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +25,7 @@ pub struct ClientToken<'a> {
 #[derive(Debug)]
 pub struct UsedToken {
     /// What the call stored, or would have.
-    pub id: ServerCertificateId,
+    pub id: CertificateId,
     /// The MAC of its request.
     pub request_mac: Vec<u8>,
     /// It counts no longer: it is older than 24 hours, or its call stored nothing.
@@ -28,8 +33,13 @@ pub struct UsedToken {
 }
 
 impl Store {
-    /// The upload that used this token, if any did.
-    pub async fn used_token(&self, account: AccountId, token: &str) -> Result<Option<UsedToken>, Error> {
+    /// The upload of a certificate of this kind that used this token, if any did.
+    pub async fn used_token(
+        &self,
+        kind: CertificateKind,
+        account: AccountId,
+        token: &str,
+    ) -> Result<Option<UsedToken>, Error> {
         // An event outlives its certificate, and is committed with the token.
         const STATEMENT: Statement = Statement {
             name: "store::used_token",
@@ -42,9 +52,12 @@ impl Store {
                     ) as is_void
                   from client_token where account_id = $1 and method = $2 and client_token = $3",
         };
-        let rows = self.read(STATEMENT, &[&account.as_i64(), &UPLOAD, &token]).await?;
+        let rows = self
+            .read(STATEMENT, &[&account.as_i64(), &upload_of(kind), &token])
+            .await?;
         Ok(rows.first().map(|row| UsedToken {
-            id: ServerCertificateId {
+            id: CertificateId {
+                kind,
                 account,
                 created: Timestamp::from_millis(row.get("created_ms")),
                 random: row.get("random"),
@@ -55,7 +68,7 @@ impl Store {
     }
 
     /// Forgets a void token, if it is still this one's.
-    pub async fn forget_token(&self, token: &str, id: ServerCertificateId) -> Result<(), Error> {
+    pub async fn forget_token(&self, token: &str, id: CertificateId) -> Result<(), Error> {
         // Repeated, it finds nothing.
         const STATEMENT: Statement = Statement {
             name: "store::forget_token",
@@ -64,7 +77,7 @@ impl Store {
                   where account_id = $1 and created_ms = $2 and random = $3 and method = $4 and client_token = $5",
         };
         let (account, created, random) = id_columns(id);
-        self.read(STATEMENT, &[&account, &created, &random, &UPLOAD, &token])
+        self.read(STATEMENT, &[&account, &created, &random, &upload_of(id.kind), &token])
             .await?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! event row is what tells afterwards whether it took effect.
 
 mod access_key;
+mod certificate;
 mod client_token;
 mod connect;
 mod error;
@@ -14,11 +15,11 @@ mod lease;
 mod migrate;
 mod read;
 mod reuse;
-mod server_certificate;
 mod service_key;
 mod upload;
 mod url;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 pub use access_key::{AccessKey, NewAccount, Role};
+pub use certificate::{Changing, Standing, Undeletion};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
 pub use error::{Cause, Error};
@@ -35,10 +37,9 @@ pub use fingerprint::AccountFingerprints;
 pub use migrate::{MigrateError, schema_version};
 pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
 pub use reuse::Reuse;
-pub use server_certificate::{Changing, Standing, Undeletion};
-pub use upload::{FIRST, NewServerCertificate, UploadOutcome};
+pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 
-use crate::certificate::ServerCertificateId;
+use crate::certificate::{CertificateId, CertificateKind};
 use error::Failure;
 use lease::Lease;
 
@@ -68,11 +69,23 @@ struct Statement {
     sql: &'static str,
 }
 
+impl Statement {
+    /// Its text for certificates of this kind. It is written for server certificates: the tables of the others have the same
+    /// columns, and are called by their kind. Private keys are only those of server certificates, so that what removes keys
+    /// with their certificate finds none of others.
+    fn text(self, kind: CertificateKind) -> Cow<'static, str> {
+        match kind {
+            CertificateKind::Server => Cow::Borrowed(self.sql),
+            CertificateKind::Ca => Cow::Owned(self.sql.replace("server_certificate", "ca_certificate")),
+        }
+    }
+}
+
 /// Who changes which certificate in which request: what its event says.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// The certificate that is changed.
-    pub id: ServerCertificateId,
+    pub id: CertificateId,
     /// The access key of the caller.
     pub access_key_id: &'a str,
     /// The request that asks for it.
@@ -149,12 +162,12 @@ impl Store {
             .map_err(|error| Error::Unavailable(Cause::from(error)))
     }
 
-    /// Runs a statement once.
-    async fn run(&self, connection: Object, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+    /// Runs a statement's text once.
+    async fn run(&self, connection: Object, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         let lease = Lease::of(connection);
         let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
             let connection = lease.connection();
-            let prepared = connection.prepare_cached(statement.sql).await?;
+            let prepared = connection.prepare_cached(sql).await?;
             connection.query(&prepared, params).await
         });
         let failure = match answer.await {
@@ -177,12 +190,23 @@ impl Store {
         Err(failure)
     }
 
-    /// Runs a statement that changes nothing, again if its connection is lost.
+    /// Runs a statement that changes nothing, or nothing when it is repeated, again if its connection is lost.
     async fn read(&self, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        self.read_of(CertificateKind::Server, statement, params).await
+    }
+
+    /// The same, of certificates of this kind.
+    async fn read_of(
+        &self,
+        kind: CertificateKind,
+        statement: Statement,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let sql = statement.text(kind);
         let mut attempt = 1;
         loop {
             let connection = self.connection().await?;
-            match self.run(connection, statement, params).await {
+            match self.run(connection, &sql, params).await {
                 Ok(rows) => return Ok(rows),
                 Err(Failure::Repeat(_) | Failure::Elsewhere(_) | Failure::Lost(_)) if attempt < ATTEMPTS => {
                     pause(statement, attempt).await
@@ -210,11 +234,12 @@ impl Store {
     /// of others, and, when its connection was lost, after its event was looked up and is not there. After a loss only a
     /// look-up or an answer settles what became of it: the lost backend may still be at work.
     async fn write(&self, statement: Statement, change: Change<'_>, params: Params<'_>) -> Result<Changed, Error> {
+        let sql = statement.text(change.id.kind);
         let mut lost = false;
         let mut attempt = 1;
         loop {
             let failure = match self.connection().await {
-                Ok(connection) => self.run(connection, statement, params).await,
+                Ok(connection) => self.run(connection, &sql, params).await,
                 Err(Error::Unavailable(cause)) => Err(Failure::Unavailable(cause)),
                 Err(error) => return Err(error),
             };
@@ -304,6 +329,6 @@ async fn pause(statement: Statement, attempt: u32) {
     tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)).await;
 }
 
-fn id_columns(id: ServerCertificateId) -> (i64, i64, i64) {
+fn id_columns(id: CertificateId) -> (i64, i64, i64) {
     (id.account.as_i64(), id.created.millis(), id.random)
 }

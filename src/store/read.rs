@@ -1,11 +1,11 @@
-//! Reading server certificates, without their keys.
+//! Reading certificates, without their keys.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::{Error, Statement, Store, id_columns};
+use super::{Error, Params, Statement, Store, id_columns};
 use crate::certificate::{
-    AccountId, CertificateFacts, Chain, RegionId, ServerCertificateId, ServerCertificateName, Tags,
+    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, Tags,
 };
 use crate::clock::Timestamp;
 
@@ -32,8 +32,8 @@ impl Position {
     };
 }
 
-impl From<ServerCertificateId> for Position {
-    fn from(id: ServerCertificateId) -> Self {
+impl From<CertificateId> for Position {
+    fn from(id: CertificateId) -> Self {
         Self {
             created_ms: id.created.millis(),
             random: id.random,
@@ -41,15 +41,15 @@ impl From<ServerCertificateId> for Position {
     }
 }
 
-/// A server certificate as it is stored.
+/// A certificate as it is stored.
 #[derive(Clone, Debug)]
 pub struct StoredCertificate {
     /// Its id.
-    pub id: ServerCertificateId,
+    pub id: CertificateId,
     /// Where it is kept.
     pub region: RegionId,
     /// Its name.
-    pub name: ServerCertificateName,
+    pub name: CertificateName,
     /// Raised by every change.
     pub revision: i64,
     /// Raised by every renewal.
@@ -67,6 +67,8 @@ pub struct StoredCertificate {
 /// Which certificates of an account to list.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
+    /// Of this kind.
+    pub kind: CertificateKind,
     /// Of this region, or of any.
     pub region: Option<&'a RegionId>,
     /// With all of these tags.
@@ -209,9 +211,13 @@ impl Store {
                 TAGGED
             }
         };
-        let rows = self.read(statement, &params).await?;
+        let rows = self.read_of(filter.kind, statement, &params).await?;
         let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
-        let certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
+        let certificates = rows
+            .iter()
+            .take(size)
+            .map(|row| stored(filter.kind, row))
+            .collect::<Result<Vec<_>, _>>()?;
         let next = match certificates.last() {
             Some(last) if found > certificates.len() as i64 => Some(Position::from(last.id)),
             _ => None,
@@ -238,7 +244,7 @@ impl Store {
     /// The certificate of this id, live or deleted as asked, if it is of this region, or of any.
     pub async fn find(
         &self,
-        id: ServerCertificateId,
+        id: CertificateId,
         region: Option<&RegionId>,
         liveness: Liveness,
     ) -> Result<Option<StoredCertificate>, Error> {
@@ -252,15 +258,15 @@ impl Store {
         let region = region.map(RegionId::as_str);
         let is_deleted = liveness == Liveness::Deleted;
         let rows = self
-            .read(STATEMENT, &[&account, &created, &random, &region, &is_deleted])
+            .read_of(id.kind, STATEMENT, &[&account, &created, &random, &region, &is_deleted])
             .await?;
-        rows.first().map(stored).transpose()
+        rows.first().map(|row| stored(id.kind, row)).transpose()
     }
 
     /// The live certificate of this id and its chain, if it is of this region, or of any.
     pub async fn find_with_chain(
         &self,
-        id: ServerCertificateId,
+        id: CertificateId,
         region: Option<&RegionId>,
     ) -> Result<Option<(StoredCertificate, Chain)>, Error> {
         const STATEMENT: Statement = select!(
@@ -271,14 +277,15 @@ impl Store {
         );
         let (account, created, random) = id_columns(id);
         let region = region.map(RegionId::as_str);
-        let rows = self.read(STATEMENT, &[&account, &created, &random, &region]).await?;
+        let params: Params<'_> = &[&account, &created, &random, &region];
+        let rows = self.read_of(id.kind, STATEMENT, params).await?;
         rows.first()
-            .map(|row| Ok((stored(row)?, Chain::from_stored(row.get("chain")))))
+            .map(|row| Ok((stored(id.kind, row)?, Chain::from_stored(row.get("chain")))))
             .transpose()
     }
 }
 
-fn stored(row: &Row) -> Result<StoredCertificate, Error> {
+fn stored(kind: CertificateKind, row: &Row) -> Result<StoredCertificate, Error> {
     let damaged = || Error::Row("server_certificate");
     let account = AccountId::from_i64(row.get("account_id"));
     let facts = CertificateFacts {
@@ -299,13 +306,14 @@ fn stored(row: &Row) -> Result<StoredCertificate, Error> {
     let tags: Vec<String> = row.get("tags");
     let (pairs, _) = tags.as_chunks::<2>();
     Ok(StoredCertificate {
-        id: ServerCertificateId {
+        id: CertificateId {
+            kind,
             account,
             created: Timestamp::from_millis(row.get("created_ms")),
             random: row.get("random"),
         },
         region: RegionId::from_stored(row.get("region_id")),
-        name: ServerCertificateName::from_stored(row.get("name")),
+        name: CertificateName::from_stored(row.get("name")),
         revision: row.get("revision"),
         version: row.get("version"),
         facts,

@@ -2,17 +2,17 @@
 
 use tokio_postgres::Row;
 
-use super::{Error, Statement, Store};
-use crate::certificate::{AccountId, CertificateFacts, ServerCertificateId};
+use super::{Error, Params, Statement, Store};
+use crate::certificate::{AccountId, CertificateFacts, CertificateId, CertificateKind};
 use crate::clock::Timestamp;
 
 /// The other live certificates of an account that have something of one's.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reuse {
     /// The youngest with the same leaf.
-    pub same_leaf: Option<ServerCertificateId>,
+    pub same_leaf: Option<CertificateId>,
     /// One with the same public key and another leaf.
-    pub same_key: Option<ServerCertificateId>,
+    pub same_key: Option<CertificateId>,
 }
 
 /// Two columns, each the creation time and the random part of an id: for a row `asked` that has an account, hashes, and, of the
@@ -45,12 +45,13 @@ macro_rules! reuse_columns {
 pub(super) use reuse_columns;
 
 impl Store {
-    /// The account's certificates that are the same as one of these facts or have its key; `besides` is that one itself.
+    /// The account's certificates of this kind that are the same as one of these facts or have its key; `besides` is that one itself.
     pub async fn reuse(
         &self,
+        kind: CertificateKind,
         account: AccountId,
         facts: &CertificateFacts,
-        besides: Option<ServerCertificateId>,
+        besides: Option<CertificateId>,
     ) -> Result<Reuse, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::reuse",
@@ -69,15 +70,15 @@ impl Store {
             facts.spki_sha256.as_slice(),
             facts.fingerprint_sha256.as_bytes().as_slice(),
         );
-        let rows = self
-            .read(STATEMENT, &[&account.as_i64(), &spki, &leaf, &created_ms, &random])
-            .await?;
-        Reuse::of_row(account, rows.first().ok_or(Error::Row("server_certificate"))?)
+        let account_id = account.as_i64();
+        let params: Params<'_> = &[&account_id, &spki, &leaf, &created_ms, &random];
+        let rows = self.read_of(kind, STATEMENT, params).await?;
+        Reuse::of_row(kind, account, rows.first().ok_or(Error::Row("server_certificate"))?)
     }
 
     /// What a stored certificate's account has of it besides. If it can't be read now, that is no reason to call its upload failed.
-    pub async fn reuse_of_stored(&self, id: ServerCertificateId, facts: &CertificateFacts) -> Reuse {
-        let read = self.reuse(id.account, facts, Some(id)).await;
+    pub async fn reuse_of_stored(&self, id: CertificateId, facts: &CertificateFacts) -> Reuse {
+        let read = self.reuse(id.kind, id.account, facts, Some(id)).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "what the account has of an uploaded certificate could not be read");
             Reuse::default()
@@ -87,10 +88,11 @@ impl Store {
 
 impl Reuse {
     /// From the columns of a row.
-    pub(super) fn of_row(account: AccountId, row: &Row) -> Result<Self, Error> {
+    pub(super) fn of_row(kind: CertificateKind, account: AccountId, row: &Row) -> Result<Self, Error> {
         let id = |column| match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
             None => Ok(None),
-            Some(&[created_ms, random]) => Ok(Some(ServerCertificateId {
+            Some(&[created_ms, random]) => Ok(Some(CertificateId {
+                kind,
                 account,
                 created: Timestamp::from_millis(created_ms),
                 random,

@@ -1,31 +1,29 @@
-//! Storing new server certificates: certificate row, key row, tags and event, together or not at all.
+//! Storing new certificates: certificate row, key row, tags and event, together or not at all.
 
 use uuid::Uuid;
 
-use super::client_token::{ClientToken, UPLOAD};
+use super::client_token::{ClientToken, upload_of};
 use super::fingerprint::AccountFingerprints;
 use super::read::Position;
 use super::reuse::{Reuse, reuse_columns};
 use super::{Change, Changed, Error, Statement, Store, id_columns};
-use crate::certificate::{AccountId, CertificateFacts, Chain, RegionId, ServerCertificateName, Tags};
+use crate::certificate::{AccountId, CertificateFacts, CertificateKind, CertificateName, Chain, RegionId, Tags};
 
-/// A server certificate to store, whose pair was verified and whose key is sealed.
+/// A certificate to store, which was verified and whose key, if it has one, is sealed.
 #[derive(Clone, Copy, Debug)]
-pub struct NewServerCertificate<'a> {
+pub struct NewCertificate<'a> {
     /// Its id, and who stores it.
     pub change: Change<'a>,
     /// Where it is kept.
     pub region: &'a RegionId,
     /// Its name.
-    pub name: &'a ServerCertificateName,
+    pub name: &'a CertificateName,
     /// What is known of the leaf.
     pub facts: &'a CertificateFacts,
     /// Leaf and chain.
     pub chain: &'a Chain,
-    /// The id of the key row.
-    pub key_id: Uuid,
-    /// The sealed private key.
-    pub sealed: &'a [u8],
+    /// The private key: a server certificate has one, a CA certificate has none.
+    pub private_key: Option<SealedKey<'a>>,
     /// Its tags.
     pub tags: &'a Tags,
     /// Whether the account's fingerprints are asked for.
@@ -34,6 +32,15 @@ pub struct NewServerCertificate<'a> {
     pub client_token: Option<ClientToken<'a>>,
     /// How many live certificates the account may have in the region, if it has no quota of its own.
     pub quota: i64,
+}
+
+/// A sealed private key to store.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedKey<'a> {
+    /// The id of its row.
+    pub key_id: Uuid,
+    /// The key.
+    pub sealed: &'a [u8],
 }
 
 /// What became of an upload.
@@ -57,9 +64,15 @@ pub const FIRST: i64 = 1;
 
 impl Store {
     /// Stores a certificate and answers its account's fingerprints, if they are asked for.
-    pub async fn upload(&self, new: &NewServerCertificate<'_>) -> Result<UploadOutcome, Error> {
+    pub async fn upload(&self, new: &NewCertificate<'_>) -> Result<UploadOutcome, Error> {
+        let id = new.change.id;
         let batch = Batch::of(&[*new]);
-        let rows = match self.write(INSERT, new.change, &batch.params()).await? {
+        let statement = match id.kind {
+            CertificateKind::Server => INSERT_WITH_KEY,
+            CertificateKind::Ca => INSERT,
+        };
+        let method = upload_of(id.kind);
+        let rows = match self.write(statement, new.change, &batch.params(&method)).await? {
             Changed::Now(rows) => rows,
             Changed::Before { .. } => return Ok(self.stored_before(new).await),
         };
@@ -82,19 +95,19 @@ impl Store {
                 None => self.fingerprints_after(new).await,
             },
         };
-        let reuse = Reuse::of_row(new.change.id.account, row)?;
+        let reuse = Reuse::of_row(id.kind, id.account, row)?;
         Ok(UploadOutcome::Stored { fingerprints, reuse })
     }
 
     /// What an attempt that had taken effect would have answered.
-    async fn stored_before(&self, new: &NewServerCertificate<'_>) -> UploadOutcome {
+    async fn stored_before(&self, new: &NewCertificate<'_>) -> UploadOutcome {
         UploadOutcome::Stored {
             fingerprints: self.fingerprints_after(new).await,
             reuse: self.reuse_of_stored(new.change.id, new.facts).await,
         }
     }
 
-    async fn fingerprints_after(&self, new: &NewServerCertificate<'_>) -> Option<AccountFingerprints> {
+    async fn fingerprints_after(&self, new: &NewCertificate<'_>) -> Option<AccountFingerprints> {
         match new.with_account_fingerprints {
             true => Some(self.fingerprints_of_stored(new.change.id.account).await),
             false => None,
@@ -124,7 +137,7 @@ struct Batch<'a> {
     random: Vec<i64>,
     region_id: Vec<&'a str>,
     name: Vec<&'a str>,
-    key_id: Vec<Uuid>,
+    key_id: Vec<Option<Uuid>>,
     fingerprint: Vec<&'a [u8]>,
     fingerprint_sha256: Vec<&'a [u8]>,
     common_name: Vec<&'a str>,
@@ -137,7 +150,7 @@ struct Batch<'a> {
     key_size: Vec<i32>,
     signature_algorithm: Vec<&'a str>,
     spki_sha256: Vec<&'a [u8]>,
-    sealed: Vec<&'a [u8]>,
+    sealed: Vec<Option<&'a [u8]>>,
     access_key_id: Vec<&'a str>,
     request_id: Vec<Uuid>,
     with_fingerprints: Vec<bool>,
@@ -156,7 +169,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn of(certificates: &[NewServerCertificate<'a>]) -> Self {
+    fn of(certificates: &[NewCertificate<'a>]) -> Self {
         let mut batch = Self::default();
         for (row, new) in (1..).zip(certificates) {
             batch.push(row, new);
@@ -164,7 +177,7 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    fn push(&mut self, row: i64, new: &NewServerCertificate<'a>) {
+    fn push(&mut self, row: i64, new: &NewCertificate<'a>) {
         let (account_id, created_ms, random) = id_columns(new.change.id);
         let facts = new.facts;
         self.account_id.push(account_id);
@@ -172,7 +185,7 @@ impl<'a> Batch<'a> {
         self.random.push(random);
         self.region_id.push(new.region.as_str());
         self.name.push(new.name.as_str());
-        self.key_id.push(new.key_id);
+        self.key_id.push(new.private_key.map(|key| key.key_id));
         self.fingerprint.push(facts.fingerprint.as_bytes());
         self.fingerprint_sha256.push(facts.fingerprint_sha256.as_bytes());
         self.common_name.push(&facts.common_name);
@@ -185,7 +198,7 @@ impl<'a> Batch<'a> {
         self.key_size.push(facts.key_size as i32); // At most 16384.
         self.signature_algorithm.push(&facts.signature_algorithm);
         self.spki_sha256.push(&facts.spki_sha256);
-        self.sealed.push(new.sealed);
+        self.sealed.push(new.private_key.map(|key| key.sealed));
         self.access_key_id.push(new.change.access_key_id);
         self.request_id.push(new.change.request_id);
         self.with_fingerprints.push(new.with_account_fingerprints);
@@ -208,7 +221,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 36] {
+    fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 36] {
         [
             &self.account_id,
             &self.created_ms,
@@ -245,7 +258,7 @@ impl<'a> Batch<'a> {
             &self.client_token,
             &self.request_mac,
             &self.quota,
-            &UPLOAD,
+            method,
         ]
     }
 }
@@ -254,7 +267,9 @@ impl<'a> Batch<'a> {
 /// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
 /// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
 /// One fingerprint more than an answer holds is read, which tells that there are too many.
-const INSERT: Statement = Statement {
+macro_rules! insert {
+    ($key_column:literal, $key_row:literal) => {
+Statement {
     name: "store::upload",
     sql: concat!(
         "-- store::upload
@@ -309,29 +324,32 @@ const INSERT: Statement = Statement {
         ),
         certificate as (
           insert into server_certificate (
-            account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
+            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
             common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
+            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length",
+            $key_column,
+            "
           )
-          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, key_id, fingerprint, fingerprint_sha256,
+          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
             common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
             key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
-            chain_to - chain_from + 1
+            chain_to - chain_from + 1",
+            $key_column,
+            "
           from accepted
           returning account_id, created_ms, random, fingerprint
         ),
-        key_row as (
-          insert into private_key (account_id, created_ms, random, key_id, sealed)
-          select account_id, created_ms, random, key_id, sealed from accepted
-        ),
+        ",
+        $key_row,
+        "
         tag_row as (
           insert into server_certificate_tag (account_id, created_ms, random, key, value)
           select account_id, created_ms, random, key, value
           from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
         ),
         event_row as (
-          insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-          select account_id, created_ms, random, $32::bigint, 'uploaded', access_key_id, request_id from accepted
+          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
         )
         select
           candidate.account_id is null as token_seen,
@@ -354,4 +372,16 @@ const INSERT: Statement = Statement {
           left join certificate using (account_id, created_ms, random)
         order by asked.row"
     ),
-};
+}
+    };
+}
+
+const INSERT: Statement = insert!("", "");
+
+const INSERT_WITH_KEY: Statement = insert!(
+    ", key_id",
+    "key_row as (
+          insert into private_key (account_id, created_ms, random, key_id, sealed)
+          select account_id, created_ms, random, key_id, sealed from accepted
+        ),"
+);

@@ -13,7 +13,7 @@ use super::super::client::Client;
 use super::NameFrom;
 use super::folder::FoundFile;
 use super::report::{Entry, State};
-use crate::app::ServerCertificateName;
+use crate::app::CertificateName;
 use crate::digest;
 use crate::grpc::pb;
 
@@ -205,7 +205,7 @@ fn name_of(path: &Path) -> String {
     } else {
         path.to_owned()
     };
-    ServerCertificateName::of_path(&path.display().to_string())
+    CertificateName::of_path(&path.display().to_string())
         .map(|name| name.as_str().to_owned())
         .unwrap_or_default()
 }

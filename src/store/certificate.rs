@@ -1,9 +1,9 @@
-//! Renaming, deleting, undeleting and purging server certificates.
+//! Renaming, deleting, undeleting and purging certificates.
 
 use std::time::Duration;
 
 use super::{Change, Changed, Error, Liveness, Statement, Store, id_columns};
-use crate::certificate::{RegionId, ServerCertificateId, ServerCertificateName};
+use crate::certificate::{CertificateId, CertificateKind, CertificateName, RegionId};
 
 /// Which certificate to change, if it is as the caller believes.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub struct Standing {
 
 impl Store {
     /// Renames a live certificate; answers its new revision, or `None` if there is no such certificate.
-    pub async fn rename(&self, changing: Changing<'_>, name: &ServerCertificateName) -> Result<Option<i64>, Error> {
+    pub async fn rename(&self, changing: Changing<'_>, name: &CertificateName) -> Result<Option<i64>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::rename",
             sql: "-- store::rename
@@ -51,8 +51,8 @@ impl Store {
                     returning revision
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'renamed', $6::text, $7::uuid from changed
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'renamed', 'server_certificate', $6::text, $7::uuid from changed
                   )
                   select revision from changed",
         };
@@ -75,8 +75,8 @@ impl Store {
                     where counter.account_id = $1 and counter.region_id = changed.region_id
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'deleted', $6::text, $7::uuid from changed
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'deleted', 'server_certificate', $6::text, $7::uuid from changed
                   )
                   select revision from changed",
         };
@@ -102,8 +102,8 @@ impl Store {
                     delete from private_key using changed where account_id = $1 and created_ms = $2 and random = $3
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'purged', $6::text, $7::uuid from changed
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'purged', 'server_certificate', $6::text, $7::uuid from changed
                   )
                   select revision from changed",
         };
@@ -125,8 +125,8 @@ impl Store {
                     delete from private_key using changed where account_id = $1 and created_ms = $2 and random = $3
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'purged', $6::text, $7::uuid from changed
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'purged', 'server_certificate', $6::text, $7::uuid from changed
                   )
                   select revision from changed",
         };
@@ -160,8 +160,8 @@ impl Store {
                     returning revision
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'undeleted', $6::text, $7::uuid from changed
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'undeleted', 'server_certificate', $6::text, $7::uuid from changed
                   )
                   select (select revision from changed) as revision from target",
         };
@@ -194,7 +194,7 @@ impl Store {
     }
 
     /// What the certificate is now, deleted or not.
-    pub async fn standing(&self, id: ServerCertificateId) -> Result<Option<Standing>, Error> {
+    pub async fn standing(&self, id: CertificateId) -> Result<Option<Standing>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::standing",
             sql: "-- store::standing
@@ -202,7 +202,7 @@ impl Store {
                   where account_id = $1 and created_ms = $2 and random = $3",
         };
         let (account, created, random) = id_columns(id);
-        let rows = self.read(STATEMENT, &[&account, &created, &random]).await?;
+        let rows = self.read_of(id.kind, STATEMENT, &[&account, &created, &random]).await?;
         Ok(rows.first().map(|row| Standing {
             region: RegionId::from_stored(row.get("region_id")),
             revision: row.get("revision"),
@@ -213,9 +213,9 @@ impl Store {
         }))
     }
 
-    /// Removes the certificates of all accounts that were deleted longer ago than this, and of each account those beyond the 1,000
+    /// Removes the certificates of this kind of all accounts that were deleted longer ago than this, and of each account those beyond the 1,000
     /// that were deleted last: at most 1,000 at once, and none while another replica does. Answers how many.
-    pub async fn purge_of_all_accounts(&self, retention: Duration) -> Result<u64, Error> {
+    pub async fn purge_of_all_accounts(&self, kind: CertificateKind, retention: Duration) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge_of_all_accounts",
             // "ckpurge" in ASCII. The row is asked again, since it may be undeleted meanwhile.
@@ -250,13 +250,13 @@ impl Store {
                       and private_key.random = purged.random
                   ),
                   event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-                    select account_id, created_ms, random, revision + 1, 'purged', '', gen_random_uuid() from purged
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select account_id, created_ms, random, revision + 1, 'purged', 'server_certificate', '', gen_random_uuid() from purged
                   )
                   select count(*) from purged",
         };
         let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        let rows = self.read(STATEMENT, &[&seconds]).await?;
+        let rows = self.read_of(kind, STATEMENT, &[&seconds]).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 
