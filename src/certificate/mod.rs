@@ -26,6 +26,8 @@ mod policy;
 mod private_key;
 mod public_key;
 mod region;
+#[cfg(test)]
+mod rfc_9881;
 mod rsa_scheme;
 mod rules;
 mod signature_algorithm;
