@@ -25,6 +25,7 @@ mod pem;
 mod policy;
 mod private_key;
 mod public_key;
+mod published_keys;
 mod region;
 #[cfg(test)]
 mod rfc_9881;

@@ -4,8 +4,9 @@ use openssl::pkey::{PKey, Private, Public};
 use pkcs8::der::Encode;
 
 use super::key_type::MlDsa;
-use super::test_pair::{self, der, integer, pem, sequence};
-use super::{PrivateKeyError, VerifiedPair};
+use super::test_pair::{self, AT, der, integer, pem, sequence};
+use super::{FindingCode, PairError, Policy, PrivateKeyError, UnverifiedPair, VerifiedPair};
+use crate::secret::Secret;
 
 struct Example {
     set: MlDsa,
@@ -55,11 +56,17 @@ impl Example {
     }
 
     /// What becomes of a private key beside a certificate for the RFC's public key.
-    fn verify(&self, key_pem: &[u8]) -> Result<VerifiedPair, Option<PrivateKeyError>> {
+    fn verify_by(&self, policy: &Policy, key_pem: &[u8]) -> Result<VerifiedPair, PairError> {
         let mut builder = test_pair::builder(&self.key());
         builder.set_pubkey(&self.public()).unwrap();
-        let certificate = test_pair::sign(builder, &self.key());
-        test_pair::verify(&certificate.to_pem().unwrap(), key_pem).map_err(|error| error.private_key)
+        let certificate = test_pair::sign(builder, &self.key()).to_pem().unwrap();
+        UnverifiedPair::read(&certificate, &Secret::from(key_pem.to_vec())).verify(AT, policy)
+    }
+
+    /// The same where published keys are stored.
+    fn verify(&self, key_pem: &[u8]) -> Result<VerifiedPair, Option<PrivateKeyError>> {
+        let policy = "default,KEY_COMPROMISED=report".parse().unwrap();
+        self.verify_by(&policy, key_pem).map_err(|error| error.private_key)
     }
 
     /// The coefficients of s1 begin behind rho, K and tr (FIPS 204, algorithm 24).
@@ -106,6 +113,20 @@ fn the_public_key_follows_from_every_form_of_the_private_one() {
             let pair = example.verify(&pem("PRIVATE KEY", &pkcs8)).unwrap();
             assert_eq!(pair.private_key().pkcs8_der().expose(), pkcs8);
         }
+    }
+}
+
+#[test]
+fn a_published_key_is_refused_by_default() {
+    for example in EXAMPLES {
+        let error = example.verify_by(&Policy::default(), example.seed_pem).unwrap_err();
+        assert_eq!(
+            (error.private_key, &error.rejected[..]),
+            (None, &[FindingCode::KeyCompromised][..])
+        );
+        let path = format!("tests/examples/{}-seed.priv", example.algorithm);
+        let message = format!("the private key is published: crate ml-dsa 0.1.2, {path}");
+        assert_eq!(error.findings[0].message, message);
     }
 }
 
