@@ -79,6 +79,7 @@ pub enum FindingCode {
     KeyClosePrimes,
     KeyExponentUnsafe,
     KeySmallPrivateExponent,
+    KeyCompromised,
     AlreadyStored,
     KeyReused,
 }
@@ -126,7 +127,11 @@ impl FindingCode {
     pub fn is_compromise(self) -> bool {
         matches!(
             self,
-            Self::KeyRoca | Self::KeyClosePrimes | Self::KeyExponentUnsafe | Self::KeySmallPrivateExponent
+            Self::KeyRoca
+                | Self::KeyClosePrimes
+                | Self::KeyExponentUnsafe
+                | Self::KeySmallPrivateExponent
+                | Self::KeyCompromised
         )
     }
 
@@ -152,7 +157,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 32] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -355,6 +360,13 @@ const ROWS: [Row; 31] = [
         severity: Severity::Error,
         rule: "FIPS 186-5 A.1.1",
         remedy: "make a new key with the public exponent 65537, and have it certified",
+    },
+    Row {
+        code: Code::KeyCompromised,
+        name: "KEY_COMPROMISED",
+        severity: Severity::Error,
+        rule: "Baseline Requirements 6.1.1.3",
+        remedy: "make a key of your own, have it certified, and have the old certificate revoked: everybody has this key",
     },
     Row {
         code: Code::AlreadyStored,

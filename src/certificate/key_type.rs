@@ -177,6 +177,14 @@ impl EdwardsCurve {
         }
     }
 
+    /// The object identifier (RFC 8410 3).
+    pub(super) const fn oid(self) -> ObjectIdentifier {
+        match self {
+            Self::Ed25519 => ED25519,
+            Self::Ed448 => ED448,
+        }
+    }
+
     /// OpenSSL's name.
     pub(super) const fn id(self) -> Id {
         match self {

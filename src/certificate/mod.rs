@@ -26,7 +26,10 @@ mod pem;
 mod policy;
 mod private_key;
 mod public_key;
+mod published_keys;
 mod region;
+#[cfg(test)]
+mod rfc_9881;
 mod rsa_scheme;
 mod rules;
 mod signature_algorithm;

@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use pkcs1::{RsaPublicKeyRef, UintRef};
-use pkcs8::SubjectPublicKeyInfoRef;
-use pkcs8::der::Decode;
+use pkcs8::der::asn1::{AnyRef, BitStringRef};
+use pkcs8::der::{self, Decode, Encode};
+use pkcs8::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
 use super::UnsupportedKey;
-use super::key_type::{Curve, EdwardsCurve, KeyType, MlDsa};
+use super::key_type::{Curve, EC, EdwardsCurve, KeyType, MlDsa, RSA};
 use super::rsa_scheme::RsaScheme;
 
 /// The bits that an RSA modulus may have.
@@ -120,6 +121,37 @@ impl PublicKey {
             exponent: exponent.as_bytes().to_vec(),
             scheme,
         })
+    }
+
+    /// Its `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7): one for all encodings of the key, with an uncompressed point, and of an RSA key for
+    /// every scheme that of `rsaEncryption`.
+    pub(super) fn to_spki(&self) -> Option<Vec<u8>> {
+        self.encode().ok()
+    }
+
+    // Fails only for keys longer than DER's lengths.
+    fn encode(&self) -> der::Result<Vec<u8>> {
+        let spki = |oid, parameters, key: &[u8]| {
+            let algorithm = AlgorithmIdentifierRef { oid, parameters };
+            let subject_public_key = BitStringRef::from_bytes(key)?;
+            SubjectPublicKeyInfoRef {
+                algorithm,
+                subject_public_key,
+            }
+            .to_der()
+        };
+        match self {
+            Self::Rsa { modulus, exponent, .. } => {
+                let key = RsaPublicKeyRef {
+                    modulus: UintRef::new(modulus)?,
+                    public_exponent: UintRef::new(exponent)?,
+                };
+                spki(RSA, Some(AnyRef::NULL), &key.to_der()?)
+            }
+            Self::Ec { curve, point } => spki(EC, Some((&curve.oid()).into()), point),
+            Self::Edwards { curve, bytes } => spki(curve.oid(), None, bytes),
+            Self::MlDsa { set, bytes } => spki(set.oid(), None, bytes),
+        }
     }
 
     /// Whether a certificate for this key is one for the private key from which `derived` follows.
@@ -251,9 +283,7 @@ mod tests {
     use openssl::bn::BigNumContext;
     use openssl::ec::PointConversionForm;
     use openssl::nid::Nid;
-    use pkcs8::der::Encode;
 
-    use super::super::key_type::EC;
     use super::super::test_pair::{self, der, integer, sequence};
     use super::*;
 
@@ -270,6 +300,25 @@ mod tests {
         let algorithm = sequence(&[&EC.to_der().unwrap(), &Curve::P384.oid().to_der().unwrap()]);
         let spki = PublicKey::from_spki(&sequence(&[&algorithm, &der(3, &[&[0], &point[..]].concat())]));
         assert_eq!(spki, Ok(plain));
+    }
+
+    #[test]
+    fn is_written_in_one_form() {
+        use super::super::test_pair::{ml_dsa_key, rsa_key, rsa_pss_spki};
+        for key in [
+            rsa_key(1024),
+            test_pair::ec_key(Nid::SECP521R1),
+            test_pair::ec_key(Nid::SECP256K1),
+            test_pair::ed25519().key,
+            openssl::pkey::PKey::generate_ed448().unwrap(),
+            ml_dsa_key(MlDsa::MlDsa65).0,
+        ] {
+            let spki = key.public_key_to_der().unwrap();
+            assert_eq!(PublicKey::from_spki(&spki).unwrap().to_spki(), Some(spki));
+        }
+        let key = rsa_key(1024);
+        let pss = PublicKey::from_spki(&rsa_pss_spki(&key, &[])).unwrap();
+        assert_eq!(pss.to_spki(), key.public_key_to_der().ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Chains in any order, and what is noticed about them: through uploads, checks and the command line.
 
 use certkeep::grpc::pb::{self, FindingCode as Code, Severity};
+use openssl::pkey::PKey;
 use tonic::Code as Status;
 
 use crate::bad_input::{findings, reason};
@@ -206,6 +207,65 @@ async fn a_policy_refuses_findings_and_tells_them_in_the_details() {
     let answer = client.upload_server_certificate(upload).await.unwrap().into_inner();
     assert_eq!(codes(&answer.findings), [(Code::ValidityTooLong, Severity::Warning)]);
     server.stop().await;
+}
+
+/// A certificate for RFC 9881's ML-DSA-44 key.
+fn published() -> pb::UploadServerCertificateRequest {
+    let text = include_str!("../data/rfc9881/ML-DSA-44-seed.priv");
+    let key = PKey::private_key_from_pem(text.as_bytes()).unwrap();
+    let issuer = pki::self_signed(Key::P256, "Test CA");
+    let issuer_key = PKey::private_key_from_pem(issuer.key.as_bytes()).unwrap();
+    let leaf = pki::certificate(&key, "published.example", Some((&issuer.x509, &issuer_key)));
+    pb::UploadServerCertificateRequest {
+        private_key: text.to_owned(),
+        ..upload_of(&pki::pair(&key, leaf))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() {
+    let upload = published();
+    let source = "the private key is published: crate ml-dsa 0.1.2, tests/examples/ML-DSA-44-seed.priv";
+    let server = TestServer::start().await;
+    let mut client = server.client();
+    let refused = client.upload_server_certificate(upload.clone()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Status::InvalidArgument, "PRIVATE_KEY_COMPROMISED".into())
+    );
+    let told = &findings(&refused).findings[0];
+    assert_eq!((told.code(), told.message.as_str()), (Code::KeyCompromised, source));
+    let mut check = check_of(&upload);
+    for private_key in [upload.private_key.clone(), String::new()] {
+        check.private_key = private_key;
+        let checked = client
+            .check_server_certificate(check.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(!checked.accepted);
+        assert_eq!(checked.findings[0].message, source);
+        assert_eq!(checked.violations[0].reason, "PRIVATE_KEY_COMPROMISED");
+    }
+    assert_eq!(server.rows().await, [0, 0, 0, 0]);
+    server.stop().await;
+
+    let server = TestServer::start_with_policy("default,KEY_COMPROMISED=report").await;
+    let answer = server.client().upload_server_certificate(upload.clone()).await.unwrap();
+    let told = &codes(&answer.into_inner().findings);
+    assert!(told.contains(&(Code::KeyCompromised, Severity::Warning)), "{told:?}");
+    server.stop().await;
+
+    let dir = temp_dir();
+    let path = dir.path().join("pair.pem");
+    std::fs::write(&path, upload.server_certificate + &upload.private_key).unwrap();
+    let refused = certkeep(&["check", path.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    let told = stdout(&refused);
+    assert!(
+        told.contains("refused  KEY_COMPROMISED") && told.contains(source),
+        "{told}"
+    );
 }
 
 #[tokio::test]

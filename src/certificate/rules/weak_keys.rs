@@ -1,10 +1,11 @@
-//! Keys that the world can factor. Each rule cites who showed how.
+//! Keys that the world has, or can find. Each rule cites who showed how.
 
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::error::ErrorStack;
 
 use super::Findings;
 use crate::certificate::public_key::PublicKey;
+use crate::certificate::published_keys::PublishedKey;
 use crate::certificate::x509::Certificate;
 use crate::certificate::{FindingCode, PrivateKey};
 
@@ -20,13 +21,17 @@ const FERMAT_STEPS: u32 = 100;
 /// NIST SP 800-56B 6.2 ends at 256 bits; libraries refuse more than 64.
 const MAX_EXPONENT_BYTES: usize = 8;
 
-/// RSA alone has such keys.
 pub(super) fn leaf(
     leaf: &Certificate<'_>,
     public: Option<&PublicKey>,
     private: Option<&PrivateKey>,
     findings: &mut Findings<'_>,
 ) {
+    if let Some(published) = public.and_then(PublishedKey::of) {
+        let message = format!("the private key is published: {published}");
+        findings.note(FindingCode::KeyCompromised, Some(leaf), message);
+    }
+    // RSA alone can be factored.
     let Some(PublicKey::Rsa { modulus, exponent, .. }) = public else {
         return;
     };
