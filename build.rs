@@ -13,7 +13,10 @@ fn main() -> Result<()> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     // Comments too: reflection shows them, and they are the contract.
     compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(["certkeep/v1/certificate_service.proto"])?;
+    compiler.open_files([
+        "certkeep/v1/admin_service.proto",
+        "certkeep/v1/certificate_service.proto",
+    ])?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()

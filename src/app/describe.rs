@@ -3,7 +3,7 @@
 use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::{CertificateId, CertificateKind};
+use crate::certificate::{CertificateId, CertificateKind, ResourceGroupId};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
 /// Which certificates: those that every given filter matches.
@@ -13,7 +13,7 @@ pub struct DescribeServerCertificates {
     pub region_id: String,
     /// Their id; empty: any.
     pub server_certificate_id: String,
-    /// Their resource group. Not supported yet.
+    /// Their resource group; empty: any.
     pub resource_group_id: String,
     /// Tags that all of them have.
     pub tags: Vec<(String, String)>,
@@ -26,7 +26,7 @@ pub struct DescribeServerCertificates {
 }
 
 /// A page of certificates.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Described {
     /// The certificates, oldest first.
     pub certificates: Vec<StoredCertificate>,
@@ -38,8 +38,6 @@ impl App {
     /// A page of the account's certificates.
     pub async fn describe(&self, call: &Call, request: &DescribeServerCertificates) -> Result<Described, Error> {
         call.caller.require(Role::Reader)?;
-        refuse_unsupported(&[(!request.resource_group_id.is_empty(), "resource_group_id")])?;
-
         let liveness = if request.deleted {
             Liveness::Deleted
         } else {
@@ -52,6 +50,9 @@ impl App {
         ];
         for (key, value) in &request.tags {
             filter.extend([key.as_str(), value]);
+        }
+        if !request.resource_group_id.is_empty() {
+            filter.push(&request.resource_group_id);
         }
         let list = List {
             name: "DescribeServerCertificates",
@@ -66,8 +67,17 @@ impl App {
         let (Some(region), Some(tags), Some(size), Some(after)) = (region, tags, size, after) else {
             return Err(faults.into());
         };
+        // What is no id is that of no group, and an unknown group has no certificates.
+        let resource_group = match request.resource_group_id.as_str() {
+            "" => None,
+            id => match ResourceGroupId::parse(id) {
+                Some(group) => Some(group),
+                None => return Ok(Described::default()),
+            },
+        };
         let filter = Filter {
             kind: CertificateKind::Server,
+            resource_group: resource_group.as_ref(),
             region: region.as_ref(),
             tags: &tags,
             liveness,
@@ -99,13 +109,14 @@ impl App {
             Some(id) => self.0.store.find(id, filter.region, filter.liveness).await?,
             None => None,
         };
-        let has_tags = |found: &StoredCertificate| {
+        let is_wanted = |found: &StoredCertificate| {
             filter
                 .tags
                 .iter()
                 .all(|tag| found.tags.iter().any(|other| other == tag))
+                && filter.resource_group.is_none_or(|group| *group == found.resource_group)
         };
-        let certificates = certificates.filter(has_tags).into_iter().collect();
+        let certificates = certificates.filter(is_wanted).into_iter().collect();
         Ok(Described {
             certificates,
             next_page_token: String::new(),

@@ -84,6 +84,8 @@ pub enum Error {
 pub enum Resource {
     /// A certificate of this kind; its id, if what was sent is one at all.
     Certificate(CertificateKind, Option<CertificateId>),
+    /// A resource group.
+    ResourceGroup,
 }
 
 impl Resource {
@@ -96,6 +98,7 @@ impl Resource {
     pub fn noun(self) -> &'static str {
         match self {
             Self::Certificate(kind, _) => kind.noun(),
+            Self::ResourceGroup => "resource group",
         }
     }
 }
@@ -148,6 +151,21 @@ pub enum Fault {
     /// The page size is negative.
     #[error("page_size is negative: give 0 for the default of 100, or 1 to 1000")]
     PageSize,
+    /// The next token was not given by this call, with these filters, to this account.
+    #[error("next_token was not given by this call with the same filters: begin again with an empty one")]
+    NextToken,
+    /// There is no such type of resources.
+    #[error("resource_type is not certificate, which is the only type")]
+    ResourceType,
+    /// More resources are named than a call takes.
+    #[error("there are {count} resource_ids: give at most 20")]
+    TooManyResources {
+        /// How many there are.
+        count: usize,
+    },
+    /// Some tags and all tags are to be removed.
+    #[error("tag_keys does not go with all: leave one of them out")]
+    TagKeysAndAll,
     /// The page token was not given by this call, with these filters, to this account.
     #[error("page_token was not given by this call with the same filters: begin again with an empty one")]
     PageToken,
@@ -176,6 +194,7 @@ impl Fault {
             Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
                 fault.block().map(|block| part("block", &block)).unwrap_or_default()
             }
+            Self::TooManyResources { count } => part("count", count),
             Self::Name(NameError::TooLong { chars }) => part("characters", chars),
             Self::Name(NameError::Character { position }) => part("position", position),
             Self::Tag(TagError::TooMany { count }) => part("count", count),
@@ -191,7 +210,10 @@ impl Fault {
             | Self::Required(_)
             | Self::ClientToken
             | Self::ClientTokenOfNothing
+            | Self::ResourceType
+            | Self::TagKeysAndAll
             | Self::PageSize
+            | Self::NextToken
             | Self::PageToken => Vec::new(),
         }
     }
@@ -216,10 +238,15 @@ impl Fault {
             Self::Tag(_) => Reason::TagInvalid,
             Self::Region(RegionError::Missing) => Reason::RegionMissing,
             Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
-            Self::Required(_) | Self::Language(_) | Self::ClientToken | Self::ClientTokenOfNothing | Self::PageSize => {
-                Reason::FieldInvalid
-            }
-            Self::PageToken => Reason::PageTokenInvalid,
+            Self::Required(_)
+            | Self::Language(_)
+            | Self::ClientToken
+            | Self::ClientTokenOfNothing
+            | Self::ResourceType
+            | Self::TooManyResources { .. }
+            | Self::TagKeysAndAll
+            | Self::PageSize => Reason::FieldInvalid,
+            Self::PageToken | Self::NextToken => Reason::PageTokenInvalid,
         }
     }
 }
@@ -252,6 +279,7 @@ pub enum Reason {
     RegionNotFound,
     ServerCertificateNotFound,
     CaCertificateNotFound,
+    ResourceGroupNotFound,
     QuotaExceeded,
     ClientTokenReused,
     EtagMismatch,
@@ -293,6 +321,7 @@ impl Reason {
             Self::RegionNotFound => "REGION_NOT_FOUND",
             Self::ServerCertificateNotFound => "SERVER_CERTIFICATE_NOT_FOUND",
             Self::CaCertificateNotFound => "CA_CERTIFICATE_NOT_FOUND",
+            Self::ResourceGroupNotFound => "RESOURCE_GROUP_NOT_FOUND",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::ClientTokenReused => "CLIENT_TOKEN_REUSED",
             Self::EtagMismatch => "ETAG_MISMATCH",
@@ -341,6 +370,7 @@ impl Error {
             Self::FieldsNotSupported(_) => Reason::FieldNotSupported,
             Self::NotFound(Resource::Certificate(CertificateKind::Server, _)) => Reason::ServerCertificateNotFound,
             Self::NotFound(Resource::Certificate(CertificateKind::Ca, _)) => Reason::CaCertificateNotFound,
+            Self::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::ClientTokenReused => Reason::ClientTokenReused,
             Self::EtagMismatch { .. } => Reason::EtagMismatch,
@@ -424,6 +454,11 @@ impl Faults {
             }
         });
         checked.ok()
+    }
+
+    /// Whether none was noted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.noted.is_empty()
     }
 
     /// The faults alone.

@@ -17,8 +17,10 @@ mod housekeeping;
 mod page_token;
 mod regions;
 mod rename;
+mod resource_group;
 mod reuse;
 mod sealing;
+mod tag;
 mod target;
 mod upload;
 
@@ -37,17 +39,19 @@ pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use regions::{DescribeRegions, DescribedRegion};
+pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use sealing::SealingError;
+pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
 pub use upload::{UploadServerCertificate, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, CertificateKind, CertificateName, Contents, Finding, FindingCode, FoundCertificate, KeyId,
-    ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint,
+    CertificateFacts, CertificateId, CertificateKind, CertificateName, Contents, Finding, FindingCode,
+    FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint, Tags,
 };
-pub use crate::store::StoredCertificate;
+pub use crate::store::{ResourceGroup, StoredCertificate};
 
-use crate::certificate::{CertificateId, Regions};
+use crate::certificate::Regions;
 use crate::digest;
 use crate::seal::KeyRing;
 use crate::secret::Secret;

@@ -10,8 +10,8 @@ use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
 use super::{App, Call, Error, Fault, Resource, Role, random_uuid, reuse};
 use crate::certificate::{
-    CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, Finding, PairError, RegionId, Tags,
-    UnverifiedPair, VerifiedPair,
+    CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, Finding, PairError, RegionId,
+    ResourceGroupId, Tags, UnverifiedPair, VerifiedPair,
 };
 use crate::secret::Secret;
 use crate::store::{self, AccountFingerprints, FIRST, Liveness, NewCertificate, SealedKey, UploadOutcome};
@@ -35,7 +35,7 @@ pub struct UploadServerCertificate {
     pub ali_cloud_certificate_name: String,
     /// Its region there. Not supported yet.
     pub ali_cloud_certificate_region_id: String,
-    /// Its resource group. Not supported yet.
+    /// Its resource group; empty: the account's default group.
     pub resource_group_id: String,
     /// Its tags, as keys and values.
     pub tags: Vec<(String, String)>,
@@ -60,6 +60,8 @@ pub struct Uploaded {
     pub revision: i64,
     /// Its first version.
     pub version: i64,
+    /// Its resource group.
+    pub resource_group: ResourceGroupId,
     /// What is known of the leaf.
     pub facts: CertificateFacts,
     /// What was noticed about the pair.
@@ -96,6 +98,7 @@ struct Sealed {
     place: Place,
     region: RegionId,
     name: CertificateName,
+    resource_group: ResourceGroupId,
     tags: Tags,
     facts: CertificateFacts,
     chain: Chain,
@@ -121,6 +124,7 @@ impl App {
             ),
             key_id: random_uuid()?,
         };
+        let resource_group_id = request.resource_group_id.clone();
         let app = self.clone();
         let prepare = move || -> Result<_, Error> {
             let (client_token, fault) = match ClientToken::of(&app, &request)? {
@@ -138,7 +142,7 @@ impl App {
             }
             sealed => sealed,
         };
-        let sealed = match (sealed, &client_token) {
+        let mut sealed = match (sealed, &client_token) {
             (Ok(sealed), _) => sealed,
             // It may have been accepted before, under another policy or at an earlier time.
             (Err(Error::Fields { faults, findings }), Some(token)) => {
@@ -154,6 +158,7 @@ impl App {
             }
             (Err(error), _) => return Err(error),
         };
+        sealed.resource_group = self.resource_group(call, &resource_group_id).await?;
         let (app, call) = (self.clone(), call.clone());
         let storing = async move { app.store(&call, sealed, client_token, with_account_fingerprints).await };
         self.0
@@ -169,6 +174,7 @@ impl App {
         request: UploadServerCertificate,
         with_account_fingerprints: bool,
     ) -> Result<Uploaded, Error> {
+        let resource_group_id = request.resource_group_id.clone();
         let app = self.clone();
         let Checked {
             region,
@@ -185,6 +191,7 @@ impl App {
             .await??;
         let (facts, _, _, findings) = pair.into_parts();
         let findings = self.refuse_reuse(call, &facts, findings).await?;
+        let resource_group = self.resource_group(call, &resource_group_id).await?;
         let name = name.or_else(|| CertificateName::default_for(&facts));
         let fingerprints = match with_account_fingerprints {
             true => Some(
@@ -202,6 +209,7 @@ impl App {
             name,
             revision: FIRST,
             version: FIRST,
+            resource_group,
             facts,
             findings,
             account_fingerprints: self.listed(call, fingerprints)?,
@@ -279,6 +287,8 @@ impl App {
             place,
             region,
             name,
+            // Until the store has been asked for it.
+            resource_group: ResourceGroupId::default_of(place.id.account),
             tags,
             facts,
             chain,
@@ -305,6 +315,7 @@ impl App {
                 key_id: sealed.place.key_id,
                 sealed: &sealed.sealed,
             }),
+            resource_group: &sealed.resource_group,
             tags: &sealed.tags,
             with_account_fingerprints,
             client_token: client_token.as_ref().map(|token| store::ClientToken {
@@ -340,6 +351,7 @@ impl App {
                 name: Some(sealed.name),
                 revision: FIRST,
                 version: FIRST,
+                resource_group: sealed.resource_group,
                 findings: reuse::and(sealed.findings, self.findings_of(reuse, &sealed.facts)),
                 facts: sealed.facts,
                 account_fingerprints: self.listed(call, fingerprints)?,
@@ -380,6 +392,7 @@ impl App {
             name: Some(stored.name),
             revision: stored.revision,
             version: stored.version,
+            resource_group: stored.resource_group,
             facts: stored.facts,
             findings,
             account_fingerprints: self.listed(call, fingerprints)?,
@@ -410,7 +423,6 @@ impl UploadServerCertificate {
                 !self.ali_cloud_certificate_region_id.is_empty(),
                 "ali_cloud_certificate_region_id",
             ),
-            (!self.resource_group_id.is_empty(), "resource_group_id"),
         ])
     }
 }

@@ -28,6 +28,7 @@ mod private_key;
 mod public_key;
 mod published_keys;
 mod region;
+mod resource_group;
 #[cfg(test)]
 mod rfc_9881;
 mod rsa_scheme;
@@ -56,6 +57,7 @@ pub use policy::{Policy, PolicyError};
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
 pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};
+pub use resource_group::ResourceGroupId;
 pub use rules::EXPIRES_SOON_DAYS;
 pub use tag::{Tag, TagError, TagFault, Tags};
 pub use unsupported_key::UnsupportedKey;

@@ -1,9 +1,7 @@
-//! The tags of a server certificate.
+//! The tags of a certificate.
 
 use std::collections::BTreeMap;
 
-/// The most tags of one certificate.
-const MAX_TAGS: usize = 20;
 /// The longest key, in Unicode characters.
 const MAX_KEY_CHARS: usize = 64;
 /// The longest value, in Unicode characters.
@@ -94,9 +92,17 @@ impl Tag {
 }
 
 impl Tags {
+    /// The most tags of one certificate.
+    pub const MAX: usize = 20;
+
+    /// Whether one of them has this key.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.iter().any(|tag| tag.key == key)
+    }
+
     /// Checks keys with their values; what is wrong with any of them is told at once.
     pub fn parse(tags: Vec<(String, String)>) -> Result<Self, Vec<TagError>> {
-        if tags.len() > MAX_TAGS {
+        if tags.len() > Self::MAX {
             return Err(vec![TagError::TooMany { count: tags.len() }]);
         }
         let mut checked = BTreeMap::new();

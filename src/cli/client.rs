@@ -16,6 +16,7 @@ use super::print::{self, ListOutput, Output};
 use super::settings::default_data_dir;
 use super::{DEFAULT_ENDPOINT, Failure};
 use crate::grpc::pb;
+use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +59,9 @@ pub(super) struct UploadArgs {
     /// The certificate's name. Default: its common name.
     #[arg(long)]
     name: Option<String>,
+    /// The id of the resource group to keep it in. Default: the account's default group.
+    #[arg(long, value_name = "ID")]
+    resource_group: Option<String>,
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
@@ -82,6 +86,9 @@ pub(super) struct DescribeArgs {
     /// Only the one of this id.
     #[arg(long)]
     id: Option<String>,
+    /// Only those of the resource group of this id.
+    #[arg(long, value_name = "ID")]
+    resource_group: Option<String>,
     /// Only those with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
@@ -161,6 +168,7 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
         server_certificate_name: args.name.unwrap_or_default(),
         client_token: args.client_token.unwrap_or_default(),
         validate_only: args.validate_only,
+        resource_group_id: args.resource_group.unwrap_or_default(),
         tags: tags(&args.tags)?,
         // The list is long and of no use on a terminal.
         omit_account_fingerprints: args.output == ListOutput::Table,
@@ -191,6 +199,7 @@ pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     let mut request = pb::DescribeServerCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id.unwrap_or_default(),
+        resource_group_id: args.resource_group.unwrap_or_default(),
         tags: tags(&args.tags)?,
         deleted: args.deleted,
         page_size: 1000,
@@ -303,6 +312,19 @@ pub(super) type Client = CertificateServiceClient<InterceptedService<Channel, Au
 
 impl ConnectionArgs {
     pub(super) fn connect(&self) -> Result<Client, Failure> {
+        let (channel, authorization) = self.channel()?;
+        let client = CertificateServiceClient::with_interceptor(channel, authorization);
+        Ok(client.max_decoding_message_size(MAX_ANSWER_LEN))
+    }
+
+    pub(super) fn connect_as_admin(
+        &self,
+    ) -> Result<AdminServiceClient<InterceptedService<Channel, Authorization>>, Failure> {
+        let (channel, authorization) = self.channel()?;
+        Ok(AdminServiceClient::with_interceptor(channel, authorization))
+    }
+
+    fn channel(&self) -> Result<(Channel, Authorization), Failure> {
         let data_dir = self.data_dir.clone().or_else(default_data_dir);
         let file = self
             .access_key_file
@@ -326,8 +348,7 @@ impl ConnectionArgs {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .connect_lazy();
-        let client = CertificateServiceClient::with_interceptor(channel, Authorization(authorization));
-        Ok(client.max_decoding_message_size(MAX_ANSWER_LEN))
+        Ok((channel, Authorization(authorization)))
     }
 
     fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {

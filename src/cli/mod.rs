@@ -5,8 +5,10 @@ mod check;
 mod client;
 mod import;
 mod print;
+mod resource_group;
 mod serve;
 mod settings;
+mod tag;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +58,15 @@ enum Command {
     Undelete(client::TargetArgs),
     /// Remove a deleted server certificate and its private key, for good.
     Purge(client::TargetArgs),
+    /// Set tags of server and CA certificates.
+    Tag(tag::TagArgs),
+    /// Remove tags from server and CA certificates.
+    Untag(tag::UntagArgs),
+    /// List the tags of server and CA certificates.
+    Tags(tag::TagsArgs),
+    /// Make and list resource groups, and move certificates between them.
+    #[command(subcommand)]
+    ResourceGroup(resource_group::ResourceGroupCommand),
     /// List the regions in which certificates can be kept.
     Regions(client::RegionsArgs),
     /// Print a script that completes this command in a shell.
@@ -184,6 +195,10 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => client::delete(args).await,
         Command::Undelete(args) => client::undelete(args).await,
         Command::Purge(args) => client::purge(args).await,
+        Command::Tag(args) => tag::tag(args).await,
+        Command::Untag(args) => tag::untag(args).await,
+        Command::Tags(args) => tag::list(args).await,
+        Command::ResourceGroup(command) => resource_group::run(command).await,
         Command::Regions(args) => client::regions(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

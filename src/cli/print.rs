@@ -110,16 +110,65 @@ pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output:
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
+/// What was done to several certificates.
+pub(super) fn done(
+    done: &str,
+    ids: &[String],
+    (message, answer): (&str, &impl Message),
+    output: ListOutput,
+) -> Result<(), Failure> {
+    match output {
+        ListOutput::Json => json(message, answer),
+        ListOutput::Table => lines(&ids.iter().map(|id| line(done, id)).collect::<Vec<_>>()),
+    }
+}
+
+pub(super) fn tags(answer: &pb::ListTagResourcesResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("ListTagResourcesResponse", answer);
+    }
+    let rows = answer.tag_resources.iter();
+    table(
+        &["ID", "KEY", "VALUE"],
+        rows.map(|tag| [&tag.resource_id, &tag.tag_key, &tag.tag_value].map(|text| plain(text))),
+    )
+}
+
+pub(super) fn made_group(answer: &pb::CreateResourceGroupResponse, output: ListOutput) -> Result<(), Failure> {
+    let group = answer.resource_group.clone().unwrap_or_default();
+    match output {
+        ListOutput::Json => json("CreateResourceGroupResponse", answer),
+        ListOutput::Table => lines(&[line("id", &group.resource_group_id), line("name", &group.name)]),
+    }
+}
+
+pub(super) fn groups(answer: &pb::ListResourceGroupsResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("ListResourceGroupsResponse", answer);
+    }
+    let rows = answer.resource_groups.iter();
+    table(
+        &["ID", "NAME"],
+        rows.map(|group| [&group.resource_group_id, &group.name].map(|text| plain(text))),
+    )
+}
+
+fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<(), Failure> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table.add_rows(rows);
+    print(&format!("{}\n", table.trim_fmt()))
+}
+
 pub(super) fn regions(answer: &pb::DescribeRegionsResponse, output: ListOutput) -> Result<(), Failure> {
     if output == ListOutput::Json {
         return json("DescribeRegionsResponse", answer);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["ID", "NAME"]);
-    for region in &answer.regions {
-        table.add_row([plain(&region.region_id), plain(&region.local_name)]);
-    }
-    print(&format!("{}\n", table.trim_fmt()))
+    let rows = answer.regions.iter();
+    table(
+        &["ID", "NAME"],
+        rows.map(|region| [&region.region_id, &region.local_name].map(|text| plain(text))),
+    )
 }
 
 fn days_left(expire_time_stamp: i64) -> i64 {
@@ -221,6 +270,7 @@ pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> 
                 line("fingerprint", &certificate.fingerprint),
                 line("SHA-256", &certificate.fingerprint_sha256),
                 line("SPKI SHA-256", &certificate.spki_sha256),
+                line("group", &certificate.resource_group_id),
                 line("tags", &tags.join(", ")),
                 line("created", &certificate.create_time),
                 line("etag", &certificate.etag),

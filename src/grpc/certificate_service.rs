@@ -8,7 +8,8 @@ use super::render;
 use super::status::status;
 use crate::app::{
     App, Call, CertificateKind, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error,
-    ListAccountFingerprints, TargetCertificate, UploadServerCertificate,
+    ListAccountFingerprints, ListTagResources, MoveResourceGroup, TaggedResources, TargetCertificate,
+    UploadServerCertificate,
 };
 use crate::secret::Secret;
 
@@ -22,9 +23,9 @@ impl Door {
     }
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
-fn answer<T>(call: &Call, result: Result<T, Error>) -> Answer<T> {
+pub(super) fn answer<T>(call: &Call, result: Result<T, Error>) -> Answer<T> {
     result
         .map(Response::new)
         .map_err(|error| status(call.request_id, &error))
@@ -200,6 +201,94 @@ impl CertificateService for Door {
             &call,
             purged.map(|()| pb::PurgeServerCertificateResponse {
                 request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn tag_resources(&self, request: Request<pb::TagResourcesRequest>) -> Answer<pb::TagResourcesResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let resources = TaggedResources {
+            region_id: message.region_id,
+            resource_type: message.resource_type,
+            resource_ids: message.resource_ids,
+        };
+        let tagged = self.app.tag_resources(&call, &resources, pairs(message.tags)).await;
+        answer(
+            &call,
+            tagged.map(|()| pb::TagResourcesResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn untag_resources(&self, request: Request<pb::UntagResourcesRequest>) -> Answer<pb::UntagResourcesResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let resources = TaggedResources {
+            region_id: message.region_id,
+            resource_type: message.resource_type,
+            resource_ids: message.resource_ids,
+        };
+        let tags = (message.tag_keys, message.all);
+        let untagged = self.app.untag_resources(&call, &resources, tags).await;
+        answer(
+            &call,
+            untagged.map(|()| pb::UntagResourcesResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn list_tag_resources(
+        &self,
+        request: Request<pb::ListTagResourcesRequest>,
+    ) -> Answer<pb::ListTagResourcesResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = ListTagResources {
+            resources: TaggedResources {
+                region_id: message.region_id,
+                resource_type: message.resource_type,
+                resource_ids: message.resource_ids,
+            },
+            tags: pairs(message.tags),
+            page_size: message.page_size,
+            next_token: message.next_token,
+        };
+        let listed = self.app.list_tag_resources(&call, &request).await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListTagResourcesResponse {
+                request_id: call.request_id.to_string(),
+                next_token: listed.next_token,
+                tag_resources: listed
+                    .resources
+                    .iter()
+                    .flat_map(|(id, tags)| render::tag_resources(*id, tags))
+                    .collect(),
+            }),
+        )
+    }
+
+    async fn move_resource_group(
+        &self,
+        request: Request<pb::MoveResourceGroupRequest>,
+    ) -> Answer<pb::MoveResourceGroupResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = MoveResourceGroup {
+            region_id: message.region_id,
+            resource_id: message.resource_id,
+            resource_type: message.resource_type,
+            new_resource_group_id: message.new_resource_group_id,
+        };
+        let moved = self.app.move_resource_group(&call, &request).await;
+        answer(
+            &call,
+            moved.map(|revision| pb::MoveResourceGroupResponse {
+                request_id: call.request_id.to_string(),
+                etag: render::etag(revision),
             }),
         )
     }

@@ -2,8 +2,8 @@
 
 use super::pb;
 use crate::app::{
-    CertificateFacts, Checked, DescribedRegion, Finding, ListedCertificate, Place, RequestId, Severity,
-    StoredCertificate, Uploaded,
+    CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, ListedCertificate, Place, RESOURCE_TYPE,
+    RequestId, ResourceGroup, Severity, StoredCertificate, Tags, Uploaded,
 };
 
 /// The etag of this revision of a certificate.
@@ -32,7 +32,7 @@ pub(super) fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadS
         ali_cloud_certificate_name: String::new(),
         region_id: uploaded.region.as_str().to_owned(),
         region_id_alias: uploaded.region.as_str().to_owned(),
-        resource_group_id: String::new(),
+        resource_group_id: uploaded.resource_group.to_string(),
         account_fingerprints: uploaded
             .account_fingerprints
             .fingerprints
@@ -116,6 +116,7 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         create_time_stamp: stored.id.created.millis_of_whole_secs(),
         region_id: stored.region.as_str().to_owned(),
         region_id_alias: stored.region.as_str().to_owned(),
+        resource_group_id: stored.resource_group.to_string(),
         tags: stored
             .tags
             .iter()
@@ -151,6 +152,22 @@ fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
         spki_sha256: hex::encode(facts.spki_sha256),
         ..pb::ServerCertificate::default()
     }
+}
+
+pub(super) fn resource_group(group: ResourceGroup) -> pb::ResourceGroup {
+    pb::ResourceGroup {
+        resource_group_id: group.id.to_string(),
+        name: group.name,
+    }
+}
+
+pub(super) fn tag_resources(id: CertificateId, tags: &Tags) -> impl Iterator<Item = pb::TagResource> {
+    tags.iter().map(move |tag| pb::TagResource {
+        resource_id: id.to_string(),
+        resource_type: RESOURCE_TYPE.to_owned(),
+        tag_key: tag.key().to_owned(),
+        tag_value: tag.value().to_owned(),
+    })
 }
 
 pub(super) fn region(region: &DescribedRegion<'_>, host: &str) -> pb::Region {

@@ -55,6 +55,11 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.others.set_resource_info(resource_type, &id, "", "");
             details.metadata.insert(field.into(), id);
         }
+        Error::NotFound(Resource::ResourceGroup) => {
+            details
+                .others
+                .set_resource_info("certkeep.v1.ResourceGroup", "", "", "");
+        }
         Error::QuotaExceeded { kind, region } => {
             details.others.add_quota_failure_violation(
                 format!("{}s of the account in {}", kind.noun(), region.as_str()),
@@ -127,7 +132,9 @@ fn code(reason: Reason) -> Code {
         | Reason::MessageMalformed
         | Reason::RegionMissing
         | Reason::RegionNotFound => Code::InvalidArgument,
-        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound => Code::NotFound,
+        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound | Reason::ResourceGroupNotFound => {
+            Code::NotFound
+        }
         Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::ClientTokenReused => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,

@@ -176,6 +176,7 @@ impl Server {
             .max_concurrent_streams(config.max_streams)
             .max_connection_age(config.max_connection_age)
             .layer(grpc::CallLayer::new(app.clone()))
+            .add_service(grpc::admin_service(app.clone()))
             .add_service(grpc::certificate_service(app.clone()))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
@@ -204,7 +205,7 @@ impl Server {
         self.state.send_replace(State::Stopping);
         set_health(&self.health, false).await;
         // Whoever watches its health has seen that, and its stream ends: the drain does not wait for it.
-        for service in ["", grpc::CERTIFICATE_SERVICE] {
+        for service in grpc::SERVICES {
             self.health.clear_service_status(service).await;
         }
         // The receiver is gone only if serving ended by itself.

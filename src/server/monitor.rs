@@ -78,7 +78,7 @@ pub(super) async fn set_health(health: &HealthReporter, is_serving: bool) {
     } else {
         ServingStatus::NotServing
     };
-    for service in ["", grpc::CERTIFICATE_SERVICE] {
+    for service in grpc::SERVICES {
         health.set_service_status(service, status).await;
     }
 }

@@ -36,7 +36,7 @@ impl Starting {
 
     /// Ends the connections made so far: their callers connect anew, to what is served then.
     pub(super) async fn end(self) {
-        for service in ["", grpc::CERTIFICATE_SERVICE] {
+        for service in grpc::SERVICES {
             // Ends the streams of who watches.
             let mut health = self.health.clone();
             health.clear_service_status(service).await;

@@ -56,7 +56,7 @@ impl Store {
                   )
                   select revision from changed",
         };
-        self.change(STATEMENT, changing, Some(name.as_str())).await
+        self.change(STATEMENT, changing, Some(&name.as_str())).await
     }
 
     /// Deletes a live certificate, which can be undeleted; answers its new revision, or `None` if there is no such certificate.
@@ -260,11 +260,12 @@ impl Store {
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 
-    async fn change(
+    /// Answers the new revision; `value` is the statement's last parameter.
+    pub(super) async fn change(
         &self,
         statement: Statement,
         changing: Changing<'_>,
-        value: Option<&str>,
+        value: Option<&(dyn tokio_postgres::types::ToSql + Sync)>,
     ) -> Result<Option<i64>, Error> {
         let Changing {
             change,
@@ -283,9 +284,7 @@ impl Store {
             &access_key_id,
             &request_id,
         ];
-        if let Some(value) = &value {
-            params.push(value);
-        }
+        params.extend(value);
         Ok(match self.write(statement, change, &params).await? {
             Changed::Now(rows) => rows.first().map(|row| row.get(0)),
             Changed::Before { revision } => Some(revision),

@@ -30,6 +30,11 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0003_ca_certificates.sql"),
     },
+    Migration {
+        version: 4,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0004_resource_groups.sql"),
+    },
 ];
 
 /// "certkeep" in ASCII.
@@ -172,6 +177,7 @@ mod tests {
                 "a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc",
                 "08911b34ae78f8e97909ae011eb02823364d15254353fd089c0027609ad75945",
                 "48bb90846f38672d52a6e0e76fec6fd3cf168129aab88580a3cc948d665c9a68",
+                "21485ac9a17bf91fe1113b1b36a27e3f3cc2a307c57f8b1f795262abf4f3357d",
             ]
         );
     }

@@ -14,8 +14,10 @@ mod hosts;
 mod lease;
 mod migrate;
 mod read;
+mod resource_group;
 mod reuse;
 mod service_key;
+mod tag;
 mod upload;
 mod url;
 
@@ -36,7 +38,9 @@ pub use error::{Cause, Error};
 pub use fingerprint::AccountFingerprints;
 pub use migrate::{MigrateError, schema_version};
 pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
+pub use resource_group::ResourceGroup;
 pub use reuse::Reuse;
+pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 
 use crate::certificate::{CertificateId, CertificateKind};

@@ -5,7 +5,8 @@ use tokio_postgres::types::ToSql;
 
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::certificate::{
-    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, Tags,
+    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
+    Tags,
 };
 use crate::clock::Timestamp;
 
@@ -58,6 +59,8 @@ pub struct StoredCertificate {
     pub facts: CertificateFacts,
     /// How many certificates are served, the leaf included.
     pub chain_length: i32,
+    /// Its resource group.
+    pub resource_group: ResourceGroupId,
     /// Its tags.
     pub tags: Tags,
     /// When it was deleted, if it was.
@@ -71,6 +74,8 @@ pub struct Filter<'a> {
     pub kind: CertificateKind,
     /// Of this region, or of any.
     pub region: Option<&'a RegionId>,
+    /// Of this resource group, or of any.
+    pub resource_group: Option<&'a ResourceGroupId>,
     /// With all of these tags.
     pub tags: &'a Tags,
     /// Whether they are live or deleted.
@@ -100,7 +105,7 @@ macro_rules! columns {
     () => {
         "select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-           key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length,
+           key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length, resource_group_id,
            (extract(epoch from deleted_at) * 1000)::bigint as deleted_ms,
            array(
              select unnest(array[key, value]) from (
@@ -168,21 +173,27 @@ impl Store {
             "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
                and region_id = $5"
         );
+        const OF_GROUP: Statement = select_page!(
+            "store::page_of_group",
+            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
+               and coalesce(resource_group_id, '') = $6 and ($5::text is null or region_id = $5)"
+        );
         const DELETED: Statement = select_page!(
             "store::page_of_deleted",
             "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is not null
-               and ($5::text is null or region_id = $5)"
+               and ($5::text is null or region_id = $5) and ($6::text is null or coalesce(resource_group_id, '') = $6)"
         );
         // From the first tag's certificates, in their order, to those that have the others too.
         const TAGGED: Statement = select_page!(
             "store::page_of_tagged",
             "from (
                select account_id, created_ms, random from server_certificate_tag
-               where account_id = $1 and key = ($6::text[])[1] and value = ($7::text[])[1] and (created_ms, random) > ($2, $3)
+               where account_id = $1 and key = ($7::text[])[1] and value = ($8::text[])[1] and (created_ms, random) > ($2, $3)
              ) as tagged join server_certificate using (account_id, created_ms, random)
-             where account_id = $1 and (deleted_at is not null) = $8 and ($5::text is null or region_id = $5)
+             where account_id = $1 and (deleted_at is not null) = $9 and ($5::text is null or region_id = $5)
+               and ($6::text is null or coalesce(resource_group_id, '') = $6)
                and not exists (
-                 select from unnest($6::text[], $7::text[]) as wanted(key, value)
+                 select from unnest($7::text[], $8::text[]) as wanted(key, value)
                  where not exists (
                    select from server_certificate_tag as tag
                    where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
@@ -196,18 +207,26 @@ impl Store {
         let region = filter.region.map(RegionId::as_str);
         let is_deleted = filter.liveness == Liveness::Deleted;
         let (keys, values): (Vec<_>, Vec<_>) = filter.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
-        let statement = match (keys.is_empty(), is_deleted, &region) {
-            (true, false, None) => OF_ANY_REGION,
-            (true, false, Some(region)) => {
+        // As the expression of their index: the default group is no text.
+        let group = filter
+            .resource_group
+            .map(|group| group.stored(account).unwrap_or_default());
+        let statement = match (keys.is_empty(), is_deleted, &region, &group) {
+            (true, false, None, None) => OF_ANY_REGION,
+            (true, false, Some(region), None) => {
                 params.push(region);
                 OF_REGION
             }
-            (true, true, region) => {
-                params.push(region);
+            (true, false, region, Some(group)) => {
+                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
+                OF_GROUP
+            }
+            (true, true, region, group) => {
+                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
                 DELETED
             }
-            (false, _, region) => {
-                params.extend::<[&(dyn ToSql + Sync); 4]>([region, &keys, &values, &is_deleted]);
+            (false, _, region, group) => {
+                params.extend::<[&(dyn ToSql + Sync); 5]>([region, group, &keys, &values, &is_deleted]);
                 TAGGED
             }
         };
@@ -318,6 +337,7 @@ fn stored(kind: CertificateKind, row: &Row) -> Result<StoredCertificate, Error> 
         version: row.get("version"),
         facts,
         chain_length: row.get("chain_length"),
+        resource_group: ResourceGroupId::from_stored(account, row.get("resource_group_id")),
         deleted: row.get::<_, Option<i64>>("deleted_ms").map(Timestamp::from_millis),
         tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
     })

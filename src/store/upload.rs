@@ -7,7 +7,9 @@ use super::fingerprint::AccountFingerprints;
 use super::read::Position;
 use super::reuse::{Reuse, reuse_columns};
 use super::{Change, Changed, Error, Statement, Store, id_columns};
-use crate::certificate::{AccountId, CertificateFacts, CertificateKind, CertificateName, Chain, RegionId, Tags};
+use crate::certificate::{
+    AccountId, CertificateFacts, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId, Tags,
+};
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub struct NewCertificate<'a> {
     pub chain: &'a Chain,
     /// The private key: a server certificate has one, a CA certificate has none.
     pub private_key: Option<SealedKey<'a>>,
+    /// Its resource group.
+    pub resource_group: &'a ResourceGroupId,
     /// Its tags.
     pub tags: &'a Tags,
     /// Whether the account's fingerprints are asked for.
@@ -161,6 +165,7 @@ struct Batch<'a> {
     client_token: Vec<Option<&'a str>>,
     request_mac: Vec<Option<&'a [u8]>>,
     quota: Vec<i64>,
+    resource_group_id: Vec<Option<&'a str>>,
     names: Vec<&'a str>,
     chain: Vec<&'a [u8]>,
     tag_row: Vec<i64>,
@@ -214,6 +219,8 @@ impl<'a> Batch<'a> {
         self.request_mac
             .push(new.client_token.map(|token| token.request_mac.as_slice()));
         self.quota.push(new.quota);
+        self.resource_group_id
+            .push(new.resource_group.stored(new.change.id.account));
         for tag in new.tags.iter() {
             self.tag_row.push(row);
             self.tag_key.push(tag.key());
@@ -221,7 +228,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 36] {
+    fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 37] {
         [
             &self.account_id,
             &self.created_ms,
@@ -259,6 +266,7 @@ impl<'a> Batch<'a> {
             &self.request_mac,
             &self.quota,
             method,
+            &self.resource_group_id,
         ]
     }
 }
@@ -278,12 +286,12 @@ Statement {
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
             $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
             $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::int[], $24::int[],
-            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[]
+            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[], $37::text[]
           ) with ordinality as input(
             account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
             common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
             signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, names_from, names_to,
-            chain_from, chain_to, client_token, request_mac, quota, row
+            chain_from, chain_to, client_token, request_mac, quota, resource_group_id, row
           )
         ),
         token as (
@@ -326,14 +334,14 @@ Statement {
           insert into server_certificate (
             account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
             common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length",
+            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
             $key_column,
             "
           )
           select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
             common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
             key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
-            chain_to - chain_from + 1",
+            chain_to - chain_from + 1, resource_group_id",
             $key_column,
             "
           from accepted

@@ -58,6 +58,17 @@ fn shown(status: &Status) -> String {
     text
 }
 
+/// The wrong fields of an error, in its order.
+pub fn wrong_fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad_request| &bad_request.field_violations);
+    violations
+        .into_iter()
+        .flatten()
+        .map(|wrong| wrong.field.clone())
+        .collect()
+}
+
 /// The findings among the details of an error.
 pub fn findings(status: &Status) -> pb::Findings {
     let details = tonic_types::Status::decode(status.details()).unwrap().details;
@@ -190,9 +201,10 @@ fn bad_uploads() -> Vec<(&'static str, pb::UploadServerCertificateRequest)> {
             "not supported",
             with(&|r| {
                 r.client_token = "token".into();
-                r.resource_group_id = "rg-1".into();
+                r.ali_cloud_certificate_region_id = "cn-hangzhou".into();
             }),
         ),
+        ("no such resource group", with(&|r| r.resource_group_id = "rg-1".into())),
         (
             "several at once",
             with(&|r| {

@@ -108,17 +108,19 @@ async fn fill(sql: &Sql, certificates: i64) {
            select n, account_id, 1900000000000 + n, n, now() - n * interval '1 second' from model, generate_series(1, 1000) as n
            union all
            select n, 7, 2000000000000 + n, n, null from generate_series(1, {certificates} / 5) as n;
+         insert into resource_group (account_id, resource_group_id, name) select account_id, 'rg-1', 'one' from model;
          insert into private_key (account_id, created_ms, random, key_id, sealed)
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
          insert into server_certificate (
            account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-           key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, deleted_at
+           key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, deleted_at, resource_group_id
          )
            select row.account_id, row.created_ms, row.random, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || n, revision, version, key_id, fingerprint, fingerprint_sha256,
              common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-             key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, row.deleted_at
+             key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, row.deleted_at,
+             case when n % 100 = 0 and row.account_id <> 7 then 'rg-1' end
            from row, model;
          insert into server_certificate_tag (account_id, created_ms, random, key, value)
            select account_id, created_ms, random, key, value
@@ -170,7 +172,15 @@ async fn call_all(client: &Client) {
         tags: tags(&[("team", "shop")]),
         ..Default::default()
     };
-    for request in [Describe::default(), of_region, deleted(), tagged, by_id] {
+    let group = get(client, &by_id.server_certificate_id)
+        .await
+        .unwrap()
+        .resource_group_id;
+    let of_group = Describe {
+        resource_group_id: group,
+        ..Default::default()
+    };
+    for request in [Describe::default(), of_region, of_group, deleted(), tagged, by_id] {
         assert_eq!(describe(client, request).await.0.len(), 1);
     }
 }
@@ -199,13 +209,19 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
         ("page", "101", 3.0),
         ("page_of_region", "101, 'cn-hangzhou'", 3.0),
         ("page_of_region", &format!("101, {ELSEWHERE}"), 3.0),
-        ("page_of_tagged", "101, null, '{team}', '{shop}', false", 6.0),
-        ("page_of_tagged", "101, null, '{team,env}', '{shop,prod}', false", 8.0),
-        ("page_of_tagged", "101, null, '{number}', '{77}', false", 6.0),
-        ("page_of_tagged", "101, null, '{number}', '{none}', false", 6.0),
+        ("page_of_group", "101, null, ''", 3.0),
+        ("page_of_group", "101, null, 'rg-1'", 3.0),
+        ("page_of_tagged", "101, null, null, '{team}', '{shop}', false", 6.0),
+        (
+            "page_of_tagged",
+            "101, null, null, '{team,env}', '{shop,prod}', false",
+            8.0,
+        ),
+        ("page_of_tagged", "101, null, null, '{number}', '{77}', false", 6.0),
+        ("page_of_tagged", "101, null, null, '{number}', '{none}', false", 6.0),
         ("fingerprint_page", "1001", 1.0),
         ("fingerprint_page", "50001", 1.0),
-        ("page_of_deleted", "101, null", 3.0),
+        ("page_of_deleted", "101, null, null", 3.0),
     ];
     let mut failures = Vec::new();
     for (name, parameters, read_for_each) in pages {

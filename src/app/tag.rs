@@ -1,0 +1,284 @@
+//! The tags of certificates, of both kinds alike.
+
+use super::describe::page_size;
+use super::error::Faults;
+use super::page_token::List;
+use super::target::own_id;
+use super::{App, Call, Error, Fault, Resource, Role};
+use crate::certificate::{CertificateId, CertificateKind, RegionId, TagError, Tags};
+use crate::store::{Filter, Liveness, Position, Tagged, Tagging};
+
+/// The most resources that one call names.
+const MAX_RESOURCES: usize = 20;
+/// The only type of resources that there is: certificates of both kinds.
+pub const RESOURCE_TYPE: &str = "certificate";
+
+/// Which certificates a call on tags is about.
+#[derive(Debug)]
+pub struct TaggedResources {
+    /// Their region.
+    pub region_id: String,
+    /// `certificate`.
+    pub resource_type: String,
+    /// Their ids, 1 to 20.
+    pub resource_ids: Vec<String>,
+}
+
+/// Which tags to list.
+#[derive(Debug)]
+pub struct ListTagResources {
+    /// Of which certificates; without ids: of all that have these tags.
+    pub resources: TaggedResources,
+    /// Tags that all of them have.
+    pub tags: Vec<(String, String)>,
+    /// How many certificates to answer at most; 0 means the default.
+    pub page_size: i32,
+    /// Where the last page ended; empty: at the start.
+    pub next_token: String,
+}
+
+/// A page of certificates with their tags.
+#[derive(Debug)]
+pub struct ListedTagResources {
+    /// The certificates that have tags.
+    pub resources: Vec<(CertificateId, Tags)>,
+    /// The token of the next page; empty on the last.
+    pub next_token: String,
+}
+
+impl App {
+    /// Sets tags of certificates: of all of them, or of none. A key that is there gets the new value.
+    pub async fn tag_resources(
+        &self,
+        call: &Call,
+        request: &TaggedResources,
+        tags: Vec<(String, String)>,
+    ) -> Result<(), Error> {
+        call.caller.require(Role::Editor)?;
+        let mut faults = Faults::default();
+        let named = self.named(request, &mut faults);
+        faults.note("tags", tags.is_empty().then_some(Fault::Required("tags")));
+        let tags = faults.tags(tags);
+        let (Some(region), Some(tags), true) = (named, tags, faults.is_empty()) else {
+            return Err(faults.into());
+        };
+        let tagging = Tagging {
+            set: &tags,
+            remove: &[],
+        };
+        self.change_tags(call, (&region, &request.resource_ids), tagging).await
+    }
+
+    /// Removes the tags of these keys, or all, of certificates: of all of them, or of none.
+    pub async fn untag_resources(
+        &self,
+        call: &Call,
+        request: &TaggedResources,
+        (keys, all): (Vec<String>, bool),
+    ) -> Result<(), Error> {
+        call.caller.require(Role::Editor)?;
+        let mut faults = Faults::default();
+        let region = self.named(request, &mut faults);
+        let fault = match (keys.is_empty(), all) {
+            (true, false) => Some(Fault::Required("tag_keys")),
+            (false, true) => Some(Fault::TagKeysAndAll),
+            _ => None,
+        };
+        faults.note("tag_keys", fault);
+        let (Some(region), true) = (region, faults.is_empty()) else {
+            return Err(faults.into());
+        };
+        let tagging = Tagging {
+            set: &Tags::default(),
+            remove: &keys,
+        };
+        self.change_tags(call, (&region, &request.resource_ids), tagging).await
+    }
+
+    /// The region, if that and the other fields are right; what is not is noted.
+    fn named(&self, request: &TaggedResources, faults: &mut Faults) -> Option<RegionId> {
+        let region = faults.check("region_id", self.region(&request.region_id));
+        faults.check("resource_type", resource_type(&request.resource_type));
+        let fault = match request.resource_ids.len() {
+            0 => Some(Fault::Required("resource_ids")),
+            1..=MAX_RESOURCES => None,
+            count => Some(Fault::TooManyResources { count }),
+        };
+        faults.note("resource_ids", fault);
+        region
+    }
+
+    /// Without keys to remove and tags to set all tags are removed.
+    async fn change_tags(
+        &self,
+        call: &Call,
+        (region, ids): (&RegionId, &[String]),
+        tagging: Tagging<'_>,
+    ) -> Result<(), Error> {
+        let ids = named_ids(call, ids)?;
+        let removes_all = tagging.set.iter().next().is_none() && tagging.remove.is_empty();
+        // Again for each change by another call in between, which has got on with it.
+        loop {
+            let found = self.0.store.tagged(call.caller.account, region, &ids).await?;
+            for id in &ids {
+                let is_it = |one: &&Tagged| (one.id.created, one.id.random) == (id.created, id.random);
+                let Some(certificate) = found.iter().find(is_it) else {
+                    return Err(Error::NotFound(Resource::of(*id)));
+                };
+                let new = tagging.set.iter().filter(|tag| !certificate.tags.has_key(tag.key()));
+                let count = certificate.tags.iter().count() + new.count();
+                if count > Tags::MAX {
+                    return Err(Error::field("tags", Fault::Tag(TagError::TooMany { count })));
+                }
+            }
+            let keys: Vec<String> = match removes_all {
+                true => found
+                    .iter()
+                    .flat_map(|one| one.tags.iter().map(|tag| tag.key().to_owned()))
+                    .collect(),
+                false => tagging.remove.to_vec(),
+            };
+            let is_change = |one: &Tagged| {
+                let sets = tagging.set.iter().any(|tag| one.tags.iter().all(|other| other != tag));
+                sets || keys.iter().any(|key| one.tags.has_key(key))
+            };
+            let changed: Vec<_> = found.into_iter().filter(is_change).collect();
+            let Some(first) = changed.first() else {
+                return Ok(());
+            };
+            let tagging = Tagging {
+                remove: &keys,
+                ..tagging
+            };
+            let change = call.change(first.id);
+            if self.0.store.set_tags(change, &changed, tagging).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The tags of the certificates that are named, or of those that have all of these tags. A certificate's tags are on one page.
+    pub async fn list_tag_resources(
+        &self,
+        call: &Call,
+        request: &ListTagResources,
+    ) -> Result<ListedTagResources, Error> {
+        call.caller.require(Role::Reader)?;
+        let resources = &request.resources;
+        let mut faults = Faults::default();
+        let region = faults.check("region_id", self.region(&resources.region_id));
+        faults.check("resource_type", resource_type(&resources.resource_type));
+        let fault = match (resources.resource_ids.len(), request.tags.is_empty()) {
+            (0, true) => Some(Fault::Required("resource_ids")),
+            (0..=MAX_RESOURCES, _) => None,
+            (count, _) => Some(Fault::TooManyResources { count }),
+        };
+        faults.note("resource_ids", fault);
+        let tags = faults.tags(request.tags.clone());
+        let size = faults.check("page_size", page_size(request.page_size));
+        // A token of the list of each kind, which are read one behind the other.
+        let mut filter = vec![resources.region_id.as_str()];
+        filter.extend(resources.resource_ids.iter().map(String::as_str));
+        for (key, value) in &request.tags {
+            filter.extend([key.as_str(), value]);
+        }
+        let list = |kind| List {
+            name: match kind {
+                CertificateKind::Server => "ListTagResources",
+                CertificateKind::Ca => "ListTagResources of CA certificates",
+            },
+            account: call.caller.account,
+            filter: &filter,
+        };
+        let page_tokens = &self.0.page_tokens;
+        let place = match page_tokens.read(list(CertificateKind::Server), &request.next_token)? {
+            Ok(after) => Ok((CertificateKind::Server, after)),
+            Err(_) => page_tokens
+                .read(list(CertificateKind::Ca), &request.next_token)?
+                .map(|after| (CertificateKind::Ca, after)),
+        };
+        let place = faults.check("next_token", place.map_err(|_| Fault::NextToken));
+        let (Some(region), Some(tags), Some(size), Some((mut kind, mut after)), true) =
+            (region, tags, size, place, faults.is_empty())
+        else {
+            return Err(faults.into());
+        };
+        if !resources.resource_ids.is_empty() {
+            return self.tags_of(call, (&region, &resources.resource_ids), &tags).await;
+        }
+        let mut listed = Vec::new();
+        loop {
+            let filter = Filter {
+                kind,
+                region: Some(&region),
+                resource_group: None,
+                tags: &tags,
+                liveness: Liveness::Live,
+            };
+            let page = self
+                .0
+                .store
+                .page(call.caller.account, filter, after, size - listed.len())
+                .await?;
+            listed.extend(page.certificates.into_iter().map(|one| (one.id, one.tags)));
+            let next = match (page.next, kind) {
+                (Some(next), kind) => Some((kind, next)),
+                (None, CertificateKind::Server) => Some((CertificateKind::Ca, Position::START)),
+                (None, CertificateKind::Ca) => None,
+            };
+            match next {
+                Some((next_kind, Position::START)) if listed.len() < size => {
+                    (kind, after) = (next_kind, Position::START)
+                }
+                next => {
+                    let next_token = match next {
+                        Some((kind, position)) => self.next_page_token(list(kind), Some(position))?,
+                        None => String::new(),
+                    };
+                    return Ok(ListedTagResources {
+                        resources: listed,
+                        next_token,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Of these certificates, in their order; what is unknown is left out.
+    async fn tags_of(
+        &self,
+        call: &Call,
+        (region, ids): (&RegionId, &[String]),
+        tags: &Tags,
+    ) -> Result<ListedTagResources, Error> {
+        let account = call.caller.account;
+        let ids = ids
+            .iter()
+            .filter_map(|id| CertificateId::parse(CertificateKind::Server, id).ok());
+        let ids: Vec<_> = ids.filter(|id| id.account == account).collect();
+        let mut found = self.0.store.tagged(account, region, &ids).await?;
+        found.retain(|one| tags.iter().all(|tag| one.tags.iter().any(|other| other == tag)));
+        found.sort_by_key(|one| {
+            let is_it = |id: &CertificateId| (id.created, id.random) == (one.id.created, one.id.random);
+            ids.iter().position(is_it)
+        });
+        Ok(ListedTagResources {
+            resources: found.into_iter().map(|one| (one.id, one.tags)).collect(),
+            next_token: String::new(),
+        })
+    }
+}
+
+/// Whether this is the type of resources that there is.
+pub(super) fn resource_type(asked: &str) -> Result<(), Fault> {
+    match asked {
+        "" => Err(Fault::Required("resource_type")),
+        RESOURCE_TYPE => Ok(()),
+        _ => Err(Fault::ResourceType),
+    }
+}
+
+/// The ids, of which each is one of the caller's account; which kind each is of is not known yet.
+pub(super) fn named_ids(call: &Call, ids: &[String]) -> Result<Vec<CertificateId>, Error> {
+    ids.iter().map(|id| own_id(call, CertificateKind::Server, id)).collect()
+}

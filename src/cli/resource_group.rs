@@ -1,0 +1,106 @@
+//! The commands on resource groups.
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use super::client::{ConnectionArgs, Effect, failed};
+use super::print::{self, ListOutput};
+use crate::app::RESOURCE_TYPE;
+use crate::grpc::pb;
+
+#[derive(Subcommand)]
+pub(super) enum ResourceGroupCommand {
+    /// Make a resource group, unless there is one of this name. Needs the role admin.
+    Create(CreateArgs),
+    /// List the resource groups. Needs the role admin.
+    List(ListArgs),
+    /// Move a server or CA certificate to a resource group.
+    Move(MoveArgs),
+}
+
+#[derive(Args)]
+pub(super) struct CreateArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Its name.
+    name: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct MoveArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificate's region.
+    #[arg(long)]
+    region: String,
+    /// The certificate's id.
+    id: String,
+    /// The resource group's id.
+    resource_group: String,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+pub(super) async fn run(command: ResourceGroupCommand) -> Result<(), Failure> {
+    match command {
+        ResourceGroupCommand::Create(args) => create(args).await,
+        ResourceGroupCommand::List(args) => list(args).await,
+        ResourceGroupCommand::Move(args) => move_to(args).await,
+    }
+}
+
+async fn create(args: CreateArgs) -> Result<(), Failure> {
+    let request = pb::CreateResourceGroupRequest { name: args.name };
+    let answer = args.connection.connect_as_admin()?.create_resource_group(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::made_group(&answer, args.output)
+}
+
+async fn list(args: ListArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect_as_admin()?;
+    let mut request = pb::ListResourceGroupsRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
+    let mut all = pb::ListResourceGroupsResponse::default();
+    loop {
+        let page = client.list_resource_groups(request.clone()).await;
+        let page = page.map_err(|status| failed(status, Effect::Reads))?.into_inner();
+        all.request_id = page.request_id;
+        all.resource_groups.extend(page.resource_groups);
+        if page.next_page_token.is_empty() {
+            return print::groups(&all, args.output);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn move_to(args: MoveArgs) -> Result<(), Failure> {
+    let request = pb::MoveResourceGroupRequest {
+        region_id: args.region,
+        resource_id: args.id.clone(),
+        resource_type: RESOURCE_TYPE.to_owned(),
+        new_resource_group_id: args.resource_group,
+    };
+    let answer = args.connection.connect()?.move_resource_group(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::changed(
+        ("moved", &args.id, &answer.etag),
+        "MoveResourceGroupResponse",
+        &answer,
+        args.output,
+    )
+}

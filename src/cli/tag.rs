@@ -1,0 +1,114 @@
+//! The commands on tags: of server and CA certificates alike.
+
+use clap::Args;
+
+use super::Failure;
+use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::print::{self, ListOutput};
+use crate::app::RESOURCE_TYPE;
+use crate::grpc::pb;
+
+#[derive(Args)]
+pub(super) struct TagArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificates' region.
+    #[arg(long)]
+    region: String,
+    /// A certificate's id; up to 20.
+    #[arg(required = true)]
+    ids: Vec<String>,
+    /// A tag to set; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE", required = true)]
+    tags: Vec<String>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct UntagArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificates' region.
+    #[arg(long)]
+    region: String,
+    /// A certificate's id; up to 20.
+    #[arg(required = true)]
+    ids: Vec<String>,
+    /// The key of a tag to remove; may be repeated.
+    #[arg(long = "key", value_name = "KEY", required_unless_present = "all")]
+    keys: Vec<String>,
+    /// Remove every tag.
+    #[arg(long, conflicts_with = "keys")]
+    all: bool,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct TagsArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The certificates' region.
+    #[arg(long)]
+    region: String,
+    /// A certificate's id; up to 20.
+    #[arg(required_unless_present = "tags")]
+    ids: Vec<String>,
+    /// Of all with this tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
+    let request = pb::TagResourcesRequest {
+        region_id: args.region,
+        resource_type: RESOURCE_TYPE.to_owned(),
+        resource_ids: args.ids.clone(),
+        tags: tags(&args.tags)?,
+    };
+    let answer = args.connection.connect()?.tag_resources(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::done("tagged", &args.ids, ("TagResourcesResponse", &answer), args.output)
+}
+
+pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
+    let request = pb::UntagResourcesRequest {
+        region_id: args.region,
+        resource_type: RESOURCE_TYPE.to_owned(),
+        resource_ids: args.ids.clone(),
+        tag_keys: args.keys,
+        all: args.all,
+    };
+    let answer = args.connection.connect()?.untag_resources(request).await;
+    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    print::done("untagged", &args.ids, ("UntagResourcesResponse", &answer), args.output)
+}
+
+pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect()?;
+    let mut request = pb::ListTagResourcesRequest {
+        region_id: args.region,
+        resource_type: RESOURCE_TYPE.to_owned(),
+        resource_ids: args.ids,
+        tags: tags(&args.tags)?,
+        page_size: 1000,
+        ..Default::default()
+    };
+    let mut all = pb::ListTagResourcesResponse::default();
+    loop {
+        let page = client.list_tag_resources(request.clone()).await;
+        let page = page.map_err(|status| failed(status, Effect::Reads))?.into_inner();
+        all.request_id = page.request_id;
+        all.tag_resources.extend(page.tag_resources);
+        if page.next_token.is_empty() {
+            return print::tags(&all, args.output);
+        }
+        request.next_token = page.next_token;
+    }
+}

@@ -1,0 +1,57 @@
+//! AdminService: each call is parsed, given to its use case, and its answer rendered.
+
+use tonic::Request;
+
+use super::call::call_of;
+use super::certificate_service::{Answer, answer};
+use super::pb::{self, admin_service_server::AdminService};
+use super::render;
+use crate::app::App;
+
+pub(super) struct Door {
+    app: App,
+}
+
+impl Door {
+    pub(super) fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Door {
+    async fn create_resource_group(
+        &self,
+        request: Request<pb::CreateResourceGroupRequest>,
+    ) -> Answer<pb::CreateResourceGroupResponse> {
+        let call = call_of(&request)?;
+        let made = self.app.make_resource_group(&call, &request.into_inner().name).await;
+        answer(
+            &call,
+            made.map(|group| pb::CreateResourceGroupResponse {
+                request_id: call.request_id.to_string(),
+                resource_group: Some(render::resource_group(group)),
+            }),
+        )
+    }
+
+    async fn list_resource_groups(
+        &self,
+        request: Request<pb::ListResourceGroupsRequest>,
+    ) -> Answer<pb::ListResourceGroupsResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let listed = self
+            .app
+            .resource_groups(&call, message.page_size, &message.page_token)
+            .await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListResourceGroupsResponse {
+                request_id: call.request_id.to_string(),
+                resource_groups: listed.groups.into_iter().map(render::resource_group).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+}

@@ -1,0 +1,98 @@
+//! The resource groups of an account, and which of them a certificate is in.
+
+use super::{Changing, Error, Statement, Store};
+use crate::certificate::{AccountId, CertificateName, ResourceGroupId};
+
+/// A resource group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResourceGroup {
+    /// Its id.
+    pub id: ResourceGroupId,
+    /// Its name.
+    pub name: String,
+}
+
+impl Store {
+    /// Makes a group of this name, or answers the one that there is.
+    pub async fn make_resource_group(
+        &self,
+        account: AccountId,
+        id: &ResourceGroupId,
+        name: &CertificateName,
+    ) -> Result<ResourceGroup, Error> {
+        // An update that changes nothing answers the row that is there, also one that this statement's snapshot is too old to see.
+        const STATEMENT: Statement = Statement {
+            name: "store::make_resource_group",
+            sql: "-- store::make_resource_group
+                  insert into resource_group (account_id, resource_group_id, name) values ($1, $2, $3)
+                  on conflict (account_id, name) do update set name = excluded.name
+                  returning resource_group_id, name",
+        };
+        let rows = self
+            .read(STATEMENT, &[&account.as_i64(), &id.as_str(), &name.as_str()])
+            .await?;
+        rows.first()
+            .map(|row| group(account, row))
+            .ok_or(Error::Row("resource_group"))
+    }
+
+    /// At most `size` of the account's groups behind `after`, or from the first; the default group is not among them.
+    pub async fn resource_groups(
+        &self,
+        account: AccountId,
+        after: &str,
+        size: usize,
+    ) -> Result<Vec<ResourceGroup>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::resource_groups",
+            sql: "-- store::resource_groups
+                  select resource_group_id, name from resource_group
+                  where account_id = $1 and resource_group_id > $2 order by resource_group_id limit $3",
+        };
+        let rows = self
+            .read(STATEMENT, &[&account.as_i64(), &after, &(size as i64)])
+            .await?;
+        Ok(rows.iter().map(|row| group(account, row)).collect())
+    }
+
+    /// Whether the account has this group.
+    pub async fn has_resource_group(&self, account: AccountId, id: &ResourceGroupId) -> Result<bool, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::has_resource_group",
+            sql: "-- store::has_resource_group
+                  select from resource_group where account_id = $1 and resource_group_id = $2",
+        };
+        let Some(id) = id.stored(account) else {
+            return Ok(true);
+        };
+        Ok(!self.read(STATEMENT, &[&account.as_i64(), &id]).await?.is_empty())
+    }
+
+    /// Puts a live certificate into a group of its account; answers its new revision, or `None` if there is no such certificate.
+    pub async fn move_to_group(&self, changing: Changing<'_>, group: &ResourceGroupId) -> Result<Option<i64>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::move_to_group",
+            sql: "-- store::move_to_group
+                  with changed as (
+                    update server_certificate set resource_group_id = $8, revision = revision + 1
+                    where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
+                      and ($5::bigint is null or revision = $5) and deleted_at is null
+                    returning revision
+                  ),
+                  event_row as (
+                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+                    select $1, $2, $3, revision, 'moved', 'server_certificate', $6::text, $7::uuid from changed
+                  )
+                  select revision from changed",
+        };
+        let group = group.stored(changing.change.id.account);
+        self.change(STATEMENT, changing, Some(&group)).await
+    }
+}
+
+fn group(account: AccountId, row: &tokio_postgres::Row) -> ResourceGroup {
+    ResourceGroup {
+        id: ResourceGroupId::from_stored(account, row.get(0)),
+        name: row.get(1),
+    }
+}
