@@ -9,7 +9,7 @@ use pkcs8::der::{Decode, ErrorKind, Length, Reader, SliceReader, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::{X509Name, X509Version};
+use x509_parser::x509::X509Version;
 
 use super::distinguished_name::rfc4514;
 use super::public_key::{PublicKey, PublicKeyError};
@@ -74,9 +74,13 @@ impl<'a> Certificate<'a> {
         if fields.version().0 > X509Version::V3.0 {
             return Err(CertificateFault::Unreadable);
         }
-        let is_long = |name: &X509Name<'_>| name.iter_attributes().nth(MAX_NAME_ATTRIBUTES).is_some();
-        if is_long(fields.subject()) || is_long(fields.issuer()) {
-            return Err(CertificateFault::LongName);
+        for name in [fields.subject(), fields.issuer()] {
+            match count_attributes(name.as_raw()) {
+                Some(count) if count > MAX_NAME_ATTRIBUTES => return Err(CertificateFault::LongName),
+                // x509-parser passes over what follows a part that it can not read.
+                Some(count) if count == name.iter_attributes().count() => {}
+                _ => return Err(CertificateFault::Unreadable),
+            }
         }
         fields
             .extensions_map()
@@ -149,6 +153,24 @@ fn are_der(fields: &X509Certificate<'_>) -> bool {
     };
     let mut read = fields.iter_extensions().filter(is_read);
     read.all(|extension| is_der(extension.value))
+}
+
+/// The attributes of a name in DER; `None` if a part of it has none (RFC 5280 4.1.2.4: SIZE (1..MAX)).
+fn count_attributes(name: &[u8]) -> Option<usize> {
+    let (_, mut parts, _) = split_value(name)?;
+    let mut count = 0;
+    while !parts.is_empty() {
+        let (_, mut part, other_parts) = split_value(parts)?;
+        if part.is_empty() {
+            return None;
+        }
+        while !part.is_empty() {
+            (_, _, part) = split_value(part)?;
+            count += 1;
+        }
+        parts = other_parts;
+    }
+    Some(count)
 }
 
 /// Whether the bytes are one value in the encoding of X.690 10 and 11, as far as that can be told without its type: lengths are
@@ -270,6 +292,27 @@ mod tests {
             Err(CertificateFault::Unreadable),
             "a version that there is not"
         );
+    }
+
+    #[test]
+    fn a_name_is_read_to_its_end() {
+        let key = test_pair::ec().key;
+        let good = test_pair::sign(test_pair::builder(&key), &key).to_der().unwrap();
+        let attribute = |value: &[u8]| vec![("0603550403", der(0x0c, value))];
+        let name = test_pair::dn(&[attribute(b"localhost")]);
+        let (_, inside, _) = split_value(&good).unwrap();
+        let (_, tbs, signature) = split_value(inside).unwrap();
+        // The first is the issuer.
+        let at = tbs.windows(name.len()).position(|window| window == name).unwrap();
+        let named = |issuer: &[Vec<_>]| {
+            let issuer = test_pair::dn(issuer);
+            let tbs = test_pair::sequence(&[&tbs[..at], &issuer, &tbs[at + name.len()..]]);
+            read(&test_pair::sequence(&[&tbs, signature]))
+        };
+        assert_eq!(named(&[attribute(b"a"), attribute(b"b")]), Ok(()));
+        assert_eq!(named(&[attribute(b"a"), vec![]]), Err(CertificateFault::Unreadable));
+        let hidden = [vec![vec![]], vec![attribute(b"a"); 257]].concat();
+        assert_eq!(named(&hidden), Err(CertificateFault::Unreadable));
     }
 
     #[test]
