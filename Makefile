@@ -10,7 +10,7 @@ BUF := $(TOOLS)/buf/node_modules/.bin/buf
 # The schema as it was accepted last.
 ACCEPTED := proto/certkeep.v1.binpb
 
-.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny
+.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
@@ -58,18 +58,22 @@ check-build-tools:
 postgres:
 	@tools/install-postgres
 
-# Clients that the tests speak through: grpcurl, and one generated from proto/ in each language, whole in its folder there.
-test-tools: $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
+# What the tests compare with, and the clients that they speak through: grpcurl, and one generated from proto/ in each language, whole in
+# its folder there.
+test-tools: check-openssl $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION):
 	@command -v go >/dev/null || { echo "Go is missing, and the tests call through grpcurl: install Go 1.24 or newer (go.dev/doc/install)" >&2; exit 1; }
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	mv $(TOOLS)/bin/grpcurl $@
 
-$(TOOLS)/python/.made: examples/python/requirements.txt
+check-openssl:
+	@command -v openssl >/dev/null || { echo "openssl is missing, and the tests compare certkeep with it: apt-get install openssl, dnf install openssl, or brew install openssl" >&2; exit 1; }
+
+$(TOOLS)/python/.made: examples/python/requirements.txt tools/cryptography/requirements.txt
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python 3 with venv is missing, and the tests call through a generated Python client: apt-get install python3-venv, dnf install python3, or brew install python" >&2; exit 1; }
 	python3 -m venv --clear $(TOOLS)/python
-	$(TOOLS)/python/bin/pip install --quiet --disable-pip-version-check --requirement examples/python/requirements.txt
+	$(TOOLS)/python/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$^)
 	touch $@
 
 $(TOOLS)/python/gen/.made: $(TOOLS)/python/.made $(PROTOS)

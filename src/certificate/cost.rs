@@ -226,6 +226,9 @@ fn with_extension(oid: &str, value: &[u8]) -> (X509, PKey<Private>) {
 
 /// A DER value whose length may need three bytes.
 fn long_der(tag: u8, content: &[u8]) -> Vec<u8> {
+    if content.len() <= usize::from(u16::MAX) {
+        return der(tag, content);
+    }
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     [&[tag, 0x83], &length[1..], content].concat()
 }

@@ -5,10 +5,11 @@ use std::cmp::Ordering;
 
 use openssl::x509::X509;
 use pkcs8::der::asn1::AnyRef;
-use pkcs8::der::{Decode, ErrorKind, Tag, Tagged};
+use pkcs8::der::{Decode, ErrorKind, Length, Reader, SliceReader, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::X509Version;
 
 use super::distinguished_name::rfc4514;
 use super::public_key::{PublicKey, PublicKeyError};
@@ -67,9 +68,19 @@ impl<'a> Certificate<'a> {
         if !rest.is_empty() {
             return Err(CertificateFault::TrailingBytes);
         }
-        let is_long = |name: &X509Name<'_>| name.iter_attributes().nth(MAX_NAME_ATTRIBUTES).is_some();
-        if is_long(fields.subject()) || is_long(fields.issuer()) {
-            return Err(CertificateFault::LongName);
+        if !is_der(der) || !are_der(&fields) {
+            return Err(CertificateFault::NotDer);
+        }
+        if fields.version().0 > X509Version::V3.0 {
+            return Err(CertificateFault::Unreadable);
+        }
+        for name in [fields.subject(), fields.issuer()] {
+            match count_attributes(name.as_raw()) {
+                Some(count) if count > MAX_NAME_ATTRIBUTES => return Err(CertificateFault::LongName),
+                // x509-parser passes over what follows a part that it can not read.
+                Some(count) if count == name.iter_attributes().count() => {}
+                _ => return Err(CertificateFault::Unreadable),
+            }
         }
         fields
             .extensions_map()
@@ -134,6 +145,79 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// Whether the values of the extensions that were read are in DER. x509-parser reads BER too, and what follows a value it leaves.
+fn are_der(fields: &X509Certificate<'_>) -> bool {
+    let is_read = |extension: &&X509Extension<'_>| {
+        let parsed = extension.parsed_extension();
+        !parsed.unsupported() && !matches!(parsed, ParsedExtension::ParseError { .. } | ParsedExtension::Unparsed)
+    };
+    let mut read = fields.iter_extensions().filter(is_read);
+    read.all(|extension| is_der(extension.value))
+}
+
+/// The attributes of a name in DER; `None` if a part of it has none (RFC 5280 4.1.2.4: SIZE (1..MAX)).
+fn count_attributes(name: &[u8]) -> Option<usize> {
+    let (_, mut parts, _) = split_value(name)?;
+    let mut count = 0;
+    while !parts.is_empty() {
+        let (_, mut part, other_parts) = split_value(parts)?;
+        if part.is_empty() {
+            return None;
+        }
+        while !part.is_empty() {
+            (_, _, part) = split_value(part)?;
+            count += 1;
+        }
+        parts = other_parts;
+    }
+    Some(count)
+}
+
+/// Whether the bytes are one value in the encoding of X.690 10 and 11, as far as that can be told without its type: lengths are
+/// definite and the shortest, and a BOOLEAN is 0 or 255.
+fn is_der(bytes: &[u8]) -> bool {
+    // What stands behind each value that the walk is in, the innermost last.
+    let mut behind = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let Some((tag, content, after)) = split_value(rest) else {
+            return false;
+        };
+        let is_canonical = tag != BOOLEAN || matches!(content, [0 | 0xff]);
+        if !is_canonical || (behind.is_empty() && !after.is_empty()) {
+            return false;
+        }
+        behind.push(after);
+        rest = if tag & CONSTRUCTED != 0 { content } else { &[] };
+        while rest.is_empty() {
+            match behind.pop() {
+                Some(after) => rest = after,
+                None => return true,
+            }
+        }
+    }
+}
+
+const BOOLEAN: u8 = 1;
+/// The bit of a tag that says that its content is values (X.690 8.1.2.5).
+const CONSTRUCTED: u8 = 0x20;
+
+/// The first byte of the tag, the content, and what stands behind; `None` if the length is not in DER, or too long.
+fn split_value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, mut rest) = bytes.split_first()?;
+    // A tag number above 30 goes on to the first byte without the high bit (X.690 8.1.2.4).
+    if tag & 0x1f == 0x1f {
+        let last = rest.iter().position(|byte| byte & 0x80 == 0)?;
+        rest = &rest[last + 1..];
+    }
+    let mut reader = SliceReader::new(rest).ok()?;
+    let length = usize::try_from(Length::decode(&mut reader).ok()?).ok()?;
+    let (content, after) = rest
+        .get(usize::try_from(reader.position()).ok()?..)?
+        .split_at_checked(length)?;
+    Some((*tag, content, after))
+}
+
 #[cfg(test)]
 mod tests {
     use openssl::x509::X509Extension;
@@ -163,6 +247,97 @@ mod tests {
             (der(0x30, &[5, 0]), CertificateFault::Unreadable),
         ] {
             assert_eq!(read(&bad), Err(what), "{}", hex::encode(bad));
+        }
+    }
+
+    /// The certificate with the only place of `from` replaced, by as many bytes.
+    fn replaced(certificate: &[u8], from: &str, to: &str) -> Vec<u8> {
+        let [from, to] = [from, to].map(|bytes| hex::decode(bytes).unwrap());
+        let places: Vec<_> = (0..certificate.len())
+            .filter(|&at| certificate[at..].starts_with(&from))
+            .collect();
+        let [at] = places[..] else { panic!("{places:?}") };
+        [&certificate[..at], &to, &certificate[at + from.len()..]].concat()
+    }
+
+    #[test]
+    fn everything_inside_is_der_too() {
+        let good = test_pair::TestPair::with_extensions(
+            test_pair::ec().key,
+            &[
+                ("basicConstraints", "critical,CA:TRUE"),
+                ("subjectAltName", "DNS:a.example"),
+            ],
+        );
+        let good = good.certificate.to_der().unwrap();
+        assert_eq!(read(&good), Ok(()));
+        for (what, from, to) in [
+            ("critical", "0603551d130101ff", "0603551d1301017f"),
+            ("cA", "30030101ff", "3003010101"),
+            ("the names", "8209612e6578616d706c65", "828108612e6578616d706c"),
+            (
+                "what is behind them",
+                "300b8209612e6578616d706c65",
+                "30098207612e65786174700500",
+            ),
+        ] {
+            assert_eq!(
+                read(&replaced(&good, from, to)),
+                Err(CertificateFault::NotDer),
+                "{what}"
+            );
+        }
+        assert_eq!(
+            read(&replaced(&good, "a003020102", "a003020103")),
+            Err(CertificateFault::Unreadable),
+            "a version that there is not"
+        );
+    }
+
+    #[test]
+    fn a_name_is_read_to_its_end() {
+        let key = test_pair::ec().key;
+        let good = test_pair::sign(test_pair::builder(&key), &key).to_der().unwrap();
+        let attribute = |value: &[u8]| vec![("0603550403", der(0x0c, value))];
+        let name = test_pair::dn(&[attribute(b"localhost")]);
+        let (_, inside, _) = split_value(&good).unwrap();
+        let (_, tbs, signature) = split_value(inside).unwrap();
+        // The first is the issuer.
+        let at = tbs.windows(name.len()).position(|window| window == name).unwrap();
+        let named = |issuer: &[Vec<_>]| {
+            let issuer = test_pair::dn(issuer);
+            let tbs = test_pair::sequence(&[&tbs[..at], &issuer, &tbs[at + name.len()..]]);
+            read(&test_pair::sequence(&[&tbs, signature]))
+        };
+        assert_eq!(named(&[attribute(b"a"), attribute(b"b")]), Ok(()));
+        assert_eq!(named(&[attribute(b"a"), vec![]]), Err(CertificateFault::Unreadable));
+        let hidden = [vec![vec![]], vec![attribute(b"a"); 257]].concat();
+        assert_eq!(named(&hidden), Err(CertificateFault::Unreadable));
+    }
+
+    #[test]
+    fn the_encoding_is_walked_through() {
+        for (bytes, expected) in [
+            ("0500", true),
+            ("3000", true),
+            ("30060101ff020100", true),
+            ("300530030101ff", true),
+            ("7f810003020100", true),
+            ("1f", false),
+            ("7f8100", false),
+            ("", false),
+            ("05", false),
+            ("050000", false),
+            ("058100", false),
+            ("30800000", false),
+            ("3003010101", false),
+            ("3003010200", false),
+            ("300201", false),
+            ("010100", true),
+            ("01020000", false),
+            ("3005300301010f", false),
+        ] {
+            assert_eq!(is_der(&hex::decode(bytes).unwrap()), expected, "{bytes}");
         }
     }
 

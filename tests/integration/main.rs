@@ -15,6 +15,7 @@ mod connections;
 mod crash;
 mod database_tls;
 mod deletes;
+mod differential;
 mod disk;
 mod documents;
 mod etags;

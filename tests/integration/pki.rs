@@ -156,7 +156,7 @@ pub fn certificate(key: &PKey<Private>, name: &str, issuer: Option<(&X509, &PKey
     builder.build()
 }
 
-fn builder(key: &PKey<Private>, name: &str) -> openssl::x509::X509Builder {
+pub fn builder(key: &PKey<Private>, name: &str) -> openssl::x509::X509Builder {
     let mut builder = X509::builder().unwrap();
     builder.set_version(2).unwrap();
     let mut serial = BigNum::new().unwrap();
@@ -175,7 +175,7 @@ fn builder(key: &PKey<Private>, name: &str) -> openssl::x509::X509Builder {
     builder
 }
 
-fn subject(name: &str) -> X509Name {
+pub fn subject(name: &str) -> X509Name {
     let mut subject = X509Name::builder().unwrap();
     subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
     subject.build()
