@@ -37,6 +37,7 @@ pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use get::GetServerCertificate;
+pub use page_token::{List, PageTokens};
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use rename::SetServerCertificateName;
 pub use sealing::SealingError;
@@ -55,7 +56,6 @@ use crate::secret::Secret;
 use crate::store::{Change, Store};
 use authenticate::CheckedKeys;
 use cores::Cores;
-use page_token::PageTokens;
 
 /// The id of a call: a random UUID, written in upper case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,11 +7,14 @@
 )]
 
 mod bad_input;
+#[path = "../../fuzz/bodies/mod.rs"]
+mod bodies;
 mod callers;
 mod calls;
 mod certificates;
 mod command_line;
 mod connections;
+mod corpus;
 mod crash;
 mod database_tls;
 mod deletes;
@@ -36,6 +39,8 @@ mod quotas;
 mod replicas;
 mod restore;
 mod retries;
+#[path = "../../fuzz/seeds.rs"]
+mod seeds;
 mod standby;
 mod store;
 mod tidy;
