@@ -350,6 +350,8 @@ fn names_in_certificates() -> Outcome<()> {
         ]);
         write("names", &format!("string_{tag}"), &[der(SUBJECT, &subject)])?;
     }
+    let control = name(&[part(&[attribute(&cn, 20, &[0x80; 400])])]);
+    write("names", "control_characters", &[der(SUBJECT, &control)])?;
     let many = part(&[
         attribute(&[0x55, 4, 6], 19, b"XX"),
         attribute(&[0x2a, 0x86, 0x48], 2, &[5]),
