@@ -354,7 +354,7 @@ fn names_in_certificates() -> Outcome<()> {
     write("names", "control_characters", &[der(SUBJECT, &control)])?;
     let many = part(&[
         attribute(&[0x55, 4, 6], 19, b"XX"),
-        attribute(&[0x2a, 0x86, 0x48], 2, &[5]),
+        attribute(&[0x2a, 0x86, 0x48], 12, b"\x05"),
     ]);
     let domain = part(&[attribute(
         &[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25],
