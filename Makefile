@@ -72,7 +72,8 @@ fuzz-build: check-build-tools
 $(addprefix fuzz-,$(FUZZ_TARGETS)): fuzz-%: fuzz-build
 	@mkdir -p target/fuzz/corpus/$* target/fuzz/artifacts/$*
 	$(CARGO_FUZZ) run $(FUZZ_BUILD) $* target/fuzz/corpus/$* fuzz/corpus/$* -- -artifact_prefix=target/fuzz/artifacts/$*/ \
-		-max_total_time=$(FUZZ_SECONDS) -max_len=327680 -timeout=10 -rss_limit_mb=256 -verbosity=0 -print_final_stats=1
+		-max_total_time=$(FUZZ_SECONDS) -max_len=327680 -timeout=10 -rss_limit_mb=256 -verbosity=0 -print_final_stats=1 \
+		$(addprefix -dict=,$(wildcard fuzz/$*.dict))
 
 $(TOOLS)/fuzz/bin/cargo-fuzz:
 	cargo install --locked --quiet --root $(TOOLS)/fuzz cargo-fuzz@$(CARGO_FUZZ_VERSION)

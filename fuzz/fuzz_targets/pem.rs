@@ -1,4 +1,4 @@
-//! PEM text, whose structure libFuzzer finds with the words of the dictionary.
+//! PEM text, of which libFuzzer knows the words from `pem.dict`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]
