@@ -3,6 +3,10 @@
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/corpus/*)))
+# How long each target runs.
+FUZZ_SECONDS ?= 60
 PROTOS := $(wildcard proto/certkeep/v1/*.proto)
 # protoc comes with Python's grpcio-tools.
 PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
@@ -10,7 +14,7 @@ BUF := $(TOOLS)/buf/node_modules/.bin/buf
 # The schema as it was accepted last.
 ACCEPTED := proto/certkeep.v1.binpb
 
-.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl
+.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl fuzz fuzz-build $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
@@ -48,6 +52,31 @@ deny: $(TOOLS)/deny/bin/cargo-deny
 
 $(TOOLS)/deny/bin/cargo-deny:
 	cargo install --locked --quiet --root $(TOOLS)/deny cargo-deny@$(CARGO_DENY_VERSION)
+
+# Every fuzz target for FUZZ_SECONDS; `make fuzz-chain` is one of them. What it finds is in target/fuzz/artifacts: fuzz/README.md.
+fuzz: $(addprefix fuzz-,$(FUZZ_TARGETS))
+
+# Without a sanitizer: certkeep has no unsafe code, OpenSSL's C is not instrumented, and what an input costs would be the sanitizer's
+# cost. The limit of memory finds leaks too, since one process does all the inputs.
+CARGO_FUZZ := PATH="$(CURDIR)/$(TOOLS)/fuzz/bin:$$PATH" rustup run nightly cargo fuzz
+FUZZ_BUILD := --sanitizer none --target-dir $(CURDIR)/target/fuzz
+
+fuzz-build: check-build-tools
+	@rustup run nightly rustc --version >/dev/null 2>&1 || { echo "Rust's nightly toolchain is missing, and only it builds fuzz targets: rustup toolchain install nightly --profile minimal" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing, and libFuzzer is built with it: apt-get install g++, dnf install gcc-c++, or xcode-select --install" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(TOOLS)/fuzz/bin/cargo-fuzz
+	rustup run nightly cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml
+	$(CARGO_FUZZ) build $(FUZZ_BUILD)
+
+# What is new is kept beside the corpus, not in it. The longest input is a request's longest certificate and key.
+$(addprefix fuzz-,$(FUZZ_TARGETS)): fuzz-%: fuzz-build
+	@mkdir -p target/fuzz/corpus/$* target/fuzz/artifacts/$*
+	$(CARGO_FUZZ) run $(FUZZ_BUILD) $* target/fuzz/corpus/$* fuzz/corpus/$* -- -artifact_prefix=target/fuzz/artifacts/$*/ \
+		-max_total_time=$(FUZZ_SECONDS) -max_len=327680 -timeout=10 -rss_limit_mb=256 -verbosity=0 -print_final_stats=1 \
+		$(addprefix -dict=,$(wildcard fuzz/$*.dict))
+
+$(TOOLS)/fuzz/bin/cargo-fuzz:
+	cargo install --locked --quiet --root $(TOOLS)/fuzz cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 # What cargo and OpenSSL's own build need.
 check-build-tools:

@@ -38,6 +38,7 @@ pub use describe::{DescribeServerCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
+pub use page_token::{List, PageTokens};
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use sealing::SealingError;
@@ -58,7 +59,6 @@ use crate::secret::Secret;
 use crate::store::{Change, Store};
 use authenticate::CheckedKeys;
 use cores::Cores;
-use page_token::PageTokens;
 
 /// The id of a call: a random UUID, written in upper case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,27 +13,30 @@ const FORMAT: u8 = 1;
 const MAC_LEN: usize = 32;
 
 /// Makes and reads page tokens: format, place and a MAC over both, the list, the account and its filter.
-pub(super) struct PageTokens {
+#[derive(Debug)]
+pub struct PageTokens {
     key: Secret,
 }
 
 /// Which list a token is for.
-#[derive(Clone, Copy)]
-pub(super) struct List<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
     /// The call's name.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// Whose list.
-    pub(super) account: AccountId,
+    pub account: AccountId,
     /// What it is filtered by, in the request's order.
-    pub(super) filter: &'a [&'a str],
+    pub filter: &'a [&'a str],
 }
 
 impl PageTokens {
-    pub(super) fn new(key: Secret) -> Self {
+    /// Tokens under the MAC of a key.
+    pub fn new(key: Secret) -> Self {
         Self { key }
     }
 
-    pub(super) fn write(&self, list: List<'_>, position: Position) -> Result<String, Error> {
+    /// The token of a place, behind which the next page begins.
+    pub fn write(&self, list: List<'_>, position: Position) -> Result<String, Error> {
         let mut token = vec![FORMAT];
         token.extend_from_slice(&position.created_ms.to_be_bytes());
         token.extend_from_slice(&position.random.to_be_bytes());
@@ -43,7 +46,7 @@ impl PageTokens {
     }
 
     /// The place behind which the page begins; an empty token is the start.
-    pub(super) fn read(&self, list: List<'_>, token: &str) -> Result<Result<Position, Fault>, Error> {
+    pub fn read(&self, list: List<'_>, token: &str) -> Result<Result<Position, Fault>, Error> {
         if token.is_empty() {
             return Ok(Ok(Position::START));
         }

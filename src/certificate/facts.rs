@@ -10,7 +10,7 @@ use crate::digest;
 
 /// What a server certificate's leaf says, as answers show it. Plain data: the store keeps it beside the certificate.
 ///
-/// No text has a control character. The texts together are not larger than four times the certificate.
+/// No text has a control character. The texts together are not larger than nine times the certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateFacts {
     /// SHA-1 of the DER encoding.
@@ -155,6 +155,27 @@ mod tests {
             assert_eq!(algorithm.parse(), Ok(facts.key_algorithm));
             assert_eq!((facts.key_size, facts.signature_algorithm.as_str()), (size, signature));
         }
+    }
+
+    /// A control character of T.61 has one byte there, six as a part of the subject, and three of U+FFFD as the common name.
+    #[test]
+    fn the_texts_are_at_most_nine_times_as_large() {
+        let value = vec![0x80; 20_000];
+        let name = test_pair::dn(&[vec![("0603550403", der(20, &value))]]);
+        let name = openssl::x509::X509Name::from_der(&name).unwrap();
+        let key = test_pair::ec().key;
+        let mut builder = test_pair::builder(&key);
+        builder.set_subject_name(&name).unwrap();
+        let certificate = test_pair::sign(builder, &key);
+        let der = certificate.to_der().unwrap();
+        let facts = TestPair { key, certificate }.facts();
+        assert_eq!(facts.subject, format!("CN={}", "\\c2\\80".repeat(value.len())));
+        let length = facts.subject.len() + facts.common_name.len() + facts.issuer.len();
+        assert!(
+            (8 * der.len()..9 * der.len()).contains(&length),
+            "{length} of {}",
+            der.len()
+        );
     }
 
     fn odd(key: PKey<Private>, serial: &[u8], negative: bool, san: &[u8]) -> CertificateFacts {

@@ -7,11 +7,14 @@
 )]
 
 mod bad_input;
+#[path = "../../fuzz/bodies/mod.rs"]
+mod bodies;
 mod callers;
 mod calls;
 mod certificates;
 mod command_line;
 mod connections;
+mod corpus;
 mod crash;
 mod database_tls;
 mod deletes;
@@ -39,6 +42,8 @@ mod resource_groups;
 mod restore;
 mod retries;
 mod reuse;
+#[path = "../../fuzz/seeds.rs"]
+mod seeds;
 mod standby;
 mod store;
 mod tags;

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[macro_use]
+mod values;
+
+target!("page_token");
