@@ -156,7 +156,7 @@ async fn reflection_is_open_to_all_in_both_versions() {
 #[tokio::test]
 async fn health_is_open_to_all() {
     let server = TestServer::start().await;
-    for service in ["", "certkeep.v1.CertificateService"] {
+    for service in ["", "certkeep.v1.AdminService", "certkeep.v1.CertificateService"] {
         let request = HealthCheckRequest {
             service: service.into(),
         };

@@ -126,3 +126,49 @@ async fn the_days_left_are_told_and_coloured_on_a_terminal() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_and_resource_groups_have_commands() {
+    let server = TestServer::start().await;
+    let id = upload(&server, &pki::self_signed(Key::P256, "shop.example")).await;
+    let other = upload(&server, &pki::self_signed(Key::P256, "other.example")).await;
+    let both = ["--region", REGION, &id, &other];
+    let tag = [&["tag"], &both[..], &["--tag", "team=shop", "--tag", "env="]].concat();
+    assert_eq!(
+        stdout(&run(&server, &tag)),
+        format!("tagged        {id}\ntagged        {other}\n")
+    );
+    let untag = ["untag", "--region", REGION, &other, "--key", "env"];
+    assert_eq!(stdout(&run(&server, &untag)), format!("untagged      {other}\n"));
+    let listed = stdout(&run(&server, &["tags", "--region", REGION, "--tag", "team=shop"]));
+    let lines: Vec<Vec<_>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["ID", "KEY", "VALUE"]);
+    assert_eq!(
+        lines[1..],
+        [
+            vec![&id[..], "env"],
+            vec![&id, "team", "shop"],
+            vec![&other, "team", "shop"]
+        ]
+    );
+    let json = ["tags", "--region", REGION, &other, "--output", "json"];
+    let json: serde_json::Value = serde_json::from_slice(&run(&server, &json).stdout).unwrap();
+    assert_eq!(json["tagResources"][0]["resourceType"], "certificate");
+    let nothing = command(&server, &["untag", "--region", REGION, &id]).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(2), "{}", stderr(&nothing));
+
+    let made = stdout(&run(&server, &["resource-group", "create", "shop"]));
+    let group = made.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(stdout(&run(&server, &["resource-group", "create", "shop"])), made);
+    let listed = stdout(&run(&server, &["resource-group", "list"]));
+    let names: Vec<_> = listed
+        .lines()
+        .map(|line| line.split_whitespace().last().unwrap())
+        .collect();
+    assert_eq!(names, ["NAME", "default", "shop"]);
+    let moved = run(&server, &["resource-group", "move", "--region", REGION, &id, &group]);
+    assert!(stdout(&moved).starts_with(&format!("moved         {id}\netag ")));
+    let described = stdout(&run(&server, &["describe", "--resource-group", &group]));
+    assert!(described.contains(&id) && !described.contains(&other), "{described}");
+    server.stop().await;
+}
