@@ -6,7 +6,7 @@ use std::fmt;
 use super::Role;
 use crate::certificate::{
     CertificateError, CertificateId, CertificateKind, Finding, FindingCode, LanguageError, NameError, PrivateKeyError,
-    RegionError, RegionId, TagError, TagFault, Tags,
+    RegionError, RegionId, TagError, TagFault, Tags, TextFault,
 };
 use crate::{digest, seal, store};
 
@@ -158,7 +158,7 @@ impl Fault {
     pub fn metadata(&self) -> Vec<(&'static str, String)> {
         let part = |name, value: &dyn fmt::Display| vec![(name, value.to_string())];
         match self {
-            Self::Certificate(CertificateError::TooLarge { bytes }) => part("bytes", bytes),
+            Self::Certificate(CertificateError::Text(TextFault::TooLarge { bytes })) => part("bytes", bytes),
             Self::Certificate(CertificateError::Malformed { index, .. }) => part("certificate", index),
             Self::Certificate(CertificateError::UnsupportedKey(key)) => part("key", key),
             Self::Certificate(CertificateError::LeafAmbiguous { first, second }) => {
@@ -173,7 +173,8 @@ impl Fault {
             Self::Policy(rejected) | Self::Compromised(rejected) => part("findings", &codes(rejected)),
             Self::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", bytes),
             Self::PrivateKey(PrivateKeyError::Unsupported(key)) => part("key", key),
-            Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
+            Self::Certificate(CertificateError::Text(TextFault::Pem(fault)))
+            | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
                 fault.block().map(|block| part("block", &block)).unwrap_or_default()
             }
             Self::Name(NameError::TooLong { chars }) => part("characters", chars),
