@@ -1,6 +1,7 @@
 //! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
 //! environment.
 
+mod ca;
 mod check;
 mod client;
 mod import;
@@ -56,6 +57,9 @@ enum Command {
     Undelete(client::TargetArgs),
     /// Remove a deleted server certificate and its private key, for good.
     Purge(client::TargetArgs),
+    /// Keep certificates of authorities.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// List the regions in which certificates can be kept.
     Regions(client::RegionsArgs),
     /// Print a script that completes this command in a shell.
@@ -184,6 +188,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => client::delete(args).await,
         Command::Undelete(args) => client::undelete(args).await,
         Command::Purge(args) => client::purge(args).await,
+        Command::Ca(command) => ca::run(command).await,
         Command::Regions(args) => client::regions(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -3,6 +3,7 @@
 mod call;
 mod certificate_service;
 mod deadline;
+mod parse;
 mod render;
 mod starting;
 mod status;

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod ca_certificates;
 mod callers;
 mod calls;
 mod certificates;
