@@ -2,7 +2,7 @@
 
 use super::error::Faults;
 use super::{App, Call, Error, FieldFault, Role, reuse};
-use crate::certificate::{Policy, Report, UnverifiedPair};
+use crate::certificate::{CertificateKind, Policy, Report, UnverifiedPair};
 use crate::clock;
 use crate::secret::Secret;
 
@@ -54,7 +54,7 @@ impl App {
         let checking = move || report(&request, &app.0.settings.policy);
         let mut report = self.0.cores.run(checking).await?;
         if let Some(leaf) = &report.leaf {
-            let of_reuse = self.reuse(call, leaf).await?;
+            let of_reuse = self.reuse(call, CertificateKind::Server, leaf).await?;
             let rejected = reuse::rejected(&of_reuse);
             report.is_accepted &= rejected.is_empty();
             report.error.rejected.extend(rejected);

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::upload::UploadServerCertificate;
+use super::upload::{GivenCertificate, Upload};
 use super::{App, Error, Fault};
 use crate::digest;
 
@@ -18,7 +18,7 @@ pub(super) struct ClientToken {
 
 impl ClientToken {
     /// The token of an upload, if it has one.
-    pub(super) fn of(app: &App, request: &UploadServerCertificate) -> Result<Result<Option<Self>, Fault>, Error> {
+    pub(super) fn of(app: &App, request: &Upload) -> Result<Result<Option<Self>, Fault>, Error> {
         let token = &request.client_token;
         if token.is_empty() {
             return Ok(Ok(None));
@@ -37,32 +37,42 @@ impl ClientToken {
     }
 }
 
-/// Everything that is stored, each part behind its length.
-fn canonical(request: &UploadServerCertificate) -> Zeroizing<Vec<u8>> {
-    let UploadServerCertificate {
+/// Everything that is stored, each part behind its length. Uploads of the two kinds have tokens of their own, so that these need not
+/// differ.
+fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
+    let Upload {
         region_id,
-        server_certificate,
-        server_certificate_name,
-        private_key,
-        ali_cloud_certificate_id,
-        ali_cloud_certificate_name,
-        ali_cloud_certificate_region_id,
+        name,
         resource_group_id,
         tags,
         client_token: _,
         validate_only: _,
-        omit_account_fingerprints: _,
+        certificate,
     } = request;
-    let texts = [
-        region_id,
-        server_certificate_name,
-        ali_cloud_certificate_id,
-        ali_cloud_certificate_name,
-        ali_cloud_certificate_region_id,
-        resource_group_id,
-    ];
-    let mut parts = vec![server_certificate.expose(), private_key.expose()];
-    parts.extend(texts.map(|text| text.as_bytes()));
+    let (mut parts, texts): (_, &[&String]) = match certificate {
+        GivenCertificate::Server {
+            server_certificate,
+            private_key,
+            ali_cloud_certificate_id,
+            ali_cloud_certificate_name,
+            ali_cloud_certificate_region_id,
+            omit_account_fingerprints: _,
+        } => (
+            vec![server_certificate.expose(), private_key.expose()],
+            &[
+                region_id,
+                name,
+                ali_cloud_certificate_id,
+                ali_cloud_certificate_name,
+                ali_cloud_certificate_region_id,
+                resource_group_id,
+            ],
+        ),
+        GivenCertificate::Ca { ca_certificate } => {
+            (vec![ca_certificate.expose()], &[region_id, name, resource_group_id])
+        }
+    };
+    parts.extend(texts.iter().map(|text| text.as_bytes()));
     parts.extend(tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
     // As large as it becomes: what grows leaves copies behind.
     let len = parts.iter().map(|part| part.len() + 8).sum();

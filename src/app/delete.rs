@@ -25,7 +25,7 @@ impl App {
     pub async fn undelete(&self, call: &Call, request: &TargetCertificate) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
         let target = Target::parse(self, call, request)?;
-        let quota = self.0.settings.server_certificate_quota;
+        let quota = self.0.settings.quota(request.kind);
         match self.0.store.undelete(target.changing(call), quota).await? {
             Undeletion::Undeleted(revision) => Ok(revision),
             Undeletion::NotFound => Err(target.why_unchanged(self, Liveness::Deleted).await),

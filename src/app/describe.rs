@@ -1,4 +1,4 @@
-//! Lists server certificates in pages.
+//! Lists certificates in pages.
 
 use super::error::Faults;
 use super::page_token::List;
@@ -8,11 +8,13 @@ use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
 /// Which certificates: those that every given filter matches.
 #[derive(Debug)]
-pub struct DescribeServerCertificates {
+pub struct DescribeCertificates {
+    /// Their kind.
+    pub kind: CertificateKind,
     /// Their region; empty: any.
     pub region_id: String,
     /// Their id; empty: any.
-    pub server_certificate_id: String,
+    pub id: String,
     /// Their resource group; empty: any.
     pub resource_group_id: String,
     /// Tags that all of them have.
@@ -36,7 +38,7 @@ pub struct Described {
 
 impl App {
     /// A page of the account's certificates.
-    pub async fn describe(&self, call: &Call, request: &DescribeServerCertificates) -> Result<Described, Error> {
+    pub async fn describe(&self, call: &Call, request: &DescribeCertificates) -> Result<Described, Error> {
         call.caller.require(Role::Reader)?;
         let liveness = if request.deleted {
             Liveness::Deleted
@@ -45,7 +47,7 @@ impl App {
         };
         let mut filter = vec![
             request.region_id.as_str(),
-            request.server_certificate_id.as_str(),
+            request.id.as_str(),
             if request.deleted { "deleted" } else { "" },
         ];
         for (key, value) in &request.tags {
@@ -55,7 +57,10 @@ impl App {
             filter.push(&request.resource_group_id);
         }
         let list = List {
-            name: "DescribeServerCertificates",
+            name: match request.kind {
+                CertificateKind::Server => "DescribeServerCertificates",
+                CertificateKind::Ca => "DescribeCACertificates",
+            },
             account: call.caller.account,
             filter: &filter,
         };
@@ -76,17 +81,15 @@ impl App {
             },
         };
         let filter = Filter {
-            kind: CertificateKind::Server,
+            kind: request.kind,
             resource_group: resource_group.as_ref(),
             region: region.as_ref(),
             tags: &tags,
             liveness,
         };
 
-        if !request.server_certificate_id.is_empty() {
-            return self
-                .describe_one(call, &request.server_certificate_id, filter, after)
-                .await;
+        if !request.id.is_empty() {
+            return self.describe_one(call, &request.id, filter, after).await;
         }
         let page = self.0.store.page(call.caller.account, filter, after, size).await?;
         Ok(Described {

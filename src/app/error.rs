@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CertificateError, CertificateId, CertificateKind, Finding, FindingCode, LanguageError, NameError, PrivateKeyError,
-    RegionError, RegionId, TagError, TagFault, Tags,
+    CaCertificateError, CertificateError, CertificateId, CertificateKind, Finding, FindingCode, LanguageError,
+    NameError, PrivateKeyError, RegionError, RegionId, TagError, TagFault, Tags, TextFault,
 };
 use crate::{digest, seal, store};
 
@@ -18,7 +18,7 @@ pub enum Error {
     Fields {
         /// What is wrong, and with which field.
         faults: Vec<FieldFault>,
-        /// What was noticed about a pair, what matters most first.
+        /// What was noticed about a certificate, what matters most first.
         findings: Vec<Finding>,
     },
     /// Fields are set whose behaviour is not built yet.
@@ -115,13 +115,16 @@ pub struct FieldFault {
 /// What is wrong with a field. Displays as one sentence that says what to do and repeats nothing of the field.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The certificate.
+    /// The server certificate.
     #[error(transparent)]
     Certificate(CertificateError),
-    /// Others can find the private key, as these say.
-    #[error("others can find private_key: {}", codes(.0))]
-    Compromised(Vec<FindingCode>),
-    /// The policy refuses the pair for these.
+    /// The CA certificate.
+    #[error(transparent)]
+    CaCertificate(CaCertificateError),
+    /// Others can find the private key of such a certificate, as these say.
+    #[error("others can find {}: {}", private_key_of(*.0), codes(.1))]
+    Compromised(CertificateKind, Vec<FindingCode>),
+    /// The policy refuses the certificate for these.
     #[error("the policy refuses the certificate: {}", codes(.0))]
     Policy(Vec<FindingCode>),
     /// The private key.
@@ -176,9 +179,11 @@ impl Fault {
     pub fn metadata(&self) -> Vec<(&'static str, String)> {
         let part = |name, value: &dyn fmt::Display| vec![(name, value.to_string())];
         match self {
-            Self::Certificate(CertificateError::TooLarge { bytes }) => part("bytes", bytes),
+            Self::Certificate(CertificateError::Text(TextFault::TooLarge { bytes }))
+            | Self::CaCertificate(CaCertificateError::Text(TextFault::TooLarge { bytes })) => part("bytes", bytes),
             Self::Certificate(CertificateError::Malformed { index, .. }) => part("certificate", index),
-            Self::Certificate(CertificateError::UnsupportedKey(key)) => part("key", key),
+            Self::Certificate(CertificateError::UnsupportedKey(key))
+            | Self::CaCertificate(CaCertificateError::UnsupportedKey(key)) => part("key", key),
             Self::Certificate(CertificateError::LeafAmbiguous { first, second }) => {
                 vec![
                     ("certificate", first.to_string()),
@@ -188,10 +193,12 @@ impl Fault {
             Self::Certificate(CertificateError::Unrelated { index, subject }) => {
                 vec![("certificate", index.to_string()), ("subject", subject.clone())]
             }
-            Self::Policy(rejected) | Self::Compromised(rejected) => part("findings", &codes(rejected)),
+            Self::Policy(rejected) | Self::Compromised(_, rejected) => part("findings", &codes(rejected)),
             Self::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", bytes),
             Self::PrivateKey(PrivateKeyError::Unsupported(key)) => part("key", key),
-            Self::Certificate(CertificateError::Pem(fault)) | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
+            Self::Certificate(CertificateError::Text(TextFault::Pem(fault)))
+            | Self::CaCertificate(CaCertificateError::Text(TextFault::Pem(fault)))
+            | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
                 fault.block().map(|block| part("block", &block)).unwrap_or_default()
             }
             Self::TooManyResources { count } => part("count", count),
@@ -203,6 +210,7 @@ impl Fault {
                 _ => Vec::new(),
             },
             Self::Certificate(_)
+            | Self::CaCertificate(_)
             | Self::PrivateKey(_)
             | Self::Name(NameError::Empty)
             | Self::Region(_)
@@ -221,15 +229,15 @@ impl Fault {
     /// The reason that callers tell it by.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Certificate(CertificateError::Missing) | Self::PrivateKey(PrivateKeyError::Missing) => {
-                Reason::CertificateOrKeyMissing
-            }
+            Self::Certificate(CertificateError::Missing)
+            | Self::CaCertificate(CaCertificateError::Missing)
+            | Self::PrivateKey(PrivateKeyError::Missing) => Reason::CertificateOrKeyMissing,
             Self::Certificate(CertificateError::LeafAmbiguous { .. }) => Reason::LeafAmbiguous,
             Self::Certificate(CertificateError::Unrelated { .. }) => Reason::ChainUnrelatedCertificate,
             Self::Certificate(CertificateError::TooComplex) => Reason::ChainTooComplex,
-            Self::Certificate(_) => Reason::CertificateMalformed,
+            Self::Certificate(_) | Self::CaCertificate(_) => Reason::CertificateMalformed,
             Self::Policy(_) => Reason::PolicyRejected,
-            Self::Compromised(_) => Reason::PrivateKeyCompromised,
+            Self::Compromised(..) => Reason::PrivateKeyCompromised,
             Self::PrivateKey(PrivateKeyError::Encrypted) => Reason::PrivateKeyEncrypted,
             Self::PrivateKey(PrivateKeyError::Unsupported(_)) => Reason::PrivateKeyUnsupported,
             Self::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
@@ -424,22 +432,44 @@ impl Faults {
         }
     }
 
+    /// Tells these findings with the faults.
+    pub(super) fn found(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+    }
+
     /// Notes what is wrong with the certificates.
     pub(super) fn certificate(&mut self, errors: Vec<CertificateError>, rejected: &[FindingCode]) {
         for error in errors {
             self.note("server_certificate", Some(Fault::Certificate(error)));
         }
-        let rejected: Vec<_> = rejected.iter().copied().filter(|code| !code.is_compromise()).collect();
-        let rejected = (!rejected.is_empty()).then_some(Fault::Policy(rejected));
-        self.note("server_certificate", rejected);
+        self.unwise("server_certificate", rejected);
     }
 
     /// Notes what is wrong with the private key.
     pub(super) fn private_key(&mut self, error: Option<PrivateKeyError>, rejected: &[FindingCode]) {
         self.note("private_key", error.map(Fault::PrivateKey));
+        self.compromised("private_key", CertificateKind::Server, rejected);
+    }
+
+    /// Notes what is wrong with the certificate of an authority, whose private key is not there.
+    pub(super) fn ca_certificate(&mut self, error: Option<CaCertificateError>, rejected: &[FindingCode]) {
+        self.note("ca_certificate", error.map(Fault::CaCertificate));
+        self.compromised("ca_certificate", CertificateKind::Ca, rejected);
+        self.unwise("ca_certificate", rejected);
+    }
+
+    /// Notes those that tell of no key that others can find.
+    pub(super) fn unwise(&mut self, field: &str, rejected: &[FindingCode]) {
+        let rejected: Vec<_> = rejected.iter().copied().filter(|code| !code.is_compromise()).collect();
+        self.note(field, (!rejected.is_empty()).then_some(Fault::Policy(rejected)));
+    }
+
+    fn compromised(&mut self, field: &str, kind: CertificateKind, rejected: &[FindingCode]) {
         let rejected: Vec<_> = rejected.iter().copied().filter(|code| code.is_compromise()).collect();
-        let rejected = (!rejected.is_empty()).then_some(Fault::Compromised(rejected));
-        self.note("private_key", rejected);
+        self.note(
+            field,
+            (!rejected.is_empty()).then_some(Fault::Compromised(kind, rejected)),
+        );
     }
 
     /// The checked tags; `None` if some are wrong, which is noted.
@@ -497,6 +527,13 @@ fn several(faults: &[FieldFault]) -> String {
             let others = if rest.len() == 1 { "field is" } else { "fields are" };
             format!("{} ({} more {others} wrong)", first.fault, rest.len())
         }
+    }
+}
+
+fn private_key_of(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "private_key",
+        CertificateKind::Ca => "the private key of ca_certificate",
     }
 }
 

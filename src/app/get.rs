@@ -1,4 +1,4 @@
-//! One server certificate with its chain.
+//! One certificate with its chain.
 
 use super::target::{Target, TargetCertificate};
 use super::{App, Call, Error, Role};

@@ -20,6 +20,7 @@ mod rename;
 mod resource_group;
 mod reuse;
 mod sealing;
+mod storing;
 mod tag;
 mod target;
 mod upload;
@@ -34,7 +35,7 @@ pub use access_key::AccessKeyText;
 pub use authenticate::{Caller, Role};
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use check::{CheckServerCertificate, Checked, check};
-pub use describe::{DescribeServerCertificates, Described};
+pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Fault, FieldFault, Reason, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
@@ -44,11 +45,12 @@ pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use sealing::SealingError;
 pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
-pub use upload::{UploadServerCertificate, Uploaded};
+pub use upload::{GivenCertificate, Upload, Uploaded};
 
 pub use crate::certificate::{
     CertificateFacts, CertificateId, CertificateKind, CertificateName, Contents, Finding, FindingCode,
-    FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint, Tags,
+    FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint, Tag,
+    Tags,
 };
 pub use crate::store::{ResourceGroup, StoredCertificate};
 
@@ -110,6 +112,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How many live server certificates an account may have in a region, if it has no quota of its own.
     pub server_certificate_quota: i64,
+    /// The same of CA certificates.
+    pub ca_certificate_quota: i64,
     /// How long deleted certificates are kept; zero: they are removed at once.
     pub retention: Duration,
 }
@@ -120,7 +124,17 @@ impl Default for Settings {
             regions: Regions::alibaba(),
             policy: Policy::default(),
             server_certificate_quota: 10_000,
+            ca_certificate_quota: 1_000,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl Settings {
+    fn quota(&self, kind: CertificateKind) -> i64 {
+        match kind {
+            CertificateKind::Server => self.server_certificate_quota,
+            CertificateKind::Ca => self.ca_certificate_quota,
         }
     }
 }

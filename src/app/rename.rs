@@ -1,9 +1,9 @@
 //! Renames a certificate.
 
 use super::error::Faults;
-use super::target::{Target, TargetCertificate, id_field, own_id, required, revision_of};
+use super::target::{Target, TargetCertificate, id_field, name_field, own_id, required, revision_of};
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::{CertificateKind, CertificateName};
+use crate::certificate::CertificateName;
 use crate::store::Liveness;
 
 impl App {
@@ -28,13 +28,5 @@ impl App {
             Some(revision) => Ok(revision),
             None => Err(target.why_unchanged(self, Liveness::Live).await),
         }
-    }
-}
-
-/// The field that holds the name of a certificate of this kind.
-pub(super) fn name_field(kind: CertificateKind) -> &'static str {
-    match kind {
-        CertificateKind::Server => "server_certificate_name",
-        CertificateKind::Ca => "ca_certificate_name",
     }
 }

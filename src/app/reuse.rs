@@ -1,17 +1,20 @@
-//! What the account's other certificates tell about a pair.
+//! What the account's other certificates tell about one.
 
+use super::error::Faults;
+use super::target::certificate_field;
 use super::{App, Call, Error};
 use crate::certificate::{CertificateFacts, CertificateKind, Finding, FindingCode, Severity};
 use crate::store::Reuse;
 
 impl App {
-    /// What is found about a pair that is not stored.
-    pub(super) async fn reuse(&self, call: &Call, facts: &CertificateFacts) -> Result<Vec<Finding>, Error> {
-        let reuse = self
-            .0
-            .store
-            .reuse(CertificateKind::Server, call.caller.account, facts, None)
-            .await?;
+    /// What is found about a certificate that is not stored.
+    pub(super) async fn reuse(
+        &self,
+        call: &Call,
+        kind: CertificateKind,
+        facts: &CertificateFacts,
+    ) -> Result<Vec<Finding>, Error> {
+        let reuse = self.0.store.reuse(kind, call.caller.account, facts, None).await?;
         Ok(self.findings_of(reuse, facts))
     }
 
@@ -29,7 +32,26 @@ impl App {
         same_leaf.into_iter().chain(same_key).collect()
     }
 
-    /// Whether the policy refuses a pair for what only the account's other certificates tell.
+    /// All findings about a certificate that is not stored, which is refused if the policy refuses it for one.
+    pub(super) async fn refuse_reuse(
+        &self,
+        call: &Call,
+        kind: CertificateKind,
+        facts: &CertificateFacts,
+        findings: Vec<Finding>,
+    ) -> Result<Vec<Finding>, Error> {
+        let of_reuse = self.reuse(call, kind, facts).await?;
+        let rejected = rejected(&of_reuse);
+        let findings = and(findings, of_reuse);
+        if rejected.is_empty() {
+            return Ok(findings);
+        }
+        let mut faults = Faults::with(findings);
+        faults.unwise(certificate_field(kind), &rejected);
+        Err(faults.into())
+    }
+
+    /// Whether the policy refuses a certificate for what only the account's other certificates tell.
     pub(super) fn refuses_reuse(&self) -> bool {
         let codes = [FindingCode::AlreadyStored, FindingCode::KeyReused];
         codes

@@ -86,11 +86,27 @@ pub(super) fn own_id(call: &Call, kind: CertificateKind, id: &str) -> Result<Cer
         .ok_or(Error::NotFound(Resource::Certificate(kind, id)))
 }
 
+/// The field that holds a certificate of this kind.
+pub(super) fn certificate_field(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "server_certificate",
+        CertificateKind::Ca => "ca_certificate",
+    }
+}
+
 /// The field that holds the id of a certificate of this kind.
 pub(super) fn id_field(kind: CertificateKind) -> &'static str {
     match kind {
         CertificateKind::Server => "server_certificate_id",
         CertificateKind::Ca => "ca_certificate_id",
+    }
+}
+
+/// The field that holds the name of a certificate of this kind.
+pub(super) fn name_field(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "server_certificate_name",
+        CertificateKind::Ca => "ca_certificate_name",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a text holds of which nobody has said what it is: certificates, a private key, both or neither.
 
-use super::given::CertificateError;
+use super::given::{CertificateError, TextFault};
 use super::pem::{self, Label};
 use super::public_key::PublicKey;
 use super::x509::Certificate;
@@ -58,10 +58,10 @@ impl Contents {
                 Ok(block) => match block.label {
                     Label::Certificate => match block.decode() {
                         Ok(der) => contents.add(&der),
-                        Err(error) => contents.note(CertificateError::Pem(error)),
+                        Err(error) => contents.note(CertificateError::Text(TextFault::Pem(error))),
                     },
-                    Label::TrustedCertificate => contents.note(CertificateError::Trusted),
-                    Label::Pkcs7 => contents.note(CertificateError::Pkcs7),
+                    Label::TrustedCertificate => contents.note(CertificateError::Text(TextFault::Trusted)),
+                    Label::Pkcs7 => contents.note(CertificateError::Text(TextFault::Pkcs7)),
                     label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
                     _ => {}
                 },
@@ -76,7 +76,7 @@ impl Contents {
             // What is not closed has no block.
             let begun: Vec<_> = pem::begun(text).collect();
             if begun.contains(&Label::Certificate) {
-                contents.note(CertificateError::Pem(error));
+                contents.note(CertificateError::Text(TextFault::Pem(error)));
             }
             if contents.private_key.is_none() && begun.iter().any(|label| label.is_private_key()) {
                 contents.private_key = Some(Err(PrivateKeyError::Pem(error)));
@@ -185,7 +185,10 @@ mod tests {
         let (certificate, key) = (pair.certificate_pem(), pair.key_pem());
         let cut = |text: &[u8]| text[..text.len() - 30].to_vec();
         let not_closed = PemError::NotClosed { block: 1 };
-        assert_eq!(error(&cut(&certificate)), Some(CertificateError::Pem(not_closed)));
+        assert_eq!(
+            error(&cut(&certificate)),
+            Some(CertificateError::Text(TextFault::Pem(not_closed)))
+        );
         assert_eq!(
             Contents::of(&cut(&key)).private_key,
             Some(Err(PrivateKeyError::Pem(not_closed)))
@@ -199,7 +202,10 @@ mod tests {
             })
         );
         assert_eq!(Contents::of(&second).certificates.len(), 1);
-        assert_eq!(error(&pem("PKCS7", b"x")), Some(CertificateError::Pkcs7));
+        assert_eq!(
+            error(&pem("PKCS7", b"x")),
+            Some(CertificateError::Text(TextFault::Pkcs7))
+        );
         let encrypted = pair
             .key
             .private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"x");

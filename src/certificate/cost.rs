@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use super::key_type::MlDsa;
 use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
-use super::{CertificateError, PairError, Policy, UnverifiedPair, VerifiedPair};
+use super::{CertificateError, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -112,6 +112,26 @@ fn the_largest_rsa_key_in_four_forms() {
     ];
     let certificate = certificate.to_pem().unwrap();
     assert!(verify("RSA-16384 in four forms", &certificate, &text.concat()).is_ok());
+}
+
+/// The longest modulus and exponent whose own signature is verified, and a long text of such certificates.
+#[test]
+fn the_dearest_certificates_of_an_authority() {
+    let verify_ca = |what: &str, text: &[u8]| {
+        timed(what, || UnverifiedCa::read(text).verify(AT, &Policy::default()).is_ok());
+    };
+    let (key, body) = rsa_16384();
+    let modulus = key.rsa().unwrap().n().to_owned().unwrap();
+    let exponent = BigNum::from_slice(&[0xff; 8]).unwrap();
+    let dear = openssl::rsa::Rsa::from_public_components(modulus, exponent).unwrap();
+    let signer = PKey::from_rsa(openssl::rsa::Rsa::private_key_from_der(&body).unwrap()).unwrap();
+    let mut builder = test_pair::builder(&test_pair::ec().key);
+    builder.set_pubkey(&PKey::from_rsa(dear).unwrap()).unwrap();
+    let text = test_pair::sign(builder, &signer).to_pem().unwrap();
+    verify_ca("an authority of RSA-16384", &text);
+    verify_ca("the same twenty times", &text.repeat(20));
+    let (certificate, _) = with_extension("1.2.3.4", &[0; 150 * 1024]);
+    verify_ca("an authority of the largest size", &certificate.to_pem().unwrap());
 }
 
 #[test]

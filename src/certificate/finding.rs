@@ -1,4 +1,4 @@
-//! What is noticed about a pair: each finding has a code, which says how much it matters, by which rule, and what to do.
+//! What is noticed about a certificate: each finding has a code, which says how much it matters, by which rule, and what to do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,14 +17,14 @@ pub enum Severity {
     Error,
 }
 
-/// Something noticed about a pair.
+/// Something noticed about a pair, or about the certificate of an authority.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
     /// What was noticed.
     pub code: FindingCode,
     /// How much it matters, by the policy that was asked.
     pub severity: Severity,
-    /// One sentence about this very pair, without control characters.
+    /// One sentence about this very certificate, without control characters.
     pub message: String,
     /// The subject (RFC 4514) of the certificate that it is about, cut at 256 characters; `""` if it is about the text.
     pub subject: String,

@@ -9,26 +9,49 @@ const MAX_BYTES: usize = 256 * 1024;
 /// The most certificates of one text.
 const MAX_CERTIFICATES: usize = 20;
 
+/// Why a text of certificates is refused, whichever field holds it. Each is a predicate of that field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TextFault {
+    /// The text is longer than 256 KiB.
+    #[error("has {bytes} bytes: give at most 262144")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// The text is not PEM, or broken PEM.
+    #[error(transparent)]
+    Pem(PemError),
+    /// The text has a certificate with OpenSSL's trust settings.
+    #[error("holds a TRUSTED CERTIFICATE, which only OpenSSL reads: convert it with openssl x509")]
+    Trusted,
+    /// The text has a PKCS #7 bundle.
+    #[error("holds a PKCS #7 bundle: convert it with openssl pkcs7 -print_certs")]
+    Pkcs7,
+    /// The text has a certificate signing request.
+    #[error("holds a certificate request: give the certificate that the authority issued for it")]
+    Request,
+    /// The text has a bare public key.
+    #[error("holds a bare public key: give the certificate that contains it")]
+    PublicKey,
+    /// The text has a block of another kind.
+    #[error("holds a block that is not a certificate: leave only CERTIFICATE blocks")]
+    OtherBlock,
+}
+
 /// Why the text of the certificates is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CertificateError {
     /// There is no text.
     #[error("server_certificate is empty: give the certificate and its chain as PEM text")]
     Missing,
-    /// The text is longer than 256 KiB.
-    #[error("server_certificate has {bytes} bytes: give at most 262144")]
-    TooLarge {
-        /// How many it has.
-        bytes: usize,
-    },
     /// There are more than 20 certificates.
     #[error(
         "server_certificate holds more than 20 certificates: give the server's own and those that lead to its root"
     )]
     TooMany,
-    /// The text is not PEM, or broken PEM.
+    /// The text is not one of certificates.
     #[error("server_certificate {0}")]
-    Pem(PemError),
+    Text(TextFault),
     /// The text is a private key.
     #[error("server_certificate holds a private key, not a certificate: are the two fields swapped?")]
     HoldsPrivateKey,
@@ -37,21 +60,6 @@ pub enum CertificateError {
         "server_certificate holds another private key than private_key: leave only the one that belongs to the certificate"
     )]
     OtherPrivateKey,
-    /// The text has a certificate with OpenSSL's trust settings.
-    #[error("server_certificate holds a TRUSTED CERTIFICATE, which only OpenSSL reads: convert it with openssl x509")]
-    Trusted,
-    /// The text has a PKCS #7 bundle.
-    #[error("server_certificate holds a PKCS #7 bundle: convert it with openssl pkcs7 -print_certs")]
-    Pkcs7,
-    /// The text has a certificate signing request.
-    #[error("server_certificate holds a certificate request: give the certificate that the authority issued for it")]
-    Request,
-    /// The text has a bare public key.
-    #[error("server_certificate holds a bare public key: give the certificate that contains it")]
-    PublicKey,
-    /// The text has a block of another kind.
-    #[error("server_certificate holds a block that is not a certificate: leave only CERTIFICATE blocks")]
-    OtherBlock,
     /// A certificate cannot be read.
     #[error("certificate {index} of server_certificate {what}: get it from its authority again")]
     Malformed {
@@ -91,6 +99,30 @@ pub enum CertificateError {
     TooComplex,
 }
 
+/// Why a text of certificates is not read. The fields that hold one say it each in their own words.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unread {
+    /// There is no text.
+    Missing,
+    /// There are more than 20 certificates.
+    TooMany,
+    /// There is a private key, and no certificate.
+    HoldsPrivateKey,
+    /// The text is not one of certificates.
+    Text(TextFault),
+}
+
+impl From<Unread> for CertificateError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Missing => Self::Missing,
+            Unread::TooMany => Self::TooMany,
+            Unread::HoldsPrivateKey => Self::HoldsPrivateKey,
+            Unread::Text(fault) => Self::Text(fault),
+        }
+    }
+}
+
 /// The blocks of a text with certificates.
 pub(super) struct Given<'a> {
     /// 1 to 20.
@@ -101,37 +133,37 @@ pub(super) struct Given<'a> {
 
 impl<'a> Given<'a> {
     /// Reads the PEM text of 1 to 20 certificates, at most 256 KiB. Nothing is decoded yet.
-    pub(super) fn read(text: &'a [u8]) -> Result<Self, CertificateError> {
+    pub(super) fn read(text: &'a [u8]) -> Result<Self, Unread> {
         if text.trim_ascii().is_empty() {
-            return Err(CertificateError::Missing);
+            return Err(Unread::Missing);
         }
         if text.len() > MAX_BYTES {
-            return Err(CertificateError::TooLarge { bytes: text.len() });
+            return Err(Unread::Text(TextFault::TooLarge { bytes: text.len() }));
         }
         let mut given = Self {
             certificates: Vec::new(),
             keys: Vec::new(),
         };
         for block in pem::blocks(text) {
-            let block = block.map_err(CertificateError::Pem)?;
+            let block = block.map_err(|error| Unread::Text(TextFault::Pem(error)))?;
             match block.label {
                 Label::Certificate if given.certificates.len() == MAX_CERTIFICATES => {
-                    return Err(CertificateError::TooMany);
+                    return Err(Unread::TooMany);
                 }
                 Label::Certificate => given.certificates.push(block),
-                Label::TrustedCertificate => return Err(CertificateError::Trusted),
-                Label::Pkcs7 => return Err(CertificateError::Pkcs7),
-                Label::CertificateRequest => return Err(CertificateError::Request),
-                Label::PublicKey => return Err(CertificateError::PublicKey),
+                Label::TrustedCertificate => return Err(Unread::Text(TextFault::Trusted)),
+                Label::Pkcs7 => return Err(Unread::Text(TextFault::Pkcs7)),
+                Label::CertificateRequest => return Err(Unread::Text(TextFault::Request)),
+                Label::PublicKey => return Err(Unread::Text(TextFault::PublicKey)),
                 Label::EcParameters => given.keys.push(block),
                 label if label.is_private_key() => given.keys.push(block),
-                _ => return Err(CertificateError::OtherBlock),
+                _ => return Err(Unread::Text(TextFault::OtherBlock)),
             }
         }
         match (given.certificates.is_empty(), given.keys.is_empty()) {
             (false, _) => Ok(given),
-            (true, false) => Err(CertificateError::HoldsPrivateKey),
-            (true, true) => Err(CertificateError::Pem(PemError::NoBlock)),
+            (true, false) => Err(Unread::HoldsPrivateKey),
+            (true, true) => Err(Unread::Text(TextFault::Pem(PemError::NoBlock))),
         }
     }
 }
@@ -141,7 +173,7 @@ mod tests {
     use super::super::test_pair::{self, pem};
     use super::*;
 
-    fn read(text: &[u8]) -> Result<usize, CertificateError> {
+    fn read(text: &[u8]) -> Result<usize, Unread> {
         Given::read(text).map(|given| given.certificates.len())
     }
 
@@ -154,16 +186,16 @@ mod tests {
     #[test]
     fn nothing_is_missing_and_too_much_is_too_large() {
         for text in [&b""[..], b" \r\n\t"] {
-            assert_eq!(read(text), Err(CertificateError::Missing));
+            assert_eq!(read(text), Err(Unread::Missing));
         }
         let largest = 256 * 1024;
         assert_eq!(
             read(&vec![b'x'; largest]),
-            Err(CertificateError::Pem(PemError::NoBlock))
+            Err(Unread::Text(TextFault::Pem(PemError::NoBlock)))
         );
         assert_eq!(
             read(&vec![b'x'; largest + 1]),
-            Err(CertificateError::TooLarge { bytes: largest + 1 })
+            Err(Unread::Text(TextFault::TooLarge { bytes: largest + 1 }))
         );
     }
 
@@ -171,10 +203,10 @@ mod tests {
     fn twenty_are_read_and_twenty_one_are_not() {
         let one = test_pair::ec().certificate_pem();
         assert_eq!(read(&one.repeat(20)), Ok(20));
-        assert_eq!(read(&one.repeat(21)), Err(CertificateError::TooMany));
+        assert_eq!(read(&one.repeat(21)), Err(Unread::TooMany));
         assert_eq!(
             read(&pem("CERTIFICATE", b"x").repeat(21)),
-            Err(CertificateError::TooMany),
+            Err(Unread::TooMany),
             "before any parsing"
         );
     }
@@ -183,25 +215,22 @@ mod tests {
     fn every_other_block_has_its_own_answer() {
         let certificate = test_pair::ec().certificate_pem();
         for (label, error) in [
-            ("TRUSTED CERTIFICATE", CertificateError::Trusted),
-            ("PKCS7", CertificateError::Pkcs7),
-            ("CERTIFICATE REQUEST", CertificateError::Request),
-            ("NEW CERTIFICATE REQUEST", CertificateError::Request),
-            ("PUBLIC KEY", CertificateError::PublicKey),
-            ("DH PARAMETERS", CertificateError::OtherBlock),
+            ("TRUSTED CERTIFICATE", TextFault::Trusted),
+            ("PKCS7", TextFault::Pkcs7),
+            ("CERTIFICATE REQUEST", TextFault::Request),
+            ("NEW CERTIFICATE REQUEST", TextFault::Request),
+            ("PUBLIC KEY", TextFault::PublicKey),
+            ("DH PARAMETERS", TextFault::OtherBlock),
         ] {
             let text = [certificate.clone(), pem(label, b"x")].concat();
-            assert_eq!(read(&text), Err(error), "{label}");
+            assert_eq!(read(&text), Err(Unread::Text(error)), "{label}");
         }
-        assert_eq!(
-            read(&test_pair::rsa().key_pem()),
-            Err(CertificateError::HoldsPrivateKey)
-        );
+        assert_eq!(read(&test_pair::rsa().key_pem()), Err(Unread::HoldsPrivateKey));
     }
 
     #[test]
     fn der_is_not_pem() {
         let der = test_pair::ec().certificate.to_der().unwrap();
-        assert_eq!(read(&der), Err(CertificateError::Pem(PemError::NoBlock)));
+        assert_eq!(read(&der), Err(Unread::Text(TextFault::Pem(PemError::NoBlock))));
     }
 }

@@ -68,6 +68,43 @@ impl<'a> Issuing<'a> {
     }
 }
 
+/// What a certificate's signature tells of itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SelfSignature {
+    /// It is another's, as the certificate says.
+    None,
+    /// It is the certificate's own.
+    Right,
+    /// It should be the certificate's own, and is not.
+    Wrong,
+    /// It should be the certificate's own, and can not be verified.
+    Unproved,
+}
+
+impl SelfSignature {
+    /// A certificate that names itself as its issuer is self-signed, unless its key identifiers say otherwise (RFC 5280 4.2.1.1): one
+    /// that an authority's other key signed has to name that key.
+    pub(super) fn of(certificate: &Certificate<'_>) -> Self {
+        if !certificate.is_self_issued() || !key_identifiers_allow(certificate, certificate) {
+            return Self::None;
+        }
+        // A certificate has one signature, so that a long modulus is no matter; OpenSSL takes no long exponents.
+        let is_verified = match certificate.public_key() {
+            Ok(PublicKey::Rsa { exponent, .. }) => exponent.len() <= MAX_RSA_EXPONENT_BYTES,
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        if !is_verified || certificate.signature_strength == Strength::Unverifiable {
+            return Self::Unproved;
+        }
+        let key = certificate.openssl.public_key();
+        let is_right = key.and_then(|key| certificate.openssl.verify(&key)).unwrap_or(false);
+        // Nothing of a failure shall be left for what uses OpenSSL next on this thread.
+        drop(ErrorStack::get());
+        if is_right { Self::Right } else { Self::Wrong }
+    }
+}
+
 /// The key of an issuer, and for how many signatures one of its counts.
 struct VerifyingKey {
     key: PKey<Public>,

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::given::{CertificateError, Given};
+use super::given::{CertificateError, Given, TextFault};
 use super::listing::{self, ListedCertificate};
 use super::path::Path;
 use super::pem::Block;
 use super::rules::{self, Findings, cut_at};
 use super::x509::Certificate;
-use super::{CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError, Severity};
+use super::{CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError};
 use super::{leaf, public_key::PublicKey};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -106,7 +106,7 @@ impl UnverifiedPair {
                     pair.take_key(&given.keys);
                 }
             }
-            Err(error) => pair.errors.push(error),
+            Err(unread) => pair.errors.push(unread.into()),
         }
         pair
     }
@@ -116,7 +116,7 @@ impl UnverifiedPair {
             let mut der = match block.decode() {
                 Ok(der) => der,
                 Err(error) => {
-                    self.errors.push(CertificateError::Pem(error));
+                    self.errors.push(CertificateError::Text(TextFault::Pem(error)));
                     continue;
                 }
             };
@@ -239,13 +239,8 @@ impl UnverifiedPair {
                 Err(error) => examined.error.certificate.push(error),
             }
         }
-        let findings = findings.into_noted();
-        for finding in findings.iter().filter(|finding| finding.severity == Severity::Error) {
-            if !examined.error.rejected.contains(&finding.code) {
-                examined.error.rejected.push(finding.code);
-            }
-        }
-        examined.error.findings = findings;
+        examined.error.findings = findings.into_noted();
+        examined.error.rejected = rules::rejected(&examined.error.findings);
         examined
     }
 
@@ -385,7 +380,7 @@ mod tests {
 
     use super::super::key_type::MlDsa;
     use super::super::test_pair::{self, AT, Entity, TestPair, der, integer, pem, sequence, verify};
-    use super::super::{CertificateFault, PemError, UnsupportedKey};
+    use super::super::{CertificateFault, PemError, Severity, UnsupportedKey};
     use super::*;
 
     fn codes(findings: &[Finding]) -> Vec<FindingCode> {

@@ -2,6 +2,7 @@
 
 mod account_id;
 mod alibaba_regions;
+mod ca_certificate;
 mod chain;
 mod contents;
 #[cfg(test)]
@@ -41,12 +42,13 @@ mod unsupported_key;
 mod x509;
 
 pub use account_id::{AccountId, AccountIdError};
+pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use facts::CertificateFacts;
 pub use finding::{Finding, FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
-pub use given::CertificateError;
+pub use given::{CertificateError, TextFault};
 pub use id::{CertificateId, CertificateIdError};
 pub use key_pair::{PairError, Report, UnverifiedPair, VerifiedPair};
 pub use kind::CertificateKind;

@@ -8,7 +8,7 @@ use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 use zeroize::Zeroizing;
 
@@ -45,107 +45,114 @@ pub(super) struct ConnectionArgs {
 
 #[derive(Args)]
 pub(super) struct UploadArgs {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-    /// The region to keep it in, such as cn-hangzhou.
-    #[arg(long)]
-    region: String,
     /// The certificate and its chain, in PEM.
     #[arg(long, value_name = "FILE")]
     cert: PathBuf,
     /// The private key, in PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    #[command(flatten)]
+    options: UploadOptions,
+}
+
+/// What uploads of every kind have in common.
+#[derive(Args)]
+pub(super) struct UploadOptions {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// The region to keep it in, such as cn-hangzhou.
+    #[arg(long)]
+    pub(super) region: String,
     /// The certificate's name. Default: its common name.
     #[arg(long)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// The id of the resource group to keep it in. Default: the account's default group.
     #[arg(long, value_name = "ID")]
-    resource_group: Option<String>,
+    pub(super) resource_group: Option<String>,
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
     /// Up to 64 characters by which a retry of this upload is known: it makes no second certificate.
     #[arg(long, value_name = "TOKEN")]
-    client_token: Option<String>,
+    pub(super) client_token: Option<String>,
     /// Check everything, store nothing.
     #[arg(long)]
-    validate_only: bool,
+    pub(super) validate_only: bool,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    pub(super) output: ListOutput,
 }
 
 #[derive(Args)]
 pub(super) struct DescribeArgs {
     #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) connection: ConnectionArgs,
     /// Only those of this region.
     #[arg(long)]
-    region: Option<String>,
+    pub(super) region: Option<String>,
     /// Only the one of this id.
     #[arg(long)]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Only those of the resource group of this id.
     #[arg(long, value_name = "ID")]
-    resource_group: Option<String>,
+    pub(super) resource_group: Option<String>,
     /// Only those with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
     /// The deleted ones that can be undeleted.
     #[arg(long)]
-    deleted: bool,
+    pub(super) deleted: bool,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    pub(super) output: ListOutput,
 }
 
 #[derive(Args)]
 pub(super) struct GetArgs {
     #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) connection: ConnectionArgs,
     /// The certificate's id.
-    id: String,
+    pub(super) id: String,
     /// How to print the answer; `pem` is the chain alone.
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Args)]
 pub(super) struct RenameArgs {
     #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) connection: ConnectionArgs,
     /// The certificate's region.
     #[arg(long)]
-    region: String,
+    pub(super) region: String,
     /// The certificate's id.
-    id: String,
+    pub(super) id: String,
     /// Its new name.
-    name: String,
+    pub(super) name: String,
     /// Only if the certificate's etag is still this one.
     #[arg(long, value_name = "ETAG")]
-    if_etag: Option<String>,
+    pub(super) if_etag: Option<String>,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    pub(super) output: ListOutput,
 }
 
 /// Which certificate to delete, undelete or purge.
 #[derive(Args)]
 pub(super) struct TargetArgs {
     #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) connection: ConnectionArgs,
     /// Only if it is of this region.
     #[arg(long)]
-    region: Option<String>,
+    pub(super) region: Option<String>,
     /// The certificate's id.
-    id: String,
+    pub(super) id: String,
     /// Only if the certificate's etag is still this one.
     #[arg(long, value_name = "ETAG")]
-    if_etag: Option<String>,
+    pub(super) if_etag: Option<String>,
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    pub(super) output: ListOutput,
 }
 
 #[derive(Args)]
@@ -161,24 +168,23 @@ pub(super) struct RegionsArgs {
 }
 
 pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
+    let options = args.options;
     let request = pb::UploadServerCertificateRequest {
-        region_id: args.region,
+        region_id: options.region,
         server_certificate: read(&args.cert)?.to_string(),
         private_key: std::mem::take(&mut *read(&args.key)?),
-        server_certificate_name: args.name.unwrap_or_default(),
-        client_token: args.client_token.unwrap_or_default(),
-        validate_only: args.validate_only,
-        resource_group_id: args.resource_group.unwrap_or_default(),
-        tags: tags(&args.tags)?,
+        server_certificate_name: options.name.unwrap_or_default(),
+        client_token: options.client_token.unwrap_or_default(),
+        validate_only: options.validate_only,
+        resource_group_id: options.resource_group.unwrap_or_default(),
+        tags: tags(&options.tags)?,
         // The list is long and of no use on a terminal.
-        omit_account_fingerprints: args.output == ListOutput::Table,
+        omit_account_fingerprints: options.output == ListOutput::Table,
         ..Default::default()
     };
-    let answer = args.connection.connect()?.upload_server_certificate(request).await;
-    print::uploaded(
-        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
-        args.output,
-    )
+    let answer = options.connection.connect()?.upload_server_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::uploaded(&answer, "UploadServerCertificateResponse", &answer, options.output)
 }
 
 pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
@@ -196,7 +202,7 @@ pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
 
 pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect()?;
-    let mut request = pb::DescribeServerCertificatesRequest {
+    let request = pb::DescribeServerCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id.unwrap_or_default(),
         resource_group_id: args.resource_group.unwrap_or_default(),
@@ -206,19 +212,32 @@ pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         ..Default::default()
     };
     let mut all = pb::DescribeServerCertificatesResponse::default();
-    loop {
-        let page = client
-            .describe_server_certificates(request.clone())
-            .await
-            .map_err(|status| failed(status, Effect::Reads))?
-            .into_inner();
+    pages(async |page_token| {
+        let request = pb::DescribeServerCertificatesRequest {
+            page_token,
+            ..request.clone()
+        };
+        let page = answered(client.describe_server_certificates(request).await, Effect::Reads)?;
         all.request_id = page.request_id;
         all.server_certificates.extend(page.server_certificates);
-        if page.next_page_token.is_empty() {
-            return print::described(&all, args.output);
-        }
-        request.page_token = page.next_page_token;
+        Ok(page.next_page_token)
+    })
+    .await?;
+    print::described(
+        &all.server_certificates,
+        "DescribeServerCertificatesResponse",
+        &all,
+        args.output,
+    )
+}
+
+/// Asks for one page after the other, by the token that the last one answered.
+pub(super) async fn pages(mut page: impl AsyncFnMut(String) -> Result<String, Failure>) -> Result<(), Failure> {
+    let mut page_token = page(String::new()).await?;
+    while !page_token.is_empty() {
+        page_token = page(page_token).await?;
     }
+    Ok(())
 }
 
 pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
@@ -227,10 +246,9 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
         server_certificate_id: args.id,
     };
     let answer = args.connection.connect()?.get_server_certificate(request).await;
-    print::got(
-        &answer.map_err(|status| failed(status, Effect::Reads))?.into_inner(),
-        args.output,
-    )
+    let answer = answered(answer, Effect::Reads)?;
+    let certificate = answer.server_certificate.clone().unwrap_or_default();
+    print::got(&certificate, "GetServerCertificateResponse", &answer, args.output)
 }
 
 pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
@@ -241,10 +259,11 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.set_server_certificate_name(request).await;
+    let answer = answered(answer, Effect::Changes)?;
     print::renamed(
-        &args.id,
-        &args.name,
-        &answer.map_err(|status| failed(status, Effect::Changes))?.into_inner(),
+        (&args.id, &args.name, &answer.etag),
+        "SetServerCertificateNameResponse",
+        &answer,
         args.output,
     )
 }
@@ -256,7 +275,7 @@ pub(super) async fn delete(args: TargetArgs) -> Result<(), Failure> {
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.delete_server_certificate(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::changed(
         ("deleted", &args.id, &answer.etag),
         "DeleteServerCertificateResponse",
@@ -272,7 +291,7 @@ pub(super) async fn undelete(args: TargetArgs) -> Result<(), Failure> {
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.undelete_server_certificate(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::changed(
         ("undeleted", &args.id, &answer.etag),
         "UndeleteServerCertificateResponse",
@@ -288,7 +307,7 @@ pub(super) async fn purge(args: TargetArgs) -> Result<(), Failure> {
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.purge_server_certificate(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::changed(
         ("purged", &args.id, ""),
         "PurgeServerCertificateResponse",
@@ -302,10 +321,7 @@ pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
         accept_language: args.language,
     };
     let answer = args.connection.connect()?.describe_regions(request).await;
-    print::regions(
-        &answer.map_err(|status| failed(status, Effect::Reads))?.into_inner(),
-        args.output,
-    )
+    print::regions(&answered(answer, Effect::Reads)?, args.output)
 }
 
 pub(super) type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
@@ -387,6 +403,13 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
             )))
         }
     }
+}
+
+/// The answer to a call.
+pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -> Result<T, Failure> {
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| failed(status, effect))
 }
 
 /// What the service said, each wrong field on a line of its own.

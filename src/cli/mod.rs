@@ -1,6 +1,7 @@
 //! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
 //! environment.
 
+mod ca;
 mod check;
 mod client;
 mod import;
@@ -58,6 +59,9 @@ enum Command {
     Undelete(client::TargetArgs),
     /// Remove a deleted server certificate and its private key, for good.
     Purge(client::TargetArgs),
+    /// Keep certificates of authorities.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Set tags of server and CA certificates.
     Tag(tag::TagArgs),
     /// Remove tags from server and CA certificates.
@@ -195,6 +199,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => client::delete(args).await,
         Command::Undelete(args) => client::undelete(args).await,
         Command::Purge(args) => client::purge(args).await,
+        Command::Ca(command) => ca::run(command).await,
         Command::Tag(args) => tag::tag(args).await,
         Command::Untag(args) => tag::untag(args).await,
         Command::Tags(args) => tag::list(args).await,

@@ -36,36 +36,43 @@ pub(super) enum Output {
     Pem,
 }
 
-pub(super) fn uploaded(answer: &pb::UploadServerCertificateResponse, output: ListOutput) -> Result<(), Failure> {
+/// What was uploaded, and the answer as the message that it is.
+pub(super) fn uploaded(
+    shown: &pb::UploadServerCertificateResponse,
+    message: &str,
+    answer: &impl Message,
+    output: ListOutput,
+) -> Result<(), Failure> {
     match output {
-        ListOutput::Json => json("UploadServerCertificateResponse", answer),
+        ListOutput::Json => json(message, answer),
         ListOutput::Table => {
             let facts = [
-                line("id", &answer.server_certificate_id),
-                line("name", &answer.server_certificate_name),
-                line("region", &answer.region_id),
-                line("common name", &answer.common_name),
-                line("names", &answer.subject_alternative_names.join(", ")),
-                expiry_line(&answer.expire_time, answer.expire_time_stamp),
-                line("fingerprint", &answer.fingerprint),
-                line("SHA-256", &answer.fingerprint_sha256),
-                line("request id", &answer.request_id),
+                line("id", &shown.server_certificate_id),
+                line("name", &shown.server_certificate_name),
+                line("region", &shown.region_id),
+                line("common name", &shown.common_name),
+                line("names", &shown.subject_alternative_names.join(", ")),
+                expiry_line(&shown.expire_time, shown.expire_time_stamp),
+                line("fingerprint", &shown.fingerprint),
+                line("SHA-256", &shown.fingerprint_sha256),
+                line("request id", &shown.request_id),
             ];
-            let findings = answer.findings.iter().map(finding);
+            let findings = shown.findings.iter().map(finding);
             lines(&facts.into_iter().chain(findings).collect::<Vec<_>>())
         }
     }
 }
 
+/// A certificate's id, its new name, and its etag after that.
 pub(super) fn renamed(
-    id: &str,
-    name: &str,
-    answer: &pb::SetServerCertificateNameResponse,
+    (id, name, etag): (&str, &str, &str),
+    message: &str,
+    answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
     match output {
-        ListOutput::Json => json("SetServerCertificateNameResponse", answer),
-        ListOutput::Table => lines(&[line("id", id), line("name", name), line("etag", &answer.etag)]),
+        ListOutput::Json => json(message, answer),
+        ListOutput::Table => lines(&[line("id", id), line("name", name), line("etag", etag)]),
     }
 }
 
@@ -82,15 +89,20 @@ pub(super) fn changed(
     }
 }
 
-pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output: ListOutput) -> Result<(), Failure> {
+pub(super) fn described(
+    certificates: &[pb::ServerCertificate],
+    message: &str,
+    answer: &impl Message,
+    output: ListOutput,
+) -> Result<(), Failure> {
     if output == ListOutput::Json {
-        return json("DescribeServerCertificatesResponse", answer);
+        return json(message, answer);
     }
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_header(["ID", "NAME", "REGION", "COMMON NAME", "EXPIRES", "KEY"]);
-    for certificate in &answer.server_certificates {
+    for certificate in certificates {
         table.add_row([
             plain(&certificate.server_certificate_id),
             plain(&certificate.server_certificate_name),
@@ -104,7 +116,7 @@ pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output:
     let header = shown.next().unwrap_or_default();
     // Below the header a line is a certificate.
     let certificates = shown
-        .zip(&answer.server_certificates)
+        .zip(certificates)
         .map(|(line, certificate)| coloured(line.trim_end(), certificate.expire_time_stamp));
     let header = header.trim_end().to_owned();
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
@@ -243,10 +255,14 @@ fn coloured(line: &str, expire_time_stamp: i64) -> String {
     }
 }
 
-pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> Result<(), Failure> {
-    let certificate = answer.server_certificate.clone().unwrap_or_default();
+pub(super) fn got(
+    certificate: &pb::ServerCertificate,
+    message: &str,
+    answer: &impl Message,
+    output: Output,
+) -> Result<(), Failure> {
     match output {
-        Output::Json => json("GetServerCertificateResponse", answer),
+        Output::Json => json(message, answer),
         Output::Pem => print(&certificate.certificate_chain),
         Output::Table => {
             let tags: Vec<_> = certificate
@@ -254,6 +270,11 @@ pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> 
                 .iter()
                 .map(|tag| format!("{}={}", tag.key, tag.value))
                 .collect();
+            // An authority's has none.
+            let chain_length = match certificate.chain_length {
+                0 => String::new(),
+                length => length.to_string(),
+            };
             lines(&[
                 line("id", &certificate.server_certificate_id),
                 line("name", &certificate.server_certificate_name),
@@ -266,7 +287,7 @@ pub(super) fn got(answer: &pb::GetServerCertificateResponse, output: Output) -> 
                 expiry_line(&certificate.expire_time, certificate.expire_time_stamp),
                 line("key", &key(&certificate.key_algorithm, certificate.key_size)),
                 line("signature", &certificate.signature_algorithm),
-                line("chain", &certificate.chain_length.to_string()),
+                line("chain", &chain_length),
                 line("fingerprint", &certificate.fingerprint),
                 line("SHA-256", &certificate.fingerprint_sha256),
                 line("SPKI SHA-256", &certificate.spki_sha256),

@@ -35,6 +35,8 @@ pub struct Config {
     pub otlp_endpoint: Option<http::Uri>,
     /// How many live server certificates an account may have in a region, if it has no quota of its own.
     pub server_certificate_quota: u32,
+    /// The same of CA certificates.
+    pub ca_certificate_quota: u32,
     /// How long deleted certificates are kept; zero: they are removed at once.
     pub delete_retention: Duration,
     /// The regions; `None`: Alibaba Cloud's public ones.

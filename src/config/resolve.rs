@@ -46,6 +46,7 @@ impl Layers {
                 .map(|HttpUrl(url)| Some(url)),
         };
         let server_certificate_quota = self.number("server_certificate_quota");
+        let ca_certificate_quota = self.number("ca_certificate_quota");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
@@ -58,6 +59,7 @@ impl Layers {
             metrics_listen,
             otlp_endpoint,
             server_certificate_quota,
+            ca_certificate_quota,
             retention_days,
             database,
         );
@@ -71,6 +73,7 @@ impl Layers {
             Some(metrics_listen),
             Some(otlp_endpoint),
             Some(server_certificate_quota),
+            Some(ca_certificate_quota),
             Some(retention_days),
             Some(database),
         ) = all
@@ -91,6 +94,7 @@ impl Layers {
             metrics_listen,
             otlp_endpoint,
             server_certificate_quota,
+            ca_certificate_quota,
             delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
             regions: self.regions,
             database,

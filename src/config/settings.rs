@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// Every setting but the regions, which only the file can hold.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 25] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -134,6 +134,13 @@ pub const SETTINGS: [Setting; 24] = [
         shape: Shape::Number("certificates"),
         default: Some("10000"),
         help: "How many server certificates an account may have in a region, if it has no quota of its own",
+        for_database: false,
+    },
+    Setting {
+        key: "ca_certificate_quota",
+        shape: Shape::Number("certificates"),
+        default: Some("1000"),
+        help: "How many CA certificates an account may have in a region, if it has no quota of its own",
         for_database: false,
     },
     Setting {

@@ -3,13 +3,13 @@
 use tonic::{Request, Response, Status};
 
 use super::call::{Authority, call_of};
+use super::parse::{self, ca_certificate, server_certificate};
 use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
 use crate::app::{
-    App, Call, CertificateKind, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error,
-    ListAccountFingerprints, ListTagResources, MoveResourceGroup, TaggedResources, TargetCertificate,
-    UploadServerCertificate,
+    App, Call, CheckServerCertificate, DescribeRegions, Error, ListAccountFingerprints, ListTagResources,
+    MoveResourceGroup, TaggedResources,
 };
 use crate::secret::Secret;
 
@@ -41,27 +41,8 @@ impl CertificateService for Door {
         let private_key = Secret::from(std::mem::take(&mut request.get_mut().private_key));
         let server_certificate = Secret::from(std::mem::take(&mut request.get_mut().server_certificate));
         let call = call_of(&request)?;
-        let message = request.into_inner();
-        let uploaded = self
-            .app
-            .upload(
-                &call,
-                UploadServerCertificate {
-                    region_id: message.region_id,
-                    server_certificate,
-                    server_certificate_name: message.server_certificate_name,
-                    private_key,
-                    ali_cloud_certificate_id: message.ali_cloud_certificate_id,
-                    ali_cloud_certificate_name: message.ali_cloud_certificate_name,
-                    ali_cloud_certificate_region_id: message.ali_cloud_certificate_region_id,
-                    resource_group_id: message.resource_group_id,
-                    tags: pairs(message.tags),
-                    client_token: message.client_token,
-                    validate_only: message.validate_only,
-                    omit_account_fingerprints: message.omit_account_fingerprints,
-                },
-            )
-            .await;
+        let upload = parse::upload_server_certificate(request.into_inner(), server_certificate, private_key);
+        let uploaded = self.app.upload(&call, upload).await;
         answer(
             &call,
             uploaded.map(|uploaded| render::uploaded(call.request_id, uploaded)),
@@ -88,22 +69,8 @@ impl CertificateService for Door {
         request: Request<pb::DescribeServerCertificatesRequest>,
     ) -> Answer<pb::DescribeServerCertificatesResponse> {
         let call = call_of(&request)?;
-        let message = request.into_inner();
-        let described = self
-            .app
-            .describe(
-                &call,
-                &DescribeServerCertificates {
-                    region_id: message.region_id,
-                    server_certificate_id: message.server_certificate_id,
-                    resource_group_id: message.resource_group_id,
-                    tags: pairs(message.tags),
-                    deleted: message.deleted,
-                    page_size: message.page_size,
-                    page_token: message.page_token,
-                },
-            )
-            .await;
+        let request = parse::describe_server_certificates(request.into_inner());
+        let described = self.app.describe(&call, &request).await;
         answer(
             &call,
             described.map(|described| pb::DescribeServerCertificatesResponse {
@@ -205,6 +172,124 @@ impl CertificateService for Door {
         )
     }
 
+    async fn upload_ca_certificate(
+        &self,
+        mut request: Request<pb::UploadCaCertificateRequest>,
+    ) -> Answer<pb::UploadCaCertificateResponse> {
+        let ca_certificate = Secret::from(std::mem::take(&mut request.get_mut().ca_certificate));
+        let call = call_of(&request)?;
+        let upload = parse::upload_ca_certificate(request.into_inner(), ca_certificate);
+        let uploaded = self.app.upload(&call, upload).await;
+        answer(
+            &call,
+            uploaded.map(|uploaded| render::uploaded_ca(call.request_id, uploaded)),
+        )
+    }
+
+    async fn describe_ca_certificates(
+        &self,
+        request: Request<pb::DescribeCaCertificatesRequest>,
+    ) -> Answer<pb::DescribeCaCertificatesResponse> {
+        let call = call_of(&request)?;
+        let request = parse::describe_ca_certificates(request.into_inner());
+        let described = self.app.describe(&call, &request).await;
+        answer(
+            &call,
+            described.map(|described| pb::DescribeCaCertificatesResponse {
+                request_id: call.request_id.to_string(),
+                ca_certificates: described.certificates.into_iter().map(render::ca_certificate).collect(),
+                next_page_token: described.next_page_token,
+            }),
+        )
+    }
+
+    async fn get_ca_certificate(
+        &self,
+        request: Request<pb::GetCaCertificateRequest>,
+    ) -> Answer<pb::GetCaCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = ca_certificate(message.region_id, message.ca_certificate_id, String::new());
+        let found = self.app.get(&call, &target).await;
+        answer(
+            &call,
+            found.map(|(certificate, ca_certificate)| pb::GetCaCertificateResponse {
+                request_id: call.request_id.to_string(),
+                ca_certificate: Some(pb::CaCertificate {
+                    ca_certificate,
+                    ..render::ca_certificate(certificate)
+                }),
+            }),
+        )
+    }
+
+    async fn set_ca_certificate_name(
+        &self,
+        request: Request<pb::SetCaCertificateNameRequest>,
+    ) -> Answer<pb::SetCaCertificateNameResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = ca_certificate(message.region_id, message.ca_certificate_id, message.if_etag);
+        let renamed = self.app.rename(&call, &target, &message.ca_certificate_name).await;
+        answer(
+            &call,
+            renamed.map(|revision| pb::SetCaCertificateNameResponse {
+                request_id: call.request_id.to_string(),
+                etag: render::etag(revision),
+            }),
+        )
+    }
+
+    async fn delete_ca_certificate(
+        &self,
+        request: Request<pb::DeleteCaCertificateRequest>,
+    ) -> Answer<pb::DeleteCaCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = ca_certificate(message.region_id, message.ca_certificate_id, message.if_etag);
+        let deleted = self.app.delete(&call, &target).await;
+        answer(
+            &call,
+            deleted.map(|revision| pb::DeleteCaCertificateResponse {
+                request_id: call.request_id.to_string(),
+                etag: revision.map(render::etag).unwrap_or_default(),
+            }),
+        )
+    }
+
+    async fn undelete_ca_certificate(
+        &self,
+        request: Request<pb::UndeleteCaCertificateRequest>,
+    ) -> Answer<pb::UndeleteCaCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = ca_certificate(message.region_id, message.ca_certificate_id, message.if_etag);
+        let undeleted = self.app.undelete(&call, &target).await;
+        answer(
+            &call,
+            undeleted.map(|revision| pb::UndeleteCaCertificateResponse {
+                request_id: call.request_id.to_string(),
+                etag: render::etag(revision),
+            }),
+        )
+    }
+
+    async fn purge_ca_certificate(
+        &self,
+        request: Request<pb::PurgeCaCertificateRequest>,
+    ) -> Answer<pb::PurgeCaCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = ca_certificate(message.region_id, message.ca_certificate_id, message.if_etag);
+        let purged = self.app.purge(&call, &target).await;
+        answer(
+            &call,
+            purged.map(|()| pb::PurgeCaCertificateResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
     async fn tag_resources(&self, request: Request<pb::TagResourcesRequest>) -> Answer<pb::TagResourcesResponse> {
         let call = call_of(&request)?;
         let message = request.into_inner();
@@ -213,7 +298,10 @@ impl CertificateService for Door {
             resource_type: message.resource_type,
             resource_ids: message.resource_ids,
         };
-        let tagged = self.app.tag_resources(&call, &resources, pairs(message.tags)).await;
+        let tagged = self
+            .app
+            .tag_resources(&call, &resources, parse::pairs(message.tags))
+            .await;
         answer(
             &call,
             tagged.map(|()| pb::TagResourcesResponse {
@@ -252,7 +340,7 @@ impl CertificateService for Door {
                 resource_type: message.resource_type,
                 resource_ids: message.resource_ids,
             },
-            tags: pairs(message.tags),
+            tags: parse::pairs(message.tags),
             page_size: message.page_size,
             next_token: message.next_token,
         };
@@ -340,17 +428,4 @@ impl CertificateService for Door {
             }),
         )
     }
-}
-
-fn server_certificate(region_id: String, id: String, if_etag: String) -> TargetCertificate {
-    TargetCertificate {
-        kind: CertificateKind::Server,
-        region_id,
-        id,
-        if_etag,
-    }
-}
-
-fn pairs(tags: Vec<pb::Tag>) -> Vec<(String, String)> {
-    tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
 }

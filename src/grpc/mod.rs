@@ -4,6 +4,7 @@ mod admin_service;
 mod call;
 mod certificate_service;
 mod deadline;
+mod parse;
 mod render;
 mod starting;
 mod status;

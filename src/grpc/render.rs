@@ -3,7 +3,7 @@
 use super::pb;
 use crate::app::{
     CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, ListedCertificate, Place, RESOURCE_TYPE,
-    RequestId, ResourceGroup, Severity, StoredCertificate, Tags, Uploaded,
+    RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded,
 };
 
 /// The etag of this revision of a certificate.
@@ -42,6 +42,29 @@ pub(super) fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadS
         account_fingerprints_next_page_token: uploaded.account_fingerprints.next_page_token,
         fingerprint_sha256: facts.fingerprint_sha256.to_string(),
         version: uploaded.version,
+        etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
+        findings: uploaded.findings.into_iter().map(finding).collect(),
+    }
+}
+
+pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::UploadCaCertificateResponse {
+    let facts = uploaded.facts;
+    let created = uploaded.id.map(|id| id.created);
+    pb::UploadCaCertificateResponse {
+        request_id: request_id.to_string(),
+        ca_certificate_id: uploaded.id.map(|id| id.to_string()).unwrap_or_default(),
+        ca_certificate_name: uploaded.name.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        common_name: facts.common_name,
+        create_time: created.map(|created| created.to_string()).unwrap_or_default(),
+        create_time_stamp: created
+            .map(|created| created.millis_of_whole_secs())
+            .unwrap_or_default(),
+        expire_time: facts.not_after.to_string(),
+        expire_time_stamp: facts.not_after.millis_of_whole_secs(),
+        fingerprint: facts.fingerprint.to_string(),
+        resource_group_id: uploaded.resource_group.to_string(),
+        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
+        region_id: uploaded.region.as_str().to_owned(),
         etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
         findings: uploaded.findings.into_iter().map(finding).collect(),
     }
@@ -117,20 +140,52 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         region_id: stored.region.as_str().to_owned(),
         region_id_alias: stored.region.as_str().to_owned(),
         resource_group_id: stored.resource_group.to_string(),
-        tags: stored
-            .tags
-            .iter()
-            .map(|tag| pb::Tag {
-                key: tag.key().to_owned(),
-                value: tag.value().to_owned(),
-            })
-            .collect(),
+        tags: tags(&stored),
         version: stored.version,
         etag: etag(stored.revision),
         chain_length: stored.chain_length,
         delete_time: stored.deleted.map(|deleted| deleted.to_string()).unwrap_or_default(),
         ..leaf(stored.facts)
     }
+}
+
+pub(super) fn ca_certificate(stored: StoredCertificate) -> pb::CaCertificate {
+    let tags = tags(&stored);
+    let facts = stored.facts;
+    pb::CaCertificate {
+        ca_certificate_id: stored.id.to_string(),
+        ca_certificate_name: stored.name.as_str().to_owned(),
+        fingerprint: facts.fingerprint.to_string(),
+        create_time: stored.id.created.to_string(),
+        create_time_stamp: stored.id.created.millis_of_whole_secs(),
+        expire_time: facts.not_after.to_string(),
+        expire_time_stamp: facts.not_after.millis_of_whole_secs(),
+        common_name: facts.common_name,
+        region_id: stored.region.as_str().to_owned(),
+        resource_group_id: stored.resource_group.to_string(),
+        tags,
+        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
+        etag: etag(stored.revision),
+        not_before: facts.not_before.to_string(),
+        serial_number: facts.serial_number,
+        issuer: facts.issuer,
+        subject: facts.subject,
+        key_algorithm: facts.key_algorithm.as_str().to_owned(),
+        key_size: facts.key_size as i32, // At most 16384.
+        signature_algorithm: facts.signature_algorithm,
+        spki_sha256: hex::encode(facts.spki_sha256),
+        subject_alternative_names: facts.subject_alternative_names,
+        ca_certificate: String::new(),
+        delete_time: stored.deleted.map(|deleted| deleted.to_string()).unwrap_or_default(),
+    }
+}
+
+fn tags(stored: &StoredCertificate) -> Vec<pb::Tag> {
+    let tag = |tag: &Tag| pb::Tag {
+        key: tag.key().to_owned(),
+        value: tag.value().to_owned(),
+    };
+    stored.tags.iter().map(tag).collect()
 }
 
 /// What the certificate itself says.

@@ -160,6 +160,7 @@ impl Server {
             regions,
             policy,
             server_certificate_quota: i64::from(config.server_certificate_quota),
+            ca_certificate_quota: i64::from(config.ca_certificate_quota),
             retention: config.delete_retention,
         };
         let app = App::open(store.clone(), key_ring, settings).await?;

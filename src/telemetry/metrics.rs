@@ -92,7 +92,7 @@ pub fn refused(reason: &'static str) {
     counter!(REFUSALS, "reason" => reason).increment(1);
 }
 
-/// A server certificate was stored.
+/// A certificate was stored.
 pub fn uploaded() {
     counter!(UPLOADS).increment(1);
 }

@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Client, TestServer, upload_of};
+use crate::harness::{Client, REGION, TestServer, upload_of};
 use crate::pki::{self, Key, Pair};
 
 pub fn reason(status: &Status) -> String {
@@ -217,6 +217,123 @@ fn bad_uploads() -> Vec<(&'static str, pb::UploadServerCertificateRequest)> {
     ]
 }
 
+/// How this call is refused, in no time, with none of these texts repeated.
+async fn refused_soon<T: std::fmt::Debug>(
+    name: &str,
+    secrets: &[&str],
+    call: impl AsyncFn() -> Result<T, Status>,
+) -> String {
+    let mut tries = 0;
+    let mut shortest = Duration::MAX;
+    let refused = loop {
+        let started = Instant::now();
+        let refused = call().await.expect_err(name);
+        // The processor is shared with the other tests: once must be fast.
+        shortest = shortest.min(started.elapsed());
+        tries += 1;
+        if shortest < Duration::from_millis(50) {
+            break refused;
+        }
+        assert!(tries < 50, "{name} took {shortest:?}");
+    };
+    let shown = shown(&refused);
+    let lines = secrets.iter().flat_map(|secret| secret.lines());
+    for line in lines.filter(|line| line.len() > 16) {
+        assert!(
+            line.starts_with("-----") || !shown.contains(line),
+            "{name} repeats its input"
+        );
+    }
+    shown
+}
+
+/// The inputs of the table for CA certificates, by name.
+fn bad_ca_uploads() -> Vec<(&'static str, pb::UploadCaCertificateRequest)> {
+    let root = pki::root("Test Root");
+    let good = pb::UploadCaCertificateRequest {
+        region_id: REGION.into(),
+        ca_certificate: root.certificate.clone(),
+        ..Default::default()
+    };
+    let with = |change: &dyn Fn(&mut pb::UploadCaCertificateRequest)| {
+        let mut request = good.clone();
+        change(&mut request);
+        request
+    };
+    let block = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    let mut damaged = root.x509.to_der().unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    let damaged = openssl::x509::X509::from_der(&damaged).unwrap();
+    vec![
+        ("empty", Default::default()),
+        ("certificate missing", with(&|r| r.ca_certificate.clear())),
+        (
+            "certificate oversized",
+            with(&|r| r.ca_certificate = r.ca_certificate.repeat(600)),
+        ),
+        (
+            "certificate garbage",
+            with(&|r| r.ca_certificate = "\u{1}\u{2}\u{0}garbage".repeat(9)),
+        ),
+        (
+            "certificate block garbage",
+            with(&|r| r.ca_certificate = block("CERTIFICATE")),
+        ),
+        ("pkcs7", with(&|r| r.ca_certificate = block("PKCS7"))),
+        (
+            "two certificates",
+            with(&|r| r.ca_certificate.push_str(&pki::root("Other Root").certificate)),
+        ),
+        ("private key alone", with(&|r| r.ca_certificate = root.key.clone())),
+        ("private key beside it", with(&|r| r.ca_certificate.push_str(&root.key))),
+        ("signature wrong", with(&|r| r.ca_certificate = pki::pem(&damaged))),
+        (
+            "key exponent unsafe",
+            with(&|r| r.ca_certificate = pki::unsafe_exponent("Test Root").certificate),
+        ),
+        ("region unknown", with(&|r| r.region_id = "mars-1".into())),
+        ("name too long", with(&|r| r.ca_certificate_name = "x".repeat(81))),
+        ("tag without key", with(&|r| r.tags = vec![pb::Tag::default()])),
+        ("token too long", with(&|r| r.client_token = "x".repeat(65))),
+        (
+            "token of nothing",
+            with(&|r| {
+                r.client_token = "token".into();
+                r.validate_only = true;
+            }),
+        ),
+        ("no such resource group", with(&|r| r.resource_group_id = "rg-1".into())),
+        (
+            "several at once",
+            with(&|r| {
+                r.region_id = "mars-1".into();
+                r.ca_certificate.clear();
+                r.ca_certificate_name = "a b".into();
+                r.tags = vec![pb::Tag::default()];
+            }),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_bad_upload_of_a_ca_certificate_has_its_own_error_in_no_time_and_leaves_no_row() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let mut all = String::new();
+    for (name, request) in bad_ca_uploads() {
+        let call = async || client.clone().upload_ca_certificate(request.clone()).await;
+        let shown = refused_soon(name, &[&*request.ca_certificate], call).await;
+        all.push_str(&format!("# {name}\n{shown}\n"));
+    }
+    insta::assert_snapshot!("bad_ca_uploads", all);
+    let rows = "select (select count(*) from ca_certificate) + (select count(*) from event)";
+    assert_eq!(
+        server.sql().await.query_one(rows, &[]).await.unwrap().get::<_, i64>(0),
+        0
+    );
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn every_bad_upload_has_its_own_error_in_no_time_and_leaves_no_row() {
     let server = TestServer::start().await;
@@ -227,31 +344,9 @@ async fn every_bad_upload_has_its_own_error_in_no_time_and_leaves_no_row() {
         .unwrap();
     let mut all = String::new();
     for (name, request) in bad_uploads() {
-        let mut tries = 0;
-        let secrets = [request.private_key.clone(), request.server_certificate.clone()];
-        let mut shortest = Duration::MAX;
-        let refused = loop {
-            let started = Instant::now();
-            let refused = client.upload_server_certificate(request.clone()).await.expect_err(name);
-            // The processor is shared with the other tests: once must be fast.
-            shortest = shortest.min(started.elapsed());
-            tries += 1;
-            if shortest < Duration::from_millis(50) {
-                break refused;
-            }
-            assert!(tries < 50, "{name} took {shortest:?}");
-        };
-        let shown = shown(&refused);
-        for line in secrets
-            .iter()
-            .flat_map(|secret| secret.lines())
-            .filter(|line| line.len() > 16)
-        {
-            assert!(
-                line.starts_with("-----") || !shown.contains(line),
-                "{name} repeats its input"
-            );
-        }
+        let secrets = [&*request.private_key, &*request.server_certificate];
+        let call = async || client.clone().upload_server_certificate(request.clone()).await;
+        let shown = refused_soon(name, &secrets, call).await;
         all.push_str(&format!("# {name}\n{shown}\n"));
     }
     insta::assert_snapshot!("bad_uploads", all);
@@ -312,6 +407,38 @@ async fn the_other_calls_refuse_bad_fields_each_with_its_own_error() {
             ..Default::default()
         }))
         .await,
+    );
+    note(
+        "page size of CA certificates negative",
+        refused(client.describe_ca_certificates(pb::DescribeCaCertificatesRequest {
+            page_size: -1,
+            ..Default::default()
+        }))
+        .await,
+    );
+    note(
+        "get a CA certificate without id",
+        refused(client.get_ca_certificate(pb::GetCaCertificateRequest::default())).await,
+    );
+    note(
+        "rename of no CA certificate",
+        refused(client.set_ca_certificate_name(pb::SetCaCertificateNameRequest::default())).await,
+    );
+    note(
+        "delete of a CA certificate that is not there",
+        refused(client.delete_ca_certificate(pb::DeleteCaCertificateRequest {
+            ca_certificate_id: "nonsense".into(),
+            ..Default::default()
+        }))
+        .await,
+    );
+    note(
+        "undelete a CA certificate without id",
+        refused(client.undelete_ca_certificate(pb::UndeleteCaCertificateRequest::default())).await,
+    );
+    note(
+        "purge a CA certificate without id",
+        refused(client.purge_ca_certificate(pb::PurgeCaCertificateRequest::default())).await,
     );
     note(
         "language unknown",

@@ -125,13 +125,20 @@ pub fn tags(tags: &[(&str, &str)]) -> Vec<pb::Tag> {
     tags.collect()
 }
 
-/// How many certificates are counted as live, and how many are, of each account and region.
+/// How many server certificates are counted as live, and how many are, of each account and region.
 pub async fn counters(sql: &tokio_postgres::Client) -> Vec<(String, i64, i64)> {
-    let counters = "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)
-                    from server_certificate_count as counter full join (
-                      select account_id, region_id, count(*) as live from server_certificate
-                      where deleted_at is null group by account_id, region_id
-                    ) as actual using (account_id, region_id) order by region_id, 2";
-    let rows = sql.query(counters, &[]).await.unwrap();
+    counters_of(sql, "server_certificate").await
+}
+
+/// The same of this table's certificates.
+pub async fn counters_of(sql: &tokio_postgres::Client, table: &str) -> Vec<(String, i64, i64)> {
+    let counters = format!(
+        "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)
+         from {table}_count as counter full join (
+           select account_id, region_id, count(*) as live from {table}
+           where deleted_at is null group by account_id, region_id
+         ) as actual using (account_id, region_id) order by region_id, 2"
+    );
+    let rows = sql.query(&counters, &[]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }

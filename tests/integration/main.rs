@@ -9,6 +9,7 @@
 mod bad_input;
 #[path = "../../fuzz/bodies/mod.rs"]
 mod bodies;
+mod ca_certificates;
 mod callers;
 mod calls;
 mod certificates;

@@ -123,6 +123,19 @@ pub fn pem(certificate: &X509) -> String {
     String::from_utf8(certificate.to_pem().unwrap()).unwrap()
 }
 
+/// The root of an authority, and its key.
+pub fn root(name: &str) -> Pair {
+    let key = Key::P256.make();
+    pair(&key, authority(&key, name, (&key, name)))
+}
+
+/// The root of an authority whose RSA exponent is longer than 64 bits.
+pub fn unsafe_exponent(name: &str) -> Pair {
+    let exponent = BigNum::from_dec_str("36893488147419103363").unwrap();
+    let key = PKey::from_rsa(Rsa::generate_with_e(2048, &exponent).unwrap()).unwrap();
+    pair(&key, authority(&key, name, (&key, name)))
+}
+
 fn authority(key: &PKey<Private>, name: &str, (issuer_key, issuer): (&PKey<Private>, &str)) -> X509 {
     let mut builder = builder(key, name);
     builder.set_issuer_name(&subject(issuer)).unwrap();

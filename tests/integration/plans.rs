@@ -312,6 +312,24 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
     server.stop().await;
 }
 
+/// The same statements serve both kinds, so that their plans are the same with the same indexes.
+#[tokio::test]
+async fn the_tables_of_ca_certificates_have_the_indexes_that_lists_and_look_ups_ask_for() {
+    let sql = connect_to(&database().await).await;
+    let indexes = async |kind: &str| -> Vec<String> {
+        // Of the account's fingerprints, which are read from an index alone, there are none of authorities.
+        let all = "select replace(replace(indexdef, $1, 'certificate'), ' INCLUDE (fingerprint)', '') from pg_indexes
+                   where tablename in ($1, $1 || '_count', $1 || '_tag') order by indexname";
+        let rows = sql.query(all, &[&kind]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let (of_authorities, of_servers) = (indexes("ca_certificate").await, indexes("server_certificate").await);
+    assert_eq!(of_authorities.len(), 9, "{of_authorities:#?}");
+    for index in &of_authorities {
+        assert!(of_servers.contains(index), "{index} is none of {of_servers:#?}");
+    }
+}
+
 async fn account(sql: &Sql) -> i64 {
     let account = "select account_id from account where name = 'default'";
     sql.query_one(account, &[]).await.unwrap().get(0)

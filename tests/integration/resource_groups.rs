@@ -6,6 +6,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::bad_input::wrong_fields;
+use crate::ca_certificates;
 use crate::calls::{ANY, delete, describe, get, ids, refusal, stored, upload};
 use crate::harness::{Account, Bearer, Client, REGION, TestServer, bearer, upload_of};
 use crate::pki::{self, Key};
@@ -233,5 +234,32 @@ async fn a_certificate_is_uploaded_into_a_group_found_by_it_and_moved() {
         wrong_fields(&refused),
         ["region_id", "resource_id", "resource_type", "new_resource_group_id"]
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ca_certificates_are_in_groups_too() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let admin = admin(&server, server.admin_key());
+    let shop = create(&admin, "shop").await.unwrap().resource_group_id;
+    let default = list(&admin, 0, "").await.unwrap().0[0].resource_group_id.clone();
+    let request = pb::UploadCaCertificateRequest {
+        resource_group_id: shop.clone(),
+        ..ca_certificates::request()
+    };
+    let id = ca_certificates::kept(&client, request).await;
+    let of_group = |group: &String| ca_certificates::Describe {
+        resource_group_id: group.clone(),
+        ..Default::default()
+    };
+    assert_eq!(
+        ca_certificates::ids(&client, of_group(&shop)).await,
+        std::slice::from_ref(&id)
+    );
+    assert_eq!(ca_certificates::ids(&client, of_group(&default)).await, [""; 0]);
+    let etag = move_to(&client, &id, &default).await.unwrap();
+    let moved = ca_certificates::get(&client, &id).await.unwrap();
+    assert_eq!((moved.resource_group_id, moved.etag), (default, etag));
     server.stop().await;
 }

@@ -4,6 +4,7 @@ use certkeep::grpc::pb;
 use tonic::{Code, Status};
 
 use crate::bad_input::wrong_fields;
+use crate::ca_certificates;
 use crate::calls::{ANY, delete, get, refusal, stored, tags};
 use crate::harness::{Account, Client, REGION, TestServer, upload_of};
 use crate::pki::{self, Key};
@@ -259,5 +260,67 @@ async fn tags_set_at_once_are_all_set_and_never_too_many() {
         let tags = of(&client, id).await;
         assert_eq!(tags.len(), 20);
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn server_and_ca_certificates_are_tagged_alike_and_together() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let leaf = some(&client, 1).await.remove(0);
+    let ca = ca_certificates::kept(&client, ca_certificates::request()).await;
+    tag(&client, &[&ca, &leaf], &[("team", "shop"), ("env", "prod")])
+        .await
+        .unwrap();
+    let tags = ca_certificates::get(&client, &ca).await.unwrap().tags;
+    assert_eq!((tags.len(), of(&client, &leaf).await.len()), (2, 2));
+    // Server certificates come first, whichever is older.
+    let expected = [
+        (&leaf, "env=prod"),
+        (&leaf, "team=shop"),
+        (&ca, "env=prod"),
+        (&ca, "team=shop"),
+    ];
+    let expected = expected.map(|(id, tag)| (id.clone(), tag.to_owned()));
+    assert_eq!(list(&client, listing(&[], &[("team", "shop")])).await, expected);
+    for page_size in 1..4 {
+        let paged = pb::ListTagResourcesRequest {
+            page_size,
+            ..listing(&[], &[("team", "shop")])
+        };
+        assert_eq!(list(&client, paged).await, expected);
+    }
+    assert_eq!(
+        list(&client, listing(&[&ca, &leaf], &[])).await,
+        [&expected[2..], &expected[..2]].concat()
+    );
+    let filter = ca_certificates::Describe {
+        tags: crate::calls::tags(&[("env", "prod")]),
+        ..Default::default()
+    };
+    assert_eq!(ca_certificates::ids(&client, filter).await, std::slice::from_ref(&ca));
+    // What fails for the one changes neither.
+    let refused = tag(&client, &[&leaf, &ca, "nothing"], &[("env", "test")]).await;
+    assert_eq!(
+        refusal(refused),
+        (Code::NotFound, "SERVER_CERTIFICATE_NOT_FOUND".into())
+    );
+    untag(&client, &[&leaf, &ca], &["env"]).await.unwrap();
+    let tags = ca_certificates::get(&client, &ca).await.unwrap().tags;
+    assert_eq!((tags.len(), of(&client, &leaf).await), (1, owned(&[("team", "shop")])));
+    let events =
+        "select kind, resource_type from event where kind = 'tagged' order by position, occurred_at, resource_type";
+    let events = server.sql().await.query(events, &[]).await.unwrap();
+    let mut of_type: Vec<String> = events.iter().map(|event| event.get(1)).collect();
+    of_type.sort();
+    assert_eq!(
+        of_type,
+        [
+            "ca_certificate",
+            "ca_certificate",
+            "server_certificate",
+            "server_certificate"
+        ]
+    );
     server.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What holds for every certificate that is served.
+//! What holds for every certificate that is served, and for those of authorities.
 
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::x509::X509Version;
@@ -14,7 +14,14 @@ use crate::certificate::x509::Certificate;
 const MAX_SERIAL_BYTES: usize = 20;
 const MIN_RSA_BITS: u32 = 2048;
 
-pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings<'_>) {
+/// Whether clients look at a certificate's signature: not at a root's, which they have been given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Signature {
+    Matters,
+    DoesNotMatter,
+}
+
+pub(super) fn certificate(certificate: &Certificate<'_>, signature: Signature, findings: &mut Findings<'_>) {
     let fields = &certificate.fields;
     let mut note = |code, message: &str| findings.note(code, Some(certificate), message);
     if fields.version() != X509Version::V3 {
@@ -25,6 +32,7 @@ pub(super) fn certificate(certificate: &Certificate<'_>, findings: &mut Findings
     }
     match certificate.signature_strength {
         Strength::Sound => {}
+        _ if signature == Signature::DoesNotMatter => {}
         Strength::Weak => note(FindingCode::SignatureWeak, "the certificate is signed over SHA-1"),
         Strength::Forgeable => note(FindingCode::SignatureWeak, "the certificate is signed over MD5"),
         Strength::Unverifiable => note(FindingCode::SignatureWeak, "the certificate is signed over MD2"),

@@ -34,8 +34,14 @@ pub(super) fn validity(issuer: &Certificate<'_>, at: Timestamp, findings: &mut F
     }
 }
 
-/// RFC 5280 6.1.4 (k) and (n), which a root is not asked.
+/// What clients ask of an issuer, which a root is not asked.
 pub(super) fn usage(issuer: &Certificate<'_>, findings: &mut Findings<'_>) {
+    authority(issuer, "the issuer's", findings);
+    leaf::extended(issuer, findings);
+}
+
+/// RFC 5280 6.1.4 (k) and (n): whether it may certify others. `whose` basic constraints and key usage these are.
+pub(super) fn authority(issuer: &Certificate<'_>, whose: &str, findings: &mut Findings<'_>) {
     let may_certify = match issuer.fields.key_usage() {
         Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
         Err(_) => false,
@@ -44,16 +50,15 @@ pub(super) fn usage(issuer: &Certificate<'_>, findings: &mut Findings<'_>) {
         findings.note(
             FindingCode::IssuerNotCa,
             Some(issuer),
-            "the issuer's basic constraints do not say that it is an authority",
+            format!("{whose} basic constraints do not say that it is an authority"),
         );
     } else if !may_certify {
         findings.note(
             FindingCode::IssuerNotCa,
             Some(issuer),
-            "the issuer's key usage is without keyCertSign",
+            format!("{whose} key usage is without keyCertSign"),
         );
     }
-    leaf::extended(issuer, findings);
 }
 
 /// RFC 5280 6.1.4 (l) and (m): what is not self-issued counts, the leaf does not.

@@ -1,4 +1,4 @@
-//! The rules for certificates that servers present: each sees one thing, and notes a finding.
+//! The rules for certificates that servers present, and for those of authorities: each sees one thing, and notes a finding.
 
 mod general;
 mod issuers;
@@ -10,11 +10,13 @@ mod tests;
 mod validity;
 mod weak_keys;
 
+use super::issuing::SelfSignature;
 use super::path::Path;
 use super::public_key::PublicKey;
 use super::x509::Certificate;
-use super::{Finding, FindingCode, Policy, PrivateKey};
+use super::{Finding, FindingCode, Policy, PrivateKey, Severity};
 use crate::clock::Timestamp;
+use general::Signature;
 pub(super) use name_constraints::TooManyNames;
 pub use validity::EXPIRES_SOON_DAYS;
 
@@ -49,6 +51,17 @@ impl<'a> Findings<'a> {
     }
 }
 
+/// What the policy refuses these for, each code once.
+pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
+    let mut rejected = Vec::new();
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Error) {
+        if !rejected.contains(&finding.code) {
+            rejected.push(finding.code);
+        }
+    }
+    rejected
+}
+
 /// A name that fits into a finding.
 pub(super) fn cut(name: &str) -> String {
     cut_at(MAX_SUBJECT_CHARS, name)
@@ -79,13 +92,14 @@ pub(super) fn apply(
             "the certificate is signed by its own key, not by an authority",
         );
     }
-    validity::leaf(leaf, at, findings);
+    validity::time(leaf, at, findings);
+    validity::length(leaf, findings);
     leaf::usage(leaf, findings);
     leaf::key(leaf, key, findings);
-    weak_keys::leaf(leaf, key, private_key, findings);
+    weak_keys::key(leaf, key, private_key, findings);
     subject_names::leaf(leaf, findings);
     for index in path.served() {
-        general::certificate(&certificates[index], findings);
+        general::certificate(&certificates[index], Signature::Matters, findings);
     }
     issuers::missing(certificates, path, findings);
     for index in path.served().skip(1) {
@@ -96,4 +110,23 @@ pub(super) fn apply(
     }
     issuers::path_lengths(certificates, path, findings);
     name_constraints::check(certificates, path, findings)
+}
+
+/// Applies the rules for an authority's certificate that is kept to know others by. `key` is its public one, where it can be read;
+/// `at` is now.
+pub(super) fn apply_to_authority(
+    certificate: &Certificate<'_>,
+    key: Option<&PublicKey>,
+    signature: SelfSignature,
+    at: Timestamp,
+    findings: &mut Findings<'_>,
+) {
+    let signature = match signature {
+        SelfSignature::Right => Signature::DoesNotMatter,
+        SelfSignature::None | SelfSignature::Wrong | SelfSignature::Unproved => Signature::Matters,
+    };
+    validity::time(certificate, at, findings);
+    weak_keys::key(certificate, key, None, findings);
+    general::certificate(certificate, signature, findings);
+    issuers::authority(certificate, "the certificate's", findings);
 }

@@ -10,34 +10,43 @@ pub const EXPIRES_SOON_DAYS: i64 = 30;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// RFC 5280 4.1.2.5, and the Baseline Requirements 6.3.2.
-pub(super) fn leaf(leaf: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
-    let (begin, end) = (leaf.not_before(), leaf.not_after());
+/// RFC 5280 4.1.2.5: whether it is valid now, and will be for long enough.
+pub(super) fn time(certificate: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
+    let (begin, end) = (certificate.not_before(), certificate.not_after());
     // The second of notAfter belongs to it.
     let left = end.millis().saturating_add(1000).saturating_sub(at.millis());
-    let lifetime = end.millis().saturating_add(1000).saturating_sub(begin.millis());
     if left <= 0 {
         findings.note(
             FindingCode::Expired,
-            Some(leaf),
+            Some(certificate),
             format!("the certificate expired at {end}"),
         );
-    } else if left < EXPIRES_SOON_DAYS * DAY_MS && left < lifetime / 3 {
+    } else if left < EXPIRES_SOON_DAYS * DAY_MS && left < lifetime(certificate) / 3 {
         let days = left / DAY_MS;
         findings.note(
             FindingCode::ExpiresSoon,
-            Some(leaf),
+            Some(certificate),
             format!("the certificate expires at {end}, {days} days from now"),
         );
     }
     if begin > at {
         findings.note(
             FindingCode::NotYetValid,
-            Some(leaf),
+            Some(certificate),
             format!("the certificate is not valid before {begin}"),
         );
     }
-    if let Some(limit) = limit(begin)
+}
+
+fn lifetime(certificate: &Certificate<'_>) -> i64 {
+    let (begin, end) = (certificate.not_before(), certificate.not_after());
+    end.millis().saturating_add(1000).saturating_sub(begin.millis())
+}
+
+/// The Baseline Requirements 6.3.2.
+pub(super) fn length(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
+    let lifetime = lifetime(leaf);
+    if let Some(limit) = limit(leaf.not_before())
         && lifetime > limit * DAY_MS
     {
         let days = lifetime.div_euclid(DAY_MS) + i64::from(lifetime % DAY_MS != 0);

@@ -21,21 +21,21 @@ const FERMAT_STEPS: u32 = 100;
 /// NIST SP 800-56B 6.2 ends at 256 bits; libraries refuse more than 64.
 const MAX_EXPONENT_BYTES: usize = 8;
 
-pub(super) fn leaf(
-    leaf: &Certificate<'_>,
+pub(super) fn key(
+    certificate: &Certificate<'_>,
     public: Option<&PublicKey>,
     private: Option<&PrivateKey>,
     findings: &mut Findings<'_>,
 ) {
     if let Some(published) = public.and_then(PublishedKey::of) {
         let message = format!("the private key is published: {published}");
-        findings.note(FindingCode::KeyCompromised, Some(leaf), message);
+        findings.note(FindingCode::KeyCompromised, Some(certificate), message);
     }
     // RSA alone can be factored.
     let Some(PublicKey::Rsa { modulus, exponent, .. }) = public else {
         return;
     };
-    let mut note = |code, message: &str| findings.note(code, Some(leaf), message);
+    let mut note = |code, message: &str| findings.note(code, Some(certificate), message);
     if let Some(fault) = exponent_fault(exponent) {
         note(FindingCode::KeyExponentUnsafe, fault);
     }
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::certificate::test_pair::{AT, Entity, integer, pem, sequence};
-    use crate::certificate::{Policy, UnverifiedPair};
+    use crate::certificate::{Policy, UnverifiedCa, UnverifiedPair};
     use crate::secret::Secret;
 
     fn number(value: u32) -> BigNum {
@@ -274,6 +274,21 @@ mod tests {
     fn a_modulus_of_the_faulty_chips_is_known() {
         let key = with_public_exponent(&roca_prime(520), &roca_prime(520), &number(65537));
         assert_eq!(found(&key), [vec![FindingCode::KeyRoca], vec![FindingCode::KeyRoca]]);
+    }
+
+    #[test]
+    fn an_authoritys_key_is_looked_at_too() {
+        let key = with_public_exponent(&roca_prime(520), &roca_prime(520), &number(65537));
+        let root = Entity {
+            key: PKey::from_rsa(Rsa::private_key_from_der(&key).unwrap()).unwrap(),
+            ..Entity::new("root")
+        };
+        let text = root.certify_authority(&root).to_pem().unwrap();
+        let refused = UnverifiedCa::read(&text).verify(AT, &Policy::default()).unwrap_err();
+        assert_eq!(
+            (refused.certificate, refused.rejected),
+            (None, vec![FindingCode::KeyRoca])
+        );
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! The client's commands for CA certificates: those for server certificates, by the other calls.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use super::client::{
+    DescribeArgs, Effect, GetArgs, RenameArgs, TargetArgs, UploadOptions, answered, pages, read, tags,
+};
+use super::print;
+use crate::grpc::pb;
+
+#[derive(Subcommand)]
+pub(super) enum CaCommand {
+    /// Upload the certificate of an authority.
+    Upload(UploadArgs),
+    /// List CA certificates.
+    Describe(DescribeArgs),
+    /// Show one CA certificate.
+    Get(GetArgs),
+    /// Rename a CA certificate.
+    Rename(RenameArgs),
+    /// Delete a CA certificate. It can be undeleted for some days, then it is removed.
+    Delete(TargetArgs),
+    /// Make a deleted CA certificate live again.
+    Undelete(TargetArgs),
+    /// Remove a deleted CA certificate, for good.
+    Purge(TargetArgs),
+}
+
+#[derive(Args)]
+pub(super) struct UploadArgs {
+    /// The certificate, in PEM.
+    file: PathBuf,
+    #[command(flatten)]
+    options: UploadOptions,
+}
+
+pub(super) async fn run(command: CaCommand) -> Result<(), Failure> {
+    match command {
+        CaCommand::Upload(args) => upload(args).await,
+        CaCommand::Describe(args) => describe(args).await,
+        CaCommand::Get(args) => get(args).await,
+        CaCommand::Rename(args) => rename(args).await,
+        CaCommand::Delete(args) => delete(args).await,
+        CaCommand::Undelete(args) => undelete(args).await,
+        CaCommand::Purge(args) => purge(args).await,
+    }
+}
+
+async fn upload(args: UploadArgs) -> Result<(), Failure> {
+    let options = args.options;
+    let request = pb::UploadCaCertificateRequest {
+        region_id: options.region,
+        ca_certificate: std::mem::take(&mut *read(&args.file)?),
+        ca_certificate_name: options.name.unwrap_or_default(),
+        client_token: options.client_token.unwrap_or_default(),
+        validate_only: options.validate_only,
+        resource_group_id: options.resource_group.unwrap_or_default(),
+        tags: tags(&options.tags)?,
+    };
+    let answer = options.connection.connect()?.upload_ca_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    let shown = pb::UploadServerCertificateResponse {
+        request_id: answer.request_id.clone(),
+        server_certificate_id: answer.ca_certificate_id.clone(),
+        server_certificate_name: answer.ca_certificate_name.clone(),
+        region_id: answer.region_id.clone(),
+        common_name: answer.common_name.clone(),
+        expire_time: answer.expire_time.clone(),
+        expire_time_stamp: answer.expire_time_stamp,
+        fingerprint: answer.fingerprint.clone(),
+        fingerprint_sha256: answer.fingerprint_sha256.clone(),
+        findings: answer.findings.clone(),
+        ..Default::default()
+    };
+    print::uploaded(&shown, "UploadCACertificateResponse", &answer, options.output)
+}
+
+/// What is shown of it, in the fields of a server certificate, which has all of them.
+fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
+    pb::ServerCertificate {
+        server_certificate_id: certificate.ca_certificate_id,
+        server_certificate_name: certificate.ca_certificate_name,
+        fingerprint: certificate.fingerprint,
+        create_time: certificate.create_time,
+        expire_time: certificate.expire_time,
+        expire_time_stamp: certificate.expire_time_stamp,
+        common_name: certificate.common_name,
+        subject_alternative_names: certificate.subject_alternative_names,
+        region_id: certificate.region_id,
+        resource_group_id: certificate.resource_group_id,
+        tags: certificate.tags,
+        fingerprint_sha256: certificate.fingerprint_sha256,
+        etag: certificate.etag,
+        not_before: certificate.not_before,
+        serial_number: certificate.serial_number,
+        issuer: certificate.issuer,
+        subject: certificate.subject,
+        key_algorithm: certificate.key_algorithm,
+        key_size: certificate.key_size,
+        signature_algorithm: certificate.signature_algorithm,
+        spki_sha256: certificate.spki_sha256,
+        certificate_chain: certificate.ca_certificate,
+        ..Default::default()
+    }
+}
+
+async fn describe(args: DescribeArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect()?;
+    let request = pb::DescribeCaCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        ca_certificate_id: args.id.unwrap_or_default(),
+        resource_group_id: args.resource_group.unwrap_or_default(),
+        tags: tags(&args.tags)?,
+        deleted: args.deleted,
+        page_size: 1000,
+        ..Default::default()
+    };
+    let mut all = pb::DescribeCaCertificatesResponse::default();
+    pages(async |page_token| {
+        let request = pb::DescribeCaCertificatesRequest {
+            page_token,
+            ..request.clone()
+        };
+        let page = answered(client.describe_ca_certificates(request).await, Effect::Reads)?;
+        all.request_id = page.request_id;
+        all.ca_certificates.extend(page.ca_certificates);
+        Ok(page.next_page_token)
+    })
+    .await?;
+    let listed: Vec<_> = all.ca_certificates.iter().cloned().map(shown).collect();
+    print::described(&listed, "DescribeCACertificatesResponse", &all, args.output)
+}
+
+async fn get(args: GetArgs) -> Result<(), Failure> {
+    let request = pb::GetCaCertificateRequest {
+        region_id: String::new(),
+        ca_certificate_id: args.id,
+    };
+    let answer = args.connection.connect()?.get_ca_certificate(request).await;
+    let answer = answered(answer, Effect::Reads)?;
+    let certificate = shown(answer.ca_certificate.clone().unwrap_or_default());
+    print::got(&certificate, "GetCACertificateResponse", &answer, args.output)
+}
+
+async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let request = pb::SetCaCertificateNameRequest {
+        region_id: args.region,
+        ca_certificate_id: args.id.clone(),
+        ca_certificate_name: args.name.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.set_ca_certificate_name(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::renamed(
+        (&args.id, &args.name, &answer.etag),
+        "SetCACertificateNameResponse",
+        &answer,
+        args.output,
+    )
+}
+
+async fn delete(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::DeleteCaCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        ca_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.delete_ca_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("deleted", &args.id, &answer.etag),
+        "DeleteCACertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+async fn undelete(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::UndeleteCaCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        ca_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.undelete_ca_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("undeleted", &args.id, &answer.etag),
+        "UndeleteCACertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+async fn purge(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::PurgeCaCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        ca_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.purge_ca_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("purged", &args.id, ""),
+        "PurgeCACertificateResponse",
+        &answer,
+        args.output,
+    )
+}

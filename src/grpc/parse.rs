@@ -1,0 +1,90 @@
+//! Requests from protobuf.
+
+use super::pb;
+use crate::app::{CertificateKind, DescribeCertificates, GivenCertificate, TargetCertificate, Upload};
+use crate::secret::Secret;
+
+/// The texts that are secrets were taken out of the message.
+pub(super) fn upload_server_certificate(
+    message: pb::UploadServerCertificateRequest,
+    server_certificate: Secret,
+    private_key: Secret,
+) -> Upload {
+    Upload {
+        region_id: message.region_id,
+        name: message.server_certificate_name,
+        resource_group_id: message.resource_group_id,
+        tags: pairs(message.tags),
+        client_token: message.client_token,
+        validate_only: message.validate_only,
+        certificate: GivenCertificate::Server {
+            server_certificate,
+            private_key,
+            ali_cloud_certificate_id: message.ali_cloud_certificate_id,
+            ali_cloud_certificate_name: message.ali_cloud_certificate_name,
+            ali_cloud_certificate_region_id: message.ali_cloud_certificate_region_id,
+            omit_account_fingerprints: message.omit_account_fingerprints,
+        },
+    }
+}
+
+/// The text was taken out of the message.
+pub(super) fn upload_ca_certificate(message: pb::UploadCaCertificateRequest, ca_certificate: Secret) -> Upload {
+    Upload {
+        region_id: message.region_id,
+        name: message.ca_certificate_name,
+        resource_group_id: message.resource_group_id,
+        tags: pairs(message.tags),
+        client_token: message.client_token,
+        validate_only: message.validate_only,
+        certificate: GivenCertificate::Ca { ca_certificate },
+    }
+}
+
+pub(super) fn describe_server_certificates(message: pb::DescribeServerCertificatesRequest) -> DescribeCertificates {
+    DescribeCertificates {
+        kind: CertificateKind::Server,
+        region_id: message.region_id,
+        id: message.server_certificate_id,
+        resource_group_id: message.resource_group_id,
+        tags: pairs(message.tags),
+        deleted: message.deleted,
+        page_size: message.page_size,
+        page_token: message.page_token,
+    }
+}
+
+pub(super) fn describe_ca_certificates(message: pb::DescribeCaCertificatesRequest) -> DescribeCertificates {
+    DescribeCertificates {
+        kind: CertificateKind::Ca,
+        region_id: message.region_id,
+        id: message.ca_certificate_id,
+        resource_group_id: message.resource_group_id,
+        tags: pairs(message.tags),
+        deleted: message.deleted,
+        page_size: message.page_size,
+        page_token: message.page_token,
+    }
+}
+
+pub(super) fn server_certificate(region_id: String, id: String, if_etag: String) -> TargetCertificate {
+    TargetCertificate {
+        kind: CertificateKind::Server,
+        region_id,
+        id,
+        if_etag,
+    }
+}
+
+pub(super) fn ca_certificate(region_id: String, id: String, if_etag: String) -> TargetCertificate {
+    TargetCertificate {
+        kind: CertificateKind::Ca,
+        region_id,
+        id,
+        if_etag,
+    }
+}
+
+pub(super) fn pairs(tags: Vec<pb::Tag>) -> Vec<(String, String)> {
+    tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+}
