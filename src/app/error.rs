@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CertificateError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError, RegionId,
-    ServerCertificateId, TagError, TagFault, Tags,
+    CertificateError, CriterionError, Finding, FindingCode, LanguageError, NameError, PrivateKeyError, RegionError,
+    RegionId, ServerCertificateId, TagError, TagFault, Tags,
 };
 use crate::{digest, seal, store};
 
@@ -129,6 +129,9 @@ pub enum Fault {
     /// The language.
     #[error(transparent)]
     Language(LanguageError),
+    /// What is searched by.
+    #[error(transparent)]
+    Criterion(CriterionError),
     /// A required field is empty.
     #[error("{0} is empty: it is required")]
     Required(&'static str),
@@ -181,6 +184,7 @@ impl Fault {
             | Self::Name(NameError::Empty)
             | Self::Region(_)
             | Self::Language(_)
+            | Self::Criterion(_)
             | Self::Required(_)
             | Self::ClientToken
             | Self::ClientTokenOfNothing
@@ -209,9 +213,12 @@ impl Fault {
             Self::Tag(_) => Reason::TagInvalid,
             Self::Region(RegionError::Missing) => Reason::RegionMissing,
             Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
-            Self::Required(_) | Self::Language(_) | Self::ClientToken | Self::ClientTokenOfNothing | Self::PageSize => {
-                Reason::FieldInvalid
-            }
+            Self::Required(_)
+            | Self::Language(_)
+            | Self::Criterion(_)
+            | Self::ClientToken
+            | Self::ClientTokenOfNothing
+            | Self::PageSize => Reason::FieldInvalid,
             Self::PageToken => Reason::PageTokenInvalid,
         }
     }

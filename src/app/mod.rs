@@ -19,6 +19,7 @@ mod regions;
 mod rename;
 mod reuse;
 mod sealing;
+mod search;
 mod target;
 mod upload;
 
@@ -41,13 +42,14 @@ pub use get::GetServerCertificate;
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use rename::SetServerCertificateName;
 pub use sealing::SealingError;
+pub use search::{Found, SearchServerCertificates};
 pub use upload::{UploadServerCertificate, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
-    PolicyError, Report, ServerCertificateName, Severity, Sha256Fingerprint,
+    CertificateFacts, Contents, CriterionError, DomainMatch, Finding, FindingCode, FoundCertificate, KeyId,
+    ListedCertificate, Place, Policy, PolicyError, Report, ServerCertificateName, Severity, Sha256Fingerprint,
 };
-pub use crate::store::StoredCertificate;
+pub use crate::store::{Order, StoredCertificate};
 
 use crate::certificate::{Regions, ServerCertificateId};
 use crate::digest;

@@ -83,14 +83,25 @@ pub(super) fn changed(
 }
 
 pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("DescribeServerCertificatesResponse", answer);
+    match output {
+        ListOutput::Json => json("DescribeServerCertificatesResponse", answer),
+        ListOutput::Table => certificates(&answer.server_certificates),
     }
+}
+
+pub(super) fn found(answer: &pb::SearchServerCertificatesResponse, output: ListOutput) -> Result<(), Failure> {
+    match output {
+        ListOutput::Json => json("SearchServerCertificatesResponse", answer),
+        ListOutput::Table => certificates(&answer.server_certificates),
+    }
+}
+
+fn certificates(listed: &[pb::ServerCertificate]) -> Result<(), Failure> {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_header(["ID", "NAME", "REGION", "COMMON NAME", "EXPIRES", "KEY"]);
-    for certificate in &answer.server_certificates {
+    for certificate in listed {
         table.add_row([
             plain(&certificate.server_certificate_id),
             plain(&certificate.server_certificate_name),
@@ -104,7 +115,7 @@ pub(super) fn described(answer: &pb::DescribeServerCertificatesResponse, output:
     let header = shown.next().unwrap_or_default();
     // Below the header a line is a certificate.
     let certificates = shown
-        .zip(&answer.server_certificates)
+        .zip(listed)
         .map(|(line, certificate)| coloured(line.trim_end(), certificate.expire_time_stamp));
     let header = header.trim_end().to_owned();
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())

@@ -7,8 +7,9 @@ use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
 use crate::app::{
-    App, Call, CheckServerCertificate, DescribeRegions, DescribeServerCertificates, Error, GetServerCertificate,
-    ListAccountFingerprints, SetServerCertificateName, TargetCertificate, UploadServerCertificate,
+    App, Call, CheckServerCertificate, CriterionError, DescribeRegions, DescribeServerCertificates, DomainMatch, Error,
+    GetServerCertificate, ListAccountFingerprints, Order, SearchServerCertificates, SetServerCertificateName,
+    TargetCertificate, UploadServerCertificate,
 };
 use crate::secret::Secret;
 
@@ -113,6 +114,41 @@ impl CertificateService for Door {
                     .map(render::server_certificate)
                     .collect(),
                 next_page_token: described.next_page_token,
+            }),
+        )
+    }
+
+    async fn search_server_certificates(
+        &self,
+        request: Request<pb::SearchServerCertificatesRequest>,
+    ) -> Answer<pb::SearchServerCertificatesResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = SearchServerCertificates {
+            domain_match: domain_match(message.domain_match),
+            order_by: order(message.order_by),
+            region_id: message.region_id,
+            fingerprint: message.fingerprint,
+            domain: message.domain,
+            spki_sha256: message.spki_sha256,
+            serial_number: message.serial_number,
+            issuer: message.issuer,
+            key_algorithm: message.key_algorithm,
+            key_size: message.key_size,
+            expire_time_stamp_from: message.expire_time_stamp_from,
+            expire_time_stamp_to: message.expire_time_stamp_to,
+            server_certificate_name_prefix: message.server_certificate_name_prefix,
+            tags: pairs(message.tags),
+            page_size: message.page_size,
+            page_token: message.page_token,
+        };
+        let found = self.app.search(&call, &request).await;
+        answer(
+            &call,
+            found.map(|found| pb::SearchServerCertificatesResponse {
+                request_id: call.request_id.to_string(),
+                server_certificates: found.certificates.into_iter().map(render::server_certificate).collect(),
+                next_page_token: found.next_page_token,
             }),
         )
     }
@@ -270,6 +306,25 @@ impl CertificateService for Door {
                 next_page_token: listed.next_page_token,
             }),
         )
+    }
+}
+
+fn domain_match(number: i32) -> Result<Option<DomainMatch>, CriterionError> {
+    Ok(match pb::DomainMatch::try_from(number) {
+        Ok(pb::DomainMatch::Unspecified) => None,
+        Ok(pb::DomainMatch::Exact) => Some(DomainMatch::Exact),
+        Ok(pb::DomainMatch::Covered) => Some(DomainMatch::Covered),
+        Ok(pb::DomainMatch::Below) => Some(DomainMatch::Below),
+        Err(_) => return Err(CriterionError::DomainMatch),
+    })
+}
+
+fn order(number: i32) -> Result<Order, CriterionError> {
+    match pb::SearchOrder::try_from(number) {
+        Ok(pb::SearchOrder::Unspecified | pb::SearchOrder::CreateTime) => Ok(Order::CreateTime),
+        Ok(pb::SearchOrder::ExpireTime) => Ok(Order::ExpireTime),
+        Ok(pb::SearchOrder::Name) => Ok(Order::Name),
+        Err(_) => Err(CriterionError::Order),
     }
 }
 

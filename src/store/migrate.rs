@@ -25,6 +25,11 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0002_reuse.sql"),
     },
+    Migration {
+        version: 3,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0003_search.sql"),
+    },
 ];
 
 /// "certkeep" in ASCII.
@@ -166,6 +171,7 @@ mod tests {
             [
                 "a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc",
                 "08911b34ae78f8e97909ae011eb02823364d15254353fd089c0027609ad75945",
+                "55d01aa0ce9ae853afc5eb6bb9ad43488eccd920b3abb55dca8b1199ed04b4ee",
             ]
         );
     }

@@ -14,6 +14,7 @@ mod lease;
 mod migrate;
 mod read;
 mod reuse;
+mod search;
 mod server_certificate;
 mod service_key;
 mod upload;
@@ -35,6 +36,7 @@ pub use fingerprint::AccountFingerprints;
 pub use migrate::{MigrateError, schema_version};
 pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
 pub use reuse::Reuse;
+pub use search::{FoundPage, Order, Place, SortKey};
 pub use server_certificate::{Changing, Standing, Undeletion};
 pub use upload::{FIRST, NewServerCertificate, UploadOutcome};
 
