@@ -1,4 +1,4 @@
-// Uploads a pair, describes it, and shows an error's details.
+// Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
 //
 // Generate the client first, in this folder:
 //
@@ -57,10 +57,19 @@ func upload(ctx context.Context, service pb.CertificateServiceClient, region, ce
 	if err != nil {
 		return nil, err
 	}
-	described, err := service.DescribeServerCertificates(ctx, &pb.DescribeServerCertificatesRequest{
-		ServerCertificateId: uploaded.ServerCertificateId,
+	_, err = service.TagResources(ctx, &pb.TagResourcesRequest{
+		RegionId:     uploaded.RegionId,
+		ResourceType: "certificate",
+		ResourceIds:  []string{uploaded.ServerCertificateId},
+		Tags:         []*pb.Tag{{Key: "example", Value: "go"}},
 	})
-	return described.GetServerCertificates(), err
+	if err != nil {
+		return nil, err
+	}
+	found, err := service.SearchServerCertificates(ctx, &pb.SearchServerCertificatesRequest{
+		Fingerprint: uploaded.FingerprintSha256,
+	})
+	return found.GetServerCertificates(), err
 }
 
 // read returns the content of a file, or ends the program.

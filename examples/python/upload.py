@@ -1,4 +1,4 @@
-"""Uploads a pair, describes it, and shows an error's details.
+"""Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
 
 Generate the client first:
     python3 -m venv venv && venv/bin/pip install -r examples/python/requirements.txt
@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from certkeep.v1 import certificate_service_pb2 as pb
 from certkeep.v1 import certificate_service_pb2_grpc as services
+from certkeep.v1 import resources_pb2 as resources
 
 
 def show(error):
@@ -59,12 +60,22 @@ def main():
                 metadata=metadata,
                 timeout=10,
             )
-            request = pb.DescribeServerCertificatesRequest(server_certificate_id=uploaded.server_certificate_id)
-            described = service.DescribeServerCertificates(request, metadata=metadata, timeout=10)
+            service.TagResources(
+                pb.TagResourcesRequest(
+                    region_id=uploaded.region_id,
+                    resource_type="certificate",
+                    resource_ids=[uploaded.server_certificate_id],
+                    tags=[resources.Tag(key="example", value="python")],
+                ),
+                metadata=metadata,
+                timeout=10,
+            )
+            request = pb.SearchServerCertificatesRequest(fingerprint=uploaded.fingerprint_sha256)
+            found = service.SearchServerCertificates(request, metadata=metadata, timeout=10)
         except grpc.RpcError as error:
             show(error)
             return 1
-    for certificate in described.server_certificates:
+    for certificate in found.server_certificates:
         print(certificate.server_certificate_id, certificate.common_name, certificate.expire_time)
         print(certificate.key_algorithm, certificate.key_size, certificate.fingerprint)
     return 0

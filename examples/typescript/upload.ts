@@ -1,4 +1,4 @@
-// Uploads a pair, describes it, and shows an error's details.
+// Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
 //
 // Generate the client first, in this folder (GOOGLEAPIS is a folder that has google/rpc/error_details.proto):
 //     npm ci && mkdir -p gen
@@ -65,9 +65,16 @@ const transport = createGrpcTransport({
 });
 const service = createClient(CertificateService, transport);
 try {
-  const { serverCertificateId } = await service.uploadServerCertificate(request, { headers });
-  const described = await service.describeServerCertificates({ serverCertificateId }, { headers });
-  for (const certificate of described.serverCertificates) {
+  const uploaded = await service.uploadServerCertificate(request, { headers });
+  const tagging = {
+    regionId: uploaded.regionId,
+    resourceType: "certificate",
+    resourceIds: [uploaded.serverCertificateId],
+    tags: [{ key: "example", value: "typescript" }],
+  };
+  await service.tagResources(tagging, { headers });
+  const found = await service.searchServerCertificates({ fingerprint: uploaded.fingerprintSha256 }, { headers });
+  for (const certificate of found.serverCertificates) {
     console.log(certificate.serverCertificateId, certificate.commonName, certificate.expireTime);
     console.log(certificate.keyAlgorithm, certificate.keySize, certificate.fingerprint);
   }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Role;
 use crate::certificate::{
-    CaCertificateError, CertificateError, CertificateId, CertificateKind, Finding, FindingCode, LanguageError,
-    NameError, PrivateKeyError, RegionError, RegionId, TagError, TagFault, Tags, TextFault,
+    CaCertificateError, CertificateError, CertificateId, CertificateKind, CriterionError, Finding, FindingCode,
+    LanguageError, NameError, PrivateKeyError, RegionError, RegionId, TagError, TagFault, Tags, TextFault,
 };
 use crate::{digest, seal, store};
 
@@ -25,7 +25,7 @@ pub enum Error {
     #[error("{} not supported yet: leave {} empty", are(.0), if .0.len() == 1 { "it" } else { "them" })]
     FieldsNotSupported(Vec<&'static str>),
     /// There is no such resource in the caller's account, or not in the region named.
-    #[error("there is no such {} in this account and region", .0.noun())]
+    #[error("there is no such {} in this account{}", .0.noun(), .0.place())]
     NotFound(Resource),
     /// The account has as many certificates of this kind in the region as it may.
     #[error(
@@ -101,6 +101,14 @@ impl Resource {
             Self::ResourceGroup => "resource group",
         }
     }
+
+    /// Where besides it was looked for.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Certificate(..) => " and region",
+            Self::ResourceGroup => "",
+        }
+    }
 }
 
 /// A wrong field.
@@ -142,6 +150,9 @@ pub enum Fault {
     /// The language.
     #[error(transparent)]
     Language(LanguageError),
+    /// What is searched by.
+    #[error(transparent)]
+    Criterion(CriterionError),
     /// A required field is empty.
     #[error("{0} is empty: it is required")]
     Required(&'static str),
@@ -215,6 +226,7 @@ impl Fault {
             | Self::Name(NameError::Empty)
             | Self::Region(_)
             | Self::Language(_)
+            | Self::Criterion(_)
             | Self::Required(_)
             | Self::ClientToken
             | Self::ClientTokenOfNothing
@@ -248,6 +260,7 @@ impl Fault {
             Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
             Self::Required(_)
             | Self::Language(_)
+            | Self::Criterion(_)
             | Self::ClientToken
             | Self::ClientTokenOfNothing
             | Self::ResourceType

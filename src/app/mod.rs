@@ -20,6 +20,7 @@ mod rename;
 mod resource_group;
 mod reuse;
 mod sealing;
+mod search;
 mod storing;
 mod tag;
 mod target;
@@ -43,16 +44,17 @@ pub use page_token::{List, PageTokens};
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use sealing::SealingError;
+pub use search::{Found, SearchServerCertificates};
 pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
 pub use upload::{GivenCertificate, Upload, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, CertificateId, CertificateKind, CertificateName, Contents, Finding, FindingCode,
-    FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity, Sha256Fingerprint, Tag,
-    Tags,
+    CertificateFacts, CertificateId, CertificateKind, CertificateName, Contents, CriterionError, DomainMatch, Finding,
+    FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity,
+    Sha256Fingerprint, Tag, Tags,
 };
-pub use crate::store::{ResourceGroup, StoredCertificate};
+pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
 use crate::certificate::Regions;
 use crate::digest;

@@ -37,9 +37,15 @@ impl PageTokens {
 
     /// The token of a place, behind which the next page begins.
     pub fn write(&self, list: List<'_>, position: Position) -> Result<String, Error> {
+        self.write_place(list, position, &[])
+    }
+
+    /// The token of a place that has a sort key before its position.
+    pub(super) fn write_place(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> Result<String, Error> {
         let mut token = vec![FORMAT];
         token.extend_from_slice(&position.created_ms.to_be_bytes());
         token.extend_from_slice(&position.random.to_be_bytes());
+        token.extend_from_slice(sort_key);
         let mac = self.mac(list, &token)?;
         token.extend_from_slice(&mac);
         Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
@@ -50,25 +56,33 @@ impl PageTokens {
         if token.is_empty() {
             return Ok(Ok(Position::START));
         }
+        Ok(match self.read_place(list, token)? {
+            Ok((position, sort_key)) if sort_key.is_empty() => Ok(position),
+            _ => Err(Fault::PageToken),
+        })
+    }
+
+    /// The place of a token that is not empty, and its sort key.
+    pub(super) fn read_place(&self, list: List<'_>, token: &str) -> Result<Result<(Position, Vec<u8>), Fault>, Error> {
         let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else {
             return Ok(Err(Fault::PageToken));
         };
         let parts = token.split_last_chunk::<MAC_LEN>().and_then(|(body, mac)| {
-            let (created_ms, random) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
-            Some((
-                body,
-                mac,
-                i64::from_be_bytes(*created_ms),
-                i64::from_be_bytes(random.try_into().ok()?),
-            ))
+            let (created_ms, rest) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+            let (random, sort_key) = rest.split_first_chunk()?;
+            let position = Position {
+                created_ms: i64::from_be_bytes(*created_ms),
+                random: i64::from_be_bytes(*random),
+            };
+            Some((body, mac, position, sort_key.to_vec()))
         });
-        let Some((body, mac, created_ms, random)) = parts else {
+        let Some((body, mac, position, sort_key)) = parts else {
             return Ok(Err(Fault::PageToken));
         };
         if !digest::constant_time_eq(&self.mac(list, body)?, mac) {
             return Ok(Err(Fault::PageToken));
         }
-        Ok(Ok(Position { created_ms, random }))
+        Ok(Ok((position, sort_key)))
     }
 
     fn mac(&self, list: List<'_>, body: &[u8]) -> Result<[u8; MAC_LEN], Error> {

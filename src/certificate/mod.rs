@@ -7,7 +7,9 @@ mod chain;
 mod contents;
 #[cfg(test)]
 mod cost;
+mod criteria;
 mod distinguished_name;
+mod domain;
 mod facts;
 mod finding;
 mod fingerprint;
@@ -45,6 +47,11 @@ pub use account_id::{AccountId, AccountIdError};
 pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use contents::{Contents, FoundCertificate, KeyId};
+pub use criteria::{
+    Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_issuer,
+    parse_name_prefix, parse_spki_sha256,
+};
+pub use domain::{DomainError, DomainMatch, SoughtDomain};
 pub use facts::CertificateFacts;
 pub use finding::{Finding, FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};

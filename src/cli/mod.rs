@@ -7,6 +7,7 @@ mod client;
 mod import;
 mod print;
 mod resource_group;
+mod search;
 mod serve;
 mod settings;
 mod tag;
@@ -49,6 +50,10 @@ enum Command {
     Check(check::CheckArgs),
     /// List server certificates.
     Describe(client::DescribeArgs),
+    /// Search server certificates: those that meet all that is given.
+    Search(search::SearchArgs),
+    /// List what expires soon, the expired first.
+    Expiring(search::ExpiringArgs),
     /// Show one server certificate, with its chain.
     Get(client::GetArgs),
     /// Rename a server certificate.
@@ -194,6 +199,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::import(args).await,
         Command::Check(args) => check::check(args).await,
         Command::Describe(args) => client::describe(args).await,
+        Command::Search(args) => search::search(args).await,
+        Command::Expiring(args) => search::expiring(args).await,
         Command::Get(args) => client::get(args).await,
         Command::Rename(args) => client::rename(args).await,
         Command::Delete(args) => client::delete(args).await,

@@ -85,6 +85,23 @@ impl CertificateService for Door {
         )
     }
 
+    async fn search_server_certificates(
+        &self,
+        request: Request<pb::SearchServerCertificatesRequest>,
+    ) -> Answer<pb::SearchServerCertificatesResponse> {
+        let call = call_of(&request)?;
+        let request = parse::search_server_certificates(request.into_inner());
+        let found = self.app.search(&call, &request).await;
+        answer(
+            &call,
+            found.map(|found| pb::SearchServerCertificatesResponse {
+                request_id: call.request_id.to_string(),
+                server_certificates: found.certificates.into_iter().map(render::server_certificate).collect(),
+                next_page_token: found.next_page_token,
+            }),
+        )
+    }
+
     async fn get_server_certificate(
         &self,
         request: Request<pb::GetServerCertificateRequest>,

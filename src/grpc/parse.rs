@@ -1,7 +1,10 @@
 //! Requests from protobuf.
 
 use super::pb;
-use crate::app::{CertificateKind, DescribeCertificates, GivenCertificate, TargetCertificate, Upload};
+use crate::app::{
+    CertificateKind, CriterionError, DescribeCertificates, DomainMatch, GivenCertificate, Order,
+    SearchServerCertificates, TargetCertificate, Upload,
+};
 use crate::secret::Secret;
 
 /// The texts that are secrets were taken out of the message.
@@ -64,6 +67,46 @@ pub(super) fn describe_ca_certificates(message: pb::DescribeCaCertificatesReques
         deleted: message.deleted,
         page_size: message.page_size,
         page_token: message.page_token,
+    }
+}
+
+pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRequest) -> SearchServerCertificates {
+    SearchServerCertificates {
+        domain_match: domain_match(message.domain_match),
+        order_by: order(message.order_by),
+        region_id: message.region_id,
+        fingerprint: message.fingerprint,
+        domain: message.domain,
+        spki_sha256: message.spki_sha256,
+        serial_number: message.serial_number,
+        issuer: message.issuer,
+        key_algorithm: message.key_algorithm,
+        key_size: message.key_size,
+        expire_time_stamp_from: message.expire_time_stamp_from,
+        expire_time_stamp_to: message.expire_time_stamp_to,
+        server_certificate_name_prefix: message.server_certificate_name_prefix,
+        tags: pairs(message.tags),
+        page_size: message.page_size,
+        page_token: message.page_token,
+    }
+}
+
+fn domain_match(number: i32) -> Result<Option<DomainMatch>, CriterionError> {
+    Ok(match pb::DomainMatch::try_from(number) {
+        Ok(pb::DomainMatch::Unspecified) => None,
+        Ok(pb::DomainMatch::Exact) => Some(DomainMatch::Exact),
+        Ok(pb::DomainMatch::Covered) => Some(DomainMatch::Covered),
+        Ok(pb::DomainMatch::Below) => Some(DomainMatch::Below),
+        Err(_) => return Err(CriterionError::DomainMatch),
+    })
+}
+
+fn order(number: i32) -> Result<Order, CriterionError> {
+    match pb::SearchOrder::try_from(number) {
+        Ok(pb::SearchOrder::Unspecified | pb::SearchOrder::CreateTime) => Ok(Order::CreateTime),
+        Ok(pb::SearchOrder::ExpireTime) => Ok(Order::ExpireTime),
+        Ok(pb::SearchOrder::Name) => Ok(Order::Name),
+        Err(_) => Err(CriterionError::Order),
     }
 }
 

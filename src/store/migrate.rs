@@ -35,6 +35,11 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0004_resource_groups.sql"),
     },
+    Migration {
+        version: 5,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0005_search.sql"),
+    },
 ];
 
 /// "certkeep" in ASCII.
@@ -178,6 +183,7 @@ mod tests {
                 "08911b34ae78f8e97909ae011eb02823364d15254353fd089c0027609ad75945",
                 "48bb90846f38672d52a6e0e76fec6fd3cf168129aab88580a3cc948d665c9a68",
                 "21485ac9a17bf91fe1113b1b36a27e3f3cc2a307c57f8b1f795262abf4f3357d",
+                "55d01aa0ce9ae853afc5eb6bb9ad43488eccd920b3abb55dca8b1199ed04b4ee",
             ]
         );
     }

@@ -16,6 +16,7 @@ mod migrate;
 mod read;
 mod resource_group;
 mod reuse;
+mod search;
 mod service_key;
 mod tag;
 mod upload;
@@ -40,6 +41,7 @@ pub use migrate::{MigrateError, schema_version};
 pub use read::{Filter, Liveness, Page, Position, StoredCertificate};
 pub use resource_group::ResourceGroup;
 pub use reuse::Reuse;
+pub use search::{FoundPage, Order, Place, SortKey};
 pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 

@@ -117,6 +117,16 @@ macro_rules! columns {
            ) as tags "
     };
 }
+pub(super) use columns;
+
+/// What a certificate's texts take in an answer, about.
+macro_rules! octets {
+    () => {
+        "1000 + octet_length(subject_alternative_names::text) + octet_length(common_name)
+           + octet_length(subject) + octet_length(issuer) + octet_length(tags::text)"
+    };
+}
+pub(super) use octets;
 
 macro_rules! select {
     ($name:literal, $rest:literal) => {
@@ -137,11 +147,9 @@ macro_rules! select_page {
                 "-- ",
                 $name,
                 "\nselect * from (
-                  select *, count(*) over () as found,
-                    sum(
-                      1000 + octet_length(subject_alternative_names::text) + octet_length(common_name)
-                        + octet_length(subject) + octet_length(issuer) + octet_length(tags::text)
-                    ) over (order by created_ms, random) as octets,
+                  select *, count(*) over () as found, sum(",
+                octets!(),
+                ") over (order by created_ms, random) as octets,
                     row_number() over (order by created_ms, random) as place
                   from (",
                 columns!(),
@@ -304,7 +312,7 @@ impl Store {
     }
 }
 
-fn stored(kind: CertificateKind, row: &Row) -> Result<StoredCertificate, Error> {
+pub(super) fn stored(kind: CertificateKind, row: &Row) -> Result<StoredCertificate, Error> {
     let damaged = || Error::Row("server_certificate");
     let account = AccountId::from_i64(row.get("account_id"));
     let facts = CertificateFacts {

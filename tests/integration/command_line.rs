@@ -9,7 +9,7 @@ use crate::harness::{REGION, TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, stderr, stdout};
 
-fn command(server: &TestServer, args: &[&str]) -> Command {
+pub fn command(server: &TestServer, args: &[&str]) -> Command {
     let mut command = Command::new(CERTKEEP);
     command
         .args(args)
@@ -19,7 +19,7 @@ fn command(server: &TestServer, args: &[&str]) -> Command {
     command
 }
 
-fn run(server: &TestServer, args: &[&str]) -> Output {
+pub fn run(server: &TestServer, args: &[&str]) -> Output {
     let output = command(server, args).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     output

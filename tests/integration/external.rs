@@ -57,6 +57,7 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
     assert_eq!(
         text(&listed.stdout).lines().collect::<Vec<_>>(),
         [
+            "certkeep.v1.AdminService",
             "certkeep.v1.CertificateService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
@@ -163,7 +164,7 @@ async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
 }
 
 /// Runs an example with a pair, then with the key of another certificate; in plain text, then over TLS.
-async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
+async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
     let dir = temp_dir();
     let pair = pki::issued(Key::Rsa(2048), "shop.example");
     let other = pki::self_signed(Key::P256, "other.example");
@@ -199,6 +200,7 @@ async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
         let out = text(&uploaded.stdout);
         assert_eq!(out.lines().count(), 2, "{out}");
         assert!(out.contains("shop.example") && out.contains("\nRSA 2048 "), "{out}");
+        assert_eq!(server.rows().await[2], 1, "it is tagged");
         let refused = run(upload("other.pem")).await;
         assert_eq!(refused.status.code(), Some(1));
         let error = text(&refused.stderr);
@@ -210,8 +212,8 @@ async fn uploads_describes_and_reads_the_errors(client: impl Fn() -> Command) {
 }
 
 #[tokio::test]
-async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() {
-    uploads_describes_and_reads_the_errors(|| {
+async fn a_client_generated_for_python_uploads_tags_finds_and_reads_the_errors() {
+    uploads_tags_finds_and_reads_the_errors(|| {
         let mut command = Command::new(tool("python/bin/python"));
         command.arg(Path::new(ROOT).join("examples/python/upload.py"));
         command.env("PYTHONPATH", tool("python/gen"));
@@ -221,13 +223,13 @@ async fn a_client_generated_for_python_uploads_describes_and_reads_the_errors() 
 }
 
 #[tokio::test]
-async fn a_client_generated_for_go_uploads_describes_and_reads_the_errors() {
-    uploads_describes_and_reads_the_errors(|| Command::new(tool("go/upload"))).await;
+async fn a_client_generated_for_go_uploads_tags_finds_and_reads_the_errors() {
+    uploads_tags_finds_and_reads_the_errors(|| Command::new(tool("go/upload"))).await;
 }
 
 #[tokio::test]
-async fn a_client_generated_for_java_uploads_describes_and_reads_the_errors() {
-    uploads_describes_and_reads_the_errors(|| {
+async fn a_client_generated_for_java_uploads_tags_finds_and_reads_the_errors() {
+    uploads_tags_finds_and_reads_the_errors(|| {
         let class_path = [tool("java/classes"), tool("java/lib").join("*")];
         let mut command = Command::new("java");
         command.arg("-cp").arg(std::env::join_paths(class_path).unwrap());
@@ -238,8 +240,8 @@ async fn a_client_generated_for_java_uploads_describes_and_reads_the_errors() {
 }
 
 #[tokio::test]
-async fn a_client_generated_for_typescript_uploads_describes_and_reads_the_errors() {
-    uploads_describes_and_reads_the_errors(|| {
+async fn a_client_generated_for_typescript_uploads_tags_finds_and_reads_the_errors() {
+    uploads_tags_finds_and_reads_the_errors(|| {
         let mut command = Command::new("node");
         command.arg(tool("typescript/dist/upload.js"));
         command

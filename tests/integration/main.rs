@@ -43,6 +43,9 @@ mod resource_groups;
 mod restore;
 mod retries;
 mod reuse;
+mod search;
+mod search_commands;
+mod search_plans;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;
 mod standby;
@@ -50,4 +53,5 @@ mod store;
 mod tags;
 mod tidy;
 mod tls;
+mod upgrade;
 mod upload;

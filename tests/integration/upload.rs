@@ -53,6 +53,8 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
                 subject_alternative_names: vec!["shop.example.com".into(), "www.shop.example.com".into()],
                 region_id: REGION.into(),
                 region_id_alias: REGION.into(),
+                // That of the account's default group.
+                resource_group_id: format!("rg-{}", answer.server_certificate_id.split('_').next().unwrap()),
                 account_fingerprints: account_fingerprints.clone(),
                 fingerprint_sha256: colons(&pair.x509.digest(MessageDigest::sha256()).unwrap()),
                 version: 1,

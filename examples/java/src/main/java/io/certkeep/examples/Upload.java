@@ -6,7 +6,9 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RequestInfo;
 import io.certkeep.v1.CertificateServiceGrpc;
-import io.certkeep.v1.DescribeServerCertificatesRequest;
+import io.certkeep.v1.SearchServerCertificatesRequest;
+import io.certkeep.v1.Tag;
+import io.certkeep.v1.TagResourcesRequest;
 import io.certkeep.v1.UploadServerCertificateRequest;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
@@ -26,7 +28,7 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Uploads a pair, describes it, and shows an error's details.
+ * Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
  *
  * <p>Maven generates the client: {@code mvn compile dependency:copy-dependencies}, then {@code java -cp
  * "../../target/tools/java/classes:../../target/tools/java/lib/*" io.certkeep.examples.Upload}.
@@ -78,14 +80,23 @@ public final class Upload {
   private static void upload(
       CertificateServiceGrpc.CertificateServiceBlockingStub service, UploadServerCertificateRequest request) {
     var uploaded = service.withDeadlineAfter(10, TimeUnit.SECONDS).uploadServerCertificate(request);
-    var described =
+    service
+        .withDeadlineAfter(10, TimeUnit.SECONDS)
+        .tagResources(
+            TagResourcesRequest.newBuilder()
+                .setRegionId(uploaded.getRegionId())
+                .setResourceType("certificate")
+                .addResourceIds(uploaded.getServerCertificateId())
+                .addTags(Tag.newBuilder().setKey("example").setValue("java"))
+                .build());
+    var found =
         service
             .withDeadlineAfter(10, TimeUnit.SECONDS)
-            .describeServerCertificates(
-                DescribeServerCertificatesRequest.newBuilder()
-                    .setServerCertificateId(uploaded.getServerCertificateId())
+            .searchServerCertificates(
+                SearchServerCertificatesRequest.newBuilder()
+                    .setFingerprint(uploaded.getFingerprintSha256())
                     .build());
-    for (var certificate : described.getServerCertificatesList()) {
+    for (var certificate : found.getServerCertificatesList()) {
       System.out.println(
           certificate.getServerCertificateId()
               + " " + certificate.getCommonName()

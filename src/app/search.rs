@@ -1,0 +1,230 @@
+//! Searches server certificates in pages.
+
+use super::describe::page_size;
+use super::error::Faults;
+use super::page_token::List;
+use super::{App, Call, Error, Fault, Role};
+use crate::certificate::{
+    Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
+    parse_issuer, parse_name_prefix, parse_spki_sha256,
+};
+use crate::store::{Order, Place, Position, SortKey, StoredCertificate};
+
+/// Which certificates: those that meet every given criterion. An empty text, and 0, is a criterion that is not given.
+#[derive(Debug)]
+pub struct SearchServerCertificates {
+    /// Their region.
+    pub region_id: String,
+    /// SHA-1 or SHA-256 of their DER.
+    pub fingerprint: String,
+    /// One of their names.
+    pub domain: String,
+    /// How it matches, if that is told, or that it is not known.
+    pub domain_match: Result<Option<DomainMatch>, CriterionError>,
+    /// SHA-256 of their `SubjectPublicKeyInfo`.
+    pub spki_sha256: String,
+    /// Their serial number.
+    pub serial_number: String,
+    /// Their issuer in the form of RFC 4514.
+    pub issuer: String,
+    /// The algorithm of their key.
+    pub key_algorithm: String,
+    /// The size of their key.
+    pub key_size: i32,
+    /// When they expire at the earliest, in milliseconds since 1970.
+    pub expire_time_stamp_from: i64,
+    /// Before when they expire, in milliseconds since 1970.
+    pub expire_time_stamp_to: i64,
+    /// How their names begin.
+    pub server_certificate_name_prefix: String,
+    /// Tags that all of them have.
+    pub tags: Vec<(String, String)>,
+    /// In which order, or that it is not known.
+    pub order_by: Result<Order, CriterionError>,
+    /// How many to answer at most; 0 means the default.
+    pub page_size: i32,
+    /// Where the last page ended; empty: at the start.
+    pub page_token: String,
+}
+
+/// A page of certificates.
+#[derive(Debug)]
+pub struct Found {
+    /// The certificates in the order asked for.
+    pub certificates: Vec<StoredCertificate>,
+    /// The token of the next page; empty on the last.
+    pub next_page_token: String,
+}
+
+impl App {
+    /// A page of the account's certificates that meet all criteria.
+    pub async fn search(&self, call: &Call, request: &SearchServerCertificates) -> Result<Found, Error> {
+        call.caller.require(Role::Reader)?;
+        let account = call.caller.account;
+        // Whatever is not known is refused before it is asked which.
+        let order = request.order_by.unwrap_or(Order::CreateTime);
+        let others = format!(
+            "{order:?} {:?} {} {} {}",
+            request.domain_match, request.key_size, request.expire_time_stamp_from, request.expire_time_stamp_to
+        );
+        let mut filter = vec![
+            others.as_str(),
+            &request.region_id,
+            &request.fingerprint,
+            &request.domain,
+            &request.spki_sha256,
+            &request.serial_number,
+            &request.issuer,
+            &request.key_algorithm,
+            &request.server_certificate_name_prefix,
+        ];
+        for (key, value) in &request.tags {
+            filter.extend([key.as_str(), value]);
+        }
+        let list = List {
+            name: "SearchServerCertificates",
+            account,
+            filter: &filter,
+        };
+
+        let mut faults = Faults::default();
+        let criteria = self.criteria(request, &mut faults);
+        let size = faults.check("page_size", page_size(request.page_size));
+        let after = match request.page_token.as_str() {
+            "" => Ok(None),
+            token => match self.0.page_tokens.read_place(list, token)? {
+                Ok((position, key)) => place(order, position, key).map(Some),
+                Err(fault) => Err(fault),
+            },
+        };
+        let after = faults.check("page_token", after);
+        let (Some(criteria), Some(size), Some(after)) = (criteria, size, after) else {
+            return Err(faults.into());
+        };
+        let page = self.0.store.search(account, &criteria, order, after, size).await?;
+        let next_page_token = match page.next {
+            Some(place) => self
+                .0
+                .page_tokens
+                .write_place(list, place.position, &bytes(&place.key))?,
+            None => String::new(),
+        };
+        Ok(Found {
+            certificates: page.certificates,
+            next_page_token,
+        })
+    }
+
+    /// The checked criteria; `None` if one is wrong, which is noted.
+    fn criteria(&self, request: &SearchServerCertificates, faults: &mut Faults) -> Option<Criteria> {
+        let mut check = Checking(faults);
+        let region = check.0.check("region_id", self.region_or_any(&request.region_id));
+        let fingerprint = check.given("fingerprint", &request.fingerprint, SoughtFingerprint::parse);
+        let domain = check.given("domain", &request.domain, |text| {
+            let matching = request.domain_match.ok().flatten().unwrap_or_default();
+            SoughtDomain::parse(text, matching).map_err(CriterionError::Domain)
+        });
+        let domain_match = check.that(
+            "domain_match",
+            match request.domain_match {
+                Err(fault) => Err(fault),
+                Ok(Some(_)) if request.domain.is_empty() => Err(CriterionError::DomainMatchAlone),
+                Ok(_) => Ok(()),
+            },
+        );
+        let spki_sha256 = check.given("spki_sha256", &request.spki_sha256, parse_spki_sha256);
+        let serial_number = check.given("serial_number", &request.serial_number, SoughtSerial::parse);
+        let issuer = check.given("issuer", &request.issuer, |text| parse_issuer(text.to_owned()));
+        let algorithm = check.given("key_algorithm", &request.key_algorithm, |text| {
+            text.parse().map_err(|_| CriterionError::KeyAlgorithm)
+        });
+        let size = check.that(
+            "key_size",
+            match request.key_size {
+                0 => Ok(None),
+                size if size < 0 => Err(CriterionError::KeySize),
+                _ if request.key_algorithm.is_empty() => Err(CriterionError::KeySizeAlone),
+                size => Ok(Some(size)),
+            },
+        );
+        let expiry = check.that("expire_time_stamp_to", expiry(request));
+        let name_prefix = check.given(
+            "server_certificate_name_prefix",
+            &request.server_certificate_name_prefix,
+            parse_name_prefix,
+        );
+        let tags = check.0.tags(request.tags.clone());
+        let order = check.that("order_by", request.order_by);
+        domain_match.and(order)?;
+        let size = size?;
+        Some(Criteria {
+            region: region?,
+            fingerprint: fingerprint?,
+            domain: domain?,
+            spki_sha256: spki_sha256?,
+            serial_number: serial_number?,
+            issuer: issuer?,
+            key_type: algorithm?.map(|algorithm| SoughtKeyType { algorithm, size }),
+            expiry: expiry?,
+            name_prefix: name_prefix?,
+            tags: tags?,
+        })
+    }
+}
+
+/// Notes the faults of criteria.
+struct Checking<'a>(&'a mut Faults);
+
+impl Checking<'_> {
+    /// What is read of a text that is not empty; `None` if it is wrong.
+    fn given<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, CriterionError>,
+    ) -> Option<Option<T>> {
+        match text {
+            "" => Some(None),
+            text => self.that(field, parse(text)).map(Some),
+        }
+    }
+
+    fn that<T>(&mut self, field: &str, checked: Result<T, CriterionError>) -> Option<T> {
+        self.0.check(field, checked.map_err(Fault::Criterion))
+    }
+}
+
+fn expiry(request: &SearchServerCertificates) -> Result<Option<ExpiryWindow>, CriterionError> {
+    let window = match (request.expire_time_stamp_from, request.expire_time_stamp_to) {
+        (0, 0) => return Ok(None),
+        (0, to) => ExpiryWindow { from: i64::MIN, to },
+        (from, 0) => ExpiryWindow { from, to: i64::MAX },
+        (from, to) => ExpiryWindow { from, to },
+    };
+    match window.from < window.to {
+        true => Ok(Some(window)),
+        false => Err(CriterionError::ExpiryWindow),
+    }
+}
+
+fn place(order: Order, position: Position, key: Vec<u8>) -> Result<Place, Fault> {
+    let key = match order {
+        Order::CreateTime if key.is_empty() => Some(SortKey::CreateTime),
+        Order::CreateTime => None,
+        Order::ExpireTime => key.try_into().ok().map(i64::from_be_bytes).map(SortKey::ExpireTime),
+        Order::Name => String::from_utf8(key).ok().map(SortKey::Name),
+    };
+    Ok(Place {
+        // The token is one of ours, and of this order.
+        key: key.ok_or(Fault::PageToken)?,
+        position,
+    })
+}
+
+fn bytes(key: &SortKey) -> Vec<u8> {
+    match key {
+        SortKey::CreateTime => Vec::new(),
+        SortKey::ExpireTime(moment) => moment.to_be_bytes().into(),
+        SortKey::Name(name) => name.as_bytes().into(),
+    }
+}

@@ -1,0 +1,247 @@
+//! What certificates are searched by.
+
+use super::domain::{DomainError, SoughtDomain};
+use super::{CertificateName, KeyAlgorithm, RegionId, Tags};
+
+/// What certificates are searched by: one must meet all that is given.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Criteria {
+    /// Its region.
+    pub region: Option<RegionId>,
+    /// Its SHA-1 or SHA-256.
+    pub fingerprint: Option<SoughtFingerprint>,
+    /// One of its names.
+    pub domain: Option<SoughtDomain>,
+    /// SHA-256 of its `SubjectPublicKeyInfo`.
+    pub spki_sha256: Option<[u8; 32]>,
+    /// Its serial number.
+    pub serial_number: Option<SoughtSerial>,
+    /// Its issuer, in the form of RFC 4514.
+    pub issuer: Option<String>,
+    /// The type of its key.
+    pub key_type: Option<SoughtKeyType>,
+    /// When it expires.
+    pub expiry: Option<ExpiryWindow>,
+    /// How its name begins.
+    pub name_prefix: Option<String>,
+    /// Tags that it has, all of them.
+    pub tags: Tags,
+}
+
+/// A fingerprint of either hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SoughtFingerprint {
+    /// SHA-1.
+    Sha1([u8; 20]),
+    /// SHA-256.
+    Sha256([u8; 32]),
+}
+
+/// The digits of a serial number in lower case, without leading zeros.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SoughtSerial(String);
+
+/// A key algorithm and a size in bits; `None`: of any size.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SoughtKeyType {
+    /// The algorithm.
+    pub algorithm: KeyAlgorithm,
+    /// The size.
+    pub size: Option<i32>,
+}
+
+/// From one moment until before another, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExpiryWindow {
+    /// The first moment; `i64::MIN`: any.
+    pub from: i64,
+    /// The first moment behind it; `i64::MAX`: none.
+    pub to: i64,
+}
+
+/// Why a text is no criterion.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CriterionError {
+    /// The fingerprint is none.
+    #[error(
+        "fingerprint is not 40 or 64 hexadecimal digits: give the certificate's SHA-1 or SHA-256, with a colon between all bytes or \
+         with none"
+    )]
+    Fingerprint,
+    /// The domain is none.
+    #[error(transparent)]
+    Domain(DomainError),
+    /// There is no such way to match a domain.
+    #[error("domain_match is none that this service knows: give EXACT, COVERED or BELOW, or leave it out")]
+    DomainMatch,
+    /// A way to match a domain without one.
+    #[error("domain_match goes with domain: give both, or leave it out")]
+    DomainMatchAlone,
+    /// The hash of a key is none.
+    #[error(
+        "spki_sha256 is not 64 hexadecimal digits: give the SHA-256 of the SubjectPublicKeyInfo, with a colon between all bytes or \
+         with none"
+    )]
+    SpkiSha256,
+    /// The serial number is none.
+    #[error("serial_number is not hexadecimal digits: give them with a colon between all bytes or with none")]
+    SerialNumber,
+    /// The issuer is one that no certificate is answered with.
+    #[error("issuer has a control character: give it exactly as ServerCertificate.issuer answers it")]
+    Issuer,
+    /// The algorithm is not known.
+    #[error("key_algorithm is none that ServerCertificate.key_algorithm can have: give one of its names")]
+    KeyAlgorithm,
+    /// The size is negative.
+    #[error("key_size is negative: give 0 for any size, or the bits of the key")]
+    KeySize,
+    /// A size without an algorithm.
+    #[error("key_size goes with key_algorithm: give both, or leave it out")]
+    KeySizeAlone,
+    /// The window is empty.
+    #[error("expire_time_stamp_to is not later than expire_time_stamp_from: give a later one, or 0 for no end")]
+    ExpiryWindow,
+    /// No name begins so.
+    #[error(
+        "server_certificate_name_prefix has more than 80 characters or one that no name has: give how a name begins"
+    )]
+    NamePrefix,
+    /// The order is not known.
+    #[error("order_by is none that this service knows: give CREATE_TIME, EXPIRE_TIME or NAME, or leave it out")]
+    Order,
+}
+
+impl SoughtFingerprint {
+    /// Reads hexadecimal digits of any case, with a colon between all bytes or with none.
+    pub fn parse(text: &str) -> Result<Self, CriterionError> {
+        let digits = digits(text).ok_or(CriterionError::Fingerprint)?;
+        bytes(&digits)
+            .map(Self::Sha1)
+            .or_else(|| bytes(&digits).map(Self::Sha256))
+            .ok_or(CriterionError::Fingerprint)
+    }
+
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha1(hash) => hash,
+            Self::Sha256(hash) => hash,
+        }
+    }
+}
+
+impl SoughtSerial {
+    /// Reads hexadecimal digits of any case, with a colon between all bytes or with none.
+    pub fn parse(text: &str) -> Result<Self, CriterionError> {
+        let digits = digits(text).ok_or(CriterionError::SerialNumber)?;
+        Ok(Self(digits.trim_start_matches('0').to_owned()))
+    }
+
+    /// The digits; `""` for zero.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Reads the SHA-256 of a `SubjectPublicKeyInfo` in the forms of a fingerprint.
+pub fn parse_spki_sha256(text: &str) -> Result<[u8; 32], CriterionError> {
+    digits(text)
+        .and_then(|digits| bytes(&digits))
+        .ok_or(CriterionError::SpkiSha256)
+}
+
+/// Reads how a name begins: every beginning of a name is a name.
+pub fn parse_name_prefix(text: &str) -> Result<String, CriterionError> {
+    match CertificateName::parse(text) {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(_) => Err(CriterionError::NamePrefix),
+    }
+}
+
+/// Reads an issuer. Of a certificate's no text has a control character.
+pub fn parse_issuer(text: String) -> Result<String, CriterionError> {
+    match text.contains(char::is_control) {
+        true => Err(CriterionError::Issuer),
+        false => Ok(text),
+    }
+}
+
+/// Hexadecimal digits in lower case; `None` if something else is there besides a colon between all bytes.
+fn digits(text: &str) -> Option<String> {
+    let bytes: Vec<_> = text.split(':').collect();
+    if bytes.len() > 1 && bytes.iter().any(|byte| byte.len() != 2) {
+        return None;
+    }
+    let digits = bytes.concat();
+    (!digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then(|| digits.to_ascii_lowercase())
+}
+
+fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    hex::decode(digits).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_read_in_any_case_with_or_without_colons() {
+        let sha1 = Ok(SoughtFingerprint::Sha1([0xab; 20]));
+        let sha256 = Ok(SoughtFingerprint::Sha256([0xab; 32]));
+        for byte in ["ab", "AB", "aB"] {
+            assert_eq!(SoughtFingerprint::parse(&byte.repeat(20)), sha1);
+            assert_eq!(SoughtFingerprint::parse(&[byte; 20].join(":")), sha1);
+            assert_eq!(SoughtFingerprint::parse(&byte.repeat(32)), sha256);
+            assert_eq!(SoughtFingerprint::parse(&[byte; 32].join(":")), sha256);
+            assert_eq!(parse_spki_sha256(&[byte; 32].join(":")), Ok([0xab; 32]));
+        }
+        let mixed = format!("{}:{}", "ab".repeat(10), "ab".repeat(10));
+        for wrong in [
+            "",
+            ":",
+            "xy",
+            &"ab".repeat(21),
+            &"ab".repeat(19),
+            &mixed,
+            &format!("{}:", ["ab"; 20].join(":")),
+        ] {
+            assert_eq!(
+                SoughtFingerprint::parse(wrong),
+                Err(CriterionError::Fingerprint),
+                "{wrong}"
+            );
+            assert_eq!(parse_spki_sha256(wrong), Err(CriterionError::SpkiSha256), "{wrong}");
+        }
+        assert_eq!(parse_spki_sha256(&"ab".repeat(20)), Err(CriterionError::SpkiSha256));
+    }
+
+    #[test]
+    fn serial_numbers_have_no_leading_zeros() {
+        for (text, digits) in [
+            ("0A1B", "a1b"),
+            ("00:0a:1b", "a1b"),
+            ("a1b", "a1b"),
+            ("00", ""),
+            ("0", ""),
+        ] {
+            assert_eq!(SoughtSerial::parse(text), Ok(SoughtSerial(digits.into())), "{text}");
+        }
+        for wrong in ["", "0x1", "-1", "a:1b", "1 2"] {
+            assert_eq!(SoughtSerial::parse(wrong), Err(CriterionError::SerialNumber), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_a_name() {
+        assert_eq!(parse_name_prefix("字/a."), Ok("字/a.".to_owned()));
+        for wrong in ["a b", "a%", "a\u{0}", &"a".repeat(81)] {
+            assert_eq!(parse_name_prefix(wrong), Err(CriterionError::NamePrefix), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_has_no_control_character() {
+        assert_eq!(parse_issuer("CN=a".into()), Ok("CN=a".to_owned()));
+        assert_eq!(parse_issuer("CN=\u{0}".into()), Err(CriterionError::Issuer));
+    }
+}

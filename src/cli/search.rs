@@ -1,0 +1,240 @@
+//! `certkeep search` and `certkeep expiring`.
+
+use clap::{Args, ValueEnum};
+use time::{Date, Month};
+
+use super::Failure;
+use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::print::{self, ListOutput};
+use crate::clock;
+use crate::grpc::pb;
+
+const MAX_PAGE_SIZE: usize = 1000;
+const HOUR: i64 = 60 * 60 * 1000;
+
+#[derive(Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Only those of this region.
+    #[arg(long)]
+    region: Option<String>,
+    /// SHA-1 or SHA-256 of the certificate, in any case, with or without colons.
+    #[arg(long, value_name = "HEX")]
+    fingerprint: Option<String>,
+    /// A host name or an IP address that the certificate is for.
+    #[arg(long)]
+    domain: Option<String>,
+    /// A wildcard that covers the domain will do, too.
+    #[arg(long, requires = "domain", conflicts_with = "below")]
+    covered: bool,
+    /// Any name below the domain will do, too.
+    #[arg(long, requires = "domain")]
+    below: bool,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo): the certificates of that key.
+    #[arg(long, value_name = "HEX")]
+    spki: Option<String>,
+    /// The serial number.
+    #[arg(long, value_name = "HEX")]
+    serial: Option<String>,
+    /// The issuer, as `certkeep get` shows it.
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// The key's algorithm, such as RSA or "ECDSA P-256".
+    #[arg(long, value_name = "NAME")]
+    key_algorithm: Option<String>,
+    /// The key's size in bits.
+    #[arg(long, value_name = "BITS", requires = "key_algorithm")]
+    key_size: Option<i32>,
+    /// Only those that expire on this day (UTC) or later.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    expires_from: Option<i64>,
+    /// Only those that expire before this day (UTC).
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    expires_before: Option<i64>,
+    /// How the certificate's name begins.
+    #[arg(long, value_name = "TEXT")]
+    name_prefix: Option<String>,
+    /// Only those with this tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    /// In which order.
+    #[arg(long, value_enum, default_value_t)]
+    order: SearchOrder,
+    #[command(flatten)]
+    shown: ShownArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ExpiringArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// How far ahead to look, such as 12h, 30d or 8w.
+    #[arg(long, default_value = "30d", value_name = "TIME", value_parser = millis)]
+    within: i64,
+    /// Leave out what is expired already.
+    #[arg(long)]
+    without_expired: bool,
+    /// Only those of this region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Only those with this tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+    #[command(flatten)]
+    shown: ShownArgs,
+}
+
+#[derive(Args)]
+struct ShownArgs {
+    /// How many to show at most. Default: all.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum SearchOrder {
+    /// Oldest first.
+    #[default]
+    CreateTime,
+    /// What expires first.
+    ExpireTime,
+    /// By name.
+    Name,
+}
+
+pub(super) async fn search(args: SearchArgs) -> Result<(), Failure> {
+    let domain_match = match (args.covered, args.below) {
+        (true, _) => pb::DomainMatch::Covered,
+        (_, true) => pb::DomainMatch::Below,
+        _ => pb::DomainMatch::Unspecified,
+    };
+    let order_by = match args.order {
+        SearchOrder::CreateTime => pb::SearchOrder::CreateTime,
+        SearchOrder::ExpireTime => pb::SearchOrder::ExpireTime,
+        SearchOrder::Name => pb::SearchOrder::Name,
+    };
+    let request = pb::SearchServerCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        fingerprint: args.fingerprint.unwrap_or_default(),
+        domain: args.domain.unwrap_or_default(),
+        domain_match: domain_match.into(),
+        spki_sha256: args.spki.unwrap_or_default(),
+        serial_number: args.serial.unwrap_or_default(),
+        issuer: args.issuer.unwrap_or_default(),
+        key_algorithm: args.key_algorithm.unwrap_or_default(),
+        key_size: args.key_size.unwrap_or_default(),
+        expire_time_stamp_from: args.expires_from.unwrap_or_default(),
+        expire_time_stamp_to: args.expires_before.unwrap_or_default(),
+        server_certificate_name_prefix: args.name_prefix.unwrap_or_default(),
+        tags: tags(&args.tags)?,
+        order_by: order_by.into(),
+        ..Default::default()
+    };
+    show(&args.connection, request, &args.shown).await
+}
+
+pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
+    let now = clock::now().millis();
+    let request = pb::SearchServerCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        expire_time_stamp_from: if args.without_expired { now } else { 0 },
+        expire_time_stamp_to: now + args.within,
+        tags: tags(&args.tags)?,
+        order_by: pb::SearchOrder::ExpireTime.into(),
+        ..Default::default()
+    };
+    show(&args.connection, request, &args.shown).await
+}
+
+/// Prints all pages, or as many certificates as are asked for.
+async fn show(
+    connection: &ConnectionArgs,
+    mut request: pb::SearchServerCertificatesRequest,
+    shown: &ShownArgs,
+) -> Result<(), Failure> {
+    let mut client = connection.connect()?;
+    let mut all = pb::SearchServerCertificatesResponse::default();
+    loop {
+        let wanted = shown.limit.map_or(usize::MAX, |limit| limit as usize) - all.server_certificates.len();
+        request.page_size = wanted.min(MAX_PAGE_SIZE) as i32; // At most 1000.
+        let page = client
+            .search_server_certificates(request.clone())
+            .await
+            .map_err(|status| failed(status, Effect::Reads))?
+            .into_inner();
+        let is_enough = page.server_certificates.len() >= wanted;
+        all.request_id = page.request_id;
+        all.server_certificates.extend(page.server_certificates);
+        if page.next_page_token.is_empty() || is_enough {
+            // With a limit it tells that there may be more.
+            all.next_page_token = page.next_page_token;
+            return print::described(
+                &all.server_certificates,
+                "SearchServerCertificatesResponse",
+                &all,
+                shown.output,
+            );
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// The milliseconds of hours, days or weeks.
+fn millis(text: &str) -> Result<i64, String> {
+    let wrong = || "a time is a number of hours, days or weeks, such as 12h, 30d or 8w".to_owned();
+    let hours = match text.as_bytes().last() {
+        Some(b'h') => 1,
+        Some(b'd') => 24,
+        Some(b'w') => 7 * 24,
+        _ => return Err(wrong()),
+    };
+    let count: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    Ok(i64::from(count) * hours * HOUR)
+}
+
+/// The first millisecond of a day in UTC since 1970.
+fn day(text: &str) -> Result<i64, String> {
+    let wrong = || "a day is a year, a month and a day, such as 2030-01-31".to_owned();
+    let mut parts = text.splitn(3, '-');
+    let mut part = || parts.next().and_then(|part| part.parse::<u16>().ok()).ok_or_else(wrong);
+    let (year, month, day) = (part()?, part()?, part()?);
+    let month = u8::try_from(month).ok().and_then(|month| Month::try_from(month).ok());
+    let date = Date::from_calendar_date(
+        year.into(),
+        month.ok_or_else(wrong)?,
+        day.try_into().map_err(|_| wrong())?,
+    );
+    let date = date.map_err(|_| wrong())?;
+    // 0 would be no day at all.
+    match date.midnight().assume_utc().unix_timestamp() * 1000 {
+        0 => Ok(1),
+        millis => Ok(millis),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_hours_days_or_weeks() {
+        let times = ["12h", "30d", "8w", "0d"].map(|text| millis(text).unwrap());
+        assert_eq!(times, [12 * HOUR, 30 * 24 * HOUR, 56 * 24 * HOUR, 0]);
+        for wrong in ["", "d", "30", "30m", "-1d", "1.5d", "30 d", "1é"] {
+            assert!(millis(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        assert_eq!(day("2024-02-29"), Ok(1_709_164_800_000));
+        assert_eq!(day("1970-01-01"), Ok(1));
+        for wrong in ["", "2023-02-29", "2024-13-01", "2024-02", "today", "2024-02-29T00"] {
+            assert!(day(wrong).is_err(), "{wrong}");
+        }
+    }
+}
