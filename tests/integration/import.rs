@@ -190,6 +190,20 @@ uploaded        renewed.pem + renewed.key  ID  2 warnings
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_goes_into_a_resource_group() {
+    let server = TestServer::start().await;
+    let folder = all_sorts();
+    json(&folder, &server, &["--resource-group", "rg-1"], 1);
+    assert_eq!(server.rows().await[0], 0, "there is no such group");
+    let group = crate::resource_groups::made(&server, "shop").await;
+    json(&folder, &server, &["--resource-group", &group], 1);
+    let stored = stored(&server).await;
+    assert_eq!(stored.len(), 4);
+    assert!(stored.iter().all(|certificate| certificate.resource_group_id == group));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_run_stores_nothing_and_names_the_same_certificates() {
     let server = TestServer::start().await;
     let folder = all_sorts();

@@ -23,6 +23,12 @@ async fn create(admin: &Admin, name: &str) -> Result<pb::ResourceGroup, Status> 
     Ok(answer.resource_group.unwrap())
 }
 
+/// The id of a group of the first account.
+pub async fn made(server: &TestServer, name: &str) -> String {
+    let group = create(&admin(server, server.admin_key()), name).await;
+    group.unwrap().resource_group_id
+}
+
 async fn list(admin: &Admin, page_size: i32, page_token: &str) -> Result<(Vec<pb::ResourceGroup>, String), Status> {
     let request = pb::ListResourceGroupsRequest {
         page_size,

@@ -35,6 +35,9 @@ pub(super) struct ImportArgs {
     /// How many uploads are under way at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: u8,
+    /// The id of the resource group to keep them in. Default: the account's default group.
+    #[arg(long, value_name = "ID")]
+    resource_group: Option<String>,
     /// A tag of each; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
@@ -69,6 +72,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
         client: args.connection.connect()?,
         root: args.dir,
         region: args.region,
+        resource_group: args.resource_group.unwrap_or_default(),
         tags: tags(&args.tags)?,
         name_from: args.name_from,
         is_dry_run: args.dry_run,

@@ -26,6 +26,8 @@ pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) root: PathBuf,
     pub(super) region: String,
+    /// Empty: the account's default group.
+    pub(super) resource_group: String,
     pub(super) tags: Vec<pb::Tag>,
     pub(super) name_from: NameFrom,
     pub(super) is_dry_run: bool,
@@ -103,6 +105,7 @@ impl Sender {
                 server_certificate: texts.certificate.to_string(),
                 private_key: texts.key.to_string(),
                 server_certificate_name: name.clone(),
+                resource_group_id: self.resource_group.clone(),
                 tags: self.tags.clone(),
                 client_token: token.clone(),
                 validate_only: self.is_dry_run,
@@ -146,6 +149,7 @@ impl Sender {
         let parts: Vec<&str> = [&self.region, name, texts.certificate.as_str(), texts.key.as_str()]
             .into_iter()
             .chain(tags)
+            .chain((!self.resource_group.is_empty()).then_some(self.resource_group.as_str()))
             .collect();
         // As large as it becomes: what grows leaves copies behind.
         let len = parts.iter().map(|part| part.len() + 8).sum();
