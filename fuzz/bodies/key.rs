@@ -15,7 +15,7 @@ use super::tree::{self, der, sequence};
 use super::{AT, MAX_KEY, again, signing};
 
 /// A key that anybody can compute is read like any other.
-const LENIENT: &str = "default,KEY_ROCA=report,KEY_CLOSE_PRIMES=report,KEY_EXPONENT_UNSAFE=report,\
+const LENIENT: &str = "default,KEY_COMPROMISED=report,KEY_ROCA=report,KEY_CLOSE_PRIMES=report,KEY_EXPONENT_UNSAFE=report,\
                        KEY_SMALL_PRIVATE_EXPONENT=report";
 
 /// Keys in one or several forms: what is accepted is the key that OpenSSL reads, and is kept as it was given.

@@ -177,6 +177,20 @@ pub enum Fault {
         /// How many there are.
         count: usize,
     },
+    /// More keys are given than a certificate has tags.
+    #[error("there are {count} tag_keys: give at most 20")]
+    TooManyTagKeys {
+        /// How many there are.
+        count: usize,
+    },
+    /// A certificate would have more than 20 tags.
+    #[error("resource_ids[{index}] would have {count} tags, and may have 20: remove some first")]
+    TagsOfResource {
+        /// Which certificate, counted from 0 in the caller's order.
+        index: usize,
+        /// How many it would have.
+        count: usize,
+    },
     /// Some tags and all tags are to be removed.
     #[error("tag_keys does not go with all: leave one of them out")]
     TagKeysAndAll,
@@ -212,7 +226,10 @@ impl Fault {
             | Self::PrivateKey(PrivateKeyError::Pem(fault)) => {
                 fault.block().map(|block| part("block", &block)).unwrap_or_default()
             }
-            Self::TooManyResources { count } => part("count", count),
+            Self::TooManyResources { count } | Self::TooManyTagKeys { count } => part("count", count),
+            Self::TagsOfResource { index, count } => {
+                vec![("resource", index.to_string()), ("count", count.to_string())]
+            }
             Self::Name(NameError::TooLong { chars }) => part("characters", chars),
             Self::Name(NameError::Character { position }) => part("position", position),
             Self::Tag(TagError::TooMany { count }) => part("count", count),
@@ -255,7 +272,7 @@ impl Fault {
             Self::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
             Self::PrivateKey(_) => Reason::PrivateKeyMalformed,
             Self::Name(_) => Reason::NameInvalid,
-            Self::Tag(_) => Reason::TagInvalid,
+            Self::Tag(_) | Self::TagsOfResource { .. } => Reason::TagInvalid,
             Self::Region(RegionError::Missing) => Reason::RegionMissing,
             Self::Region(RegionError::Unknown) => Reason::RegionNotFound,
             Self::Required(_)
@@ -265,6 +282,7 @@ impl Fault {
             | Self::ClientTokenOfNothing
             | Self::ResourceType
             | Self::TooManyResources { .. }
+            | Self::TooManyTagKeys { .. }
             | Self::TagKeysAndAll
             | Self::PageSize => Reason::FieldInvalid,
             Self::PageToken | Self::NextToken => Reason::PageTokenInvalid,

@@ -5,8 +5,15 @@ use super::error::Faults;
 use super::page_token::List;
 use super::target::own_id;
 use super::{App, Call, Error, Fault, Resource, Role};
-use crate::certificate::{CertificateId, CertificateKind, RegionId, TagError, Tags};
-use crate::store::{Filter, Liveness, Position, Tagged, Tagging};
+use crate::certificate::{CertificateId, CertificateKind, RegionId, Tags};
+use crate::store::{Filter, Liveness, Page, Position, Tagged, Tagging};
+
+/// What to do with tags.
+enum TagChange<'a> {
+    Set(&'a Tags),
+    Remove(&'a [String]),
+    RemoveAll,
+}
 
 /// The most resources that one call names.
 const MAX_RESOURCES: usize = 20;
@@ -62,11 +69,8 @@ impl App {
         let (Some(region), Some(tags), true) = (named, tags, faults.is_empty()) else {
             return Err(faults.into());
         };
-        let tagging = Tagging {
-            set: &tags,
-            remove: &[],
-        };
-        self.change_tags(call, (&region, &request.resource_ids), tagging).await
+        let change = TagChange::Set(&tags);
+        self.change_tags(call, (&region, &request.resource_ids), change).await
     }
 
     /// Removes the tags of these keys, or all, of certificates: of all of them, or of none.
@@ -79,20 +83,21 @@ impl App {
         call.caller.require(Role::Editor)?;
         let mut faults = Faults::default();
         let region = self.named(request, &mut faults);
-        let fault = match (keys.is_empty(), all) {
-            (true, false) => Some(Fault::Required("tag_keys")),
-            (false, true) => Some(Fault::TagKeysAndAll),
-            _ => None,
+        let fault = match (keys.len(), all) {
+            (0, false) => Some(Fault::Required("tag_keys")),
+            (1.., true) => Some(Fault::TagKeysAndAll),
+            (0..=Tags::MAX, _) => None,
+            (count, false) => Some(Fault::TooManyTagKeys { count }),
         };
         faults.note("tag_keys", fault);
         let (Some(region), true) = (region, faults.is_empty()) else {
             return Err(faults.into());
         };
-        let tagging = Tagging {
-            set: &Tags::default(),
-            remove: &keys,
+        let change = match all {
+            true => TagChange::RemoveAll,
+            false => TagChange::Remove(&keys),
         };
-        self.change_tags(call, (&region, &request.resource_ids), tagging).await
+        self.change_tags(call, (&region, &request.resource_ids), change).await
     }
 
     /// The region, if that and the other fields are right; what is not is noted.
@@ -108,50 +113,52 @@ impl App {
         region
     }
 
-    /// Without keys to remove and tags to set all tags are removed.
     async fn change_tags(
         &self,
         call: &Call,
         (region, ids): (&RegionId, &[String]),
-        tagging: Tagging<'_>,
+        change: TagChange<'_>,
     ) -> Result<(), Error> {
         let ids = named_ids(call, ids)?;
-        let removes_all = tagging.set.iter().next().is_none() && tagging.remove.is_empty();
+        let nothing = Tags::default();
         // Again for each change by another call in between, which has got on with it.
         loop {
             let found = self.0.store.tagged(call.caller.account, region, &ids).await?;
-            for id in &ids {
+            for (index, id) in ids.iter().enumerate() {
                 let is_it = |one: &&Tagged| (one.id.created, one.id.random) == (id.created, id.random);
                 let Some(certificate) = found.iter().find(is_it) else {
                     return Err(Error::NotFound(Resource::of(*id)));
                 };
-                let new = tagging.set.iter().filter(|tag| !certificate.tags.has_key(tag.key()));
-                let count = certificate.tags.iter().count() + new.count();
-                if count > Tags::MAX {
-                    return Err(Error::field("tags", Fault::Tag(TagError::TooMany { count })));
+                if let TagChange::Set(tags) = change {
+                    let new = tags.iter().filter(|tag| !certificate.tags.has_key(tag.key()));
+                    let count = certificate.tags.iter().count() + new.count();
+                    if count > Tags::MAX {
+                        return Err(Error::field("tags", Fault::TagsOfResource { index, count }));
+                    }
                 }
             }
-            let keys: Vec<String> = match removes_all {
-                true => found
-                    .iter()
-                    .flat_map(|one| one.tags.iter().map(|tag| tag.key().to_owned()))
-                    .collect(),
-                false => tagging.remove.to_vec(),
+            let is_removed = |key: &str| match change {
+                TagChange::Set(_) => false,
+                TagChange::Remove(keys) => keys.iter().any(|removed| removed == key),
+                TagChange::RemoveAll => true,
+            };
+            // Of the keys given those that there are.
+            let keys = found.iter().flat_map(|one| one.tags.iter()).map(|tag| tag.key());
+            let remove: Vec<String> = keys.filter(|key| is_removed(key)).map(str::to_owned).collect();
+            let set = match change {
+                TagChange::Set(tags) => tags,
+                TagChange::Remove(_) | TagChange::RemoveAll => &nothing,
             };
             let is_change = |one: &Tagged| {
-                let sets = tagging.set.iter().any(|tag| one.tags.iter().all(|other| other != tag));
-                sets || keys.iter().any(|key| one.tags.has_key(key))
+                let sets = set.iter().any(|tag| one.tags.iter().all(|other| other != tag));
+                sets || one.tags.iter().any(|tag| is_removed(tag.key()))
             };
             let changed: Vec<_> = found.into_iter().filter(is_change).collect();
             let Some(first) = changed.first() else {
                 return Ok(());
             };
-            let tagging = Tagging {
-                remove: &keys,
-                ..tagging
-            };
-            let change = call.change(first.id);
-            if self.0.store.set_tags(change, &changed, tagging).await? {
+            let tagging = Tagging { set, remove: &remove };
+            if self.0.store.set_tags(call.change(first.id), &changed, tagging).await? {
                 return Ok(());
             }
         }
@@ -177,7 +184,8 @@ impl App {
         let tags = faults.tags(request.tags.clone());
         let size = faults.check("page_size", page_size(request.page_size));
         // A token of the list of each kind, which are read one behind the other.
-        let mut filter = vec![resources.region_id.as_str()];
+        let ids = resources.resource_ids.len().to_string();
+        let mut filter = vec![resources.region_id.as_str(), &ids];
         filter.extend(resources.resource_ids.iter().map(String::as_str));
         for (key, value) in &request.tags {
             filter.extend([key.as_str(), value]);
@@ -198,7 +206,7 @@ impl App {
                 .map(|after| (CertificateKind::Ca, after)),
         };
         let place = faults.check("next_token", place.map_err(|_| Fault::NextToken));
-        let (Some(region), Some(tags), Some(size), Some((mut kind, mut after)), true) =
+        let (Some(region), Some(tags), Some(size), Some((kind, after)), true) =
             (region, tags, size, place, faults.is_empty())
         else {
             return Err(faults.into());
@@ -206,8 +214,9 @@ impl App {
         if !resources.resource_ids.is_empty() {
             return self.tags_of(call, (&region, &resources.resource_ids), &tags).await;
         }
-        let mut listed = Vec::new();
-        loop {
+        // What has both kinds could pass what an answer may hold: a page is of one.
+        let account = call.caller.account;
+        let page = async |kind, after| {
             let filter = Filter {
                 kind,
                 region: Some(&region),
@@ -215,33 +224,22 @@ impl App {
                 tags: &tags,
                 liveness: Liveness::Live,
             };
-            let page = self
-                .0
-                .store
-                .page(call.caller.account, filter, after, size - listed.len())
-                .await?;
-            listed.extend(page.certificates.into_iter().map(|one| (one.id, one.tags)));
-            let next = match (page.next, kind) {
-                (Some(next), kind) => Some((kind, next)),
-                (None, CertificateKind::Server) => Some((CertificateKind::Ca, Position::START)),
-                (None, CertificateKind::Ca) => None,
-            };
-            match next {
-                Some((next_kind, Position::START)) if listed.len() < size => {
-                    (kind, after) = (next_kind, Position::START)
-                }
-                next => {
-                    let next_token = match next {
-                        Some((kind, position)) => self.next_page_token(list(kind), Some(position))?,
-                        None => String::new(),
-                    };
-                    return Ok(ListedTagResources {
-                        resources: listed,
-                        next_token,
-                    });
-                }
-            }
+            self.0.store.page(account, filter, after, size).await
+        };
+        let mut read = (kind, page(kind, after).await?);
+        if kind == CertificateKind::Server && read.1.certificates.is_empty() {
+            read = (CertificateKind::Ca, page(CertificateKind::Ca, Position::START).await?);
         }
+        let next_token = match read {
+            (kind, Page { next: Some(next), .. }) => self.next_page_token(list(kind), Some(next))?,
+            (CertificateKind::Server, _) => self.next_page_token(list(CertificateKind::Ca), Some(Position::START))?,
+            (CertificateKind::Ca, _) => String::new(),
+        };
+        let resources = read.1.certificates.into_iter().map(|one| (one.id, one.tags));
+        Ok(ListedTagResources {
+            resources: resources.collect(),
+            next_token,
+        })
     }
 
     /// Of these certificates, in their order; what is unknown is left out.

@@ -126,8 +126,11 @@ impl App {
             Ok((client_token, checked.and_then(|checked| app.seal(checked, place))))
         };
         let (client_token, sealed) = self.0.cores.run(prepare).await??;
+        // What a repeated upload tells of reuse is not what refuses it: its own certificate is there.
+        let mut own_findings = None;
         let sealed = match sealed {
             Ok(sealed) if self.refuses_reuse() => {
+                own_findings = Some(sealed.findings.clone());
                 let refused = self.refuse_reuse(call, kind, &sealed.facts, sealed.findings.clone());
                 refused.await.map(|_| sealed)
             }
@@ -137,7 +140,8 @@ impl App {
             (Ok(sealed), _) => sealed,
             // It may have been accepted before, under another policy or at an earlier time.
             (Err(Error::Fields { faults, findings }), Some(token)) => {
-                let replayed = self.replay(call, kind, token, fingerprints, findings.clone()).await;
+                let told = own_findings.unwrap_or_else(|| findings.clone());
+                let replayed = self.replay(call, kind, token, fingerprints, told).await;
                 return match replayed {
                     Ok(Replay::Of(uploaded)) => Ok(*uploaded),
                     Err(told @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(told),

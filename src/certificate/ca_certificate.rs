@@ -132,7 +132,7 @@ impl UnverifiedCa {
 impl One {
     fn of(text: &[u8]) -> Result<Self, CaCertificateError> {
         let given = Given::read(text)?;
-        if !given.keys.is_empty() {
+        if given.keys.iter().any(|block| block.label.is_private_key()) {
             return Err(CaCertificateError::HoldsPrivateKey);
         }
         let mut decoded = Vec::new();
@@ -151,16 +151,6 @@ impl One {
 }
 
 impl VerifiedCa {
-    /// What the certificate says.
-    pub fn facts(&self) -> &CertificateFacts {
-        &self.facts
-    }
-
-    /// What was noticed, what matters most first.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
     /// Gives up the proof. The chain is the certificate alone.
     pub fn into_parts(self) -> (CertificateFacts, Chain, Vec<Finding>) {
         (self.facts, self.chain, self.findings)

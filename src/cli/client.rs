@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use prost::Message;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -427,6 +428,11 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
                 .map(|wrong| (wrong.field.as_str(), &wrong.description)),
         );
     }
+    let refusing = findings(&status)
+        .into_iter()
+        .filter(|one| one.severity() == pb::Severity::Error);
+    let refusing: Vec<_> = refusing.collect();
+    lines.extend(refusing.iter().map(|finding| (print::code(finding), &finding.message)));
     if let Some(info) = details.request_info() {
         lines.push(("request id", &info.request_id));
     }
@@ -448,6 +454,18 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         // The connection broke, or tonic's own time-out was over.
         _ => effect.failure(&text),
     }
+}
+
+/// What was noticed about a pair that was refused.
+fn findings(status: &Status) -> Vec<pb::Finding> {
+    let details = tonic_types::Status::decode(status.details())
+        .unwrap_or_default()
+        .details;
+    let found = details
+        .iter()
+        .find(|detail| detail.type_url.ends_with("/certkeep.v1.Findings"));
+    let found = found.and_then(|detail| pb::Findings::decode(detail.value.as_slice()).ok());
+    found.unwrap_or_default().findings
 }
 
 /// What a call does, which tells what its loss means.

@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Removes the certificates of this kind of all accounts that were deleted longer ago than this, and of each account those beyond the 1,000
-    /// that were deleted last: at most 1,000 at once, and none while another replica does. Answers how many.
+    /// that were deleted last: at most 200 at once, and none while another replica does. Answers how many.
     pub async fn purge_of_all_accounts(&self, kind: CertificateKind, retention: Duration) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge_of_all_accounts",
@@ -225,7 +225,7 @@ impl Store {
                     (
                       select account_id, created_ms, random from server_certificate, turn
                       where is_ours and deleted_at < now() - $1::bigint * interval '1 second'
-                      order by deleted_at limit 1000
+                      order by deleted_at limit 100
                     )
                     union
                     (
@@ -234,7 +234,7 @@ impl Store {
                           row_number() over (partition by account_id order by deleted_at desc, created_ms, random) as place
                         from server_certificate where deleted_at is not null
                       ) as deleted
-                      where is_ours and place > 1000 limit 1000
+                      where is_ours and place > 1000 limit 100
                     )
                   ),
                   purged as (

@@ -5,7 +5,7 @@ use openssl::pkey::PKey;
 use tonic::Code as Status;
 
 use crate::bad_input::{findings, reason};
-use crate::harness::{Account, TestServer, temp_dir, upload_of};
+use crate::harness::{Account, REGION, TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{certkeep, stderr, stdout};
 
@@ -247,6 +247,31 @@ async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() 
         assert_eq!(checked.findings[0].message, source);
         assert_eq!(checked.violations[0].reason, "PRIVATE_KEY_COMPROMISED");
     }
+    let dir = temp_dir();
+    let files = [
+        ("cert.pem", &upload.server_certificate),
+        ("key.pem", &upload.private_key),
+    ];
+    let files = files.map(|(name, text)| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let (endpoint, access_key) = (server.endpoint(), server.admin_key_file());
+    let command = [
+        "upload",
+        "--endpoint",
+        &endpoint,
+        "--access-key-file",
+        access_key.to_str().unwrap(),
+    ];
+    let pair = ["--region", REGION, "--cert", &files[0], "--key", &files[1]];
+    let refused = certkeep(&[&command[..], &pair].concat());
+    assert!(
+        stderr(&refused).contains(&format!("\n  KEY_COMPROMISED  {source}\n")),
+        "{}",
+        stderr(&refused)
+    );
     assert_eq!(server.rows().await, [0, 0, 0, 0]);
     server.stop().await;
 

@@ -111,7 +111,12 @@ async fn a_policy_may_refuse_what_is_stored_already_but_no_retry() {
         ..upload_of(&pair)
     };
     let id = stored(&client, &once).await;
-    assert_eq!(stored(&client, &once).await, id);
+    // It is not told of itself, nor refused for it.
+    let repeated = upload(&client, once.clone()).await.unwrap();
+    assert_eq!(
+        (repeated.server_certificate_id.as_str(), reuse(&repeated.findings)),
+        (id.as_str(), vec![])
+    );
     let refused = upload(&client, upload_of(&pair)).await;
     let told = findings(refused.as_ref().unwrap_err());
     assert_eq!(
@@ -138,11 +143,14 @@ async fn a_policy_may_refuse_what_is_stored_already_but_no_retry() {
     assert!(!checked.accepted);
     assert_eq!(checked.violations[0].reason, "POLICY_REJECTED");
     assert_eq!(server.rows().await[0], 1);
-    // The same key is only reported.
+    // The same key is only reported, and once.
     stored(
         &client,
         &upload_of(&pki::pair(&key, pki::certificate(&key, "twice.example", None))),
     )
     .await;
+    let repeated = upload(&client, once).await.unwrap();
+    let codes: Vec<_> = reuse(&repeated.findings).into_iter().map(|(code, ..)| code).collect();
+    assert_eq!(codes, [Code::KeyReused]);
     server.stop().await;
 }

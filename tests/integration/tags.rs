@@ -141,7 +141,8 @@ async fn tags_are_set_overwritten_removed_and_listed() {
     };
     assert_eq!(list(&client, paged).await, tagged);
 
-    untag(&client, &[one, two], &["team", "cost"]).await.unwrap();
+    // What no key can be is none to remove, beside one that is there.
+    untag(&client, &[one, two], &["team", "cost", "a\0"]).await.unwrap();
     assert_eq!(of(&client, one).await, owned(&[("env", "")]));
     tag(&client, &[one], &[("a", "b")]).await.unwrap();
     untag(&client, &[one, two, three], &[]).await.unwrap();
@@ -183,6 +184,11 @@ async fn what_is_wrong_for_one_certificate_changes_none() {
     };
     assert_eq!(refusal(client.clone().untag_resources(elsewhere).await), not_found);
     let too_many = tag(&client, &[one, two], &[("k0", "new"), ("a", ""), ("b", "")]).await;
+    let told = too_many.as_ref().unwrap_err().message();
+    assert_eq!(
+        told,
+        "resource_ids[1] would have 21 tags, and may have 20: remove some first"
+    );
     assert_eq!(refusal(too_many), (Code::InvalidArgument, "TAG_INVALID".into()));
     assert_eq!((of(&client, one).await.len(), of(&client, two).await.len()), (0, 19));
     assert!(of(&client, two).await.contains(&("k0".into(), "0".into())));
@@ -214,6 +220,11 @@ async fn every_wrong_field_is_told_at_once() {
     assert_eq!(
         wrong_fields(&refused),
         ["region_id", "resource_type", "resource_ids", "tag_keys"]
+    );
+    let many = vec!["k"; 21];
+    assert_eq!(
+        wrong_fields(&untag(&client, &["x"], &many).await.unwrap_err()),
+        ["tag_keys"]
     );
     let request = pb::ListTagResourcesRequest {
         region_id: "mars-1".into(),

@@ -3,8 +3,9 @@
 use certkeep::digest;
 use certkeep::grpc::pb::{DomainMatch, SearchServerCertificatesRequest as Search};
 use certkeep::store::{Settings, Store};
-use tokio_postgres::Client as Sql;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client as Sql, Row};
 use uuid::Uuid;
 
 use crate::harness::{Account, Client, REGION, TestServer, connect_to, database};
@@ -100,12 +101,8 @@ impl Version1<'_> {
             &vec![10_000_i64],
             &"UploadServerCertificate",
         ];
-        let row = self
-            .0
-            .query_one(statement(STATEMENTS_OF_VERSION_1, "upload"), &params)
-            .await
-            .unwrap();
-        assert!(row.get::<_, bool>("stored"));
+        let rows = self.run("upload", &params).await;
+        assert!(rows[0].get::<_, bool>("stored"));
     }
 
     /// Renames, deletes, undeletes or purges: the number of rows that the statement answers.
@@ -119,11 +116,17 @@ impl Version1<'_> {
         ));
         params.push(&request_id);
         params.extend(value);
-        self.0
-            .query(statement(STATEMENTS_OF_VERSION_1, name), &params)
-            .await
-            .unwrap()
-            .len()
+        self.run(name, &params).await.len()
+    }
+
+    /// Again after a deadlock, as the binary does.
+    async fn run(&self, name: &str, params: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
+        loop {
+            match self.0.query(statement(STATEMENTS_OF_VERSION_1, name), params).await {
+                Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {}
+                answer => return answer.unwrap(),
+            }
+        }
     }
 }
 
@@ -237,4 +240,36 @@ async fn a_certificate_whose_names_change_is_found_by_the_new_ones() {
         domains(&sql).await,
         expected.map(|(number, name)| (number, name.to_owned()))
     );
+}
+
+/// Each locks the tables of the other in another order, so that one of the two is sent back now and then: the old binary's
+/// statement, which it repeats, or the migration, which is repeated too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_migrated_while_the_old_binary_uploads_and_deletes() {
+    let (database, sql) = database_of_version(1).await;
+    for number in 1..=40 {
+        Version1(&sql).upload(number, "old.example", &[]).await;
+    }
+    let other = connect_to(&database).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let working = tokio::spawn(async move {
+        let old = Version1(&other);
+        let mut uploaded = 40;
+        while !stopped.is_cancelled() || uploaded < 60 {
+            uploaded += 1;
+            old.upload(uploaded, "old.example", &[]).await;
+            old.change("delete", uploaded - 40, None).await;
+            old.change("undelete", uploaded - 40, Some(&10_000_i64)).await;
+        }
+        uploaded
+    });
+    assert_eq!(migrate(&database).await, certkeep::store::schema_version() as usize - 1);
+    stop.cancel();
+    let uploaded = working.await.unwrap();
+    let live =
+        "select count(*) from server_certificate_domain join server_certificate using (account_id, created_ms, random)
+                where deleted_at is null and domain = 'example.old'";
+    let live: i64 = sql.query_one(live, &[]).await.unwrap().get(0);
+    assert_eq!(live, uploaded);
 }

@@ -35,14 +35,15 @@ create table server_certificate_domain (
 
 -- What can be searched of a certificate's names, in lower case and without a trailing dot: subject alternative names that are
 -- host names or IP addresses by their characters, and the common name where none is a host name. What is longer than 255
--- octets is no host name (RFC 1035 2.3.4) and could pass the limit of an index.
+-- octets is no host name (RFC 1035 2.3.4) and could pass the limit of an index. Of more than 1,000 names the first 1,000 can
+-- be searched: a certificate may hold tens of thousands, each of which would cost its row.
 create function server_certificate_domains(names text[], common_name text) returns setof text
   language sql immutable parallel safe
   as $$
     with name as (
       select rtrim(lower(text collate "C"), '.') as name, is_common
       from (
-        select unnest(names) as text, false as is_common
+        select unnest(names[1:1000]) as text, false as is_common
         union all
         select common_name, true
       ) as given
