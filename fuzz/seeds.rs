@@ -206,6 +206,13 @@ fn p256() -> Outcome<PKey<Private>> {
     ec(Nid::X9_62_PRIME256V1)
 }
 
+/// The key of RFC 6979 A.2.5: what stands as text in the corpus is published.
+fn rfc_6979() -> Outcome<PKey<Private>> {
+    const SCALAR: &str = "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721";
+    let sec1 = hex::decode(format!("30310201010420{SCALAR}a00a06082a8648ce3d030107"))?;
+    Ok(PKey::private_key_from_der(&sec1)?)
+}
+
 /// PKCS#8 of an ML-DSA seed (RFC 9881 6), by the last byte of the parameter set's identifier.
 fn ml_dsa(set: u8) -> Vec<u8> {
     let algorithm = sequence(&[&[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, set]]);
@@ -422,7 +429,7 @@ fn page_tokens() -> Outcome<()> {
 }
 
 fn pem() -> Outcome<()> {
-    let (key, by) = (p256()?, signing::key(0));
+    let (key, by) = (rfc_6979()?, signing::key(0));
     let leaf = certify(("server", &key), ("root", by), MessageDigest::null(), SERVER)?;
     let (leaf, private) = (leaf.to_pem()?, key.private_key_to_pem_pkcs8()?);
     let root = certify(("root", by), ("root", by), MessageDigest::null(), AUTHORITY)?.to_pem()?;
