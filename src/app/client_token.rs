@@ -5,36 +5,28 @@ use zeroize::Zeroizing;
 use super::upload::{GivenCertificate, Upload};
 use super::{App, Error, Fault};
 use crate::digest;
+use crate::store::ClientToken;
 
 /// The longest token, in bytes.
 const MAX_LEN: usize = 64;
 
-/// A token, and a MAC of the request that it came with.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct ClientToken {
-    pub(super) token: String,
-    pub(super) request_mac: [u8; 32],
-}
-
-impl ClientToken {
-    /// The token of an upload, if it has one.
-    pub(super) fn of(app: &App, request: &Upload) -> Result<Result<Option<Self>, Fault>, Error> {
-        let token = &request.client_token;
-        if token.is_empty() {
-            return Ok(Ok(None));
-        }
-        if request.validate_only {
-            return Ok(Err(Fault::ClientTokenOfNothing));
-        }
-        if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return Ok(Err(Fault::ClientToken));
-        }
-        let request = canonical(request);
-        Ok(Ok(Some(Self {
-            token: token.clone(),
-            request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request)?,
-        })))
+/// The token of an upload, if it has one.
+pub(super) fn client_token(app: &App, request: &Upload) -> Result<Result<Option<ClientToken>, Fault>, Error> {
+    let token = &request.client_token;
+    if token.is_empty() {
+        return Ok(Ok(None));
     }
+    if request.validate_only {
+        return Ok(Err(Fault::ClientTokenOfNothing));
+    }
+    if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Ok(Err(Fault::ClientToken));
+    }
+    let request = canonical(request);
+    Ok(Ok(Some(ClientToken {
+        token: token.clone(),
+        request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request)?,
+    })))
 }
 
 /// Everything that is stored, each part behind its length. Uploads of the two kinds have tokens of their own, so that these need not

@@ -1,8 +1,9 @@
 //! What was verified is sealed and stored, once for each client token.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
-use super::client_token::ClientToken;
 use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
 use super::upload::{AnswerFingerprints, Checked, Uploaded, Verified};
@@ -11,7 +12,7 @@ use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, Finding, RegionId,
     ResourceGroupId, Tags,
 };
-use crate::store::{self, AccountFingerprints, FIRST, Liveness, NewCertificate, SealedKey, UploadOutcome};
+use crate::store::{self, AccountFingerprints, ClientToken, FIRST, Liveness, NewCertificate, SealedKey, UploadOutcome};
 use crate::telemetry::metrics;
 use crate::{clock, digest};
 
@@ -100,30 +101,29 @@ impl App {
         answer_fingerprints: AnswerFingerprints,
     ) -> Result<Uploaded, Error> {
         let Place { id, key_id } = sealed.place;
-        let new = NewCertificate {
-            change: call.change(id),
-            region: &sealed.region,
-            name: &sealed.name,
-            facts: &sealed.facts,
-            chain: &sealed.chain,
-            private_key: sealed.private_key.as_deref().map(|sealed| SealedKey { key_id, sealed }),
-            resource_group: &resource_group,
-            tags: &sealed.tags,
+        let new = Arc::new(NewCertificate {
+            id,
+            access_key_id: call.caller.access_key_id.clone(),
+            request_id: call.request_id.0,
+            region: sealed.region,
+            name: sealed.name,
+            facts: sealed.facts,
+            chain: sealed.chain,
+            private_key: sealed.private_key.map(|sealed| SealedKey { key_id, sealed }),
+            resource_group,
+            tags: sealed.tags,
             with_account_fingerprints: answer_fingerprints == AnswerFingerprints::Yes,
-            client_token: client_token.as_ref().map(|token| store::ClientToken {
-                token: &token.token,
-                request_mac: &token.request_mac,
-            }),
+            client_token,
             quota: self.0.settings.quota(id.kind),
-        };
+        });
         // Again for each void token: it is that of another call, which has ended with it, so that this ends too.
         loop {
-            let (fingerprints, reuse) = match (self.0.store.upload(&new).await?, &client_token) {
+            let (fingerprints, reuse) = match (self.0.store.upload(&new).await?, &new.client_token) {
                 (UploadOutcome::Stored { fingerprints, reuse }, _) => (fingerprints, reuse),
                 (UploadOutcome::OverQuota, _) => {
                     return Err(Error::QuotaExceeded {
                         kind: id.kind,
-                        region: sealed.region,
+                        region: new.region.clone(),
                     });
                 }
                 (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
@@ -135,24 +135,26 @@ impl App {
                     }
                 }
             };
+            // Nothing else holds it any more.
+            let new = Arc::unwrap_or_clone(new);
             metrics::uploaded();
             match id.kind {
                 CertificateKind::Server => {
-                    tracing::info!(server_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
+                    tracing::info!(server_certificate_id = %id, fingerprint = %new.facts.fingerprint, "uploaded");
                 }
                 CertificateKind::Ca => {
-                    tracing::info!(ca_certificate_id = %id, fingerprint = %sealed.facts.fingerprint, "uploaded");
+                    tracing::info!(ca_certificate_id = %id, fingerprint = %new.facts.fingerprint, "uploaded");
                 }
             }
             return Ok(Uploaded {
                 id: Some(id),
-                region: sealed.region,
-                name: Some(sealed.name),
+                region: new.region,
+                name: Some(new.name),
                 revision: FIRST,
                 version: FIRST,
-                resource_group,
-                findings: reuse::and(sealed.findings, self.findings_of(reuse, &sealed.facts)),
-                facts: sealed.facts,
+                resource_group: new.resource_group,
+                findings: reuse::and(sealed.findings, self.findings_of(reuse, &new.facts)),
+                facts: new.facts,
                 account_fingerprints: self.listed(call, fingerprints)?,
             });
         }

@@ -2,7 +2,7 @@
 
 use tracing::Instrument;
 
-use super::client_token::ClientToken;
+use super::client_token::client_token;
 use super::describe::refuse_unsupported;
 use super::error::Faults;
 use super::fingerprints::ListedFingerprints;
@@ -118,7 +118,7 @@ impl App {
         let resource_group_id = request.resource_group_id.clone();
         let app = self.clone();
         let prepare = move || -> Result<_, Error> {
-            let (client_token, fault) = match ClientToken::of(&app, &request)? {
+            let (client_token, fault) = match client_token(&app, &request)? {
                 Ok(token) => (token, None),
                 Err(fault) => (None, Some(fault)),
             };
@@ -166,7 +166,7 @@ impl App {
         let resource_group_id = request.resource_group_id.clone();
         let app = self.clone();
         let verify = move || {
-            let client_token = ClientToken::of(&app, &request)?;
+            let client_token = client_token(&app, &request)?;
             app.verify(request, client_token.err())
         };
         let Checked {

@@ -13,12 +13,12 @@ pub(super) fn upload_of(kind: CertificateKind) -> &'static str {
 }
 
 /// The token of a call, and what its request was.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientToken<'a> {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientToken {
     /// What the caller gave.
-    pub token: &'a str,
+    pub token: String,
     /// A MAC of the canonical request.
-    pub request_mac: &'a [u8; 32],
+    pub request_mac: [u8; 32],
 }
 
 /// A token that was used.

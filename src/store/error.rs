@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 /// What Postgres, or the way to it, said: its SQLSTATE and its message, without the detail, which can hold rows and
 /// parameters.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cause {
     sqlstate: Option<String>,
     message: String,

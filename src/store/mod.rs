@@ -5,12 +5,14 @@
 //! event row is what tells afterwards whether it took effect.
 
 mod access_key;
+mod batches;
 mod certificate;
 mod client_token;
 mod connect;
 mod error;
 mod fingerprint;
 mod hosts;
+mod insert;
 mod lease;
 mod migrate;
 mod read;
@@ -48,6 +50,8 @@ pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 use crate::certificate::{CertificateId, CertificateKind};
 use error::Failure;
 use lease::Lease;
+use read::Lookups;
+use upload::Uploads;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -66,6 +70,8 @@ pub struct Store {
     pool: Pool,
     /// When a change was refused last for want of something, such as room on the disk.
     refused: Arc<Mutex<Option<Instant>>>,
+    uploads: Arc<Uploads>,
+    lookups: Arc<Lookups>,
 }
 
 /// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
@@ -98,6 +104,13 @@ pub struct Change<'a> {
     pub request_id: Uuid,
 }
 
+/// Whether the connection of an earlier attempt at a change was lost, so that it may have taken effect.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Lost {
+    No,
+    Before,
+}
+
 /// What became of a change.
 enum Changed {
     /// The statement's rows.
@@ -112,6 +125,8 @@ impl Store {
         Ok(Self {
             pool: connect::pool(settings)?,
             refused: Arc::default(),
+            uploads: Arc::new(upload::uploads()),
+            lookups: Arc::new(read::lookups()),
         })
     }
 
@@ -240,8 +255,22 @@ impl Store {
     /// of others, and, when its connection was lost, after its event was looked up and is not there. After a loss only a
     /// look-up or an answer settles what became of it: the lost backend may still be at work.
     async fn write(&self, statement: Statement, change: Change<'_>, params: Params<'_>) -> Result<Changed, Error> {
+        self.write_after(Lost::No, statement, change, params).await
+    }
+
+    /// The same, after an attempt.
+    async fn write_after(
+        &self,
+        lost: Lost,
+        statement: Statement,
+        change: Change<'_>,
+        params: Params<'_>,
+    ) -> Result<Changed, Error> {
         let sql = statement.text(change.id.kind);
-        let mut lost = false;
+        let mut lost = lost == Lost::Before;
+        if lost && let Some(revision) = self.look_up(change).await? {
+            return Ok(Changed::Before { revision });
+        }
         let mut attempt = 1;
         loop {
             let failure = match self.connection().await {

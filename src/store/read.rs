@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::batches::BatchesByKind;
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
@@ -99,6 +100,25 @@ pub struct Page {
     /// Where the next page begins, if there are more.
     pub next: Option<Position>,
 }
+
+/// A certificate that is looked up.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    id: CertificateId,
+    region: Option<String>,
+    liveness: Liveness,
+}
+
+/// Look-ups that wait while others are under way are done together.
+pub(super) type Lookups = BatchesByKind<Wanted, Option<StoredCertificate>>;
+
+pub(super) fn lookups() -> Lookups {
+    BatchesByKind::new(LOOKUPS_AT_ONCE, MAX_LOOKUPS)
+}
+
+/// How many statements that look certificates up are under way at once, and how many certificates each looks up at most.
+const LOOKUPS_AT_ONCE: usize = 2;
+const MAX_LOOKUPS: usize = 64;
 
 /// What a [`StoredCertificate`] is made from; tags come as keys and values in turn, ordered by key.
 macro_rules! columns {
@@ -275,19 +295,58 @@ impl Store {
         region: Option<&RegionId>,
         liveness: Liveness,
     ) -> Result<Option<StoredCertificate>, Error> {
+        let wanted = Wanted {
+            id,
+            region: region.map(|region| region.as_str().to_owned()),
+            liveness,
+        };
+        let store = self.clone();
+        let find = move |wanted: Vec<Wanted>| {
+            let store = store.clone();
+            async move {
+                let found = store.find_all(&wanted).await;
+                found.unwrap_or_default()
+            }
+        };
+        match self.lookups.of(id.kind).done(wanted.clone(), 1, find).await {
+            Some(found) => Ok(found),
+            // What fails for all may succeed for one.
+            None => Ok(self.find_all(&[wanted]).await?.pop().flatten()),
+        }
+    }
+
+    /// For each that is wanted, in their order, what is found. All are of one kind.
+    async fn find_all(&self, wanted: &[Wanted]) -> Result<Vec<Option<StoredCertificate>>, Error> {
+        // Each is looked up by its account and id.
         const STATEMENT: Statement = select!(
             "store::find",
-            "from server_certificate
-             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-               and (deleted_at is not null) = $5"
+            ", place
+             from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bool[])
+               with ordinality as wanted(account_id, created_ms, random, wanted_region, is_deleted, place)
+             join server_certificate using (account_id, created_ms, random)
+             where (wanted_region is null or region_id = wanted_region) and (deleted_at is not null) = is_deleted"
         );
-        let (account, created, random) = id_columns(id);
-        let region = region.map(RegionId::as_str);
-        let is_deleted = liveness == Liveness::Deleted;
-        let rows = self
-            .read_of(id.kind, STATEMENT, &[&account, &created, &random, &region, &is_deleted])
-            .await?;
-        rows.first().map(|row| stored(id.kind, row)).transpose()
+        let Some(kind) = wanted.first().map(|wanted| wanted.id.kind) else {
+            return Ok(Vec::new());
+        };
+        let ids = || wanted.iter().map(|wanted| id_columns(wanted.id));
+        let accounts: Vec<_> = ids().map(|(account, _, _)| account).collect();
+        let created: Vec<_> = ids().map(|(_, created, _)| created).collect();
+        let random: Vec<_> = ids().map(|(_, _, random)| random).collect();
+        let regions: Vec<_> = wanted.iter().map(|wanted| wanted.region.as_deref()).collect();
+        let deleted: Vec<_> = wanted
+            .iter()
+            .map(|wanted| wanted.liveness == Liveness::Deleted)
+            .collect();
+        let params: Params<'_> = &[&accounts, &created, &random, &regions, &deleted];
+        let mut found = vec![None; wanted.len()];
+        for row in self.read_of(kind, STATEMENT, params).await? {
+            // Ordinality counts from 1.
+            let place = row.get::<_, i64>("place") as usize - 1;
+            let slot = found.get_mut(place).ok_or(Error::Row("server_certificate"))?;
+            *slot = Some(stored(kind, &row)?);
+        }
+        Ok(found)
     }
 
     /// The live certificate of this id and its chain, if it is of this region, or of any.

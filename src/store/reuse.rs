@@ -16,7 +16,9 @@ pub struct Reuse {
 }
 
 /// Two columns, each the creation time and the random part of an id: for a row `asked` that has an account, hashes, and, of the
-/// certificate that is none of the others, an id. All certificates of a key, or of a leaf, may be many: one is looked up.
+/// certificate that is none of the others, an id. All certificates of a key, or of a leaf, may be many: one is looked up. That
+/// of another leaf is the neighbour in the index by key and leaf; the order by both lets the planner take no other, also while there
+/// is so little that all are alike to it.
 macro_rules! reuse_columns {
     () => {
         "(
@@ -28,16 +30,20 @@ macro_rules! reuse_columns {
         ) as same_leaf,
         coalesce(
           (
-            select array[created_ms, random] from server_certificate as other
-            where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
-              and other.fingerprint_sha256 > asked.fingerprint_sha256 and other.deleted_at is null
-            order by other.fingerprint_sha256 limit 1
+            select id from (
+              select array[created_ms, random] as id, spki_sha256 from server_certificate as other
+              where other.account_id = asked.account_id and other.deleted_at is null
+                and (other.spki_sha256, other.fingerprint_sha256) > (asked.spki_sha256, asked.fingerprint_sha256)
+              order by other.spki_sha256, other.fingerprint_sha256 limit 1
+            ) as next where next.spki_sha256 = asked.spki_sha256
           ),
           (
-            select array[created_ms, random] from server_certificate as other
-            where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
-              and other.fingerprint_sha256 < asked.fingerprint_sha256 and other.deleted_at is null
-            order by other.fingerprint_sha256 desc limit 1
+            select id from (
+              select array[created_ms, random] as id, spki_sha256 from server_certificate as other
+              where other.account_id = asked.account_id and other.deleted_at is null
+                and (other.spki_sha256, other.fingerprint_sha256) < (asked.spki_sha256, asked.fingerprint_sha256)
+              order by other.spki_sha256 desc, other.fingerprint_sha256 desc limit 1
+            ) as previous where previous.spki_sha256 = asked.spki_sha256
           )
         ) as same_key"
     };

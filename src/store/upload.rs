@@ -1,50 +1,62 @@
 //! Storing new certificates: certificate row, key row, tags and event, together or not at all.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::batches::BatchesByKind;
 use super::client_token::{ClientToken, upload_of};
+use super::error::{Cause, Failure};
 use super::fingerprint::AccountFingerprints;
+use super::insert::{Batch, INSERT, INSERT_WITH_KEY};
 use super::read::Position;
-use super::reuse::{Reuse, reuse_columns};
-use super::{Change, Changed, Error, Statement, Store, id_columns};
+use super::reuse::Reuse;
+use super::{Change, Changed, Error, Lost, Statement, Store};
 use crate::certificate::{
-    AccountId, CertificateFacts, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId, Tags,
+    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
+    Tags,
 };
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
-#[derive(Clone, Copy, Debug)]
-pub struct NewCertificate<'a> {
-    /// Its id, and who stores it.
-    pub change: Change<'a>,
+#[derive(Clone, Debug)]
+pub struct NewCertificate {
+    /// Its id.
+    pub id: CertificateId,
+    /// The access key of who stores it.
+    pub access_key_id: String,
+    /// The request that asks for it.
+    pub request_id: Uuid,
     /// Where it is kept.
-    pub region: &'a RegionId,
+    pub region: RegionId,
     /// Its name.
-    pub name: &'a CertificateName,
+    pub name: CertificateName,
     /// What is known of the leaf.
-    pub facts: &'a CertificateFacts,
+    pub facts: CertificateFacts,
     /// Leaf and chain.
-    pub chain: &'a Chain,
+    pub chain: Chain,
     /// The private key: a server certificate has one, a CA certificate has none.
-    pub private_key: Option<SealedKey<'a>>,
+    pub private_key: Option<SealedKey>,
     /// Its resource group.
-    pub resource_group: &'a ResourceGroupId,
+    pub resource_group: ResourceGroupId,
     /// Its tags.
-    pub tags: &'a Tags,
+    pub tags: Tags,
     /// Whether the account's fingerprints are asked for.
     pub with_account_fingerprints: bool,
     /// By what a retry is known.
-    pub client_token: Option<ClientToken<'a>>,
+    pub client_token: Option<ClientToken>,
     /// How many live certificates the account may have in the region, if it has no quota of its own.
     pub quota: i64,
 }
 
 /// A sealed private key to store.
-#[derive(Clone, Copy, Debug)]
-pub struct SealedKey<'a> {
+#[derive(Clone, Debug)]
+pub struct SealedKey {
     /// The id of its row.
     pub key_id: Uuid,
     /// The key.
-    pub sealed: &'a [u8],
+    pub sealed: Vec<u8>,
 }
 
 /// What became of an upload.
@@ -66,30 +78,119 @@ pub enum UploadOutcome {
 /// The first revision and version of a certificate.
 pub const FIRST: i64 = 1;
 
+/// How many uploading statements are under way at once.
+const AT_ONCE: usize = 2;
+/// How many certificates one statement stores at most, and how many octets of certificates and keys.
+const MAX_ROWS: usize = 64;
+const MAX_OCTETS: usize = 1024 * 1024;
+/// For how many certificates one counts whose account's fingerprints are read with it, which may be many.
+const WITH_FINGERPRINTS: usize = 8;
+
+/// Uploads that wait while others are under way are stored together, and still stand or fall each on its own: what can go wrong
+/// with one is its row's result, and where a statement fails as a whole each is stored alone.
+pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Row, Unwritten>>;
+
+/// Why a certificate was not stored with its batch.
+pub(super) enum Unwritten {
+    /// It can not be stored alone either.
+    Failed(Error),
+    /// The batch failed, and nothing of it was stored.
+    RolledBack,
+    /// The connection was lost: it may have been stored.
+    Lost,
+}
+
+pub(super) fn uploads() -> Uploads {
+    BatchesByKind::new(AT_ONCE, MAX_ROWS)
+}
+
 impl Store {
     /// Stores a certificate and answers its account's fingerprints, if they are asked for.
-    pub async fn upload(&self, new: &NewCertificate<'_>) -> Result<UploadOutcome, Error> {
-        let id = new.change.id;
-        let batch = Batch::of(&[*new]);
-        let statement = match id.kind {
-            CertificateKind::Server => INSERT_WITH_KEY,
-            CertificateKind::Ca => INSERT,
+    pub async fn upload(&self, new: &Arc<NewCertificate>) -> Result<UploadOutcome, Error> {
+        let uploads = self.uploads.of(new.id.kind);
+        let store = self.clone();
+        let together = move |batch| store.clone().upload_together(batch);
+        let lost = match uploads.done(new.clone(), new.weight(), together).await {
+            Some(Ok(row)) => return self.outcome(new, &row).await,
+            Some(Err(Unwritten::Failed(error))) => return Err(error),
+            Some(Err(Unwritten::RolledBack)) => Lost::No,
+            Some(Err(Unwritten::Lost)) | None => Lost::Before,
         };
-        let method = upload_of(id.kind);
-        let rows = match self.write(statement, new.change, &batch.params(&method)).await? {
+        self.upload_alone(new, lost).await
+    }
+
+    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Row, Unwritten>> {
+        let Some(first) = certificates.first() else {
+            return Vec::new();
+        };
+        let (statement, method) = first.statement();
+        let sql = statement.text(first.id.kind);
+        let batch = Batch::of(&certificates);
+        let all = |unwritten: &dyn Fn() -> Unwritten| certificates.iter().map(|_| Err(unwritten())).collect();
+        let failure = match self.pool.get().await {
+            Err(error) => {
+                let cause = Cause::from(error);
+                self.note(Some(Instant::now()));
+                return all(&|| Unwritten::Failed(Error::Unavailable(cause.clone())));
+            }
+            Ok(connection) => match self.run(connection, &sql, &batch.params(&method)).await {
+                Err(failure) => failure,
+                Ok(rows) => {
+                    self.note(None);
+                    return rows.into_iter().map(Ok).collect();
+                }
+            },
+        };
+        let is_alone = certificates.len() == 1;
+        match failure {
+            Failure::Lost(cause) => {
+                tracing::warn!(statement = statement.name, %cause, "connection lost in a change");
+                all(&|| Unwritten::Lost)
+            }
+            Failure::Unavailable(cause) if is_alone => {
+                self.note(Some(Instant::now()));
+                vec![Err(Unwritten::Failed(Error::Unavailable(cause)))]
+            }
+            Failure::Fault(cause) if is_alone => vec![Err(Unwritten::Failed(Error::Statement {
+                statement: statement.name,
+                cause,
+            }))],
+            Failure::Repeat(cause)
+            | Failure::Elsewhere(cause)
+            | Failure::Unavailable(cause)
+            | Failure::Fault(cause) => {
+                tracing::info!(statement = statement.name, %cause, rows = certificates.len(), "trying again one by one");
+                all(&|| Unwritten::RolledBack)
+            }
+        }
+    }
+
+    async fn upload_alone(&self, new: &Arc<NewCertificate>, lost: Lost) -> Result<UploadOutcome, Error> {
+        let batch = Batch::of(std::slice::from_ref(new));
+        let (statement, method) = new.statement();
+        let rows = match self
+            .write_after(lost, statement, new.change(), &batch.params(&method))
+            .await?
+        {
             Changed::Now(rows) => rows,
             Changed::Before { .. } => return Ok(self.stored_before(new).await),
         };
         let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        match self.outcome(new, row).await? {
+            // An attempt before whose connection was lost may have taken the last place itself.
+            UploadOutcome::OverQuota if self.look_up(new.change()).await?.is_some() => {
+                Ok(self.stored_before(new).await)
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn outcome(&self, new: &NewCertificate, row: &Row) -> Result<UploadOutcome, Error> {
         if row.get("token_seen") {
             return Ok(UploadOutcome::TokenSeen);
         }
         if !row.get::<_, bool>("stored") {
-            // An attempt before whose connection was lost may have taken the last place itself.
-            return Ok(match self.look_up(new.change).await? {
-                Some(_) => self.stored_before(new).await,
-                None => UploadOutcome::OverQuota,
-            });
+            return Ok(UploadOutcome::OverQuota);
         }
         let fingerprints = match row.get::<_, Option<&[u8]>>("fingerprints") {
             None => None,
@@ -99,21 +200,21 @@ impl Store {
                 None => self.fingerprints_after(new).await,
             },
         };
-        let reuse = Reuse::of_row(id.kind, id.account, row)?;
+        let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
         Ok(UploadOutcome::Stored { fingerprints, reuse })
     }
 
     /// What an attempt that had taken effect would have answered.
-    async fn stored_before(&self, new: &NewCertificate<'_>) -> UploadOutcome {
+    async fn stored_before(&self, new: &NewCertificate) -> UploadOutcome {
         UploadOutcome::Stored {
             fingerprints: self.fingerprints_after(new).await,
-            reuse: self.reuse_of_stored(new.change.id, new.facts).await,
+            reuse: self.reuse_of_stored(new.id, &new.facts).await,
         }
     }
 
-    async fn fingerprints_after(&self, new: &NewCertificate<'_>) -> Option<AccountFingerprints> {
+    async fn fingerprints_after(&self, new: &NewCertificate) -> Option<AccountFingerprints> {
         match new.with_account_fingerprints {
-            true => Some(self.fingerprints_of_stored(new.change.id.account).await),
+            true => Some(self.fingerprints_of_stored(new.id.account).await),
             false => None,
         }
     }
@@ -132,264 +233,32 @@ impl Store {
     }
 }
 
-/// One row for each certificate, in arrays: a column is an array, and what a certificate has several of stands in one array
-/// for all, with the first and last place of each certificate's part.
-#[derive(Default)]
-struct Batch<'a> {
-    account_id: Vec<i64>,
-    created_ms: Vec<i64>,
-    random: Vec<i64>,
-    region_id: Vec<&'a str>,
-    name: Vec<&'a str>,
-    key_id: Vec<Option<Uuid>>,
-    fingerprint: Vec<&'a [u8]>,
-    fingerprint_sha256: Vec<&'a [u8]>,
-    common_name: Vec<&'a str>,
-    not_before_ms: Vec<i64>,
-    not_after_ms: Vec<i64>,
-    serial_number: Vec<&'a str>,
-    issuer: Vec<&'a str>,
-    subject: Vec<&'a str>,
-    key_algorithm: Vec<&'static str>,
-    key_size: Vec<i32>,
-    signature_algorithm: Vec<&'a str>,
-    spki_sha256: Vec<&'a [u8]>,
-    sealed: Vec<Option<&'a [u8]>>,
-    access_key_id: Vec<&'a str>,
-    request_id: Vec<Uuid>,
-    with_fingerprints: Vec<bool>,
-    names_from: Vec<i32>,
-    names_to: Vec<i32>,
-    chain_from: Vec<i32>,
-    chain_to: Vec<i32>,
-    client_token: Vec<Option<&'a str>>,
-    request_mac: Vec<Option<&'a [u8]>>,
-    quota: Vec<i64>,
-    resource_group_id: Vec<Option<&'a str>>,
-    names: Vec<&'a str>,
-    chain: Vec<&'a [u8]>,
-    tag_row: Vec<i64>,
-    tag_key: Vec<&'a str>,
-    tag_value: Vec<&'a str>,
-}
-
-impl<'a> Batch<'a> {
-    fn of(certificates: &[NewCertificate<'a>]) -> Self {
-        let mut batch = Self::default();
-        for (row, new) in (1..).zip(certificates) {
-            batch.push(row, new);
-        }
-        batch
-    }
-
-    fn push(&mut self, row: i64, new: &NewCertificate<'a>) {
-        let (account_id, created_ms, random) = id_columns(new.change.id);
-        let facts = new.facts;
-        self.account_id.push(account_id);
-        self.created_ms.push(created_ms);
-        self.random.push(random);
-        self.region_id.push(new.region.as_str());
-        self.name.push(new.name.as_str());
-        self.key_id.push(new.private_key.map(|key| key.key_id));
-        self.fingerprint.push(facts.fingerprint.as_bytes());
-        self.fingerprint_sha256.push(facts.fingerprint_sha256.as_bytes());
-        self.common_name.push(&facts.common_name);
-        self.not_before_ms.push(facts.not_before.millis());
-        self.not_after_ms.push(facts.not_after.millis());
-        self.serial_number.push(&facts.serial_number);
-        self.issuer.push(&facts.issuer);
-        self.subject.push(&facts.subject);
-        self.key_algorithm.push(facts.key_algorithm.as_str());
-        self.key_size.push(facts.key_size as i32); // At most 16384.
-        self.signature_algorithm.push(&facts.signature_algorithm);
-        self.spki_sha256.push(&facts.spki_sha256);
-        self.sealed.push(new.private_key.map(|key| key.sealed));
-        self.access_key_id.push(new.change.access_key_id);
-        self.request_id.push(new.change.request_id);
-        self.with_fingerprints.push(new.with_account_fingerprints);
-        // Array places count from 1; a request's size keeps all of them far below 2^31.
-        self.names_from.push(self.names.len() as i32 + 1);
-        self.names
-            .extend(facts.subject_alternative_names.iter().map(String::as_str));
-        self.names_to.push(self.names.len() as i32);
-        self.chain_from.push(self.chain.len() as i32 + 1);
-        self.chain.extend(new.chain.der());
-        self.chain_to.push(self.chain.len() as i32);
-        self.client_token.push(new.client_token.map(|token| token.token));
-        self.request_mac
-            .push(new.client_token.map(|token| token.request_mac.as_slice()));
-        self.quota.push(new.quota);
-        self.resource_group_id
-            .push(new.resource_group.stored(new.change.id.account));
-        for tag in new.tags.iter() {
-            self.tag_row.push(row);
-            self.tag_key.push(tag.key());
-            self.tag_value.push(tag.value());
+impl NewCertificate {
+    fn change(&self) -> Change<'_> {
+        Change {
+            id: self.id,
+            access_key_id: &self.access_key_id,
+            request_id: self.request_id,
         }
     }
 
-    fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 37] {
-        [
-            &self.account_id,
-            &self.created_ms,
-            &self.random,
-            &self.region_id,
-            &self.name,
-            &self.key_id,
-            &self.fingerprint,
-            &self.fingerprint_sha256,
-            &self.common_name,
-            &self.not_before_ms,
-            &self.not_after_ms,
-            &self.serial_number,
-            &self.issuer,
-            &self.subject,
-            &self.key_algorithm,
-            &self.key_size,
-            &self.signature_algorithm,
-            &self.spki_sha256,
-            &self.sealed,
-            &self.access_key_id,
-            &self.request_id,
-            &self.with_fingerprints,
-            &self.names_from,
-            &self.names_to,
-            &self.chain_from,
-            &self.chain_to,
-            &self.names,
-            &self.chain,
-            &self.tag_row,
-            &self.tag_key,
-            &self.tag_value,
-            &FIRST,
-            &self.client_token,
-            &self.request_mac,
-            &self.quota,
-            method,
-            &self.resource_group_id,
-        ]
+    /// What stores it, and the method that its token is noted for.
+    fn statement(&self) -> (Statement, &'static str) {
+        let statement = match self.id.kind {
+            CertificateKind::Server => INSERT_WITH_KEY,
+            CertificateKind::Ca => INSERT,
+        };
+        (statement, upload_of(self.id.kind))
+    }
+
+    /// Its part of a batch of [`MAX_ROWS`].
+    fn weight(&self) -> usize {
+        let sealed = self.private_key.as_ref().map_or(0, |key| key.sealed.len());
+        let octets = sealed + self.chain.der().map(<[u8]>::len).sum::<usize>();
+        let rows = match self.with_account_fingerprints {
+            true => WITH_FINGERPRINTS,
+            false => 1,
+        };
+        rows.max(octets.div_ceil(MAX_OCTETS / MAX_ROWS))
     }
 }
-
-/// A row for each certificate of the batch: whether its token was seen before, whether it is stored, and the account's
-/// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
-/// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
-/// One fingerprint more than an answer holds is read, which tells that there are too many.
-macro_rules! insert {
-    ($key_column:literal, $key_row:literal) => {
-Statement {
-    name: "store::upload",
-    sql: concat!(
-        "-- store::upload
-        with input as materialized (
-          select * from unnest(
-            $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
-            $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
-            $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::int[], $24::int[],
-            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[], $37::text[]
-          ) with ordinality as input(
-            account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
-            common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-            signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, names_from, names_to,
-            chain_from, chain_to, client_token, request_mac, quota, resource_group_id, row
-          )
-        ),
-        token as (
-          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
-          select account_id, $36::text, client_token, created_ms, random, request_mac
-          from input where client_token is not null order by account_id, client_token
-          on conflict (account_id, method, client_token) do nothing
-          returning account_id, created_ms, random
-        ),
-        candidate as materialized (
-          select input.*, row_number() over (partition by account_id, region_id order by row) as place
-          from input left join token using (account_id, created_ms, random)
-          where input.client_token is null or token.account_id is not null
-        ),
-        wanted as (
-          select account_id, region_id, count(*) as live,
-            coalesce(
-              (select maximum from quota where quota.account_id = candidate.account_id and kind = 'server_certificates'),
-              min(quota)
-            ) as maximum
-          from candidate group by account_id, region_id
-        ),
-        counted as (
-          insert into server_certificate_count as counter (account_id, region_id, live, granted)
-          select account_id, region_id, least(live, maximum), least(live, maximum)
-          from wanted order by account_id, region_id
-          on conflict (account_id, region_id) do update set (live, granted) = (
-            select counter.live + fitting, fitting
-            from wanted cross join lateral (
-              select greatest(0, least(wanted.live, wanted.maximum - counter.live)) as fitting
-            ) as room
-            where wanted.account_id = counter.account_id and wanted.region_id = counter.region_id
-          )
-          returning account_id, region_id, granted
-        ),
-        accepted as (
-          select candidate.* from candidate join counted using (account_id, region_id) where place <= granted
-        ),
-        certificate as (
-          insert into server_certificate (
-            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
-            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
-            $key_column,
-            "
-          )
-          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
-            common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
-            chain_to - chain_from + 1, resource_group_id",
-            $key_column,
-            "
-          from accepted
-          returning account_id, created_ms, random, fingerprint
-        ),
-        ",
-        $key_row,
-        "
-        tag_row as (
-          insert into server_certificate_tag (account_id, created_ms, random, key, value)
-          select account_id, created_ms, random, key, value
-          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
-        ),
-        event_row as (
-          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
-        )
-        select
-          candidate.account_id is null as token_seen,
-          certificate.account_id is not null as stored,
-          case when asked.with_fingerprints then (
-            select string_agg(fingerprint, ''::bytea order by created_ms, random) from (
-              (
-                select created_ms, random, fingerprint from server_certificate
-                where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
-              )
-              union all
-              select created_ms, random, fingerprint from certificate where account_id = asked.account_id
-            ) as of_account
-          ) end as fingerprints,
-          ",
-        reuse_columns!(),
-        "
-        from input as asked
-          left join candidate using (account_id, created_ms, random)
-          left join certificate using (account_id, created_ms, random)
-        order by asked.row"
-    ),
-}
-    };
-}
-
-const INSERT: Statement = insert!("", "");
-
-const INSERT_WITH_KEY: Statement = insert!(
-    ", key_id",
-    "key_row as (
-          insert into private_key (account_id, created_ms, random, key_id, sealed)
-          select account_id, created_ms, random, key_id, sealed from accepted
-        ),"
-);

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod batches;
 #[path = "../../fuzz/bodies/mod.rs"]
 mod bodies;
 mod ca_certificates;

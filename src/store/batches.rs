@@ -1,0 +1,234 @@
+//! What waits together is done together.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::certificate::CertificateKind;
+
+/// Items that come one by one, and are done in batches of one or more. At most so many batches are under way at once; what comes
+/// meanwhile waits for the first of them to end, and then goes with all that came. Nothing waits for company: where none is under
+/// way, an item is a batch of its own.
+pub(super) struct Batches<T, R> {
+    at_once: usize,
+    max_weight: usize,
+    queue: Mutex<Queue<T, R>>,
+}
+
+/// Certificates of either kind have statements and batches of their own.
+pub(super) struct BatchesByKind<T, R> {
+    server: Arc<Batches<T, R>>,
+    ca: Arc<Batches<T, R>>,
+}
+
+struct Queue<T, R> {
+    waiting: VecDeque<Waiting<T, R>>,
+    under_way: usize,
+}
+
+struct Waiting<T, R> {
+    item: T,
+    weight: usize,
+    answer: oneshot::Sender<R>,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
+    /// At most `at_once` batches under way, none heavier than `max_weight` unless it is one item.
+    pub(super) fn new(at_once: usize, max_weight: usize) -> Arc<Self> {
+        Arc::new(Self {
+            at_once,
+            max_weight,
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                under_way: 0,
+            }),
+        })
+    }
+
+    /// Has the item done in a batch by `work`, which answers as many results as it is given items, in their order. It is done even
+    /// if the caller leaves. `None`: the work ended without a result for it.
+    pub(super) async fn done<F>(
+        self: &Arc<Self>,
+        item: T,
+        weight: usize,
+        work: impl Fn(Vec<T>) -> F + Send + 'static,
+    ) -> Option<R>
+    where
+        F: Future<Output = Vec<R>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let is_free = {
+            let mut queue = self.queue();
+            queue.waiting.push_back(Waiting { item, weight, answer });
+            let is_free = queue.under_way < self.at_once;
+            queue.under_way += usize::from(is_free);
+            is_free
+        };
+        if is_free {
+            tokio::spawn(self.clone().do_all(work));
+        }
+        answered.await.ok()
+    }
+
+    async fn do_all<F>(self: Arc<Self>, work: impl Fn(Vec<T>) -> F)
+    where
+        F: Future<Output = Vec<R>> + Send + 'static,
+    {
+        while let Some((items, answers)) = self.next() {
+            // On a task of its own: what panics there ends no more than its batch.
+            if let Ok(results) = tokio::spawn(work(items)).await {
+                for (answer, result) in answers.into_iter().zip(results) {
+                    // A caller that left wants none.
+                    let _ = answer.send(result);
+                }
+            }
+        }
+    }
+
+    /// The next batch; `None`: nothing waits, and this one's place is free.
+    fn next(&self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
+        let mut queue = self.queue();
+        let (mut items, mut answers, mut weight) = (Vec::new(), Vec::new(), 0);
+        let fits = |next: &Waiting<T, R>, weight| weight == 0 || weight + next.weight <= self.max_weight;
+        while queue.waiting.front().is_some_and(|next| fits(next, weight))
+            && let Some(next) = queue.waiting.pop_front()
+        {
+            weight += next.weight;
+            items.push(next.item);
+            answers.push(next.answer);
+        }
+        if items.is_empty() {
+            queue.under_way -= 1;
+            return None;
+        }
+        Some((items, answers))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<T, R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static, R: Send + 'static> BatchesByKind<T, R> {
+    /// See [`Batches::new`].
+    pub(super) fn new(at_once: usize, max_weight: usize) -> Self {
+        Self {
+            server: Batches::new(at_once, max_weight),
+            ca: Batches::new(at_once, max_weight),
+        }
+    }
+
+    pub(super) fn of(&self, kind: CertificateKind) -> &Arc<Batches<T, R>> {
+        match kind {
+            CertificateKind::Server => &self.server,
+            CertificateKind::Ca => &self.ca,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Work that notes its batches, and ends each when it is let.
+    #[derive(Clone)]
+    struct Work {
+        batches: mpsc::Sender<Vec<u32>>,
+        may_end: Arc<Semaphore>,
+    }
+
+    impl Work {
+        fn new() -> (Self, mpsc::Receiver<Vec<u32>>) {
+            let (batches, noted) = mpsc::channel();
+            let may_end = Arc::new(Semaphore::new(0));
+            (Self { batches, may_end }, noted)
+        }
+
+        async fn of(self, items: Vec<u32>) -> Vec<u32> {
+            self.batches.send(items.clone()).unwrap();
+            self.may_end.acquire().await.unwrap().forget();
+            items.iter().map(|item| item * 10).collect()
+        }
+    }
+
+    type Adding = tokio::task::JoinHandle<Option<u32>>;
+
+    /// Adds the item, and waits until it is under way or in the queue.
+    async fn add(batches: &Arc<Batches<u32, u32>>, work: &Work, item: u32, weight: usize) -> Adding {
+        let (batches, work) = (batches.clone(), work.clone());
+        let adding = tokio::spawn(async move { batches.done(item, weight, move |items| work.clone().of(items)).await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        adding
+    }
+
+    #[tokio::test]
+    async fn what_comes_alone_goes_alone_and_what_waits_goes_together() {
+        let batches = Batches::new(2, 10);
+        let (work, noted) = Work::new();
+        let mut adding = Vec::new();
+        for item in 1..=5 {
+            adding.push(add(&batches, &work, item, 1).await);
+        }
+        assert_eq!(
+            noted.try_iter().collect::<Vec<_>>(),
+            [[1], [2]],
+            "two at once, and the others wait"
+        );
+        work.may_end.add_permits(3);
+        for (adding, item) in adding.into_iter().zip(1..) {
+            assert_eq!(adding.await.unwrap(), Some(item * 10));
+        }
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [[3, 4, 5]]);
+        work.may_end.add_permits(1);
+        assert_eq!(
+            add(&batches, &work, 6, 1).await.await.unwrap(),
+            Some(60),
+            "its place is free again"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_a_greatest_weight_and_one_item_any() {
+        let batches = Batches::new(1, 10);
+        let (work, noted) = Work::new();
+        let mut adding = Vec::new();
+        for (item, weight) in (1..).zip([1, 4, 6, 1, 30, 2]) {
+            adding.push(add(&batches, &work, item, weight).await);
+        }
+        work.may_end.add_permits(6);
+        for adding in adding {
+            assert!(adding.await.unwrap().is_some());
+        }
+        assert_eq!(
+            noted.try_iter().collect::<Vec<_>>(),
+            [vec![1], vec![2, 3], vec![4], vec![5], vec![6]]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_and_work_that_panics_take_nobody_along() {
+        let batches = Batches::new(1, 10);
+        let (work, noted) = Work::new();
+        let first = add(&batches, &work, 1, 1).await;
+        let left = add(&batches, &work, 2, 1).await;
+        let stays = add(&batches, &work, 3, 1).await;
+        left.abort();
+        work.may_end.add_permits(2);
+        assert_eq!((first.await.unwrap(), stays.await.unwrap()), (Some(10), Some(30)));
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [vec![1], vec![2, 3]]);
+
+        async fn panics(_: Vec<u32>) -> Vec<u32> {
+            panic!("as the test wants it")
+        }
+        assert_eq!(batches.done(4, 1, panics).await, None);
+        work.may_end.add_permits(1);
+        assert_eq!(add(&batches, &work, 5, 1).await.await.unwrap(), Some(50));
+    }
+}

@@ -1,0 +1,271 @@
+//! The statement that stores certificates: its parameters, a column each, and its text.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::reuse::reuse_columns;
+use super::upload::{FIRST, NewCertificate};
+use super::{Statement, id_columns};
+
+/// One row for each certificate, in arrays: a column is an array, and what a certificate has several of stands in one array
+/// for all, with the first and last place of each certificate's part.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    account_id: Vec<i64>,
+    created_ms: Vec<i64>,
+    random: Vec<i64>,
+    region_id: Vec<&'a str>,
+    name: Vec<&'a str>,
+    key_id: Vec<Option<Uuid>>,
+    fingerprint: Vec<&'a [u8]>,
+    fingerprint_sha256: Vec<&'a [u8]>,
+    common_name: Vec<&'a str>,
+    not_before_ms: Vec<i64>,
+    not_after_ms: Vec<i64>,
+    serial_number: Vec<&'a str>,
+    issuer: Vec<&'a str>,
+    subject: Vec<&'a str>,
+    key_algorithm: Vec<&'static str>,
+    key_size: Vec<i32>,
+    signature_algorithm: Vec<&'a str>,
+    spki_sha256: Vec<&'a [u8]>,
+    sealed: Vec<Option<&'a [u8]>>,
+    access_key_id: Vec<&'a str>,
+    request_id: Vec<Uuid>,
+    with_fingerprints: Vec<bool>,
+    names_from: Vec<i32>,
+    names_to: Vec<i32>,
+    chain_from: Vec<i32>,
+    chain_to: Vec<i32>,
+    client_token: Vec<Option<&'a str>>,
+    request_mac: Vec<Option<&'a [u8]>>,
+    quota: Vec<i64>,
+    resource_group_id: Vec<Option<&'a str>>,
+    names: Vec<&'a str>,
+    chain: Vec<&'a [u8]>,
+    tag_row: Vec<i64>,
+    tag_key: Vec<&'a str>,
+    tag_value: Vec<&'a str>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn of(certificates: &'a [Arc<NewCertificate>]) -> Self {
+        let mut batch = Self::default();
+        for (row, new) in (1..).zip(certificates) {
+            batch.push(row, new);
+        }
+        batch
+    }
+
+    fn push(&mut self, row: i64, new: &'a NewCertificate) {
+        let (account_id, created_ms, random) = id_columns(new.id);
+        let facts = &new.facts;
+        self.account_id.push(account_id);
+        self.created_ms.push(created_ms);
+        self.random.push(random);
+        self.region_id.push(new.region.as_str());
+        self.name.push(new.name.as_str());
+        self.key_id.push(new.private_key.as_ref().map(|key| key.key_id));
+        self.fingerprint.push(facts.fingerprint.as_bytes());
+        self.fingerprint_sha256.push(facts.fingerprint_sha256.as_bytes());
+        self.common_name.push(&facts.common_name);
+        self.not_before_ms.push(facts.not_before.millis());
+        self.not_after_ms.push(facts.not_after.millis());
+        self.serial_number.push(&facts.serial_number);
+        self.issuer.push(&facts.issuer);
+        self.subject.push(&facts.subject);
+        self.key_algorithm.push(facts.key_algorithm.as_str());
+        self.key_size.push(facts.key_size as i32); // At most 16384.
+        self.signature_algorithm.push(&facts.signature_algorithm);
+        self.spki_sha256.push(&facts.spki_sha256);
+        self.sealed
+            .push(new.private_key.as_ref().map(|key| key.sealed.as_slice()));
+        self.access_key_id.push(&new.access_key_id);
+        self.request_id.push(new.request_id);
+        self.with_fingerprints.push(new.with_account_fingerprints);
+        // Array places count from 1; a request's size keeps all of them far below 2^31.
+        self.names_from.push(self.names.len() as i32 + 1);
+        self.names
+            .extend(facts.subject_alternative_names.iter().map(String::as_str));
+        self.names_to.push(self.names.len() as i32);
+        self.chain_from.push(self.chain.len() as i32 + 1);
+        self.chain.extend(new.chain.der());
+        self.chain_to.push(self.chain.len() as i32);
+        let token = new.client_token.as_ref();
+        self.client_token.push(token.map(|token| token.token.as_str()));
+        self.request_mac.push(token.map(|token| token.request_mac.as_slice()));
+        self.quota.push(new.quota);
+        self.resource_group_id.push(new.resource_group.stored(new.id.account));
+        for tag in new.tags.iter() {
+            self.tag_row.push(row);
+            self.tag_key.push(tag.key());
+            self.tag_value.push(tag.value());
+        }
+    }
+
+    pub(super) fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 37] {
+        [
+            &self.account_id,
+            &self.created_ms,
+            &self.random,
+            &self.region_id,
+            &self.name,
+            &self.key_id,
+            &self.fingerprint,
+            &self.fingerprint_sha256,
+            &self.common_name,
+            &self.not_before_ms,
+            &self.not_after_ms,
+            &self.serial_number,
+            &self.issuer,
+            &self.subject,
+            &self.key_algorithm,
+            &self.key_size,
+            &self.signature_algorithm,
+            &self.spki_sha256,
+            &self.sealed,
+            &self.access_key_id,
+            &self.request_id,
+            &self.with_fingerprints,
+            &self.names_from,
+            &self.names_to,
+            &self.chain_from,
+            &self.chain_to,
+            &self.names,
+            &self.chain,
+            &self.tag_row,
+            &self.tag_key,
+            &self.tag_value,
+            &FIRST,
+            &self.client_token,
+            &self.request_mac,
+            &self.quota,
+            method,
+            &self.resource_group_id,
+        ]
+    }
+}
+
+/// A row for each certificate of the batch: whether its token was seen before, whether it is stored, and the account's
+/// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
+/// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
+/// One fingerprint more than an answer holds is read, which tells that there are too many.
+macro_rules! insert {
+    ($key_column:literal, $key_row:literal) => {
+Statement {
+    name: "store::upload",
+    sql: concat!(
+        "-- store::upload
+        with input as materialized (
+          select * from unnest(
+            $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
+            $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
+            $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::int[], $24::int[],
+            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[], $37::text[]
+          ) with ordinality as input(
+            account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
+            common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
+            signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, names_from, names_to,
+            chain_from, chain_to, client_token, request_mac, quota, resource_group_id, row
+          )
+        ),
+        token as (
+          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
+          select account_id, $36::text, client_token, created_ms, random, request_mac
+          from input where client_token is not null order by account_id, client_token
+          on conflict (account_id, method, client_token) do nothing
+          returning account_id, created_ms, random
+        ),
+        candidate as materialized (
+          select input.*, row_number() over (partition by account_id, region_id order by row) as place
+          from input left join token using (account_id, created_ms, random)
+          where input.client_token is null or token.account_id is not null
+        ),
+        wanted as (
+          select account_id, region_id, count(*) as live,
+            coalesce(
+              (select maximum from quota where quota.account_id = candidate.account_id and kind = 'server_certificates'),
+              min(quota)
+            ) as maximum
+          from candidate group by account_id, region_id
+        ),
+        counted as (
+          insert into server_certificate_count as counter (account_id, region_id, live, granted)
+          select account_id, region_id, least(live, maximum), least(live, maximum)
+          from wanted order by account_id, region_id
+          on conflict (account_id, region_id) do update set (live, granted) = (
+            select counter.live + fitting, fitting
+            from wanted cross join lateral (
+              select greatest(0, least(wanted.live, wanted.maximum - counter.live)) as fitting
+            ) as room
+            where wanted.account_id = counter.account_id and wanted.region_id = counter.region_id
+          )
+          returning account_id, region_id, granted
+        ),
+        accepted as (
+          select candidate.* from candidate join counted using (account_id, region_id) where place <= granted
+        ),
+        certificate as (
+          insert into server_certificate (
+            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
+            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
+            $key_column,
+            "
+          )
+          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
+            common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
+            key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
+            chain_to - chain_from + 1, resource_group_id",
+            $key_column,
+            "
+          from accepted
+          returning account_id, created_ms, random, fingerprint
+        ),
+        ",
+        $key_row,
+        "
+        tag_row as (
+          insert into server_certificate_tag (account_id, created_ms, random, key, value)
+          select account_id, created_ms, random, key, value
+          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
+        ),
+        event_row as (
+          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
+        )
+        select
+          candidate.account_id is null as token_seen,
+          certificate.account_id is not null as stored,
+          case when asked.with_fingerprints then (
+            select string_agg(fingerprint, ''::bytea order by created_ms, random) from (
+              (
+                select created_ms, random, fingerprint from server_certificate
+                where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
+              )
+              union all
+              select created_ms, random, fingerprint from certificate where account_id = asked.account_id
+            ) as of_account
+          ) end as fingerprints,
+          ",
+        reuse_columns!(),
+        "
+        from input as asked
+          left join candidate using (account_id, created_ms, random)
+          left join certificate using (account_id, created_ms, random)
+        order by asked.row"
+    ),
+}
+    };
+}
+
+pub(super) const INSERT: Statement = insert!("", "");
+
+pub(super) const INSERT_WITH_KEY: Statement = insert!(
+    ", key_id",
+    "key_row as (
+          insert into private_key (account_id, created_ms, random, key_id, sealed)
+          select account_id, created_ms, random, key_id, sealed from accepted
+        ),"
+);
