@@ -5,6 +5,9 @@ use std::cell::Cell;
 use bytes::Bytes;
 use http::Request;
 
+use crate::Outcome;
+use crate::wire;
+
 /// Whose call it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Caller {
@@ -31,9 +34,13 @@ impl Calls {
         }
     }
 
-    /// The same message by each account.
-    pub fn of_each(heads: Vec<Request<()>>, frame: &Bytes) -> Self {
-        Self::new(heads, vec![(Caller::Any, frame.clone())])
+    /// The same message by the same accounts, of another method.
+    pub fn of_path(&self, path: &str, frame: Bytes) -> Outcome<Self> {
+        let mut heads = self.heads.clone();
+        for head in &mut heads {
+            *head.uri_mut() = wire::uri(path)?;
+        }
+        Ok(Self::new(heads, vec![(Caller::Any, frame)]))
     }
 
     pub fn next(&self) -> (&Request<()>, Bytes) {

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,24 +16,36 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 
 use crate::Outcome;
+use crate::calls::Calls;
 use crate::child::KeptChild;
+use crate::load::Target;
+use crate::wire;
 
-pub const PATH: &str = "/certkeep.bench.Echo/Echo";
+const PATH: &str = "/certkeep.bench.Echo/Echo";
 
 /// The runtime that certkeep serves on.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// The echo's process.
+/// The echo's process, and calls of it.
 pub struct Echo {
-    child: KeptChild,
-    address: SocketAddr,
+    _child: KeptChild,
+    pub target: Target,
+    pub calls: Rc<Calls>,
+    /// The size of an answer.
+    pub answer: usize,
 }
 
 impl Echo {
-    /// One whose answers have this size.
-    pub fn start(answer: usize) -> Outcome<Self> {
+    /// One whose requests and answers have the sizes of these calls: one of them is made.
+    pub async fn of(calls: &Calls, target: Target) -> Outcome<Self> {
+        let connection = wire::connect(target.address).await?;
+        let (head, frame) = calls.next();
+        let (mut answer, request) = (0, frame.len() - wire::PREFIX);
+        wire::call(&connection, head, frame, |piece| answer += piece.len()).await?;
+        let answer = answer - wire::PREFIX;
+
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--echo", &answer.to_string()]).stdout(Stdio::piped());
         let mut child = KeptChild::spawn(&mut command)?;
@@ -41,15 +53,16 @@ impl Echo {
         let mut first = String::new();
         BufReader::new(out).read_line(&mut first)?;
         let address = first.trim_end().parse().map_err(|_| "the echo did not start")?;
-        Ok(Self { child, address })
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.pid()
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self {
+            target: Target {
+                address,
+                pid: child.pid(),
+                ..target
+            },
+            _child: child,
+            calls: Rc::new(calls.of_path(PATH, wire::framed(&vec![b'q'; request])?)?),
+            answer,
+        })
     }
 }
 

@@ -1,17 +1,22 @@
 //! The load generator, on the one thread of the harness.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::Outcome;
 use crate::calls::Calls;
 use crate::cpu::Split;
+use crate::measured::{Measured, histogram};
 use crate::wire::{self, Connection};
+
+/// Over more connections than this little changes.
+const CONNECTIONS: usize = 4;
 
 /// What is called, and the processes whose time it takes.
 #[derive(Clone, Copy, Debug)]
@@ -21,31 +26,6 @@ pub struct Target {
     pub postmaster: i32,
 }
 
-/// What was measured.
-pub struct Measured {
-    pub operations: u64,
-    pub elapsed: Duration,
-    /// In nanoseconds.
-    pub latency: Histogram<u64>,
-    pub cpu: Split,
-}
-
-impl Measured {
-    pub fn per_second(&self) -> f64 {
-        self.operations as f64 / self.elapsed.as_secs_f64()
-    }
-
-    /// In milliseconds.
-    pub fn quantile(&self, quantile: f64) -> f64 {
-        self.latency.value_at_quantile(quantile) as f64 / 1e6
-    }
-}
-
-/// No call takes longer than a minute.
-pub fn histogram() -> Outcome<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
-}
-
 /// When callers make no further calls.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
@@ -53,78 +33,136 @@ pub enum Until {
     Made(u64),
 }
 
-/// Over more connections than this little changes.
-const CONNECTIONS: usize = 4;
-
-async fn connect(address: SocketAddr, callers: usize) -> Outcome<Vec<Connection>> {
-    let mut connections = Vec::new();
-    for _ in 0..callers.min(CONNECTIONS) {
-        connections.push(wire::connect(address).await?);
-    }
-    Ok(connections)
-}
-
-async fn timed(
-    connection: &Connection,
-    calls: &Calls,
-    from: Instant,
-    latency: &RefCell<Histogram<u64>>,
-) -> Outcome<()> {
-    let (head, frame) = calls.next();
-    wire::call(connection, head, frame, |_| {}).await?;
-    latency.borrow_mut().saturating_record(from.elapsed().as_nanos() as u64);
-    Ok(())
-}
-
 /// So many callers, each of which makes its next call when the last is answered. The calls under way at the end are
 /// finished, and count. Whatever fails, fails the run.
 pub async fn closed(target: Target, calls: &Rc<Calls>, callers: usize, until: Until) -> Outcome<Measured> {
-    let connections = connect(target.address, callers).await?;
-    let latency = Rc::new(RefCell::new(histogram()?));
-    let before = Split::now(Some(target.pid), target.postmaster)?;
-    let began = Instant::now();
-    let left = Rc::new(RefCell::new(match until {
-        Until::Over(_) => u64::MAX,
-        Until::Made(count) => count,
-    }));
-    let deadline = match until {
-        Until::Over(time) => Some(began + time),
-        Until::Made(_) => None,
+    let load = Load::start(target, calls, callers).await?;
+    let (deadline, left) = match until {
+        Until::Over(time) => (Some(load.began + time), u64::MAX),
+        Until::Made(count) => (None, count),
     };
+    let left = Rc::new(Cell::new(left));
     let local = LocalSet::new();
-    let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for caller in 0..callers {
-        let connection = connections[caller % connections.len()].clone();
-        let (calls, latency, left) = (calls.clone(), latency.clone(), left.clone());
+        let (call, left) = (load.call(caller), left.clone());
         let calling = async move {
-            while deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                let Some(after) = left.borrow().checked_sub(1) else {
-                    break;
-                };
-                left.replace(after);
-                timed(&connection, &calls, Instant::now(), &latency)
-                    .await
-                    .map_err(|error| error.to_string())?;
+            while left.get() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                left.set(left.get() - 1);
+                call.make(Instant::now()).await?;
             }
             Ok(())
         };
         tasks.spawn_local_on(calling, &local);
     }
-    local
-        .run_until(async {
-            while let Some(ended) = tasks.join_next().await {
+    local.run_until(finish(tasks)).await?;
+    load.end()
+}
+
+/// So many calls a second, whether the ones before are answered or not: a call's time runs from the moment at which it was
+/// due, so that a stall counts for all calls that it holds up.
+pub async fn open(target: Target, calls: &Rc<Calls>, per_second: f64, time: Duration) -> Outcome<Measured> {
+    let load = Load::start(target, calls, CONNECTIONS).await?;
+    let (due, mut dues) = mpsc::unbounded_channel();
+    let (began, count) = (load.began, (per_second * time.as_secs_f64()) as u64);
+    // A thread of its own: the runtime's timers know whole milliseconds.
+    let clock = std::thread::spawn(move || {
+        for place in 0..count {
+            let at = began + Duration::from_secs_f64(place as f64 / per_second);
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if due.send(at).is_err() {
+                break;
+            }
+        }
+    });
+    let local = LocalSet::new();
+    let calling = async {
+        let mut tasks = JoinSet::new();
+        let mut place = 0;
+        while let Some(at) = dues.recv().await {
+            let call = load.call(place);
+            place += 1;
+            tasks.spawn_local(async move { call.make(at).await });
+            while let Some(ended) = tasks.try_join_next() {
                 ended??;
             }
-            Outcome::Ok(())
+        }
+        finish(tasks).await
+    };
+    local.run_until(calling).await?;
+    clock.join().map_err(|_| "the clock of the load failed")?;
+    load.end()
+}
+
+/// Errors as texts: those of tasks must be of any thread.
+async fn finish(mut tasks: JoinSet<Result<(), String>>) -> Outcome<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// A measurement under way.
+struct Load {
+    target: Target,
+    calls: Rc<Calls>,
+    connections: Vec<Connection>,
+    latency: Rc<RefCell<Histogram<u64>>>,
+    before: Split,
+    began: Instant,
+}
+
+impl Load {
+    async fn start(target: Target, calls: &Rc<Calls>, callers: usize) -> Outcome<Self> {
+        let mut connections = Vec::new();
+        for _ in 0..callers.min(CONNECTIONS) {
+            connections.push(wire::connect(target.address).await?);
+        }
+        Ok(Self {
+            target,
+            calls: calls.clone(),
+            connections,
+            latency: Rc::new(RefCell::new(histogram()?)),
+            before: Split::now(Some(target.pid), target.postmaster)?,
+            began: Instant::now(),
         })
-        .await?;
-    let elapsed = began.elapsed();
-    let cpu = Split::now(Some(target.pid), target.postmaster)? - before;
-    let latency = latency.replace(histogram()?);
-    Ok(Measured {
-        operations: latency.len(),
-        elapsed,
-        latency,
-        cpu,
-    })
+    }
+
+    fn call(&self, place: usize) -> Call {
+        Call {
+            connection: self.connections[place % self.connections.len()].clone(),
+            calls: self.calls.clone(),
+            latency: self.latency.clone(),
+        }
+    }
+
+    fn end(self) -> Outcome<Measured> {
+        let elapsed = self.began.elapsed();
+        let cpu = Split::now(Some(self.target.pid), self.target.postmaster)? - self.before;
+        let latency = self.latency.replace(histogram()?);
+        Ok(Measured {
+            operations: latency.len(),
+            elapsed,
+            latency,
+            cpu,
+        })
+    }
+}
+
+struct Call {
+    connection: Connection,
+    calls: Rc<Calls>,
+    latency: Rc<RefCell<Histogram<u64>>>,
+}
+
+impl Call {
+    async fn make(&self, from: Instant) -> Result<(), String> {
+        let (head, frame) = self.calls.next();
+        let called = wire::call(&self.connection, head, frame, |_| {}).await;
+        called.map_err(|error| error.to_string())?;
+        self.latency
+            .borrow_mut()
+            .saturating_record(from.elapsed().as_nanos() as u64);
+        Ok(())
+    }
 }

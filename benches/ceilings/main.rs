@@ -18,21 +18,25 @@ mod figures;
 mod fill;
 mod lab;
 mod load;
+mod machine;
+mod measured;
 mod pairs;
 mod pgbench;
+mod picture;
 mod postgres;
 mod report;
 mod service;
 mod site;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use figures::describe;
-use figures::upload::Uploads;
+use figures::upload::{Prepared, Uploads};
+use figures::{curve, lone, million, process, read};
 use lab::{ACCOUNTS, Lab, PER_ACCOUNT, progress};
 use pairs::Key;
 use postgres::Scratch;
@@ -40,6 +44,9 @@ use report::Report;
 use site::Site;
 
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Where the report and the picture are written to, from the directory in which cargo runs benchmarks.
+const WRITTEN: &str = "target/bench";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Figure {
@@ -53,6 +60,18 @@ enum Figure {
     OneAccount,
     /// Describes by id.
     Describe,
+    /// Pages of 50.
+    Page,
+    /// Latency of uploads at half of the highest load, and the picture over load.
+    Latency,
+    /// The process's memory and size.
+    Memory,
+    /// How soon a certkeep that is started answers.
+    Start,
+    /// A lone upload whose answer holds 10,000 fingerprints.
+    Lone,
+    /// Uploads and describes with 1,000,000 certificates stored.
+    Million,
 }
 
 /// certkeep beside the ceilings of what it stands on.
@@ -63,7 +82,7 @@ struct Options {
     /// For how long each side is measured each time.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// How often both sides are measured in turn.
+    /// How often the sides are measured in turn.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
     /// Serve an echo of so many bytes: this program's own child.
@@ -100,46 +119,89 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Outcome<()> {
+    std::fs::create_dir_all(WRITTEN)?;
     progress("starts a scratch Postgres");
     #[expect(clippy::disallowed_methods, reason = "Postgres is searched for as a user would")]
     let path = std::env::var_os("PATH");
     let mut lab = Lab {
         scratch: Scratch::start(path.as_deref()).await?,
-        seconds: Duration::from_secs(options.seconds),
+        time: Duration::from_secs(options.seconds.max(1)),
         repeats: options.repeats.max(1),
         report: Report::default(),
     };
     let measured = measure(options, &mut lab).await;
     let Lab { scratch, report, .. } = lab;
     scratch.end().await?;
-    measured?;
-    let markdown = report.markdown();
-    print!("{markdown}");
-    Ok(())
+    // What was measured is told even if something failed then.
+    let report = report.markdown();
+    print!("{report}");
+    std::fs::write(Path::new(WRITTEN).join("report.md"), report)?;
+    measured
 }
 
 async fn measure(options: &Options, lab: &mut Lab) -> Outcome<()> {
-    let wanted = |figures: &[Figure]| {
-        options.figures.is_empty() || figures.iter().any(|figure| options.figures.contains(figure))
-    };
+    let wanted = |figure| options.figures.is_empty() || options.figures.contains(&figure);
+    lab.report.fact(machine::description(lab.scratch.dir()));
     lab.report.fact(lab.scratch.description().await?);
+    lab.report.fact(format!(
+        "{} repeats of {} s; uploads by {ACCOUNTS} accounts with {PER_ACCOUNT} certificates each before",
+        lab.repeats,
+        lab.time.as_secs()
+    ));
     let site = Site::start(&lab.scratch, "bench", ACCOUNTS).await?;
-    let uploads = Uploads::prepare(lab, &site, Key::P256).await?;
+    progress("makes P-256 pairs");
+    let prepared = Prepared::new(lab, &site, pairs::make(Key::P256)?).await?;
+    let (uploads, many) = (&prepared.uploads, prepared.many);
     fill::fill(site.sql(), ACCOUNTS, ACCOUNTS * PER_ACCOUNT).await?;
-    if wanted(&[Figure::Upload]) {
-        uploads.many(lab, &site).await?;
+    if wanted(Figure::Upload) {
+        uploads
+            .many(lab, &site, ("uploads, P-256", "1.0, then 1.2"), many)
+            .await?;
     }
-    if wanted(&[Figure::OneCaller]) {
-        uploads.one(lab, &site).await?;
+    if wanted(Figure::Rsa) {
+        progress("makes RSA-2048 pairs");
+        let pairs = pairs::make(Key::Rsa)?;
+        let sample = site.sample(&pairs[0]).await?;
+        let uploads = Uploads::new(lab, &site, &pairs, &sample, ACCOUNTS)?;
+        uploads.many(lab, &site, ("uploads, RSA-2048", "1.0"), many).await?;
+        // Rows are filled as those of the others.
+        site.sample(&prepared.pairs[0]).await?;
     }
-    if wanted(&[Figure::OneAccount]) {
-        uploads.one_account(lab, &site).await?;
+    if wanted(Figure::OneCaller) {
+        uploads
+            .one(lab, &site, ("uploads, one caller at a time", "0.6"))
+            .await?;
     }
-    if wanted(&[Figure::Rsa]) {
-        Uploads::prepare(lab, &site, Key::Rsa).await?.many(lab, &site).await?;
+    if wanted(Figure::OneAccount) {
+        let uploads = Uploads::new(lab, &site, &prepared.pairs, &prepared.sample, 1)?;
+        uploads.many(lab, &site, ("uploads, one account", ""), many).await?;
     }
-    if wanted(&[Figure::Describe]) {
-        describe::by_id(lab, &site).await?;
+    if wanted(Figure::Describe) {
+        read::by_id(lab, &site, ("describe by id", "0.6")).await?;
+    }
+    if wanted(Figure::Page) {
+        read::page(lab, &site, &prepared.sample, ("page of 50", "0.6")).await?;
+    }
+    if wanted(Figure::Latency) {
+        let figure = (
+            "p99 of an upload at half of the highest load",
+            "under 10 ms on two cores",
+        );
+        let picture = curve::latency(lab, &site, &prepared, figure).await?;
+        picture.write(&Path::new(WRITTEN).join("load.svg"))?;
+    }
+    if wanted(Figure::Memory) {
+        process::memory(lab, &site, &prepared).await?;
+    }
+    if wanted(Figure::Start) {
+        process::start(lab, &site).await?;
+    }
+    if wanted(Figure::Lone) {
+        let figure = ("lone upload, 10,000 fingerprints answered", "0.7");
+        lone::upload(lab, &site, &prepared.pairs, &prepared.sample, figure).await?;
+    }
+    if wanted(Figure::Million) {
+        million::stored(lab, &prepared).await?;
     }
     Ok(())
 }

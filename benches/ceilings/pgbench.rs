@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::cpu::Split;
-use crate::load::{Measured, histogram};
+use crate::measured::{Measured, histogram};
 use crate::postgres::Scratch;
 
 /// A script, and what its variables are on this database.

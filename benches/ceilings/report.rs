@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::cpu::Split;
+use crate::Outcome;
 use crate::lab::progress;
-use crate::load::Measured;
+use crate::measured::{Measured, median};
 
 /// The tables, as they grow.
 #[derive(Default)]
@@ -34,50 +34,38 @@ impl Report {
     }
 
     /// Operations in a second, beside those of the ceiling.
-    pub fn throughput(&mut self, figure: &str, certkeep: Side<'_>, ceiling: Side<'_>, to_reach: &str) {
+    pub fn throughput(&mut self, figure: &str, certkeep: Side<'_>, ceiling: Side<'_>, to_reach: &str) -> Outcome<()> {
         let per_second = |side: &Side<'_>| side.measured.iter().map(Measured::per_second).collect::<Vec<_>>();
         let (ours, theirs) = (per_second(&certkeep), per_second(&ceiling));
-        let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
         let rate = |values: &[f64]| format!("{:.0}/s", median(values));
         self.row(
             figure,
             rate(&ours),
             format!("{} ({})", rate(&theirs), ceiling.name),
-            spread(&ratios),
+            ratio(&ours, &theirs),
             to_reach,
         );
-        self.side(figure, &certkeep);
-        self.side(figure, &ceiling);
+        self.side(figure, &certkeep)?;
+        self.side(figure, &ceiling)
     }
 
-    /// Rows of the second table: all repeats together.
-    pub fn side(&mut self, figure: &str, side: &Side<'_>) {
-        let (mut operations, mut elapsed, mut cpu) = (0, Duration::ZERO, Split::default());
-        let mut latency: Option<hdrhistogram::Histogram<u64>> = None;
-        for measured in side.measured {
-            operations += measured.operations;
-            elapsed += measured.elapsed;
-            cpu += measured.cpu;
-            match &mut latency {
-                None => latency = Some(measured.latency.clone()),
-                // Of the same bounds.
-                Some(all) => all.add(&measured.latency).unwrap(),
-            }
-        }
-        let Some(latency) = latency else { return };
-        let each = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e6 / operations as f64);
-        let quantile = |quantile| format!("{:.2}", latency.value_at_quantile(quantile) as f64 / 1e6);
+    /// A row of the second table: all repeats together.
+    pub fn side(&mut self, figure: &str, side: &Side<'_>) -> Outcome<()> {
+        let all = Measured::together(side.measured)?;
+        let each = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e6 / all.operations as f64);
+        let quantile = |quantile| format!("{:.2}", all.quantile(quantile));
         self.sides.push([
             figure.to_owned(),
             side.name.to_owned(),
-            format!("{:.0}", operations as f64 / elapsed.as_secs_f64()),
-            each(cpu.generator),
-            each(cpu.server),
-            each(cpu.postgres),
+            format!("{:.0}", all.per_second()),
+            each(all.cpu.generator),
+            each(all.cpu.server),
+            each(all.cpu.postgres),
             quantile(0.5),
             quantile(0.99),
             quantile(0.999),
         ]);
+        Ok(())
     }
 
     pub fn markdown(&self) -> String {
@@ -87,7 +75,7 @@ impl Report {
         }
         text.push_str(
             "\nMedians over interleaved repeats; of the ratios the smallest and the largest too. A ratio of 1 is as fast as \
-             the ceiling, more is faster.\n\n",
+             the ceiling, more is faster; where the figure says time, less is faster.\n\n",
         );
         table(
             &mut text,
@@ -122,19 +110,10 @@ fn table<const N: usize>(text: &mut String, head: [&str; N], rows: &[[String; N]
     }
 }
 
-pub fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => values[len / 2],
-        len => f64::midpoint(values[len / 2 - 1], values[len / 2]),
-    }
-}
-
-/// Median, smallest and largest.
-pub fn spread(values: &[f64]) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("**{:.2}** ({least:.2}–{most:.2})", median(values))
+/// One side's values by the other's, repeat by repeat: the median, the smallest and the largest.
+pub fn ratio(above: &[f64], below: &[f64]) -> String {
+    let ratios: Vec<f64> = above.iter().zip(below).map(|(above, below)| above / below).collect();
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("**{:.2}** ({least:.2}–{most:.2})", median(&ratios))
 }

@@ -1,6 +1,6 @@
 //! certkeep as its users run it: the release binary, a process of its own.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Service {
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(File::create(&log)?);
+            .stderr(OpenOptions::new().create(true).append(true).open(&log)?);
         let mut child = KeptChild::spawn(&mut command)?;
         let out = child.child.stdout.take().ok_or("certkeep has no standard output")?;
         let mut out = BufReader::new(out);

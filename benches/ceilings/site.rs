@@ -1,6 +1,6 @@
 //! A database with its accounts, and a certkeep on it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use tokio_postgres::Client;
 use crate::Outcome;
 use crate::calls::{Caller, Calls};
 use crate::fill;
-use crate::load::{Measured, Target};
+use crate::load::Target;
+use crate::measured::Measured;
 use crate::pairs::{DOMAIN, Pair};
 use crate::pgbench::Pgbench;
 use crate::postgres::Scratch;
@@ -23,9 +24,12 @@ use crate::wire;
 const REGION: &str = "cn-hangzhou";
 const FIRST_ACCOUNT: i64 = 2_000_000_000_000_000;
 const UPLOAD: &str = "/certkeep.v1.CertificateService/UploadServerCertificate";
-pub const DESCRIBE: &str = "/certkeep.v1.CertificateService/DescribeServerCertificates";
+const DESCRIBE: &str = "/certkeep.v1.CertificateService/DescribeServerCertificates";
 /// Quotas are counted, and none is reached.
 const ARGUMENTS: [&str; 2] = ["--server-certificate-quota", "1000000"];
+
+/// The variables of pgbench's scripts: the values of a row that certkeep wrote.
+pub type Sample = Vec<(&'static str, String)>;
 
 pub struct Site {
     name: &'static str,
@@ -81,8 +85,8 @@ impl Site {
         Service::start(&self.data_dir, &[&url[..], &ARGUMENTS].concat())
     }
 
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
+    pub fn first_key(&self) -> &str {
+        &self.keys[0]
     }
 
     pub fn sql(&self) -> &Client {
@@ -110,15 +114,25 @@ impl Site {
         self.keys.iter().map(|key| wire::head(path, key)).collect()
     }
 
-    /// Uploads by all accounts, or by the first alone.
-    pub fn uploads(&self, pairs: &[Pair], accounts: usize) -> Outcome<Rc<Calls>> {
+    /// Uploads by the first so many accounts.
+    pub fn uploads(&self, pairs: &[Pair], accounts: usize, fingerprints: Fingerprints) -> Outcome<Rc<Calls>> {
         let calls = pairs
             .iter()
-            .map(|pair| Ok((Caller::Any, upload_of(pair, Fingerprints::Omitted)?)))
+            .map(|pair| Ok((Caller::Any, upload_of(pair, fingerprints)?)))
             .collect::<Outcome<_>>()?;
         let mut heads = self.heads(UPLOAD)?;
         heads.truncate(accounts);
         Ok(Rc::new(Calls::new(heads, calls)))
+    }
+
+    /// The first page of this size of each account.
+    pub fn pages(&self, size: i32) -> Outcome<Rc<Calls>> {
+        let request = pb::DescribeServerCertificatesRequest {
+            page_size: size,
+            ..Default::default()
+        };
+        let calls = vec![(Caller::Any, wire::frame(&request)?)];
+        Ok(Rc::new(Calls::new(self.heads(DESCRIBE)?, calls)))
     }
 
     /// Describes of stored certificates by id, in no order.
@@ -153,7 +167,7 @@ impl Site {
 
     /// Uploads one pair by the first account, and takes what it became as the pattern of rows: the variables of pgbench's
     /// scripts, and the table `sample` of this database's session.
-    pub async fn sample(&self, pair: &Pair) -> Outcome<Vec<(&'static str, String)>> {
+    pub async fn sample(&self, pair: &Pair) -> Outcome<Sample> {
         let connection = wire::connect(self.service()?.address()).await?;
         let head = wire::head(UPLOAD, &self.keys[0])?;
         let frame = upload_of(pair, Fingerprints::Omitted)?;
@@ -184,7 +198,7 @@ impl Site {
             "sealed",
             "validity_ms",
         ];
-        let mut variables: Vec<_> = names.into_iter().zip((0..).map(|place| row.get(place))).collect();
+        let mut variables: Sample = names.into_iter().zip((0..).map(|place| row.get(place))).collect();
         variables.push((
             "access_key_id",
             self.keys[0].split('.').next().unwrap_or_default().to_owned(),
@@ -199,10 +213,10 @@ impl Site {
         &self,
         scratch: &Scratch,
         script: &'static str,
-        sample: &[(&'static str, String)],
+        sample: &Sample,
         accounts: usize,
     ) -> Outcome<Pgbench> {
-        let mut variables = sample.to_vec();
+        let mut variables = sample.clone();
         variables.push(("first_account", FIRST_ACCOUNT.to_string()));
         variables.push(("accounts", accounts.to_string()));
         Pgbench::new(scratch, self.name, script, variables)
@@ -239,6 +253,15 @@ impl Site {
     }
 }
 
+/// A call that costs next to nothing, by this access key.
+pub fn cheapest(key: &str) -> Outcome<(Request<()>, Bytes)> {
+    let request = pb::DescribeServerCertificatesRequest {
+        page_size: 1,
+        ..Default::default()
+    };
+    Ok((wire::head(DESCRIBE, key)?, wire::frame(&request)?))
+}
+
 /// Whether the answer holds the account's fingerprints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fingerprints {
@@ -246,7 +269,7 @@ pub enum Fingerprints {
     Omitted,
 }
 
-pub fn upload_of(pair: &Pair, fingerprints: Fingerprints) -> Outcome<Bytes> {
+fn upload_of(pair: &Pair, fingerprints: Fingerprints) -> Outcome<Bytes> {
     wire::frame(&pb::UploadServerCertificateRequest {
         region_id: REGION.to_owned(),
         server_certificate: pair.certificates.clone(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Uri};
 use prost::Message;
 use tokio::net::TcpStream;
 
@@ -32,19 +32,31 @@ pub async fn connect(address: SocketAddr) -> Outcome<Connection> {
 
 /// The head of a call of this path by this access key.
 pub fn head(path: &str, access_key: &str) -> Outcome<Request<()>> {
-    Ok(Request::post(format!("http://bench{path}"))
+    Ok(Request::post(uri(path)?)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("authorization", format!("Bearer {access_key}"))
         .body(())?)
 }
 
-/// A message as it is sent: uncompressed, behind its length.
+pub fn uri(path: &str) -> Outcome<Uri> {
+    Ok(format!("http://bench{path}").parse()?)
+}
+
+/// What stands before a message: that it is not compressed, and its length.
+pub const PREFIX: usize = 5;
+
+/// A message as it is sent.
 pub fn frame(message: &impl Message) -> Outcome<Bytes> {
-    let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
+    framed(&message.encode_to_vec())
+}
+
+/// The bytes of a message as they are sent.
+pub fn framed(message: &[u8]) -> Outcome<Bytes> {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
     frame.put_u8(0);
-    frame.put_u32(message.encoded_len().try_into()?);
-    message.encode(&mut frame)?;
+    frame.put_u32(message.len().try_into()?);
+    frame.put_slice(message);
     Ok(frame.freeze())
 }
 
@@ -79,7 +91,7 @@ pub async fn call(
 pub async fn ask<M: Message + Default>(connection: &Connection, head: &Request<()>, frame: Bytes) -> Outcome<M> {
     let mut bytes = Vec::new();
     call(connection, head, frame, |piece| bytes.extend_from_slice(piece)).await?;
-    Ok(M::decode(bytes.get(5..).ok_or("the answer holds no message")?)?)
+    Ok(M::decode(bytes.get(PREFIX..).ok_or("the answer holds no message")?)?)
 }
 
 fn check(headers: &HeaderMap) -> Outcome<()> {

@@ -1,4 +1,8 @@
-//! The figures, each measured by its own file.
+//! The figures.
 
-pub mod describe;
+pub mod curve;
+pub mod lone;
+pub mod million;
+pub mod process;
+pub mod read;
 pub mod upload;

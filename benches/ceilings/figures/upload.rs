@@ -1,142 +1,92 @@
-//! Durable uploads.
+//! Durable uploads, beside pgbench inserting the same rows.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::Outcome;
 use crate::calls::Calls;
-use crate::lab::{ACCOUNTS, Lab, best, best_clients, progress};
+use crate::lab::{ACCOUNTS, CALLERS, Lab, best, best_clients};
 use crate::load::{Until, closed};
-use crate::pairs::{Key, Pair};
+use crate::pairs::Pair;
 use crate::pgbench::Pgbench;
-use crate::report::Side;
-use crate::site::Site;
+use crate::site::{Fingerprints, Sample, Site};
 
-const SCRIPT: &str = include_str!("../upload.sql");
+pub const SCRIPT: &str = include_str!("../upload.sql");
 
-/// Uploads of one kind of pair, and how many callers do most.
+/// Uploads, and the ceiling beside them.
 pub struct Uploads {
-    key: Key,
-    pairs: Vec<Pair>,
-    calls: Rc<Calls>,
-    sample: Vec<(&'static str, String)>,
+    pub calls: Rc<Calls>,
     ceiling: Pgbench,
-    callers: usize,
-    clients: usize,
+}
+
+/// How many callers certkeep does most for, and how many clients pgbench.
+#[derive(Clone, Copy, Debug)]
+pub struct Many {
+    pub callers: usize,
+    pub clients: usize,
+}
+
+impl Many {
+    const ONE: Self = Self { callers: 1, clients: 1 };
 }
 
 impl Uploads {
-    pub async fn prepare(lab: &Lab, site: &Site, key: Key) -> Outcome<Self> {
-        let pairs = lab.pairs(key)?;
-        let calls = site.uploads(&pairs, ACCOUNTS)?;
-        let sample = site.sample(&pairs[0]).await?;
-        let ceiling = site.pgbench(&lab.scratch, SCRIPT, &sample, ACCOUNTS)?;
-        let target = site.target()?;
-        progress("callers");
-        let second = Until::Over(Duration::from_secs(1));
-        let callers = best(&[32, 64, 128], async |callers| {
-            closed(target, &calls, callers, second).await
-        })
-        .await?;
-        progress("clients of pgbench");
-        let clients = best_clients(&ceiling).await?;
+    /// By this many accounts. The sample is of such a pair.
+    pub fn new(lab: &Lab, site: &Site, pairs: &[Pair], sample: &Sample, accounts: usize) -> Outcome<Self> {
         Ok(Self {
-            key,
-            pairs,
-            calls,
-            sample,
-            ceiling,
-            callers,
-            clients,
+            calls: site.uploads(pairs, accounts, Fingerprints::Omitted)?,
+            ceiling: site.pgbench(&lab.scratch, SCRIPT, sample, accounts)?,
         })
     }
 
-    async fn beside(
-        &self,
-        lab: &mut Lab,
-        site: &Site,
-        figure: &str,
-        ceiling: &Pgbench,
-        calls: &Rc<Calls>,
-        callers: usize,
-        clients: usize,
-        to_reach: &str,
-    ) -> Outcome<()> {
-        progress(figure);
-        let target = site.target()?;
-        let [ours, theirs] = lab
-            .in_turn(
-                async || {
-                    site.storing(async || closed(target, calls, callers, Until::Over(lab.seconds)).await)
-                        .await
-                },
-                async || site.storing(async || ceiling.run(clients, lab.seconds)).await,
-            )
-            .await?;
-        let callers = format!("certkeep, {callers} callers");
-        let clients = format!("pgbench, {clients} clients");
-        let (ours, theirs) = (
-            Side {
-                name: &callers,
-                measured: &ours,
-            },
-            Side {
-                name: &clients,
-                measured: &theirs,
-            },
-        );
-        lab.report.throughput(figure, ours, theirs, to_reach);
-        Ok(())
+    pub async fn best(&self, site: &Site) -> Outcome<Many> {
+        let (target, second) = (site.target()?, Until::Over(Duration::from_secs(1)));
+        let try_callers = async |callers| closed(target, &self.calls, callers, second).await;
+        Ok(Many {
+            callers: best("callers", &CALLERS, try_callers).await?,
+            clients: best_clients(&self.ceiling).await?,
+        })
     }
 
     /// By many callers.
-    pub async fn many(&self, lab: &mut Lab, site: &Site) -> Outcome<()> {
-        let (figure, to_reach) = match self.key {
-            Key::P256 => ("uploads, P-256", "1.0, then 1.2"),
-            Key::Rsa => ("uploads, RSA-2048", "1.0"),
+    pub async fn many(&self, lab: &mut Lab, site: &Site, figure: (&str, &str), many: Many) -> Outcome<()> {
+        let (target, time) = (site.target()?, lab.time);
+        let (ours, theirs) = (
+            format!("certkeep, {} callers", many.callers),
+            format!("pgbench, {} clients", many.clients),
+        );
+        let certkeep = async || {
+            let upload = async || closed(target, &self.calls, many.callers, Until::Over(time)).await;
+            site.storing(upload).await
         };
-        self.beside(
-            lab,
-            site,
-            figure,
-            &self.ceiling,
-            &self.calls,
-            self.callers,
-            self.clients,
-            to_reach,
-        )
-        .await
+        let ceiling = async || site.storing(async || self.ceiling.run(many.clients, time)).await;
+        lab.contest(figure, (&ours, certkeep), (&theirs, ceiling)).await
     }
 
     /// By one caller at a time.
-    pub async fn one(&self, lab: &mut Lab, site: &Site) -> Outcome<()> {
-        self.beside(
-            lab,
-            site,
-            "uploads, one caller at a time",
-            &self.ceiling,
-            &self.calls,
-            1,
-            1,
-            "0.6",
-        )
-        .await
+    pub async fn one(&self, lab: &mut Lab, site: &Site, figure: (&str, &str)) -> Outcome<()> {
+        self.many(lab, site, figure, Many::ONE).await
     }
+}
 
-    /// By many callers of one account, whose counter all of them raise.
-    pub async fn one_account(&self, lab: &mut Lab, site: &Site) -> Outcome<()> {
-        let calls = site.uploads(&self.pairs, 1)?;
-        let ceiling = site.pgbench(&lab.scratch, SCRIPT, &self.sample, 1)?;
-        self.beside(
-            lab,
-            site,
-            "uploads, one account",
-            &ceiling,
-            &calls,
-            self.callers,
-            self.clients,
-            "",
-        )
-        .await
+/// Uploads of P-256 pairs over all accounts, how many callers and clients are best, and the sample of the rows.
+pub struct Prepared {
+    pub pairs: Vec<Pair>,
+    pub sample: Sample,
+    pub uploads: Uploads,
+    pub many: Many,
+}
+
+impl Prepared {
+    pub async fn new(lab: &Lab, site: &Site, pairs: Vec<Pair>) -> Outcome<Self> {
+        let sample = site.sample(&pairs[0]).await?;
+        let uploads = Uploads::new(lab, site, &pairs, &sample, ACCOUNTS)?;
+        let many = uploads.best(site).await?;
+        Ok(Self {
+            pairs,
+            sample,
+            uploads,
+            many,
+        })
     }
 }
