@@ -14,13 +14,20 @@ BUF := $(TOOLS)/buf/node_modules/.bin/buf
 # The schema as it was accepted last.
 ACCEPTED := proto/certkeep.v1.binpb
 
-.PHONY: run test check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl fuzz fuzz-build $(addprefix fuzz-,$(FUZZ_TARGETS))
+# What the benchmark measures and for how long: all of it, as cargo bench --bench ceilings -- --help says.
+BENCH_ARGS ?=
+
+.PHONY: run test bench check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl fuzz fuzz-build $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
 
 test: check-build-tools postgres test-tools schema alerts
 	cargo test --locked
+
+# certkeep beside the ceilings of what it stands on, in under ten minutes once it is built. Nothing else should be at work.
+bench: check-build-tools postgres
+	cargo bench --locked --bench ceilings -- $(BENCH_ARGS)
 
 # proto/ is well formed, breaks no client of the accepted schema, and is accepted.
 schema: $(TOOLS)/buf/.made

@@ -1,0 +1,8 @@
+//! The figures.
+
+pub mod curve;
+pub mod lone;
+pub mod million;
+pub mod process;
+pub mod read;
+pub mod upload;
