@@ -1,6 +1,7 @@
 //! What certkeep tells of itself. Logs: text on a terminal, JSON elsewhere, on standard error. Traces: over OTLP, if they are
 //! asked for. Metrics: see [`metrics`].
 
+mod json;
 pub mod metrics;
 mod traces;
 
@@ -57,7 +58,7 @@ pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Resul
     let logs = if std::io::stderr().is_terminal() {
         logs.boxed()
     } else {
-        logs.json().with_span_list(false).boxed()
+        logs.fmt_fields(json::JsonMembers).event_format(json::JsonLine).boxed()
     };
     let traces = otlp_endpoint.map(traces::provider).transpose()?;
     let spans = traces.as_ref().map(|traces| {
