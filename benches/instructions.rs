@@ -14,8 +14,8 @@ use std::hint::black_box;
 
 use certkeep::app::{CertificateName, ListedFingerprints, RequestId, Uploaded};
 use certkeep::certificate::{
-    AccountId, CertificateFacts, CertificateId, CertificateKind, Finding, Policy, RegionId, ResourceGroupId,
-    UnverifiedPair, VerifiedPair,
+    AccountId, Authorities, CertificateFacts, CertificateId, CertificateKind, Finding, Policy, RegionId,
+    ResourceGroupId, UnverifiedPair, VerifiedPair,
 };
 use certkeep::clock::Timestamp;
 use certkeep::grpc;
@@ -52,6 +52,7 @@ struct Upload {
     certificates: Vec<u8>,
     private_key: Secret,
     policy: Policy,
+    authorities: Authorities,
     key_ring: KeyRing,
     id: CertificateId,
     region: RegionId,
@@ -100,6 +101,7 @@ impl Upload {
                 .collect(),
             private_key: Secret::from(server.key.private_key_to_pem_pkcs8().unwrap()),
             policy: Policy::default(),
+            authorities: Authorities::default(),
             key_ring: KeyRing::create(&folder.path().join("key-ring")).unwrap(),
             id: CertificateId::new(CertificateKind::Server, account, AT, [7; 8]),
             region: RegionId::from_stored("cn-hangzhou".to_owned()),
@@ -111,8 +113,8 @@ impl Upload {
         UnverifiedPair::read(&self.certificates, &self.private_key)
     }
 
-    fn check(&self, pair: UnverifiedPair) -> VerifiedPair {
-        pair.verify(AT, &self.policy).unwrap()
+    fn check(&self, pair: UnverifiedPair, authorities: &Authorities) -> VerifiedPair {
+        pair.verify(AT, &self.policy, authorities).unwrap()
     }
 
     fn seal(&self, pair: &VerifiedPair) -> Vec<u8> {
@@ -139,7 +141,7 @@ impl Upload {
 
     /// All of it, one step after the other.
     fn whole(&self) -> (Vec<u8>, Vec<u8>) {
-        let pair = self.check(self.read());
+        let pair = self.check(self.read(), &self.authorities);
         let sealed = self.seal(&pair);
         let (facts, _, _, findings) = pair.into_parts();
         (sealed, self.render(facts, findings))
@@ -212,9 +214,14 @@ fn read_upload(keys: Keys) -> (&'static Upload, UnverifiedPair) {
     (upload, upload.read())
 }
 
+fn first_upload(keys: Keys) -> (&'static Upload, UnverifiedPair, Authorities) {
+    let (upload, pair) = read_upload(keys);
+    (upload, pair, Authorities::default())
+}
+
 fn checked_upload(keys: Keys) -> (&'static Upload, VerifiedPair) {
     let (upload, pair) = read_upload(keys);
-    (upload, upload.check(pair))
+    (upload, upload.check(pair, &upload.authorities))
 }
 
 fn told_upload(keys: Keys) -> (&'static Upload, CertificateFacts, Vec<Finding>) {
@@ -230,11 +237,19 @@ fn parse(upload: &Upload) -> UnverifiedPair {
     black_box(upload.read())
 }
 
+// Of an issuer that was seen before.
 #[library_benchmark]
 #[bench::p256(args = (Keys::P256), setup = read_upload)]
 #[bench::rsa_2048(args = (Keys::Rsa2048), setup = read_upload)]
 fn check((upload, pair): (&Upload, UnverifiedPair)) -> VerifiedPair {
-    black_box(upload.check(pair))
+    black_box(upload.check(pair, &upload.authorities))
+}
+
+#[library_benchmark]
+#[bench::p256(args = (Keys::P256), setup = first_upload)]
+#[bench::rsa_2048(args = (Keys::Rsa2048), setup = first_upload)]
+fn check_new_issuer((upload, pair, none): (&Upload, UnverifiedPair, Authorities)) -> (VerifiedPair, Authorities) {
+    (black_box(upload.check(pair, &none)), none)
 }
 
 #[library_benchmark]
@@ -258,7 +273,10 @@ fn whole(upload: &Upload) -> (Vec<u8>, Vec<u8>) {
     black_box(upload.whole())
 }
 
-library_benchmark_group!(name = steps, benchmarks = [parse, check, seal, render, whole]);
+library_benchmark_group!(
+    name = steps,
+    benchmarks = [parse, check, check_new_issuer, seal, render, whole]
+);
 
 // Instructions alone: caches are simulated for no real machine.
 main!(
