@@ -4,6 +4,8 @@ TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+# That of the library in Cargo.toml: the two speak to each other.
+GUNGRAUN_VERSION := 0.20.0
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/corpus/*)))
 # How long each target runs.
 FUZZ_SECONDS ?= 60
@@ -17,7 +19,7 @@ ACCEPTED := proto/certkeep.v1.binpb
 # What the benchmark measures and for how long: all of it, as cargo bench --bench ceilings -- --help says.
 BENCH_ARGS ?=
 
-.PHONY: run test bench check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl fuzz fuzz-build $(addprefix fuzz-,$(FUZZ_TARGETS))
+.PHONY: run test bench check-build-tools postgres test-tools schema schema-accept alerts deny check-openssl bench-instructions fuzz fuzz-build $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: check-build-tools postgres
 	cargo run --locked --bin certkeep -- serve $(ARGS)
@@ -59,6 +61,16 @@ deny: $(TOOLS)/deny/bin/cargo-deny
 
 $(TOOLS)/deny/bin/cargo-deny:
 	cargo install --locked --quiet --root $(TOOLS)/deny cargo-deny@$(CARGO_DENY_VERSION)
+
+# How many instructions the steps of an upload take, beside those of the run before: benches/instructions.rs says in which profile.
+bench-instructions: check-build-tools
+	@command -v valgrind >/dev/null || { echo "valgrind is missing, and it counts the instructions: apt-get install valgrind, or dnf install valgrind" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(TOOLS)/gungraun/$(GUNGRAUN_VERSION)/bin/gungraun-runner
+	PATH="$(CURDIR)/$(TOOLS)/gungraun/$(GUNGRAUN_VERSION)/bin:$$PATH" cargo bench --locked --profile dev --bench instructions
+
+# Unoptimized, which is built sooner: it starts valgrind, and is not measured.
+$(TOOLS)/gungraun/$(GUNGRAUN_VERSION)/bin/gungraun-runner:
+	cargo install --locked --quiet --debug --root $(TOOLS)/gungraun/$(GUNGRAUN_VERSION) gungraun-runner@$(GUNGRAUN_VERSION)
 
 # Every fuzz target for FUZZ_SECONDS; `make fuzz-chain` is one of them. What it finds is in target/fuzz/artifacts: fuzz/README.md.
 fuzz: $(addprefix fuzz-,$(FUZZ_TARGETS))

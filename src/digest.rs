@@ -2,6 +2,7 @@
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
+use openssl::sha::{Sha1, Sha256};
 use openssl::sign::Signer;
 
 /// The random generator, or a hash, of the crypto library failed. Nothing can be done but to refuse the call.
@@ -11,12 +12,17 @@ pub struct Error(#[from] openssl::error::ErrorStack);
 
 /// SHA-1 of `bytes`. For fingerprints only: it identifies, it proves nothing.
 pub fn sha1(bytes: &[u8]) -> [u8; 20] {
-    openssl::sha::sha1(bytes)
+    let mut hash = Sha1::new();
+    hash.update(bytes);
+    hash.finish()
 }
 
 /// SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    openssl::sha::sha256(bytes)
+    // OpenSSL's function of one call looks the algorithm up each time.
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.finish()
 }
 
 /// HMAC-SHA256 (RFC 2104) of `bytes` under `key`.

@@ -1,15 +1,20 @@
 //! What was accepted is accepted again when it is given as it would be delivered.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use certkeep::certificate::{
-    CertificateFacts, CertificateName, Chain, FindingCode, Place, Policy, PrivateKeyError, Report, UnverifiedPair,
-    VerifiedPair,
+    Authorities, CertificateFacts, CertificateName, Chain, FindingCode, Place, Policy, PrivateKeyError, Report,
+    UnverifiedPair, VerifiedPair,
 };
 use certkeep::clock::Timestamp;
 use certkeep::secret::Secret;
 
 use super::{MAX_CERTIFICATES, MAX_KEY, cost};
+
+/// What all inputs of a run leave behind: what is accepted does not depend on it.
+static AUTHORITIES: LazyLock<Authorities> = LazyLock::new(Authorities::default);
 
 /// A PEM block.
 pub fn pem(label: &str, der: &[u8]) -> Vec<u8> {
@@ -19,14 +24,15 @@ pub fn pem(label: &str, der: &[u8]) -> Vec<u8> {
 
 /// Everything that can be said about a pair.
 pub fn report(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy) -> Report {
-    let report = cost::within_limit(|| UnverifiedPair::read(certificates, key).report(at, policy));
+    let none = Authorities::default();
+    let report = cost::within_limit(|| UnverifiedPair::read(certificates, key).report(at, policy, &none));
     texts_are_clean(&report);
     report
 }
 
-/// The pair as an upload takes it, and a report, which says the same.
+/// The pair as an upload takes it, and a report of one who has seen no authority before, which says the same.
 pub fn verify(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy) -> Option<(VerifiedPair, Report)> {
-    let verified = cost::within_limit(|| UnverifiedPair::read(certificates, key).verify(at, policy));
+    let verified = cost::within_limit(|| UnverifiedPair::read(certificates, key).verify(at, policy, &AUTHORITIES));
     let report = report(certificates, key, at, policy);
     match &verified {
         Ok(pair) => {

@@ -2,7 +2,7 @@
 
 use super::error::Faults;
 use super::{App, Call, Error, FieldFault, Role, reuse};
-use crate::certificate::{CertificateKind, Policy, Report, UnverifiedPair};
+use crate::certificate::{Authorities, CertificateKind, Policy, Report, UnverifiedPair};
 use crate::clock;
 use crate::secret::Secret;
 
@@ -26,11 +26,12 @@ pub struct Checked {
 
 /// Checks by a policy. Needs no service: it stands on nothing but the pair and the time.
 pub fn check(request: &CheckServerCertificate, policy: &Policy) -> Checked {
-    Checked::of(report(request, policy))
+    Checked::of(report(request, policy, &Authorities::default()))
 }
 
-fn report(request: &CheckServerCertificate, policy: &Policy) -> Report {
-    UnverifiedPair::read(request.server_certificate.expose(), &request.private_key).report(clock::now(), policy)
+fn report(request: &CheckServerCertificate, policy: &Policy, authorities: &Authorities) -> Report {
+    let pair = UnverifiedPair::read(request.server_certificate.expose(), &request.private_key);
+    pair.report(clock::now(), policy, authorities)
 }
 
 impl Checked {
@@ -51,7 +52,7 @@ impl App {
     pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<Checked, Error> {
         call.caller.require(Role::Editor)?;
         let app = self.clone();
-        let checking = move || report(&request, &app.0.settings.policy);
+        let checking = move || report(&request, &app.0.settings.policy, &app.0.authorities);
         let mut report = self.0.cores.run(checking).await?;
         if let Some(leaf) = &report.leaf {
             let of_reuse = self.reuse(call, CertificateKind::Server, leaf).await?;

@@ -56,7 +56,7 @@ pub use crate::certificate::{
 };
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
-use crate::certificate::Regions;
+use crate::certificate::{Authorities, Regions};
 use crate::digest;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
@@ -153,6 +153,7 @@ struct Parts {
     /// Of the MACs of requests.
     client_token_key: Secret,
     checked_keys: CheckedKeys,
+    authorities: Authorities,
     cores: Cores,
     /// What was handed over to be stored.
     storing: TaskTracker,
@@ -173,6 +174,7 @@ impl App {
             page_tokens,
             client_token_key,
             checked_keys: CheckedKeys::default(),
+            authorities: Authorities::default(),
             cores: Cores::of_this_machine(),
             storing: TaskTracker::new(),
         })))

@@ -211,7 +211,7 @@ impl App {
     /// Reads and verifies every field; all faults at once, in the order of the request's fields.
     fn verify(&self, request: Upload, client_token: Option<Fault>) -> Result<Checked, Error> {
         let kind = request.kind();
-        let (now, policy) = (clock::now(), &self.0.settings.policy);
+        let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
         let mut faults = Faults::default();
         let region = faults.check("region_id", self.region(&request.region_id));
         let name = match request.name.as_str() {
@@ -224,7 +224,8 @@ impl App {
                 private_key,
                 ..
             } => {
-                let pair = UnverifiedPair::read(server_certificate.expose(), private_key).verify(now, policy);
+                let pair = UnverifiedPair::read(server_certificate.expose(), private_key);
+                let pair = pair.verify(now, policy, authorities);
                 let (pair, error) = match pair {
                     Ok(pair) => (Some(Verified::Pair(pair)), PairError::default()),
                     Err(error) => (None, error),
@@ -236,7 +237,7 @@ impl App {
                 (pair, name)
             }
             GivenCertificate::Ca { ca_certificate } => {
-                let certificate = UnverifiedCa::read(ca_certificate.expose()).verify(now, policy);
+                let certificate = UnverifiedCa::read(ca_certificate.expose()).verify(now, policy, authorities);
                 let (certificate, error) = match certificate {
                     Ok(certificate) => (Some(Verified::Ca(certificate)), CaError::default()),
                     Err(error) => (None, error),

@@ -6,7 +6,7 @@ use super::public_key::PublicKeyError;
 use super::rules::{self, Findings};
 use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
 use super::x509::{Certificate, CertificateFault};
-use super::{CertificateFacts, Chain, Finding, FindingCode, Policy};
+use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy};
 use crate::clock::Timestamp;
 
 /// Why an authority's certificate is refused.
@@ -88,14 +88,15 @@ impl UnverifiedCa {
     }
 
     /// Reads the certificate, and asks the policy about everything that there is to notice at this time.
-    pub fn verify(self, at: Timestamp, policy: &Policy) -> Result<VerifiedCa, CaError> {
+    pub fn verify(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Result<VerifiedCa, CaError> {
         let refused = |error| CaError {
             certificate: Some(error),
             ..CaError::default()
         };
         let One { der, is_repeated } = self.0.map_err(refused)?;
-        let certificate = Certificate::read(&der).map_err(|fault| refused(CaCertificateError::Malformed(fault)))?;
-        let signature = SelfSignature::of(&certificate);
+        let certificate =
+            Certificate::read(&der, authorities).map_err(|fault| refused(CaCertificateError::Malformed(fault)))?;
+        let signature = SelfSignature::of(&certificate, authorities);
         let key = certificate.public_key();
         let mut findings = Findings::by(policy);
         if is_repeated {
@@ -171,7 +172,7 @@ mod tests {
     use FindingCode as Code;
 
     fn verify(text: &[u8]) -> Result<VerifiedCa, CaError> {
-        UnverifiedCa::read(text).verify(AT, &Policy::default())
+        UnverifiedCa::read(text).verify(AT, &Policy::default(), &Authorities::default())
     }
 
     fn found(certificate: &X509) -> Vec<(Code, String)> {
@@ -376,9 +377,13 @@ mod tests {
     #[test]
     fn a_policy_refuses_what_it_is_told_to() {
         let text = test_pair::ec().certificate_pem();
-        let refused = UnverifiedCa::read(&text).verify(AT, &"strict".parse().unwrap());
+        let refused = UnverifiedCa::read(&text).verify(AT, &"strict".parse().unwrap(), &Authorities::default());
         assert_eq!(refused.unwrap_err().rejected, [Code::IssuerNotCa]);
-        let accepted = UnverifiedCa::read(&text).verify(AT, &"strict,ISSUER_NOT_CA=report".parse().unwrap());
+        let accepted = UnverifiedCa::read(&text).verify(
+            AT,
+            &"strict,ISSUER_NOT_CA=report".parse().unwrap(),
+            &Authorities::default(),
+        );
         assert!(accepted.is_ok());
     }
 }

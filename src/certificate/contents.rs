@@ -4,7 +4,7 @@ use super::given::{CertificateError, TextFault};
 use super::pem::{self, Label};
 use super::public_key::PublicKey;
 use super::x509::Certificate;
-use super::{PrivateKey, PrivateKeyError, Sha256Fingerprint};
+use super::{Authorities, PrivateKey, PrivateKeyError, Sha256Fingerprint};
 use crate::digest;
 
 /// The certificates and the private key of a text, as far as pairs can be found by them. It proves nothing about a pair and holds
@@ -51,13 +51,14 @@ impl Contents {
     /// Reads a text of any size and kind. Nothing is an error: what is neither certificate nor private key is passed over.
     pub fn of(text: &[u8]) -> Self {
         let mut contents = Self::default();
+        let authorities = Authorities::default();
         let mut keys = Vec::new();
         let mut broken = None;
         for block in pem::blocks(text) {
             match block {
                 Ok(block) => match block.label {
                     Label::Certificate => match block.decode() {
-                        Ok(der) => contents.add(&der),
+                        Ok(der) => contents.add(&der, &authorities),
                         Err(error) => contents.note(CertificateError::Text(TextFault::Pem(error))),
                     },
                     Label::TrustedCertificate => contents.note(CertificateError::Text(TextFault::Trusted)),
@@ -85,8 +86,8 @@ impl Contents {
         contents
     }
 
-    fn add(&mut self, der: &[u8]) {
-        match Certificate::read(der) {
+    fn add(&mut self, der: &[u8], authorities: &Authorities) {
+        match Certificate::read(der, authorities) {
             Ok(certificate) => self.certificates.push(FoundCertificate {
                 fingerprint: Sha256Fingerprint::of_der(der),
                 key: certificate.public_key().ok().map(KeyId::of),

@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use super::key_type::MlDsa;
 use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
-use super::{CertificateError, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair};
+use super::{Authorities, CertificateError, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -29,8 +29,10 @@ fn processor_time() -> Duration {
 fn verify(what: &str, certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
     let key = Secret::from(key.to_vec());
     let read = || UnverifiedPair::read(certificate, &key);
-    timed(&format!("report of {what}"), || read().report(AT, &Policy::default()));
-    timed(what, || read().verify(AT, &Policy::default()))
+    timed(&format!("report of {what}"), || {
+        read().report(AT, &Policy::default(), &Authorities::default())
+    });
+    timed(what, || read().verify(AT, &Policy::default(), &Authorities::default()))
 }
 
 fn timed<T>(what: &str, run: impl Fn() -> T) -> T {
@@ -118,7 +120,11 @@ fn the_largest_rsa_key_in_four_forms() {
 #[test]
 fn the_dearest_certificates_of_an_authority() {
     let verify_ca = |what: &str, text: &[u8]| {
-        timed(what, || UnverifiedCa::read(text).verify(AT, &Policy::default()).is_ok());
+        timed(what, || {
+            UnverifiedCa::read(text)
+                .verify(AT, &Policy::default(), &Authorities::default())
+                .is_ok()
+        });
     };
     let (key, body) = rsa_16384();
     let modulus = key.rsa().unwrap().n().to_owned().unwrap();

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Public};
 use x509_parser::extensions::{AuthorityKeyIdentifier, GeneralName, ParsedExtension};
 
+use super::authorities::Authorities;
 use super::public_key::{KeyAlgorithm, PublicKey};
 use super::signature_algorithm::Strength;
 use super::x509::Certificate;
@@ -25,6 +25,7 @@ pub(super) struct TooComplex;
 /// Verifies signatures, each once.
 pub(super) struct Issuing<'a> {
     certificates: &'a [Certificate<'a>],
+    authorities: &'a Authorities,
     /// By issuer; `None`: its signatures are not verified.
     keys: HashMap<usize, Option<VerifyingKey>>,
     /// By child and the issuer's `SubjectPublicKeyInfo`: cross-signed issuers share it.
@@ -33,9 +34,10 @@ pub(super) struct Issuing<'a> {
 }
 
 impl<'a> Issuing<'a> {
-    pub(super) fn among(certificates: &'a [Certificate<'a>]) -> Self {
+    pub(super) fn among(certificates: &'a [Certificate<'a>], authorities: &'a Authorities) -> Self {
         Self {
             certificates,
+            authorities,
             keys: HashMap::new(),
             verdicts: HashMap::new(),
             left: MAX_SIGNATURES,
@@ -60,11 +62,9 @@ impl<'a> Issuing<'a> {
         let Some(key) = key else {
             return Ok(*entry.insert(false));
         };
+        // A signature that is remembered counts like any other: what is accepted must not depend on it.
         self.left = self.left.checked_sub(key.price).ok_or(TooComplex)?;
-        let is_right = of.openssl.verify(&key.key).unwrap_or(false);
-        // Nothing of a failure shall be left for what uses OpenSSL next on this thread.
-        drop(ErrorStack::get());
-        Ok(*entry.insert(is_right))
+        Ok(*entry.insert(self.authorities.signed(of, by, &key.key)))
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) enum SelfSignature {
 impl SelfSignature {
     /// A certificate that names itself as its issuer is self-signed, unless its key identifiers say otherwise (RFC 5280 4.2.1.1): one
     /// that an authority's other key signed has to name that key.
-    pub(super) fn of(certificate: &Certificate<'_>) -> Self {
+    pub(super) fn of(certificate: &Certificate<'_>, authorities: &Authorities) -> Self {
         if !certificate.is_self_issued() || !key_identifiers_allow(certificate, certificate) {
             return Self::None;
         }
@@ -98,10 +98,11 @@ impl SelfSignature {
             return Self::Unproved;
         }
         let key = certificate.openssl.public_key();
-        let is_right = key.and_then(|key| certificate.openssl.verify(&key)).unwrap_or(false);
-        // Nothing of a failure shall be left for what uses OpenSSL next on this thread.
-        drop(ErrorStack::get());
-        if is_right { Self::Right } else { Self::Wrong }
+        if key.is_ok_and(|key| authorities.signed(certificate, certificate, &key)) {
+            Self::Right
+        } else {
+            Self::Wrong
+        }
     }
 }
 

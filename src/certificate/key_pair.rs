@@ -8,7 +8,7 @@ use super::path::Path;
 use super::pem::Block;
 use super::rules::{self, Findings, cut_at};
 use super::x509::Certificate;
-use super::{CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError};
+use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError};
 use super::{leaf, public_key::PublicKey};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -150,8 +150,9 @@ impl UnverifiedPair {
 
     /// Proves that the private key is that of one of the certificates, the leaf; puts them in order; and asks the policy about
     /// everything that there is to notice at this time. Every fault is told at once.
-    pub fn verify(self, at: Timestamp, policy: &Policy) -> Result<VerifiedPair, PairError> {
-        let Examined { leaf, chain, error, .. } = self.examine(at, policy, Listing::Unwanted);
+    pub fn verify(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Result<VerifiedPair, PairError> {
+        let examined = self.examine(at, policy, authorities, Listing::Unwanted);
+        let Examined { leaf, chain, error, .. } = examined;
         match (self.private_key, leaf, chain) {
             (Ok(private_key), Some(facts), Some(chain)) if error.is_none() => Ok(VerifiedPair {
                 facts,
@@ -164,8 +165,8 @@ impl UnverifiedPair {
     }
 
     /// Finds everything that an upload would, and signs once with the key.
-    pub fn report(self, at: Timestamp, policy: &Policy) -> Report {
-        let mut examined = self.examine(at, policy, Listing::Wanted);
+    pub fn report(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Report {
+        let mut examined = self.examine(at, policy, authorities, Listing::Wanted);
         match &self.private_key {
             Err(PrivateKeyError::Missing) => examined.error.private_key = None,
             Ok(key) if examined.error.private_key.is_none() && !key.signs() => {
@@ -182,7 +183,7 @@ impl UnverifiedPair {
         }
     }
 
-    fn examine(&self, at: Timestamp, policy: &Policy, listing: Listing) -> Examined {
+    fn examine(&self, at: Timestamp, policy: &Policy, authorities: &Authorities, listing: Listing) -> Examined {
         let mut findings = Findings::by(policy);
         let mut examined = Examined {
             leaf: None,
@@ -204,7 +205,7 @@ impl UnverifiedPair {
         // Those that can be read, with their places in the text.
         let (mut certificates, mut places) = (Vec::new(), Vec::new());
         for given in &self.certificates {
-            match Certificate::read(&given.der) {
+            match Certificate::read(&given.der, authorities) {
                 Ok(certificate) => {
                     certificates.push(certificate);
                     places.push(given);
@@ -222,7 +223,7 @@ impl UnverifiedPair {
             let private_key = self.private_key.as_ref().ok();
             let private_key = private_key.filter(|private| key.as_ref().is_some_and(|key| private.belongs_to(key)));
             let keys = (key.as_ref(), private_key);
-            let walked = walk(&certificates, &places, leaf, keys, at, &mut findings);
+            let walked = walk(&certificates, &places, leaf, keys, at, authorities, &mut findings);
             match walked {
                 Ok(path) => {
                     // Where one is missing, what it led to seems to be on no path.
@@ -289,9 +290,10 @@ fn walk(
     leaf: usize,
     keys: (Option<&PublicKey>, Option<&PrivateKey>),
     at: Timestamp,
+    authorities: &Authorities,
     findings: &mut Findings<'_>,
 ) -> Result<Path, CertificateError> {
-    let path = Path::from_leaf(certificates, leaf).map_err(|_| CertificateError::TooComplex)?;
+    let path = Path::from_leaf(certificates, leaf, authorities).map_err(|_| CertificateError::TooComplex)?;
     for (certificate, given) in certificates.iter().zip(places) {
         if given.is_repeated {
             findings.note(
@@ -607,8 +609,11 @@ mod tests {
     fn a_policy_refuses_what_it_is_told_to() {
         let pair = test_pair::ec();
         let verify = |policy: &str| {
-            UnverifiedPair::read(&pair.certificate_pem(), &Secret::from(pair.key_pem()))
-                .verify(AT, &policy.parse().unwrap())
+            UnverifiedPair::read(&pair.certificate_pem(), &Secret::from(pair.key_pem())).verify(
+                AT,
+                &policy.parse().unwrap(),
+                &Authorities::default(),
+            )
         };
         let error = verify("default,SELF_SIGNED=reject").unwrap_err();
         assert_eq!(error.rejected, [FindingCode::SelfSigned]);
@@ -631,7 +636,9 @@ mod tests {
         let given = text(&[&odd(&issuer, &server), &odd(&root, &issuer)]);
         let policy = "default,SERIAL_INVALID=reject,CRITICAL_EXTENSION_UNKNOWN=reject";
         let pair = UnverifiedPair::read(&given, &Secret::from(server.key_pem()));
-        let error = pair.verify(AT, &policy.parse().unwrap()).unwrap_err();
+        let error = pair
+            .verify(AT, &policy.parse().unwrap(), &Authorities::default())
+            .unwrap_err();
         assert_eq!(
             error.rejected,
             [FindingCode::SerialInvalid, FindingCode::CriticalExtensionUnknown]
@@ -644,7 +651,9 @@ mod tests {
         let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
         let top = root.certify_authority(&root);
         let given = text(&[&top, &leaf, &above]);
-        let report = |key: Vec<u8>| UnverifiedPair::read(&given, &Secret::from(key)).report(AT, &Policy::default());
+        let report = |key: Vec<u8>| {
+            UnverifiedPair::read(&given, &Secret::from(key)).report(AT, &Policy::default(), &Authorities::default())
+        };
         let whole = report(server.key_pem());
         assert!(whole.is_accepted);
         assert_eq!(whole.chain.unwrap().to_pem().into_bytes(), text(&[&leaf, &above]));

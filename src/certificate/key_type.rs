@@ -1,7 +1,9 @@
 //! What the algorithm identifier of a key says.
 
+use std::sync::OnceLock;
+
 use openssl::bn::BigNumContext;
-use openssl::ec::{EcGroup, EcPoint, PointConversionForm};
+use openssl::ec::{EcGroup, EcPoint, EcPointRef, PointConversionForm};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::Id;
@@ -23,6 +25,9 @@ pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// `id-Ed448` (RFC 8410 3).
 const ED448: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.113");
+
+/// The first byte of an uncompressed point (SEC 1 2.3.3).
+const UNCOMPRESSED: u8 = 4;
 
 /// The kind of a key, as the `AlgorithmIdentifier` of a `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7) or of a
 /// `OneAsymmetricKey` (RFC 5958 2) states it.
@@ -105,26 +110,57 @@ impl Curve {
         }
     }
 
-    pub(super) fn group(self) -> Result<EcGroup, ErrorStack> {
-        EcGroup::from_curve_name(match self {
+    /// The group, which is made once for a process: to make one takes longer than to read a point of it.
+    pub(super) fn group(self) -> Result<&'static EcGroup, ErrorStack> {
+        static GROUPS: [OnceLock<EcGroup>; 4] = [const { OnceLock::new() }; 4];
+        let group = &GROUPS[self as usize];
+        if let Some(group) = group.get() {
+            return Ok(group);
+        }
+        let made = EcGroup::from_curve_name(match self {
             Self::P256 => Nid::X9_62_PRIME256V1,
             Self::P384 => Nid::SECP384R1,
             Self::P521 => Nid::SECP521R1,
             Self::Secp256k1 => Nid::SECP256K1,
-        })
+        })?;
+        Ok(group.get_or_init(|| made))
     }
 
-    /// The point that `bytes` encode (SEC 1 2.3.4), uncompressed; `None` if there is none on the curve, or it is infinity.
+    /// The uncompressed encoding of the point that `bytes` encode (SEC 1 2.3.4); `None` if there is none on the curve, or it is infinity.
     pub(super) fn point(self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.decode(bytes).map(|(_, uncompressed)| uncompressed)
+    }
+
+    /// The same, with the point.
+    pub(super) fn decode(self, bytes: &[u8]) -> Option<(EcPoint, Vec<u8>)> {
         let group = self.group().ok()?;
         let mut context = BigNumContext::new().ok()?;
-        let point = EcPoint::from_bytes(&group, bytes, &mut context).ok()?;
-        if point.is_infinity(&group) {
+        let point = EcPoint::from_bytes(group, bytes, &mut context).ok()?;
+        if point.is_infinity(group) {
             return None;
         }
+        // A point has one uncompressed encoding, and to compute it takes longer than to check it.
+        let uncompressed = match bytes {
+            [UNCOMPRESSED, ..] => bytes.to_vec(),
+            _ => self.encode(&point)?,
+        };
+        Some((point, uncompressed))
+    }
+
+    /// The uncompressed encoding of a point.
+    pub(super) fn encode(self, point: &EcPointRef) -> Option<Vec<u8>> {
+        let mut context = BigNumContext::new().ok()?;
         point
-            .to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)
+            .to_bytes(self.group().ok()?, PointConversionForm::UNCOMPRESSED, &mut context)
             .ok()
+    }
+
+    /// Whether both are one point of the curve.
+    pub(super) fn are_equal(self, one: &EcPointRef, other: &EcPointRef) -> bool {
+        let (Ok(group), Ok(mut context)) = (self.group(), BigNumContext::new()) else {
+            return false;
+        };
+        one.eq(group, other, &mut context).unwrap_or(false)
     }
 
     /// The bits of the field.

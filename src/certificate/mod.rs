@@ -2,6 +2,7 @@
 
 mod account_id;
 mod alibaba_regions;
+mod authorities;
 mod ca_certificate;
 mod chain;
 mod contents;
@@ -44,6 +45,7 @@ mod unsupported_key;
 mod x509;
 
 pub use account_id::{AccountId, AccountIdError};
+pub use authorities::Authorities;
 pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use contents::{Contents, FoundCertificate, KeyId};

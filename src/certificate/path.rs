@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::authorities::Authorities;
 use super::issuing::{Issuing, TooComplex};
 use super::signature_algorithm::Strength;
 use super::x509::Certificate;
@@ -41,10 +42,19 @@ struct Node {
 
 impl Path {
     /// Finds the paths from the leaf. No certificate may be there twice.
-    pub(super) fn from_leaf(certificates: &[Certificate<'_>], leaf: usize) -> Result<Self, TooComplex> {
+    pub(super) fn from_leaf(
+        certificates: &[Certificate<'_>],
+        leaf: usize,
+        authorities: &Authorities,
+    ) -> Result<Self, TooComplex> {
         let mut preferred: Vec<_> = (0..certificates.len()).collect();
         preferred.sort_by(|&a, &b| certificates[a].preference(&certificates[b]));
-        let mut nodes = reach(certificates, &preferred, leaf)?;
+        let mut nodes = reach(
+            Issuing::among(certificates, authorities),
+            certificates,
+            &preferred,
+            leaf,
+        )?;
         measure(&mut nodes);
 
         let mut path = Self {
@@ -90,8 +100,12 @@ impl Path {
 
 /// Looks for the issuers of whatever can be reached from the leaf. Behind a self-signed certificate nothing is looked for: its
 /// issuer is itself.
-fn reach(certificates: &[Certificate<'_>], preferred: &[usize], leaf: usize) -> Result<Vec<Node>, TooComplex> {
-    let mut issuing = Issuing::among(certificates);
+fn reach(
+    mut issuing: Issuing<'_>,
+    certificates: &[Certificate<'_>],
+    preferred: &[usize],
+    leaf: usize,
+) -> Result<Vec<Node>, TooComplex> {
     let mut nodes: Vec<_> = certificates
         .iter()
         .map(|certificate| Node {
@@ -167,8 +181,8 @@ mod tests {
     use proptest::sample::{Index, select};
 
     use super::super::given::Given;
-    use super::super::test_pair::{AUTHORITY, Entity, verify};
-    use super::super::{CertificateError, Chain};
+    use super::super::test_pair::{AT, AUTHORITY, Entity, verify};
+    use super::super::{Authorities, CertificateError, Chain, Policy, UnverifiedPair};
 
     fn pem(certificates: &[&X509]) -> Vec<u8> {
         let pem = certificates
@@ -358,6 +372,39 @@ mod tests {
             let given = Given::read(text.as_bytes()).unwrap().certificates;
             let read = Chain::of(given.iter().map(|block| block.decode().unwrap().to_vec()));
             prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn what_is_remembered_of_authorities_changes_nothing((links, order) in graphs(), bent in any::<Index>()) {
+            let server = Entity::new("server");
+            // Two of each name, of which the one may take the other's place.
+            let authorities: Vec<_> = (0..12).map(|i| Entity::new(format!("authority {}", i / 2))).collect();
+            let leaf = authorities[0].certify_server(&server);
+            let certify = |with_twins: bool| {
+                let links = links.iter().zip(&order);
+                let certificates = links.map(|(&(by, of), twin)| {
+                    let twin = usize::from(with_twins) * twin.index(2);
+                    until(&authorities[2 * by + twin], &authorities[2 * of + twin], YEAR_2030)
+                });
+                certificates.collect::<Vec<_>>()
+            };
+            let (true_ones, twins) = (certify(false), certify(true));
+            let mut broken = true_ones.clone();
+            let broken_one = bent.get_mut(&mut broken);
+            let mut der = broken_one.to_der().unwrap();
+            *der.last_mut().unwrap() ^= 1;
+            *broken_one = X509::from_der(&der).unwrap();
+
+            let warm = Authorities::default();
+            for issuers in [&true_ones, &twins, &broken, &true_ones, &twins, &broken] {
+                let given: Vec<_> = std::iter::once(&leaf).chain(issuers).collect();
+                let outcome = |authorities: &Authorities| {
+                    let pair = UnverifiedPair::read(&pem(&given), &server.key_pem().into());
+                    let verified = pair.verify(AT, &Policy::default(), authorities);
+                    verified.map(|pair| (pair.chain().clone(), pair.findings().to_vec()))
+                };
+                prop_assert_eq!(outcome(&warm), outcome(&Authorities::default()));
+            }
         }
     }
 }

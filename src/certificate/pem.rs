@@ -160,7 +160,9 @@ impl Block<'_> {
     /// Decodes the base64 text. Neither the text nor the bytes leave a copy in memory.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, PemError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));
-        text.extend(self.body.iter().filter(|byte| !is_space(**byte)));
+        for part in self.body.split(|byte| is_space(*byte)) {
+            text.extend_from_slice(part);
+        }
         let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
         let len = BASE64
             .decode_slice(&*text, &mut bytes)
@@ -188,7 +190,7 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;
     }
-    let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let end = memchr::memchr2(b'\r', b'\n', rest);
     let (line, after) = match end {
         Some(end) => (&rest[..end], &rest[end + 1..]),
         None => (*rest, &rest[rest.len()..]),
@@ -207,6 +209,10 @@ enum Line<'a> {
 
 impl<'a> Line<'a> {
     fn read(line: &'a [u8]) -> Self {
+        // Almost every line is base64, which has no dash.
+        if !line.contains(&b'-') {
+            return Self::Text;
+        }
         let line = line.trim_ascii();
         let label = |prefix| {
             let label = line.strip_prefix(prefix)?.strip_suffix(DASHES)?;

@@ -5,7 +5,7 @@ use pkcs8::der::Encode;
 
 use super::key_type::MlDsa;
 use super::test_pair::{self, AT, der, integer, pem, sequence};
-use super::{FindingCode, PairError, Policy, PrivateKeyError, UnverifiedPair, VerifiedPair};
+use super::{Authorities, FindingCode, PairError, Policy, PrivateKeyError, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
 struct Example {
@@ -60,7 +60,7 @@ impl Example {
         let mut builder = test_pair::builder(&self.key());
         builder.set_pubkey(&self.public()).unwrap();
         let certificate = test_pair::sign(builder, &self.key()).to_pem().unwrap();
-        UnverifiedPair::read(&certificate, &Secret::from(key_pem.to_vec())).verify(AT, policy)
+        UnverifiedPair::read(&certificate, &Secret::from(key_pem.to_vec())).verify(AT, policy, &Authorities::default())
     }
 
     /// The same where published keys are stored.

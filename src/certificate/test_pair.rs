@@ -10,7 +10,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
 
 use super::key_type::MlDsa;
-use super::{CertificateFacts, PairError, Policy, UnverifiedPair, VerifiedPair};
+use super::{Authorities, CertificateFacts, PairError, Policy, UnverifiedPair, VerifiedPair};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
@@ -59,7 +59,11 @@ pub(crate) const AT: Timestamp = Timestamp::from_secs(1_717_200_000);
 
 /// Verifies by the default policy.
 pub(crate) fn verify(certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
-    UnverifiedPair::read(certificate, &Secret::from(key.to_vec())).verify(AT, &Policy::default())
+    UnverifiedPair::read(certificate, &Secret::from(key.to_vec())).verify(
+        AT,
+        &Policy::default(),
+        &Authorities::default(),
+    )
 }
 
 /// Who has a name and a key, and may certify others.

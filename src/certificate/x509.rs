@@ -11,10 +11,12 @@ use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
+use super::authorities::{Authorities, Hash};
 use super::distinguished_name::rfc4514;
 use super::public_key::{PublicKey, PublicKeyError};
 use super::signature_algorithm::{self, Strength};
 use crate::clock::Timestamp;
+use crate::digest;
 
 /// The most attributes of a subject or an issuer.
 const MAX_NAME_ATTRIBUTES: usize = 256;
@@ -49,6 +51,8 @@ pub(super) struct Certificate<'a> {
     pub(super) fields: X509Certificate<'a>,
     /// For names and signatures.
     pub(super) openssl: X509,
+    /// Its SHA-256, by which it is remembered, if it is an authority's.
+    pub(super) authority: Option<Hash>,
     pub(super) signature_strength: Strength,
     public_key: OnceCell<Result<PublicKey, PublicKeyError>>,
     subject: OnceCell<String>,
@@ -56,7 +60,7 @@ pub(super) struct Certificate<'a> {
 
 impl<'a> Certificate<'a> {
     /// Reads the DER encoding of one certificate. The framing is checked here, since OpenSSL accepts bytes after the SEQUENCE.
-    pub(super) fn read(der: &'a [u8]) -> Result<Self, CertificateFault> {
+    pub(super) fn read(der: &'a [u8], authorities: &Authorities) -> Result<Self, CertificateFault> {
         match AnyRef::from_der(der) {
             Ok(outer) if outer.tag() == Tag::Sequence => {}
             Err(error) if matches!(error.kind(), ErrorKind::TrailingData { .. }) => {
@@ -85,12 +89,18 @@ impl<'a> Certificate<'a> {
         fields
             .extensions_map()
             .map_err(|_| CertificateFault::DuplicateExtension)?;
-        let openssl = X509::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
+        let authority = fields.is_ca().then(|| digest::sha256(der));
+        let openssl = match authority {
+            Some(hash) => authorities.load(hash, der),
+            None => X509::from_der(der),
+        };
+        let openssl = openssl.map_err(|_| CertificateFault::Unreadable)?;
         Ok(Self {
             der,
             signature_strength: signature_algorithm::strength(&fields.signature_algorithm),
             fields,
             openssl,
+            authority,
             public_key: OnceCell::new(),
             subject: OnceCell::new(),
         })
@@ -226,7 +236,7 @@ mod tests {
     use super::*;
 
     fn read(der: &[u8]) -> Result<(), CertificateFault> {
-        Certificate::read(der).map(drop)
+        Certificate::read(der, &Authorities::default()).map(drop)
     }
 
     #[test]

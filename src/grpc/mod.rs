@@ -10,7 +10,7 @@ mod starting;
 mod status;
 
 pub use call::CallLayer;
-pub use render::checked;
+pub use render::{checked, uploaded};
 pub use starting::StartingLayer;
 
 use crate::app::App;

@@ -11,7 +11,8 @@ pub(super) fn etag(revision: i64) -> String {
     revision.to_string()
 }
 
-pub(super) fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCertificateResponse {
+/// The answer of an upload.
+pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCertificateResponse {
     let facts = uploaded.facts;
     let created = uploaded.id.map(|id| id.created);
     pb::UploadServerCertificateResponse {

@@ -1,7 +1,7 @@
 //! Elliptic-curve private keys.
 
 use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcPoint, PointConversionForm};
+use openssl::ec::EcPoint;
 use openssl::error::ErrorStack;
 use pkcs8::AlgorithmIdentifierRef;
 use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetStringRef};
@@ -47,16 +47,22 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
         return Err(PrivateKeyError::Malformed);
     }
     // OpenSSL's arithmetic fails only without memory; a key that was not proved is not taken.
-    let point = generator_times(curve, key.number)
+    let derived = generator_times(curve, key.number)
         .ok()
         .flatten()
         .ok_or(PrivateKeyError::Inconsistent)?;
-    if let Some(stated) = key.public {
-        let stated = stated.as_bytes().ok_or(PrivateKeyError::Malformed)?;
-        if curve.point(stated).as_ref() != Some(&point) {
-            return Err(PrivateKeyError::Inconsistent);
+    let point = match key.public {
+        Some(stated) => {
+            let stated = stated.as_bytes().ok_or(PrivateKeyError::Malformed)?;
+            // Compared as points: to encode the derived one takes as long as to derive it.
+            let same = curve
+                .decode(stated)
+                .filter(|(stated, _)| curve.are_equal(stated, &derived));
+            same.map(|(_, uncompressed)| uncompressed)
         }
-    }
+        None => curve.encode(&derived),
+    };
+    let point = point.ok_or(PrivateKeyError::Inconsistent)?;
     Ok((curve, PublicKey::Ec { curve, point }))
 }
 
@@ -100,8 +106,8 @@ fn explicit<'a>(fields: &mut SliceReader<'a>, number: u32) -> der::Result<Option
     AnyRef::from_der(AnyRef::decode(fields)?.value()).map(Some)
 }
 
-/// The uncompressed point, or `None` if the number is not between 0 and the order of the curve.
-fn generator_times(curve: Curve, number: &[u8]) -> Result<Option<Vec<u8>>, ErrorStack> {
+/// The point, or `None` if the number is not between 0 and the order of the curve.
+fn generator_times(curve: Curve, number: &[u8]) -> Result<Option<EcPoint>, ErrorStack> {
     let group = curve.group()?;
     let mut context = BigNumContext::new_secure()?;
     let mut order = BigNum::new()?;
@@ -112,11 +118,9 @@ fn generator_times(curve: Curve, number: &[u8]) -> Result<Option<Vec<u8>>, Error
     if secret.num_bits() == 0 || secret >= order {
         return Ok(None);
     }
-    let mut point = EcPoint::new(&group)?;
-    point.mul_generator2(&group, &secret, &mut context)?;
-    point
-        .to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)
-        .map(Some)
+    let mut point = EcPoint::new(group)?;
+    point.mul_generator2(group, &secret, &mut context)?;
+    Ok(Some(point))
 }
 
 #[cfg(test)]
@@ -137,7 +141,9 @@ mod tests {
         let key = ec_key(Nid::X9_62_PRIME256V1).ec_key().unwrap();
         let number = key.private_key().to_vec_padded(32).unwrap();
         Key {
-            point: generator_times(Curve::P256, &number).unwrap().unwrap(),
+            point: Curve::P256
+                .encode(&generator_times(Curve::P256, &number).unwrap().unwrap())
+                .unwrap(),
             number,
         }
     }

@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn is_never_shown() {
-        let key = EcKey::generate(&super::super::key_type::Curve::P256.group().unwrap()).unwrap();
+        let key = EcKey::generate(super::super::key_type::Curve::P256.group().unwrap()).unwrap();
         let text = Secret::from(key.private_key_to_pem().unwrap());
         assert_eq!(
             format!("{:?}", PrivateKey::parse(&text).unwrap()),

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::certificate::test_pair::{AT, Entity, integer, pem, sequence};
-    use crate::certificate::{Policy, UnverifiedCa, UnverifiedPair};
+    use crate::certificate::{Authorities, Policy, UnverifiedCa, UnverifiedPair};
     use crate::secret::Secret;
 
     fn number(value: u32) -> BigNum {
@@ -255,7 +255,8 @@ mod tests {
         let issuer = Entity::new("issuer");
         let text = issuer.certify_server(&server).to_pem().unwrap();
         let weak = |key: Vec<u8>| {
-            let report = UnverifiedPair::read(&text, &Secret::from(key)).report(AT, &Policy::default());
+            let report =
+                UnverifiedPair::read(&text, &Secret::from(key)).report(AT, &Policy::default(), &Authorities::default());
             let codes = report.error.rejected.iter().copied();
             codes.collect::<Vec<_>>()
         };
@@ -284,7 +285,9 @@ mod tests {
             ..Entity::new("root")
         };
         let text = root.certify_authority(&root).to_pem().unwrap();
-        let refused = UnverifiedCa::read(&text).verify(AT, &Policy::default()).unwrap_err();
+        let refused = UnverifiedCa::read(&text)
+            .verify(AT, &Policy::default(), &Authorities::default())
+            .unwrap_err();
         assert_eq!(
             (refused.certificate, refused.rejected),
             (None, vec![FindingCode::KeyRoca])
