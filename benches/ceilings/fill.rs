@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::Outcome;
+use crate::pairs::DOMAIN;
 
 /// Keeps the youngest certificate and its key as the pattern, for this session.
 pub const SAMPLE: &str = "
@@ -16,7 +17,7 @@ const TABLES: &str = "server_certificate, server_certificate_domain, server_cert
 
 /// Columns in which certificates differ: of certificate `n` of `accounts`, each of which has `per_account`. Ids follow each
 /// other, as they do in time; keys and hashes are as random as real ones.
-const COLUMNS: [(&str, &str); 10] = [
+const COLUMNS: [(&str, &str); 11] = [
     ("account_id", "sample.account_id + n / per_account"),
     ("created_ms", "1700000000000 + n * 10"),
     ("random", "hashint8extended(n, 1)"),
@@ -27,6 +28,7 @@ const COLUMNS: [(&str, &str); 10] = [
         "subject_alternative_names",
         "array['h' || lpad(n::text, 7, '0') || domain, 'www.h' || lpad(n::text, 7, '0') || domain]",
     ),
+    ("serial_number", "encode(substring(sha256(int8send(n)) for 15), 'hex')"),
     ("fingerprint", "substring(sha256(int8send(n)) for 20)"),
     ("fingerprint_sha256", "sha256(int8send(-n))"),
     ("spki_sha256", "sha256(int8send(~n))"),
@@ -45,9 +47,10 @@ pub async fn fill(sql: &Client, accounts: usize, certificates: usize) -> Outcome
             &[],
         )
         .await?;
-    let rows = format!("from sample, generate_series(0, {certificates} - 1) as n");
     let rows = format!(
-        "from (select {per_account}::bigint as per_account, n::bigint, substring(common_name from '[.].*') as domain {rows}) as numbered, sample"
+        "from sample,
+           (select {per_account}::bigint, n::bigint, '{DOMAIN}' from generate_series(0, {certificates} - 1) as n)
+             as numbered(per_account, n, domain)"
     );
     let expression = |column: &str| {
         let own = COLUMNS.iter().find(|(name, _)| *name == column);

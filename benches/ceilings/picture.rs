@@ -38,8 +38,11 @@ impl Picture {
             .build_cartesian_2d(0.0..most, 0.0..most)?;
         chart
             .configure_mesh()
+            .light_line_style(TRANSPARENT)
             .x_desc("offered load (uploads/s)")
             .y_desc("throughput (uploads/s)")
+            .x_label_formatter(&|load| format!("{load:.0}"))
+            .y_label_formatter(&|done| format!("{done:.0}"))
             .draw()?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (most, most)], BLACK.mix(0.3)))?;
         chart.draw_series(LineSeries::new(self.line(|step| step.done), BLUE.stroke_width(2)))?;
@@ -53,8 +56,10 @@ impl Picture {
             .build_cartesian_2d(0.0..most, (least / 2.0..slowest * 2.0).log_scale())?;
         chart
             .configure_mesh()
+            .light_line_style(TRANSPARENT)
             .x_desc("offered load (uploads/s)")
             .y_desc("latency (ms, logarithmic)")
+            .x_label_formatter(&|load| format!("{load:.0}"))
             .y_label_formatter(&|ms| format!("{ms}"))
             .draw()?;
         let lines = [

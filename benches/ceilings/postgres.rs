@@ -12,7 +12,9 @@ use crate::Outcome;
 use crate::child::Watcher;
 
 /// What is not Postgres's default. Durability is: [`PrivatePostgres`] fixes it.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
+    // For three certkeeps, and pgbench.
+    ("max_connections", "200"),
     ("shared_buffers", "512MB"),
     ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "15min"),

@@ -140,7 +140,7 @@ impl Site {
         let rows = self
             .sql
             .query(
-                "select account_id, created_ms, random from server_certificate order by hashint8(random) limit 20000",
+                "select account_id, created_ms, random from server_certificate where deleted_at is null order by hashint8(random) limit 20000",
                 &[],
             )
             .await?;
@@ -222,6 +222,12 @@ impl Site {
         Pgbench::new(scratch, self.name, script, variables)
     }
 
+    /// Does now what would else be done while something is measured: what was stored is vacuumed, analysed and written.
+    pub async fn settle(&self) -> Outcome<()> {
+        self.sql.batch_execute("vacuum (analyze)").await?;
+        Ok(self.sql.batch_execute("checkpoint").await?)
+    }
+
     /// Certificates, keys, events, and what the counters say.
     async fn rows(&self) -> Outcome<[i64; 4]> {
         let row = self
@@ -235,9 +241,14 @@ impl Site {
         Ok([row.get(0), row.get(1), row.get(2), row.get(3)])
     }
 
-    /// Measures what stores a certificate with each operation, and holds the database to that.
+    /// Measures what stores a certificate with each operation, after a checkpoint, and holds the database to that.
     pub async fn storing(&self, measure: impl AsyncFnOnce() -> Outcome<Measured>) -> Outcome<Measured> {
         self.sql.batch_execute("checkpoint").await?;
+        self.counting(measure).await
+    }
+
+    /// The same without a checkpoint.
+    pub async fn counting(&self, measure: impl AsyncFnOnce() -> Outcome<Measured>) -> Outcome<Measured> {
         let before = self.rows().await?;
         let measured = measure().await?;
         let after = self.rows().await?;

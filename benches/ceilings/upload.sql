@@ -11,7 +11,9 @@ with counted as (
 id as materialized (
   select (extract(epoch from clock_timestamp()) * 1000)::bigint as created_ms, gen_random_uuid() as key_id,
     'h' || :number::text || :domain::text as name, 'www.h' || :number::text || :domain::text as other_name,
-    decode(lpad(to_hex(:print::bigint), 16, '0') || :hex::text, 'hex') as print, decode(lpad(to_hex(:key::bigint), 16, '0') || :hex::text, 'hex') as spki
+    lpad(to_hex(:print::bigint), 16, '0') || substring(:serial_number::text from 17) as serial_number,
+    decode(lpad(to_hex(:print::bigint), 16, '0') || :hex::text, 'hex') as print,
+    decode(lpad(to_hex(:key::bigint), 16, '0') || :hex::text, 'hex') as spki
 ),
 certificate as (
   insert into server_certificate (
@@ -20,8 +22,9 @@ certificate as (
     signature_algorithm, spki_sha256, chain, chain_length, key_id
   )
   select :account::bigint, created_ms, :random::bigint, :region_id::text, name, 1, 1, substring(print for 20), print, name,
-    array[name, other_name], created_ms, created_ms + :validity_ms::bigint, :serial_number::text, :issuer::text, :subject::text, :key_algorithm::text, :key_size::int,
-    :signature_algorithm::text, spki, array[:leaf::bytea, :intermediate::bytea], 2, key_id
+    array[name, other_name], created_ms, created_ms + :validity_ms::bigint, serial_number, :issuer::text, :subject::text,
+    :key_algorithm::text, :key_size::int, :signature_algorithm::text, spki, array[:leaf::bytea, :intermediate::bytea], 2,
+    key_id
   from id
 ),
 key_row as (
@@ -29,4 +32,5 @@ key_row as (
   select :account::bigint, created_ms, :random::bigint, key_id, :sealed::bytea from id
 )
 insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-select :account::bigint, created_ms, :random::bigint, 1, 'uploaded', 'server_certificate', :access_key_id::text, gen_random_uuid() from id;
+select :account::bigint, created_ms, :random::bigint, 1, 'uploaded', 'server_certificate', :access_key_id::text, gen_random_uuid()
+from id;

@@ -15,7 +15,8 @@ const ACCOUNTS: usize = 1_000;
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 
-/// One more table of the same operations: with few stored, and with many.
+/// The same operations with few stored, and with many. No checkpoint before each: in service one comes every quarter of an hour, and
+/// the first change of a page after it writes the page whole, of which many stored certificates have more.
 pub async fn stored(lab: &mut Lab, prepared: &Prepared) -> Outcome<()> {
     progress("stores 1,000,000 certificates");
     let few = Site::start(&lab.scratch, "few", ACCOUNTS).await?;
@@ -31,20 +32,24 @@ pub async fn stored(lab: &mut Lab, prepared: &Prepared) -> Outcome<()> {
     let uploads = [&few, &many].map(|site| site.uploads(&prepared.pairs, ACCOUNTS, Fingerprints::Omitted));
     let [few_uploads, many_uploads] = uploads;
     let (few_uploads, many_uploads) = (few_uploads?, many_uploads?);
+    // The pages that are written whole after the last checkpoint are, for the most part.
+    many.settle().await?;
+    let (target, until) = (many.target()?, Until::Over(lab.time));
+    many.counting(async || closed(target, &many_uploads, callers, until).await)
+        .await?;
     for callers in [callers, 1] {
-        let until = Until::Over(lab.time);
         let measured = lab
             .in_turn(
                 async || {
                     // What was uploaded before is no longer there.
                     fill(few.sql(), ACCOUNTS, FEW).await?;
                     let target = few.target()?;
-                    few.storing(async || closed(target, &few_uploads, callers, until).await)
+                    few.counting(async || closed(target, &few_uploads, callers, until).await)
                         .await
                 },
                 async || {
                     let target = many.target()?;
-                    many.storing(async || closed(target, &many_uploads, callers, until).await)
+                    many.counting(async || closed(target, &many_uploads, callers, until).await)
                         .await
                 },
             )
@@ -60,9 +65,9 @@ pub async fn stored(lab: &mut Lab, prepared: &Prepared) -> Outcome<()> {
         .in_turn(
             async || {
                 fill(few.sql(), ACCOUNTS, FEW).await?;
-                few.storing(async || ceilings[0].run(clients, lab.time)).await
+                few.counting(async || ceilings[0].run(clients, lab.time)).await
             },
-            async || many.storing(async || ceilings[1].run(clients, lab.time)).await,
+            async || many.counting(async || ceilings[1].run(clients, lab.time)).await,
         )
         .await?;
     tell(lab, "pgbench's upload", clients, &measured)?;

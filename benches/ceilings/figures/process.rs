@@ -48,6 +48,7 @@ pub async fn start(lab: &mut Lab, site: &Site) -> Outcome<()> {
     }
     told(lab, "start to first answer, a server's Postgres", &server, "150 ms");
     let data_dir = lab.scratch.dir().join("private");
+    std::fs::create_dir(&data_dir)?;
     // Makes the database.
     drop(Service::start(&data_dir, &[])?);
     let key = std::fs::read_to_string(data_dir.join("admin.key"))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::echo::Echo;
-use crate::lab::{ACCOUNTS, CALLERS, Lab, best, best_clients, progress};
+use crate::lab::{ACCOUNTS, CALLERS, Lab, best, best_clients};
 use crate::load::{Until, closed};
 use crate::site::{Sample, Site};
 
@@ -15,6 +15,7 @@ const SECOND: Until = Until::Over(Duration::from_secs(1));
 pub async fn by_id(lab: &mut Lab, site: &Site, figure: (&str, &str)) -> Outcome<()> {
     let (target, calls) = (site.target()?, site.describes().await?);
     let echo = Echo::of(&calls, target).await?;
+    site.settle().await?;
     let callers = best("callers", &CALLERS, async |callers| {
         closed(target, &calls, callers, SECOND).await
     })
@@ -38,7 +39,7 @@ pub async fn page(lab: &mut Lab, site: &Site, sample: &Sample, figure: (&str, &s
     // One more tells whether there is a next page.
     variables.push(("rows", (PAGE_SIZE + 1).to_string()));
     let pgbench = site.pgbench(&lab.scratch, PAGE, &variables, ACCOUNTS)?;
-    progress(figure.0);
+    site.settle().await?;
     let callers = best("callers", &CALLERS, async |callers| {
         closed(target, &calls, callers, SECOND).await
     })

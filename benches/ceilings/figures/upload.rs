@@ -52,8 +52,8 @@ impl Uploads {
     pub async fn many(&self, lab: &mut Lab, site: &Site, figure: (&str, &str), many: Many) -> Outcome<()> {
         let (target, time) = (site.target()?, lab.time);
         let (ours, theirs) = (
-            format!("certkeep, {} callers", many.callers),
-            format!("pgbench, {} clients", many.clients),
+            format!("certkeep, {}", counted(many.callers, "caller")),
+            format!("pgbench, {}", counted(many.clients, "client")),
         );
         let certkeep = async || {
             let upload = async || closed(target, &self.calls, many.callers, Until::Over(time)).await;
@@ -66,6 +66,13 @@ impl Uploads {
     /// By one caller at a time.
     pub async fn one(&self, lab: &mut Lab, site: &Site, figure: (&str, &str)) -> Outcome<()> {
         self.many(lab, site, figure, Many::ONE).await
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("one {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 
