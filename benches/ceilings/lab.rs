@@ -1,6 +1,7 @@
 //! What all figures are measured with.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::measured::Measured;
@@ -78,6 +79,9 @@ pub async fn best_clients(pgbench: &Pgbench) -> Outcome<usize> {
     .await
 }
 
+/// Tells what is done, and how many seconds after the first time.
 pub fn progress(text: &str) {
-    eprintln!("{text}");
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = BEGAN.get_or_init(Instant::now);
+    eprintln!("{:4} s  {text}", began.elapsed().as_secs());
 }

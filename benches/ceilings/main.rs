@@ -131,6 +131,7 @@ async fn run(options: &Options) -> Outcome<()> {
     };
     let measured = measure(options, &mut lab).await;
     let Lab { scratch, report, .. } = lab;
+    progress("stops the scratch Postgres");
     scratch.end().await?;
     // What was measured is told even if something failed then.
     let report = report.markdown();
@@ -174,7 +175,8 @@ async fn measure(options: &Options, lab: &mut Lab) -> Outcome<()> {
     }
     if wanted(Figure::OneAccount) {
         let uploads = Uploads::new(lab, &site, &prepared.pairs, &prepared.sample, 1)?;
-        uploads.many(lab, &site, ("uploads, one account", ""), many).await?;
+        let figure = ("uploads, one account", "");
+        uploads.of_one_account(lab, &site, figure, many.callers).await?;
     }
     if wanted(Figure::Describe) {
         read::by_id(lab, &site, ("describe by id", "0.6")).await?;

@@ -25,23 +25,15 @@ impl Pgbench {
         database: &str,
         script: &'static str,
         variables: Vec<(&'static str, String)>,
-    ) -> Outcome<Self> {
-        let program = scratch.program("pgbench");
-        if !program.exists() {
-            return Err(
-                "pgbench is missing, and it measures what Postgres can do: apt-get install postgresql-contrib, \
-                        dnf install postgresql-contrib, or brew install postgresql"
-                    .into(),
-            );
-        }
-        Ok(Self {
-            program,
+    ) -> Self {
+        Self {
+            program: scratch.program("pgbench"),
             scripts: scratch.dir().to_owned(),
             database: scratch.arguments(database),
             script,
             variables,
             postmaster: scratch.postmaster(),
-        })
+        }
     }
 
     /// So many clients, each of which begins a transaction when its last one is committed.

@@ -45,6 +45,9 @@ pub struct Scratch {
 
 impl Scratch {
     pub async fn start(path: Option<&std::ffi::OsStr>) -> Outcome<Self> {
+        if !Path::new("/proc/self/stat").exists() {
+            return Err("the benchmark reads the processor time of processes from /proc: run it on Linux".into());
+        }
         let dir = tempfile::TempDir::with_prefix("certkeep-bench-")?;
         // As root, Postgres runs as another user, which must pass through.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
@@ -65,6 +68,14 @@ impl Scratch {
         let (postgres, postmaster, mut watcher) = start().await?;
         let bin = fs::read_link(format!("/proc/{postmaster}/exe"))?;
         let bin = bin.parent().ok_or("Postgres's program is in no directory")?.to_owned();
+        if !bin.join("pgbench").exists() {
+            return Err(format!(
+                "pgbench is missing beside {}, and it measures what Postgres can do: apt-get install postgresql \
+                 postgresql-contrib, dnf install postgresql-contrib, or brew install postgresql@16",
+                bin.join("postgres").display()
+            )
+            .into());
+        }
         let mut statements = vec![format!("create role {ROLE} superuser login")];
         statements.extend(SETTINGS.map(|(name, value)| format!("alter system set {name} = '{value}'")));
         as_superuser(&bin, postgres.socket_dir(), &statements)?;

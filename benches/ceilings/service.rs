@@ -24,7 +24,8 @@ impl Service {
         let log = data_dir.join("certkeep.log");
         let mut command = command("serve", data_dir);
         command
-            .args(["--listen", "127.0.0.1:0"])
+            // Whoever is measured has hung up before it is told to stop.
+            .args(["--listen", "127.0.0.1:0", "--drain-seconds", "1"])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(OpenOptions::new().create(true).append(true).open(&log)?);

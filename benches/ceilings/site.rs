@@ -209,13 +209,7 @@ impl Site {
     }
 
     /// A script of pgbench on this database and so many of its accounts.
-    pub fn pgbench(
-        &self,
-        scratch: &Scratch,
-        script: &'static str,
-        sample: &Sample,
-        accounts: usize,
-    ) -> Outcome<Pgbench> {
+    pub fn pgbench(&self, scratch: &Scratch, script: &'static str, sample: &Sample, accounts: usize) -> Pgbench {
         let mut variables = sample.clone();
         variables.push(("first_account", FIRST_ACCOUNT.to_string()));
         variables.push(("accounts", accounts.to_string()));

@@ -21,7 +21,7 @@ pub async fn upload(lab: &mut Lab, site: &Site, pairs: &[Pair], sample: &Sample,
     fill(site.sql(), 1, CERTIFICATES).await?;
     let (target, calls) = (site.target()?, site.uploads(pairs, 1, Fingerprints::Answered)?);
     let echo = Echo::of(&calls, target).await?;
-    let pgbench = site.pgbench(&lab.scratch, SCRIPT, sample, 1)?;
+    let pgbench = site.pgbench(&lab.scratch, SCRIPT, sample, 1);
     let mut sides = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..lab.repeats {
         let upload = async || closed(target, &calls, 1, Until::Made(UPLOADS)).await;

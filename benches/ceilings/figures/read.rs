@@ -38,7 +38,7 @@ pub async fn page(lab: &mut Lab, site: &Site, sample: &Sample, figure: (&str, &s
     variables.push(("start", i64::MIN.to_string()));
     // One more tells whether there is a next page.
     variables.push(("rows", (PAGE_SIZE + 1).to_string()));
-    let pgbench = site.pgbench(&lab.scratch, PAGE, &variables, ACCOUNTS)?;
+    let pgbench = site.pgbench(&lab.scratch, PAGE, &variables, ACCOUNTS);
     site.settle().await?;
     let callers = best("callers", &CALLERS, async |callers| {
         closed(target, &calls, callers, SECOND).await

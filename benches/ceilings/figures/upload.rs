@@ -35,7 +35,7 @@ impl Uploads {
     pub fn new(lab: &Lab, site: &Site, pairs: &[Pair], sample: &Sample, accounts: usize) -> Outcome<Self> {
         Ok(Self {
             calls: site.uploads(pairs, accounts, Fingerprints::Omitted)?,
-            ceiling: site.pgbench(&lab.scratch, SCRIPT, sample, accounts)?,
+            ceiling: site.pgbench(&lab.scratch, SCRIPT, sample, accounts),
         })
     }
 
@@ -61,6 +61,18 @@ impl Uploads {
         };
         let ceiling = async || site.storing(async || self.ceiling.run(many.clients, time)).await;
         lab.contest(figure, (&ours, certkeep), (&theirs, ceiling)).await
+    }
+
+    /// By as many callers, and as many clients as are best for these.
+    pub async fn of_one_account(
+        &self,
+        lab: &mut Lab,
+        site: &Site,
+        figure: (&str, &str),
+        callers: usize,
+    ) -> Outcome<()> {
+        let clients = best_clients(&self.ceiling).await?;
+        self.many(lab, site, figure, Many { callers, clients }).await
     }
 
     /// By one caller at a time.
