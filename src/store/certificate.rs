@@ -1,5 +1,8 @@
 //! Renaming, deleting, undeleting and purging certificates.
 
+// Whether a certificate of an id is deleted is asked of `num_nulls`: only the primary key serves such a statement, whenever
+// it is planned. Where it says `deleted_at is null`, each index of the live ones could.
+
 use std::time::Duration;
 
 use super::{Change, Changed, Error, Liveness, Statement, Store, id_columns};
@@ -47,7 +50,7 @@ impl Store {
                   with changed as (
                     update server_certificate set name = $8, revision = revision + 1
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
                     returning revision
                   ),
                   event_row as (
@@ -67,7 +70,7 @@ impl Store {
                   with changed as (
                     update server_certificate set deleted_at = now(), revision = revision + 1
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
                     returning region_id, revision
                   ),
                   counted as (
@@ -91,7 +94,7 @@ impl Store {
                   with changed as (
                     delete from server_certificate
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
                     returning region_id, revision + 1 as revision
                   ),
                   counted as (
@@ -118,7 +121,7 @@ impl Store {
                   with changed as (
                     delete from server_certificate
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is not null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 0
                     returning revision + 1 as revision
                   ),
                   key_row as (
@@ -143,7 +146,7 @@ impl Store {
                   with target as (
                     select region_id from server_certificate
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is not null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 0
                     for update
                   ),
                   counted as (
@@ -218,13 +221,14 @@ impl Store {
     pub async fn purge_of_all_accounts(&self, kind: CertificateKind, retention: Duration) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge_of_all_accounts",
-            // "ckpurge" in ASCII. The row is asked again, since it may be undeleted meanwhile.
+            // "ckpurge" in ASCII. The row is asked again, since it may be undeleted meanwhile. What is deleted is said as a
+            // range, of which the planner expects little before it knows, so that it takes the index by deletion.
             sql: "-- store::purge_of_all_accounts
                   with turn as materialized (select pg_try_advisory_xact_lock(27984153445295973) as is_ours),
                   due as (
                     (
                       select account_id, created_ms, random from server_certificate, turn
-                      where is_ours and deleted_at < now() - $1::bigint * interval '1 second'
+                      where is_ours and deleted_at >= '-infinity' and deleted_at < now() - $1::bigint * interval '1 second'
                       order by deleted_at limit 100
                     )
                     union
@@ -232,7 +236,7 @@ impl Store {
                       select account_id, created_ms, random from turn cross join (
                         select account_id, created_ms, random,
                           row_number() over (partition by account_id order by deleted_at desc, created_ms, random) as place
-                        from server_certificate where deleted_at is not null
+                        from server_certificate where deleted_at >= '-infinity' and deleted_at <= 'infinity'
                       ) as deleted
                       where is_ours and place > 1000 limit 100
                     )
@@ -241,7 +245,7 @@ impl Store {
                     delete from server_certificate using due
                     where server_certificate.account_id = due.account_id
                       and server_certificate.created_ms = due.created_ms and server_certificate.random = due.random
-                      and server_certificate.deleted_at is not null
+                      and server_certificate.deleted_at >= '-infinity' and server_certificate.deleted_at <= 'infinity'
                     returning server_certificate.account_id, server_certificate.created_ms, server_certificate.random, revision
                   ),
                   key_row as (

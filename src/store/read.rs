@@ -120,6 +120,10 @@ pub(super) fn lookups() -> Lookups {
 const LOOKUPS_AT_ONCE: usize = 2;
 const MAX_LOOKUPS: usize = 64;
 
+// Plans are made once (store::connect), maybe while there is next to nothing and each index looks as good as any other. Where a
+// certificate is looked up by its id, what else is asked of it stands outside of the look-up: an index of only the live ones,
+// in some other order, can't serve it then.
+
 /// What a [`StoredCertificate`] is made from; tags come as keys and values in turn, ordered by key.
 macro_rules! columns {
     () => {
@@ -161,6 +165,9 @@ macro_rules! select {
 /// first row. `found` counts what there was before that cut.
 macro_rules! select_page {
     ($name:literal, $rest:literal) => {
+        select_page!($name, $rest, "created_ms, random")
+    };
+    ($name:literal, $rest:literal, $order:literal) => {
         Statement {
             name: $name,
             sql: concat!(
@@ -174,7 +181,9 @@ macro_rules! select_page {
                   from (",
                 columns!(),
                 $rest,
-                " order by created_ms, random limit $4) as page
+                " order by ",
+                $order,
+                " limit $4) as page
                 ) as measured
                 where octets <= 3145728 or place = 1
                 order by created_ms, random"
@@ -211,14 +220,20 @@ impl Store {
             "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is not null
                and ($5::text is null or region_id = $5) and ($6::text is null or coalesce(resource_group_id, '') = $6)"
         );
-        // From the first tag's certificates, in their order, to those that have the others too.
+        // From the first tag's certificates, in their order, to those that have the others too. Its value is written as a range:
+        // only the index by value has that order.
         const TAGGED: Statement = select_page!(
             "store::page_of_tagged",
             "from (
-               select account_id, created_ms, random from server_certificate_tag
-               where account_id = $1 and key = ($7::text[])[1] and value = ($8::text[])[1] and (created_ms, random) > ($2, $3)
-             ) as tagged join server_certificate using (account_id, created_ms, random)
-             where account_id = $1 and (deleted_at is not null) = $9 and ($5::text is null or region_id = $5)
+               select value as tagged_value, created_ms as tagged_ms, random as tagged_random from server_certificate_tag
+               where account_id = $1 and key = ($7::text[])[1] and value <= ($8::text[])[1]
+                 and (value, created_ms, random) > (($8::text[])[1], $2, $3)
+               order by value, created_ms, random offset 0
+             ) as tagged cross join lateral (
+               select * from server_certificate
+               where account_id = $1 and created_ms = tagged_ms and random = tagged_random offset 0
+             ) as server_certificate
+             where (deleted_at is not null) = $9 and ($5::text is null or region_id = $5)
                and ($6::text is null or coalesce(resource_group_id, '') = $6)
                and not exists (
                  select from unnest($7::text[], $8::text[]) as wanted(key, value)
@@ -226,8 +241,11 @@ impl Store {
                    select from server_certificate_tag as tag
                    where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
                      and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
+                   offset 0
                  )
-               )"
+                 offset 0
+               )",
+            "tagged_value, tagged_ms, tagged_random"
         );
         let limit = size as i64 + 1;
         let account_id = account.as_i64();
@@ -322,8 +340,11 @@ impl Store {
             "store::find",
             ", place
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bool[])
-               with ordinality as wanted(account_id, created_ms, random, wanted_region, is_deleted, place)
-             join server_certificate using (account_id, created_ms, random)
+               with ordinality as wanted(wanted_account, wanted_ms, wanted_random, wanted_region, is_deleted, place)
+             cross join lateral (
+               select * from server_certificate
+               where account_id = wanted_account and created_ms = wanted_ms and random = wanted_random offset 0
+             ) as server_certificate
              where (wanted_region is null or region_id = wanted_region) and (deleted_at is not null) = is_deleted"
         );
         let Some(kind) = wanted.first().map(|wanted| wanted.id.kind) else {
@@ -357,9 +378,10 @@ impl Store {
     ) -> Result<Option<(StoredCertificate, Chain)>, Error> {
         const STATEMENT: Statement = select!(
             "store::find_with_chain",
-            ", chain from server_certificate
-             where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-               and deleted_at is null"
+            ", chain from (
+               select * from server_certificate where account_id = $1 and created_ms = $2 and random = $3 offset 0
+             ) as server_certificate
+             where ($4::text is null or region_id = $4) and deleted_at is null"
         );
         let (account, created, random) = id_columns(id);
         let region = region.map(RegionId::as_str);

@@ -76,7 +76,7 @@ impl Store {
                   with changed as (
                     update server_certificate set resource_group_id = $8, revision = revision + 1
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and deleted_at is null
+                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
                     returning revision
                   ),
                   event_row as (

@@ -89,7 +89,8 @@ impl Place {
     }
 }
 
-/// What a row is held against: parameters 6 to 19, each null where it is not given.
+/// What a row is held against: parameters 6 to 19, each null where it is not given. Its names are asked for in an order that
+/// only their primary key has.
 macro_rules! criteria {
     () => {
         "($6::text is null or region_id = $6)
@@ -103,9 +104,12 @@ macro_rules! criteria {
          and ($16::text[] is null or exists (
            select from unnest($16::text[], $17::text[]) as sought(first, last) cross join lateral (
              select from server_certificate_domain as named
-             where named.account_id = $1 and named.created_ms = server_certificate.created_ms
-               and named.random = server_certificate.random and named.domain >= sought.first and named.domain <= sought.last
-             offset 0
+             where named.account_id = $1
+               and (named.created_ms, named.random, named.domain)
+                 >= (server_certificate.created_ms, server_certificate.random, sought.first)
+               and (named.created_ms, named.random, named.domain)
+                 <= (server_certificate.created_ms, server_certificate.random, sought.last)
+             order by named.created_ms, named.random, named.domain limit 1
            ) as named
            offset 0
          ))
@@ -166,10 +170,9 @@ macro_rules! few {
             " as sort_key, created_ms, random
                 from unnest($20::bigint[], $21::bigint[]) as few(few_ms, few_random) cross join lateral (
                   select * from server_certificate
-                  where account_id = $1 and created_ms = few_ms and random = few_random and deleted_at is null
-                  offset 0
+                  where account_id = $1 and created_ms = few_ms and random = few_random offset 0
                 ) as server_certificate
-                where ",
+                where deleted_at is null and ",
             criteria!(),
             "
               ) as met

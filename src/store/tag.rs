@@ -39,28 +39,38 @@ macro_rules! tagged_of {
                     order by key
                   ) as by_key
                 ) as tags
-              from asked join ",
+              from asked cross join lateral (
+                select * from ",
             $table,
-            " as certificate using (created_ms, random)
-              where certificate.account_id = $1 and certificate.region_id = $4 and certificate.deleted_at is null"
+            " as certificate
+                where certificate.account_id = $1 and certificate.created_ms = asked.created_ms
+                  and certificate.random = asked.random offset 0
+              ) as certificate
+              where certificate.region_id = $4 and certificate.deleted_at is null"
         )
     };
 }
 
-/// Those of one kind that still have their revision. Whoever changes one meanwhile waits for it, or has been waited for.
+/// Those of one kind that still have their revision. Whoever changes one meanwhile waits for it, or has been waited for. They are
+/// locked in the order of `asked`.
 macro_rules! locked_of {
     ($table:literal) => {
         concat!(
-            "select certificate.created_ms, certificate.random from asked join ",
+            "select certificate.account_id, certificate.created_ms, certificate.random
+              from asked cross join lateral (
+                select * from ",
             $table,
-            " as certificate using (created_ms, random)
-              where certificate.account_id = $1 and certificate.revision = asked.revision and certificate.deleted_at is null
-              order by certificate.created_ms, certificate.random for update of certificate"
+            " as certificate
+                where certificate.account_id = $1 and certificate.created_ms = asked.created_ms
+                  and certificate.random = asked.random for update
+              ) as certificate
+              where certificate.revision = asked.revision and num_nulls(certificate.deleted_at) = 1"
         )
     };
 }
 
-/// Changes those of one kind, if all are locked.
+/// Changes those of one kind, if all are locked. The account is that of what is locked, so that no row can be looked up by its
+/// account alone.
 macro_rules! tag_of {
     ($table:literal, $tags:literal) => {
         concat!(
@@ -72,9 +82,9 @@ macro_rules! tag_of {
             " as certificate set revision = revision + 1 from locked_",
             $table,
             " as locked, all_locked
-                where are and certificate.account_id = $1 and certificate.created_ms = locked.created_ms
+                where are and certificate.account_id = locked.account_id and certificate.created_ms = locked.created_ms
                   and certificate.random = locked.random
-                returning certificate.created_ms, certificate.random, certificate.revision
+                returning certificate.account_id, certificate.created_ms, certificate.random, certificate.revision
               ),
               removed_",
             $tags,
@@ -84,7 +94,7 @@ macro_rules! tag_of {
             " as tag using changed_",
             $table,
             " as changed
-                where tag.account_id = $1 and tag.created_ms = changed.created_ms and tag.random = changed.random
+                where tag.account_id = changed.account_id and tag.created_ms = changed.created_ms and tag.random = changed.random
                   and tag.key = any($7::text[])
               ),
               set_",
@@ -170,6 +180,7 @@ impl Store {
                 "-- store::set_tags
                 with asked as materialized (
                   select * from unnest($2::bigint[], $3::bigint[], $4::bigint[]) as asked(created_ms, random, revision)
+                  order by created_ms, random
                 ),
                 locked_server_certificate as materialized (",
                 locked_of!("server_certificate"),

@@ -105,9 +105,9 @@ impl Proxy {
         });
     }
 
-    /// The text of the store's function of this name, if it was called.
-    pub fn statement(&self, name: &str) -> Option<String> {
-        self.statements.lock().unwrap().get(name).cloned()
+    /// The statements that came by, by the names of the store's functions.
+    pub fn statements(&self) -> BTreeMap<String, String> {
+        self.statements.lock().unwrap().clone()
     }
 
     /// Whether the statement came and was cut.
@@ -207,7 +207,14 @@ fn note(statements: &Statements, question: &[u8]) {
     for part in question.split(|byte| *byte == 0) {
         let Ok(sql) = std::str::from_utf8(part) else { continue };
         if let Some(name) = sql.strip_prefix("-- store::").and_then(|rest| rest.lines().next()) {
-            statements.lock().unwrap().insert(name.to_owned(), sql.to_owned());
+            // Those of authorities are the same of other tables.
+            let of_authorities = sql.contains("ca_certificate") && !sql.contains("server_certificate");
+            let name = if of_authorities {
+                format!("{name} of authorities")
+            } else {
+                name.to_owned()
+            };
+            statements.lock().unwrap().insert(name, sql.to_owned());
         }
     }
 }

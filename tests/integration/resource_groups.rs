@@ -38,7 +38,7 @@ async fn list(admin: &Admin, page_size: i32, page_token: &str) -> Result<(Vec<pb
     Ok((page.resource_groups, page.next_page_token))
 }
 
-async fn move_to(client: &Client, id: &str, group: &str) -> Result<String, Status> {
+pub async fn move_to(client: &Client, id: &str, group: &str) -> Result<String, Status> {
     let request = pb::MoveResourceGroupRequest {
         region_id: REGION.into(),
         resource_id: id.into(),

@@ -11,7 +11,7 @@ use crate::pki::{self, Key};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-async fn tag(client: &Client, ids: &[&str], given: Pairs<'_>) -> Result<(), Status> {
+pub async fn tag(client: &Client, ids: &[&str], given: Pairs<'_>) -> Result<(), Status> {
     let request = pb::TagResourcesRequest {
         region_id: REGION.into(),
         resource_type: "certificate".into(),
