@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A moment in milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
@@ -35,19 +36,11 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000)) {
-            Ok(t) => write!(
-                f,
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-                t.year(),
-                u8::from(t.month()),
-                t.day(),
-                t.hour(),
-                t.minute(),
-                t.second()
-            ),
-            // Beyond the year 9999; no certificate can say so (X.680 46.2), and no clock does.
-            Err(_) => f.write_str("9999-12-31T23:59:59Z"),
+        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000));
+        match time.map(|time| time.format(&Rfc3339)) {
+            Ok(Ok(text)) => f.write_str(&text),
+            // Beyond the years 0 to 9999; no certificate can say so (X.680 46.2), and no clock does.
+            _ => f.write_str("9999-12-31T23:59:59Z"),
         }
     }
 }

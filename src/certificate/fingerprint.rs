@@ -43,13 +43,15 @@ impl Sha256Fingerprint {
 
 impl<const N: usize> fmt::Display for Fingerprint<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str(":")?;
-            }
-            write!(f, "{byte:02x}")?;
+        // At once: an answer can have tens of thousands.
+        let mut text = [b':'; 3 * 32];
+        for (place, byte) in text.as_chunks_mut::<3>().0.iter_mut().zip(self.0) {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            place[0] = DIGITS[usize::from(byte >> 4)];
+            place[1] = DIGITS[usize::from(byte & 15)];
         }
-        Ok(())
+        let text = &text[..(3 * N).saturating_sub(1)];
+        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)
     }
 }
 

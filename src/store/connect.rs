@@ -86,9 +86,10 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
     let mut options = config.get_options().unwrap_or_default().to_owned();
     // Whatever a role's or a database's own settings say.
     options.push_str(r" -c default_transaction_isolation=read\ committed -c client_min_messages=warning");
-    // One plan for each statement, made once: planning an upload takes longer than the upload, and no statement is written
-    // so that its values decide its plan.
-    options.push_str(" -c plan_cache_mode=force_generic_plan");
+    // One plan for each statement, made once: planning an upload takes longer than the upload. It may be made while a table is so
+    // small that reading all of it is cheapest, and has to serve when it has grown: indexes alone are read, each in its order.
+    options
+        .push_str(" -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off");
     for (parameter, value) in [
         ("statement_timeout", STATEMENT_TIMEOUT),
         ("lock_timeout", LOCK_TIMEOUT),

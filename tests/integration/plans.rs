@@ -100,7 +100,8 @@ impl Session {
     /// With the statements that came by at the proxy.
     pub async fn of(database: &str, proxy: &Proxy) -> Self {
         let sql = connect_to(database).await;
-        let mode = "set plan_cache_mode = force_generic_plan";
+        // As those of the store.
+        let mode = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set jit = off";
         sql.batch_execute(mode).await.unwrap();
         let mut plans = Vec::new();
         for (name, statement) in proxy.statements() {
