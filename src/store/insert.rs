@@ -150,7 +150,8 @@ impl<'a> Batch<'a> {
 /// A row for each certificate of the batch: whether its token was seen before, whether it is stored, and the account's
 /// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
 /// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
-/// One fingerprint more than an answer holds is read, which tells that there are too many.
+/// One fingerprint more than an answer holds is read, which tells that there are too many. They are put in order before they are
+/// aggregated: from an index, where an aggregate with an order of its own sorts.
 macro_rules! insert {
     ($key_column:literal, $key_row:literal) => {
 Statement {
@@ -239,14 +240,16 @@ Statement {
           candidate.account_id is null as token_seen,
           certificate.account_id is not null as stored,
           case when asked.with_fingerprints then (
-            select string_agg(fingerprint, ''::bytea order by created_ms, random) from (
-              (
-                select created_ms, random, fingerprint from server_certificate
-                where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
-              )
-              union all
-              select created_ms, random, fingerprint from certificate where account_id = asked.account_id
-            ) as of_account
+            select string_agg(fingerprint, ''::bytea) from (
+              select fingerprint from (
+                (
+                  select created_ms, random, fingerprint from server_certificate
+                  where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
+                )
+                union all
+                select created_ms, random, fingerprint from certificate where account_id = asked.account_id
+              ) as of_account order by created_ms, random
+            ) as in_order
           ) end as fingerprints,
           ",
         reuse_columns!(),
