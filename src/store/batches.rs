@@ -2,18 +2,34 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::certificate::CertificateKind;
 
+/// An item waits no longer than this until it is under way, as for a connection.
+const WAIT: Duration = super::connect::WAIT_FOR_CONNECTION;
+/// A batch that takes longer gives its place to the next, so that a lock or a dead connection holds up no others; so many may.
+const SLOW: Duration = Duration::from_secs(1);
+const MAX_SLOW: usize = 6;
+
 /// Items that come one by one, and are done in batches of one or more. At most so many batches are under way at once; what comes
-/// meanwhile waits for the first of them to end, and then goes with all that came. Nothing waits for company: where none is under
-/// way, an item is a batch of its own.
+/// meanwhile waits for the first of them to end, and then goes with all that came. Nothing waits for company: where a place is free,
+/// what has come goes.
 pub(super) struct Batches<T, R> {
     at_once: usize,
     max_weight: usize,
     queue: Mutex<Queue<T, R>>,
+}
+
+/// Why there is no result for an item.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Undone {
+    /// It waited for too long, and was not begun.
+    NotBegun,
+    /// The work ended without a result for it.
+    Failed,
 }
 
 /// Certificates of either kind have statements and batches of their own.
@@ -24,66 +40,111 @@ pub(super) struct BatchesByKind<T, R> {
 
 struct Queue<T, R> {
     waiting: VecDeque<Waiting<T, R>>,
+    came: u64,
     under_way: usize,
+    slow: usize,
 }
 
 struct Waiting<T, R> {
+    number: u64,
     item: T,
     weight: usize,
     answer: oneshot::Sender<R>,
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
-    /// At most `at_once` batches under way, none heavier than `max_weight` unless it is one item.
+    /// At most `at_once` batches under way, and besides some that are slow; none heavier than `max_weight` unless it is one item.
     pub(super) fn new(at_once: usize, max_weight: usize) -> Arc<Self> {
         Arc::new(Self {
             at_once,
             max_weight,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
+                came: 0,
                 under_way: 0,
+                slow: 0,
             }),
         })
     }
 
-    /// Has the item done in a batch by `work`, which answers as many results as it is given items, in their order. It is done even
-    /// if the caller leaves. `None`: the work ended without a result for it.
+    /// Has the item done in a batch by `work`, which answers as many results as it is given items, in their order. Once it has begun,
+    /// it is done even if the caller leaves.
     pub(super) async fn done<F>(
         self: &Arc<Self>,
         item: T,
         weight: usize,
-        work: impl Fn(Vec<T>) -> F + Send + 'static,
-    ) -> Option<R>
+        work: impl Fn(Vec<T>) -> F + Clone + Send + 'static,
+    ) -> Result<R, Undone>
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let is_free = {
+        let (answer, mut answered) = oneshot::channel();
+        let (number, is_free) = {
             let mut queue = self.queue();
-            queue.waiting.push_back(Waiting { item, weight, answer });
+            queue.came += 1;
+            let number = queue.came;
+            queue.waiting.push_back(Waiting {
+                number,
+                item,
+                weight,
+                answer,
+            });
             let is_free = queue.under_way < self.at_once;
             queue.under_way += usize::from(is_free);
-            is_free
+            (number, is_free)
         };
         if is_free {
             tokio::spawn(self.clone().do_all(work));
         }
-        answered.await.ok()
+        if let Ok(answer) = tokio::time::timeout(WAIT, &mut answered).await {
+            return answer.map_err(|_| Undone::Failed);
+        }
+        if self.withdraw(number) {
+            return Err(Undone::NotBegun);
+        }
+        answered.await.map_err(|_| Undone::Failed)
     }
 
-    async fn do_all<F>(self: Arc<Self>, work: impl Fn(Vec<T>) -> F)
+    /// Whether it was still waiting.
+    fn withdraw(&self, number: u64) -> bool {
+        let mut queue = self.queue();
+        let place = queue.waiting.iter().position(|waiting| waiting.number == number);
+        place.is_some_and(|place| queue.waiting.remove(place).is_some())
+    }
+
+    async fn do_all<F>(self: Arc<Self>, work: impl Fn(Vec<T>) -> F + Clone + Send + 'static)
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
         while let Some((items, answers)) = self.next() {
+            let work = work.clone();
             // On a task of its own: what panics there ends no more than its batch.
-            if let Ok(results) = tokio::spawn(work(items)).await {
-                for (answer, result) in answers.into_iter().zip(results) {
+            let mut batch = tokio::spawn(async move {
+                for (answer, result) in answers.into_iter().zip(work(items).await) {
                     // A caller that left wants none.
                     let _ = answer.send(result);
                 }
+            });
+            if tokio::time::timeout(SLOW, &mut batch).await.is_ok() {
+                continue;
+            }
+            if self.goes_on_without() {
+                let this = self.clone();
+                tokio::spawn(async move {
+                    let _ = batch.await;
+                    this.queue().slow -= 1;
+                });
+            } else {
+                let _ = batch.await;
             }
         }
+    }
+
+    fn goes_on_without(&self) -> bool {
+        let mut queue = self.queue();
+        let may = queue.slow < MAX_SLOW;
+        queue.slow += usize::from(may);
+        may
     }
 
     /// The next batch; `None`: nothing waits, and this one's place is free.
@@ -94,6 +155,9 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
         while queue.waiting.front().is_some_and(|next| fits(next, weight))
             && let Some(next) = queue.waiting.pop_front()
         {
+            if next.answer.is_closed() {
+                continue;
+            }
             weight += next.weight;
             items.push(next.item);
             answers.push(next.answer);
@@ -156,7 +220,7 @@ mod tests {
         }
     }
 
-    type Adding = tokio::task::JoinHandle<Option<u32>>;
+    type Adding = tokio::task::JoinHandle<Result<u32, Undone>>;
 
     /// Adds the item, and waits until it is under way or in the queue.
     async fn add(batches: &Arc<Batches<u32, u32>>, work: &Work, item: u32, weight: usize) -> Adding {
@@ -183,13 +247,13 @@ mod tests {
         );
         work.may_end.add_permits(3);
         for (adding, item) in adding.into_iter().zip(1..) {
-            assert_eq!(adding.await.unwrap(), Some(item * 10));
+            assert_eq!(adding.await.unwrap(), Ok(item * 10));
         }
         assert_eq!(noted.try_iter().collect::<Vec<_>>(), [[3, 4, 5]]);
         work.may_end.add_permits(1);
         assert_eq!(
             add(&batches, &work, 6, 1).await.await.unwrap(),
-            Some(60),
+            Ok(60),
             "its place is free again"
         );
     }
@@ -204,7 +268,7 @@ mod tests {
         }
         work.may_end.add_permits(6);
         for adding in adding {
-            assert!(adding.await.unwrap().is_some());
+            assert!(adding.await.unwrap().is_ok());
         }
         assert_eq!(
             noted.try_iter().collect::<Vec<_>>(),
@@ -221,14 +285,35 @@ mod tests {
         let stays = add(&batches, &work, 3, 1).await;
         left.abort();
         work.may_end.add_permits(2);
-        assert_eq!((first.await.unwrap(), stays.await.unwrap()), (Some(10), Some(30)));
-        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [vec![1], vec![2, 3]]);
+        assert_eq!((first.await.unwrap(), stays.await.unwrap()), (Ok(10), Ok(30)));
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [vec![1], vec![3]]);
 
         async fn panics(_: Vec<u32>) -> Vec<u32> {
             panic!("as the test wants it")
         }
-        assert_eq!(batches.done(4, 1, panics).await, None);
+        assert_eq!(batches.done(4, 1, panics).await, Err(Undone::Failed));
         work.may_end.add_permits(1);
-        assert_eq!(add(&batches, &work, 5, 1).await.await.unwrap(), Some(50));
+        assert_eq!(add(&batches, &work, 5, 1).await.await.unwrap(), Ok(50));
+    }
+
+    #[tokio::test]
+    async fn a_slow_batch_gives_its_place_to_the_next() {
+        let batches = Batches::new(1, 10);
+        let (work, noted) = Work::new();
+        let slow = add(&batches, &work, 1, 1).await;
+        let next = add(&batches, &work, 2, 1).await;
+        while noted.try_iter().last() != Some(vec![2]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        work.may_end.add_permits(2);
+        assert_eq!((slow.await.unwrap(), next.await.unwrap()), (Ok(10), Ok(20)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_too_long_is_never_begun() {
+        let batches = Batches::new(0, 10);
+        let (work, noted) = Work::new();
+        assert_eq!(add(&batches, &work, 1, 1).await.await.unwrap(), Err(Undone::NotBegun));
+        assert!(noted.try_iter().next().is_none() && batches.queue().waiting.is_empty());
     }
 }

@@ -31,7 +31,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// For each host, unless the connection string says another: the next one's turn comes soon when a primary's machine is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
+pub(super) const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 

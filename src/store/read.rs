@@ -3,7 +3,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::batches::BatchesByKind;
+use super::batches::{BatchesByKind, Undone};
+use super::error::Cause;
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
@@ -110,7 +111,7 @@ pub(super) struct Wanted {
 }
 
 /// Look-ups that wait while others are under way are done together.
-pub(super) type Lookups = BatchesByKind<Wanted, Option<StoredCertificate>>;
+pub(super) type Lookups = BatchesByKind<Wanted, Result<Option<StoredCertificate>, Cause>>;
 
 pub(super) fn lookups() -> Lookups {
     BatchesByKind::new(LOOKUPS_AT_ONCE, MAX_LOOKUPS)
@@ -322,14 +323,18 @@ impl Store {
         let find = move |wanted: Vec<Wanted>| {
             let store = store.clone();
             async move {
-                let found = store.find_all(&wanted).await;
-                found.unwrap_or_default()
+                match store.find_all(&wanted).await {
+                    Ok(found) => found.into_iter().map(Ok).collect(),
+                    Err(Error::Unavailable(cause)) => wanted.iter().map(|_| Err(cause.clone())).collect(),
+                    // It may be one that the others fail for.
+                    Err(_) => Vec::new(),
+                }
             }
         };
         match self.lookups.of(id.kind).done(wanted.clone(), 1, find).await {
-            Some(found) => Ok(found),
-            // What fails for all may succeed for one.
-            None => Ok(self.find_all(&[wanted]).await?.pop().flatten()),
+            Ok(found) => found.map_err(Error::Unavailable),
+            Err(Undone::NotBegun) => Err(Error::Unavailable(Cause::timeout())),
+            Err(Undone::Failed) => Ok(self.find_all(&[wanted]).await?.pop().flatten()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::batches::BatchesByKind;
+use super::batches::{BatchesByKind, Undone};
 use super::client_token::{ClientToken, upload_of};
 use super::error::{Cause, Failure};
 use super::fingerprint::AccountFingerprints;
@@ -95,9 +95,9 @@ pub(super) enum Unwritten {
     /// It can not be stored alone either.
     Failed(Error),
     /// The batch failed, and nothing of it was stored.
-    RolledBack,
+    RolledBack(Cause),
     /// The connection was lost: it may have been stored.
-    Lost,
+    Lost(Cause),
 }
 
 pub(super) fn uploads() -> Uploads {
@@ -111,10 +111,21 @@ impl Store {
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
         let lost = match uploads.done(new.clone(), new.weight(), together).await {
-            Some(Ok(row)) => return self.outcome(new, &row).await,
-            Some(Err(Unwritten::Failed(error))) => return Err(error),
-            Some(Err(Unwritten::RolledBack)) => Lost::No,
-            Some(Err(Unwritten::Lost)) | None => Lost::Before,
+            Ok(Ok(row)) => return self.outcome(new, &row).await,
+            Ok(Err(Unwritten::Failed(error))) => return Err(error),
+            Ok(Err(Unwritten::RolledBack(cause))) => {
+                tracing::info!(%cause, "trying again, alone");
+                Lost::No
+            }
+            Ok(Err(Unwritten::Lost(cause))) => {
+                tracing::warn!(%cause, "connection lost in a change");
+                Lost::Before
+            }
+            Err(Undone::Failed) => Lost::Before,
+            Err(Undone::NotBegun) => {
+                self.note(Some(Instant::now()));
+                return Err(Error::Unavailable(Cause::timeout()));
+            }
         };
         self.upload_alone(new, lost).await
     }
@@ -126,27 +137,28 @@ impl Store {
         let (statement, method) = first.statement();
         let sql = statement.text(first.id.kind);
         let batch = Batch::of(&certificates);
-        let all = |unwritten: &dyn Fn() -> Unwritten| certificates.iter().map(|_| Err(unwritten())).collect();
-        let failure = match self.pool.get().await {
+        let connection = match self.pool.get().await {
+            Ok(connection) => connection,
             Err(error) => {
-                let cause = Cause::from(error);
                 self.note(Some(Instant::now()));
-                return all(&|| Unwritten::Failed(Error::Unavailable(cause.clone())));
+                let cause = Cause::from(error);
+                let unavailable = |_| Err(Unwritten::Failed(Error::Unavailable(cause.clone())));
+                return certificates.iter().map(unavailable).collect();
             }
-            Ok(connection) => match self.run(connection, &sql, &batch.params(&method)).await {
-                Err(failure) => failure,
-                Ok(rows) => {
-                    self.note(None);
-                    return rows.into_iter().map(Ok).collect();
-                }
-            },
+        };
+        let failure = match self.run(connection, &sql, &batch.params(&method)).await {
+            Ok(rows) => {
+                self.note(None);
+                return rows.into_iter().map(Ok).collect();
+            }
+            Err(failure) => failure,
         };
         let is_alone = certificates.len() == 1;
         match failure {
-            Failure::Lost(cause) => {
-                tracing::warn!(statement = statement.name, %cause, "connection lost in a change");
-                all(&|| Unwritten::Lost)
-            }
+            Failure::Lost(cause) => certificates
+                .iter()
+                .map(|_| Err(Unwritten::Lost(cause.clone())))
+                .collect(),
             Failure::Unavailable(cause) if is_alone => {
                 self.note(Some(Instant::now()));
                 vec![Err(Unwritten::Failed(Error::Unavailable(cause)))]
@@ -158,10 +170,10 @@ impl Store {
             Failure::Repeat(cause)
             | Failure::Elsewhere(cause)
             | Failure::Unavailable(cause)
-            | Failure::Fault(cause) => {
-                tracing::info!(statement = statement.name, %cause, rows = certificates.len(), "trying again one by one");
-                all(&|| Unwritten::RolledBack)
-            }
+            | Failure::Fault(cause) => certificates
+                .iter()
+                .map(|_| Err(Unwritten::RolledBack(cause.clone())))
+                .collect(),
         }
     }
 

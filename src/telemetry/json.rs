@@ -7,6 +7,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::Record;
 use tracing::{Event, Subscriber};
+use tracing_log::NormalizeEvent;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -31,9 +32,12 @@ where
     ) -> fmt::Result {
         writer.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(&mut writer)?;
-        write!(writer, "\",\"level\":\"{}\",\"fields\":{{", event.metadata().level())?;
+        // Of an event of the log crate.
+        let normalized = event.normalized_metadata();
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        write!(writer, "\",\"level\":\"{}\",\"fields\":{{", metadata.level())?;
         context.field_format().format_fields(writer.by_ref(), event)?;
-        write!(writer, "}},\"target\":{}", text(event.metadata().target()))?;
+        write!(writer, "}},\"target\":{}", text(metadata.target()))?;
         if let Some(span) = context.lookup_current() {
             writer.write_str(",\"span\":{")?;
             if let Some(fields) = span.extensions().get::<FormattedFields<JsonMembers>>()
@@ -77,6 +81,10 @@ struct Members<'a, 'w> {
 
 impl Members<'_, '_> {
     fn member(&mut self, field: &Field, value: impl fmt::Display) {
+        // What the log crate's events say of themselves: their target is the line's.
+        if field.name().starts_with("log.") {
+            return;
+        }
         let written = write!(self.writer, "{}{}:{value}", self.separator, text(field.name()));
         self.written = self.written.and(written);
         self.separator = ",";

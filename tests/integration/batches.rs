@@ -53,7 +53,7 @@ impl HeldUp {
 
     /// Waits until those that came wait in front of the ones under way. Nothing outside certkeep can see that.
     async fn have_come(&self) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
     async fn go_on(self) -> (Vec<Uploaded>, Sql) {
@@ -177,11 +177,11 @@ async fn a_batch_whose_connection_is_lost_is_stored_once() {
     let client = server.client();
     for (round, moment) in (1..).zip([Moment::BeforeStatement, Moment::BeforeAnswer]) {
         let mut held_up = HeldUp::begin(connect_to(&database).await, &client).await;
+        proxy.cut_at("cut.example", moment, Way::Open);
         for name in ["a.example", "b.example", "cut.example", "c.example"] {
             held_up.come(&client, small(name));
         }
         held_up.have_come().await;
-        proxy.cut_at("cut.example", moment, Way::Open);
         let (answers, sql) = held_up.go_on().await;
         assert!(proxy.has_cut(), "{moment:?}");
         assert!(answers.iter().all(Result::is_ok), "{moment:?}: {answers:?}");
