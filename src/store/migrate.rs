@@ -42,6 +42,11 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0005_search.sql"),
     },
+    Migration {
+        version: 6,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0006_domains.sql"),
+    },
 ];
 
 /// How often it is tried while others are in the way, a second of Postgres's deadlock_timeout each time.
@@ -232,6 +237,7 @@ mod tests {
                 "48bb90846f38672d52a6e0e76fec6fd3cf168129aab88580a3cc948d665c9a68",
                 "21485ac9a17bf91fe1113b1b36a27e3f3cc2a307c57f8b1f795262abf4f3357d",
                 "b5303fecaf8de3cf1b758b5b2264b6daca126efa8f50a09950d118382cb74018",
+                "a26c5c8eb87b3a99f6bd6e5c51acb95250274605c51d532ca00bd78e590bfb43",
             ]
         );
     }
