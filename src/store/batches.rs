@@ -10,15 +10,14 @@ use crate::certificate::CertificateKind;
 
 /// An item waits no longer than this until it is under way, as for a connection.
 const WAIT: Duration = super::connect::WAIT_FOR_CONNECTION;
-/// A batch that takes longer gives its place to the next, so that a lock or a dead connection holds up no others; so many may.
-const SLOW: Duration = Duration::from_secs(1);
-const MAX_SLOW: usize = 6;
+/// A batch that takes longer is waited for no more: the next goes beside it. So many may be that slow.
+const SLOW: Duration = Duration::from_millis(50);
+const MAX_SLOW: usize = 7;
 
-/// Items that come one by one, and are done in batches of one or more. At most so many batches are under way at once; what comes
-/// meanwhile waits for the first of them to end, and then goes with all that came. Nothing waits for company: where a place is free,
-/// what has come goes.
+/// Items that come one by one, and are done in batches of one or more. What comes while a batch is under way waits for its end, and
+/// then goes with all that came: several at once would be smaller, and cost more. What comes else goes at once. A lock, a dead
+/// connection or a slow disk holds up others for a moment only.
 pub(super) struct Batches<T, R> {
-    at_once: usize,
     max_weight: usize,
     queue: Mutex<Queue<T, R>>,
 }
@@ -41,7 +40,8 @@ pub(super) struct BatchesByKind<T, R> {
 struct Queue<T, R> {
     waiting: VecDeque<Waiting<T, R>>,
     came: u64,
-    under_way: usize,
+    /// Whether a batch is under way that is waited for.
+    is_busy: bool,
     slow: usize,
 }
 
@@ -53,15 +53,14 @@ struct Waiting<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
-    /// At most `at_once` batches under way, and besides some that are slow; none heavier than `max_weight` unless it is one item.
-    pub(super) fn new(at_once: usize, max_weight: usize) -> Arc<Self> {
+    /// No batch is heavier than `max_weight` unless it is one item.
+    pub(super) fn new(max_weight: usize) -> Arc<Self> {
         Arc::new(Self {
-            at_once,
             max_weight,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 came: 0,
-                under_way: 0,
+                is_busy: false,
                 slow: 0,
             }),
         })
@@ -79,7 +78,7 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
         F: Future<Output = Vec<R>> + Send + 'static,
     {
         let (answer, mut answered) = oneshot::channel();
-        let (number, is_free) = {
+        let (number, was_busy) = {
             let mut queue = self.queue();
             queue.came += 1;
             let number = queue.came;
@@ -89,11 +88,9 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
                 weight,
                 answer,
             });
-            let is_free = queue.under_way < self.at_once;
-            queue.under_way += usize::from(is_free);
-            (number, is_free)
+            (number, std::mem::replace(&mut queue.is_busy, true))
         };
-        if is_free {
+        if !was_busy {
             tokio::spawn(self.clone().do_all(work));
         }
         if let Ok(answer) = tokio::time::timeout(WAIT, &mut answered).await {
@@ -147,7 +144,7 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
         may
     }
 
-    /// The next batch; `None`: nothing waits, and this one's place is free.
+    /// The next batch; `None`: nothing waits.
     fn next(&self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
         let mut queue = self.queue();
         let (mut items, mut answers, mut weight) = (Vec::new(), Vec::new(), 0);
@@ -163,7 +160,7 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
             answers.push(next.answer);
         }
         if items.is_empty() {
-            queue.under_way -= 1;
+            queue.is_busy = false;
             return None;
         }
         Some((items, answers))
@@ -176,10 +173,10 @@ impl<T: Send + 'static, R: Send + 'static> Batches<T, R> {
 
 impl<T: Send + 'static, R: Send + 'static> BatchesByKind<T, R> {
     /// See [`Batches::new`].
-    pub(super) fn new(at_once: usize, max_weight: usize) -> Self {
+    pub(super) fn new(max_weight: usize) -> Self {
         Self {
-            server: Batches::new(at_once, max_weight),
-            ca: Batches::new(at_once, max_weight),
+            server: Batches::new(max_weight),
+            ca: Batches::new(max_weight),
         }
     }
 
@@ -234,33 +231,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_alone_goes_alone_and_what_waits_goes_together() {
-        let batches = Batches::new(2, 10);
+        let batches = Batches::new(10);
         let (work, noted) = Work::new();
         let mut adding = Vec::new();
-        for item in 1..=5 {
+        for item in 1..=4 {
             adding.push(add(&batches, &work, item, 1).await);
         }
-        assert_eq!(
-            noted.try_iter().collect::<Vec<_>>(),
-            [[1], [2]],
-            "two at once, and the others wait"
-        );
-        work.may_end.add_permits(3);
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [[1]], "the others wait");
+        work.may_end.add_permits(2);
         for (adding, item) in adding.into_iter().zip(1..) {
             assert_eq!(adding.await.unwrap(), Ok(item * 10));
         }
-        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [[3, 4, 5]]);
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [[2, 3, 4]]);
         work.may_end.add_permits(1);
         assert_eq!(
-            add(&batches, &work, 6, 1).await.await.unwrap(),
-            Ok(60),
-            "its place is free again"
+            add(&batches, &work, 5, 1).await.await.unwrap(),
+            Ok(50),
+            "nothing is under way any more"
         );
     }
 
     #[tokio::test]
     async fn a_batch_has_a_greatest_weight_and_one_item_any() {
-        let batches = Batches::new(1, 10);
+        let batches = Batches::new(10);
         let (work, noted) = Work::new();
         let mut adding = Vec::new();
         for (item, weight) in (1..).zip([1, 4, 6, 1, 30, 2]) {
@@ -278,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_leaves_and_work_that_panics_take_nobody_along() {
-        let batches = Batches::new(1, 10);
+        let batches = Batches::new(10);
         let (work, noted) = Work::new();
         let first = add(&batches, &work, 1, 1).await;
         let left = add(&batches, &work, 2, 1).await;
@@ -297,23 +290,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_batch_gives_its_place_to_the_next() {
-        let batches = Batches::new(1, 10);
+    async fn slow_batches_let_the_next_go_and_what_waits_for_too_long_is_never_begun() {
+        let batches = Batches::new(1);
         let (work, noted) = Work::new();
-        let slow = add(&batches, &work, 1, 1).await;
-        let next = add(&batches, &work, 2, 1).await;
-        while noted.try_iter().last() != Some(vec![2]) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let at_once = MAX_SLOW as u32 + 1;
+        let mut slow = Vec::new();
+        for item in 1..=at_once {
+            slow.push(add(&batches, &work, item, 1).await);
         }
-        work.may_end.add_permits(2);
-        assert_eq!((slow.await.unwrap(), next.await.unwrap()), (Ok(10), Ok(20)));
-    }
-
-    #[tokio::test]
-    async fn what_waits_for_too_long_is_never_begun() {
-        let batches = Batches::new(0, 10);
-        let (work, noted) = Work::new();
-        assert_eq!(add(&batches, &work, 1, 1).await.await.unwrap(), Err(Undone::NotBegun));
-        assert!(noted.try_iter().next().is_none() && batches.queue().waiting.is_empty());
+        let last = add(&batches, &work, 100, 1).await;
+        assert_eq!(last.await.unwrap(), Err(Undone::NotBegun));
+        let begun: Vec<_> = (1..=at_once).map(|item| vec![item]).collect();
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), begun);
+        assert!(batches.queue().waiting.is_empty());
+        work.may_end.add_permits(slow.len());
+        for (slow, item) in slow.into_iter().zip(1..) {
+            assert_eq!(slow.await.unwrap(), Ok(item * 10));
+        }
     }
 }

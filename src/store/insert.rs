@@ -147,18 +147,16 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A row for each certificate of the batch: whether its token was seen before, whether it is stored, and the account's
-/// fingerprints, one behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token
-/// stays, and is void, since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are added to those that it sees.
-/// One fingerprint more than an answer holds is read, which tells that there are too many. They are put in order before they are
-/// aggregated: from an index, where an aggregate with an order of its own sorts.
-macro_rules! insert {
-    ($key_column:literal, $key_row:literal) => {
-Statement {
-    name: "store::upload",
-    sql: concat!(
-        "-- store::upload
-        with input as materialized (
+/// The statement of one certificate and that of several: the first costs less to begin, the others share what it costs.
+pub(super) struct Insert {
+    pub(super) one: Statement,
+    pub(super) many: Statement,
+}
+
+/// The rows that are `accepted`, of several that are asked for.
+macro_rules! many_accepted {
+    () => {
+        "with input as materialized (
           select * from unnest(
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
             $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
@@ -194,7 +192,7 @@ Statement {
         counted as (
           insert into server_certificate_count as counter (account_id, region_id, live, granted)
           select account_id, region_id, least(live, maximum), least(live, maximum)
-          from wanted order by account_id, region_id
+          from wanted where maximum > 0 order by account_id, region_id
           on conflict (account_id, region_id) do update set (live, granted) = (
             select counter.live + fitting, fitting
             from wanted cross join lateral (
@@ -206,38 +204,14 @@ Statement {
         ),
         accepted as (
           select candidate.* from candidate join counted using (account_id, region_id) where place <= granted
-        ),
-        certificate as (
-          insert into server_certificate (
-            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
-            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
-            $key_column,
-            "
-          )
-          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
-            common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
-            chain_to - chain_from + 1, resource_group_id",
-            $key_column,
-            "
-          from accepted
-          returning account_id, created_ms, random, fingerprint
-        ),
-        ",
-        $key_row,
-        "
-        tag_row as (
-          insert into server_certificate_tag (account_id, created_ms, random, key, value)
-          select account_id, created_ms, random, key, value
-          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
-        ),
-        event_row as (
-          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
-        )
-        select
-          candidate.account_id is null as token_seen,
+        )"
+    };
+}
+
+/// Fingerprints are put in order before they are aggregated: from an index, where an aggregate with an order of its own sorts.
+macro_rules! many_answer {
+    () => {
+        "candidate.account_id is null as token_seen,
           certificate.account_id is not null as stored,
           case when asked.with_fingerprints then (
             select string_agg(fingerprint, ''::bytea) from (
@@ -250,22 +224,148 @@ Statement {
                 select created_ms, random, fingerprint from certificate where account_id = asked.account_id
               ) as of_account order by created_ms, random
             ) as in_order
-          ) end as fingerprints,
-          ",
-        reuse_columns!(),
-        "
+          ) end as fingerprints
         from input as asked
           left join candidate using (account_id, created_ms, random)
           left join certificate using (account_id, created_ms, random)
         order by asked.row"
-    ),
-}
     };
 }
 
-pub(super) const INSERT: Statement = insert!("", "");
+/// The same for one. What is not materialized costs no step of its own: its columns are parameters wherever they are named.
+macro_rules! one_accepted {
+    () => {
+        "with input as not materialized (
+          select
+            ($1::bigint[])[1] as account_id, ($2::bigint[])[1] as created_ms, ($3::bigint[])[1] as random,
+            ($4::text[])[1] as region_id, ($5::text[])[1] as name, ($6::uuid[])[1] as key_id,
+            ($7::bytea[])[1] as fingerprint, ($8::bytea[])[1] as fingerprint_sha256, ($9::text[])[1] as common_name,
+            ($10::bigint[])[1] as not_before_ms, ($11::bigint[])[1] as not_after_ms,
+            ($12::text[])[1] as serial_number, ($13::text[])[1] as issuer, ($14::text[])[1] as subject,
+            ($15::text[])[1] as key_algorithm, ($16::int[])[1] as key_size, ($17::text[])[1] as signature_algorithm,
+            ($18::bytea[])[1] as spki_sha256, ($19::bytea[])[1] as sealed, ($20::text[])[1] as access_key_id,
+            ($21::uuid[])[1] as request_id, ($22::bool[])[1] as with_fingerprints, ($23::int[])[1] as names_from,
+            ($24::int[])[1] as names_to, ($25::int[])[1] as chain_from, ($26::int[])[1] as chain_to,
+            ($33::text[])[1] as client_token, ($34::bytea[])[1] as request_mac, ($35::bigint[])[1] as quota,
+            ($37::text[])[1] as resource_group_id,
+            1::bigint as row
+        ),
+        token as (
+          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
+          select account_id, $36::text, client_token, created_ms, random, request_mac
+          from input where client_token is not null
+          on conflict (account_id, method, client_token) do nothing
+          returning account_id
+        ),
+        wanted as (
+          select account_id, region_id,
+            coalesce(
+              (select maximum from quota where quota.account_id = input.account_id and kind = 'server_certificates'),
+              quota
+            ) as maximum
+          from input where client_token is null or exists (select from token)
+        ),
+        counted as (
+          insert into server_certificate_count as counter (account_id, region_id, live, granted)
+          select account_id, region_id, 1, 1 from wanted where maximum > 0
+          on conflict (account_id, region_id) do update set (live, granted) = (counter.live + 1, 1)
+          where counter.live < (select maximum from wanted)
+          returning account_id
+        ),
+        accepted as not materialized (select input.* from input cross join counted)"
+    };
+}
 
-pub(super) const INSERT_WITH_KEY: Statement = insert!(
+/// What comes before the new certificate, and behind it, as clocks may have it.
+macro_rules! one_answer {
+    () => {
+        "client_token is not null and not exists (select from token) as token_seen,
+          exists (select from counted) as stored,
+          case when with_fingerprints then
+            coalesce((
+              select string_agg(fingerprint, ''::bytea) from (
+                select fingerprint from server_certificate
+                where account_id = asked.account_id and deleted_at is null
+                  and (created_ms, random) < (asked.created_ms, asked.random)
+                order by created_ms, random limit 50001
+              ) as before
+            ), '')
+            || fingerprint
+            || coalesce((
+              select string_agg(fingerprint, ''::bytea) from (
+                select fingerprint from server_certificate
+                where account_id = asked.account_id and deleted_at is null
+                  and (created_ms, random) > (asked.created_ms, asked.random)
+                order by created_ms, random limit 50001
+              ) as behind
+            ), '')
+          end as fingerprints
+        from input as asked"
+    };
+}
+
+/// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints, one
+/// behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token stays, and is void,
+/// since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are
+/// added to those that it sees. One fingerprint more than an answer holds is read, which tells that there are too many.
+macro_rules! insert {
+    ($key_column:literal, $key_row:literal) => {
+        Insert {
+            one: insert!("store::upload", one_accepted, one_answer, $key_column, $key_row),
+            many: insert!("store::upload_together", many_accepted, many_answer, $key_column, $key_row),
+        }
+    };
+    ($name:literal, $accepted:ident, $answer:ident, $key_column:literal, $key_row:literal) => {
+        Statement {
+            name: $name,
+            sql: concat!(
+                "-- ",
+                $name,
+                "\n",
+                $accepted!(),
+                ",
+        certificate as (
+          insert into server_certificate (
+            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
+            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
+                $key_column,
+                "
+          )
+          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
+            common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
+            key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
+            chain_to - chain_from + 1, resource_group_id",
+                $key_column,
+                "
+          from accepted
+          returning account_id, created_ms, random, fingerprint
+        ),
+        ",
+                $key_row,
+                "
+        tag_row as (
+          insert into server_certificate_tag (account_id, created_ms, random, key, value)
+          select account_id, created_ms, random, key, value
+          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
+        ),
+        event_row as (
+          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
+        )
+        select ",
+                reuse_columns!(),
+                ",
+          ",
+                $answer!()
+            ),
+        }
+    };
+}
+
+pub(super) const INSERT: Insert = insert!("", "");
+
+pub(super) const INSERT_WITH_KEY: Insert = insert!(
     ", key_id",
     "key_row as (
           insert into private_key (account_id, created_ms, random, key_id, sealed)

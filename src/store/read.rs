@@ -114,11 +114,10 @@ pub(super) struct Wanted {
 pub(super) type Lookups = BatchesByKind<Wanted, Result<Option<StoredCertificate>, Cause>>;
 
 pub(super) fn lookups() -> Lookups {
-    BatchesByKind::new(LOOKUPS_AT_ONCE, MAX_LOOKUPS)
+    BatchesByKind::new(MAX_LOOKUPS)
 }
 
-/// How many statements that look certificates up are under way at once, and how many certificates each looks up at most.
-const LOOKUPS_AT_ONCE: usize = 2;
+/// How many certificates one statement looks up at most.
 const MAX_LOOKUPS: usize = 64;
 
 // Plans are made once (store::connect), maybe while there is next to nothing and each index looks as good as any other. Where a

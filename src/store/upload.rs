@@ -10,10 +10,10 @@ use super::batches::{BatchesByKind, Undone};
 use super::client_token::{ClientToken, upload_of};
 use super::error::{Cause, Failure};
 use super::fingerprint::AccountFingerprints;
-use super::insert::{Batch, INSERT, INSERT_WITH_KEY};
+use super::insert::{Batch, INSERT, INSERT_WITH_KEY, Insert};
 use super::read::Position;
 use super::reuse::Reuse;
-use super::{Change, Changed, Error, Lost, Statement, Store};
+use super::{Change, Changed, Error, Lost, Store};
 use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
     Tags,
@@ -78,8 +78,6 @@ pub enum UploadOutcome {
 /// The first revision and version of a certificate.
 pub const FIRST: i64 = 1;
 
-/// How many uploading statements are under way at once.
-const AT_ONCE: usize = 2;
 /// How many certificates one statement stores at most, and how many octets of certificates and keys.
 const MAX_ROWS: usize = 64;
 const MAX_OCTETS: usize = 1024 * 1024;
@@ -101,7 +99,7 @@ pub(super) enum Unwritten {
 }
 
 pub(super) fn uploads() -> Uploads {
-    BatchesByKind::new(AT_ONCE, MAX_ROWS)
+    BatchesByKind::new(MAX_ROWS)
 }
 
 impl Store {
@@ -134,7 +132,9 @@ impl Store {
         let Some(first) = certificates.first() else {
             return Vec::new();
         };
-        let (statement, method) = first.statement();
+        let is_alone = certificates.len() == 1;
+        let (Insert { one, many }, method) = first.insert();
+        let statement = if is_alone { one } else { many };
         let sql = statement.text(first.id.kind);
         let batch = Batch::of(&certificates);
         let connection = match self.pool.get().await {
@@ -153,7 +153,6 @@ impl Store {
             }
             Err(failure) => failure,
         };
-        let is_alone = certificates.len() == 1;
         match failure {
             Failure::Lost(cause) => certificates
                 .iter()
@@ -179,9 +178,9 @@ impl Store {
 
     async fn upload_alone(&self, new: &Arc<NewCertificate>, lost: Lost) -> Result<UploadOutcome, Error> {
         let batch = Batch::of(std::slice::from_ref(new));
-        let (statement, method) = new.statement();
+        let (insert, method) = new.insert();
         let rows = match self
-            .write_after(lost, statement, new.change(), &batch.params(&method))
+            .write_after(lost, insert.one, new.change(), &batch.params(&method))
             .await?
         {
             Changed::Now(rows) => rows,
@@ -255,12 +254,12 @@ impl NewCertificate {
     }
 
     /// What stores it, and the method that its token is noted for.
-    fn statement(&self) -> (Statement, &'static str) {
-        let statement = match self.id.kind {
+    fn insert(&self) -> (Insert, &'static str) {
+        let insert = match self.id.kind {
             CertificateKind::Server => INSERT_WITH_KEY,
             CertificateKind::Ca => INSERT,
         };
-        (statement, upload_of(self.id.kind))
+        (insert, upload_of(self.id.kind))
     }
 
     /// Its part of a batch of [`MAX_ROWS`].

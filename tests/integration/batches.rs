@@ -24,6 +24,9 @@ fn small(name: &str) -> pb::UploadServerCertificateRequest {
     }
 }
 
+/// How many batches are under way at once while each is slow.
+const AT_ONCE: usize = 8;
+
 /// Uploads that come while as many as may be are under way and held up.
 struct HeldUp {
     sql: Sql,
@@ -39,9 +42,10 @@ impl HeldUp {
             sql,
             calls: JoinSet::new(),
         };
-        for (number, name) in (1..).zip(["first.example", "second.example"]) {
-            held_up.come(client, small(name));
-            until_waiting(&held_up.sql, "store::upload", number).await;
+        let first = small("first.example");
+        for number in 1..=AT_ONCE {
+            held_up.come(client, first.clone());
+            until_waiting(&held_up.sql, "store::upload", number as i64).await;
         }
         held_up
     }
@@ -60,6 +64,18 @@ impl HeldUp {
         self.sql.batch_execute("commit").await.unwrap();
         (self.calls.join_all().await, self.sql)
     }
+}
+
+/// Stores a few certificates in one statement.
+pub async fn store_together(sql: Sql, client: &Client) {
+    let mut held_up = HeldUp::begin(sql, client).await;
+    for name in ["a.example", "b.example"] {
+        held_up.come(client, small(name));
+    }
+    held_up.have_come().await;
+    let (answers, sql) = held_up.go_on().await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(together(&sql).await > 1, "none were stored together");
 }
 
 /// Of how many certificates the largest transaction stored.
@@ -120,7 +136,11 @@ async fn each_is_stored_or_refused_as_it_would_be_alone() {
     }
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     let ids: BTreeSet<_> = answers.iter().map(|answer| &answer.server_certificate_id).collect();
-    assert_eq!((answers.len(), ids.len()), (9, 7), "the retried one is one");
+    assert_eq!(
+        (answers.len(), ids.len()),
+        (AT_ONCE + 7, AT_ONCE + 5),
+        "the retried one is one"
+    );
     for answer in answers.iter().filter(|answer| answer.common_name == "retried.example") {
         assert_eq!(answer.account_fingerprints, [answer.fingerprint.as_str()]);
     }
@@ -138,7 +158,8 @@ async fn each_is_stored_or_refused_as_it_would_be_alone() {
         assert_eq!(whole.certificate_chain, request.server_certificate);
     }
     assert!(counters(&sql).await.iter().all(|(_, counted, live)| counted == live));
-    assert_eq!(rows(&sql).await, [7, 7, 6, 7]);
+    let stored = (AT_ONCE + 5) as i64;
+    assert_eq!(rows(&sql).await, [stored, stored, 6, stored]);
     server.stop().await;
 }
 
@@ -164,8 +185,8 @@ async fn one_that_the_database_fails_on_takes_no_other_along() {
     for refused in refused {
         assert_eq!(refusal(refused), (Code::Internal, "INTERNAL".into()));
     }
-    assert_eq!(rows(&sql).await, [6, 6, 0, 6]);
-    assert_eq!(counters(&sql).await, [(REGION.into(), 6, 6)]);
+    assert_eq!(rows(&sql).await, [12, 12, 0, 12]);
+    assert_eq!(counters(&sql).await, [(REGION.into(), 12, 12)]);
     server.stop().await;
 }
 
@@ -188,7 +209,7 @@ async fn a_batch_whose_connection_is_lost_is_stored_once() {
         if moment == Moment::BeforeAnswer {
             assert!(together(&sql).await > 1, "the test has stored none together");
         }
-        assert_eq!(rows(&sql).await, [6 * round, 6 * round, 0, 6 * round], "{moment:?}");
+        assert_eq!(rows(&sql).await, [12 * round, 12 * round, 0, 12 * round], "{moment:?}");
     }
     server.stop().await;
 }

@@ -460,7 +460,6 @@ async fn a_retried_upload_is_done_once() {
 async fn of_uploads_at_once_exactly_the_quota_is_kept() {
     let change = |config: &mut certkeep::config::Config| {
         (config.ca_certificate_quota, config.server_certificate_quota) = (5, 1);
-        config.database.max_connections = 10;
     };
     let server = TestServer::start_with(change).await;
     let replica = server.replica(change).await;
@@ -473,7 +472,7 @@ async fn of_uploads_at_once_exactly_the_quota_is_kept() {
         let client = server.client();
         calls.spawn(async move { upload(&client, request()).await });
     }
-    // Two of each at once: the others wait in front of them.
+    // One of each and those that came behind it: they go without waiting for its end when it is slow.
     until_waiting(&sql, "store::upload", 4).await;
     sql.batch_execute("commit").await.unwrap();
     let (made, refused): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);

@@ -372,7 +372,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         otlp_endpoint: None,
         regions: None,
         database: DatabaseConfig {
-            max_connections: 4,
+            max_connections: 10,
             data_dir: dir.path().to_owned(),
             key_ring: dir.path().join("key-ring"),
             admin_key: dir.path().join("admin.key"),
@@ -387,11 +387,12 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
 /// Waits until so many backends run this function's statement and wait for a lock.
 pub async fn until_waiting(sql: &tokio_postgres::Client, function: &str, count: i64) {
     let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock' and query like '-- ' || $1 || E'\\n%'";
+                   where datname = current_database() and wait_event_type = 'Lock'
+                     and split_part(query, E'\n', 1) in ('-- ' || $1, '-- ' || $1 || '_together')";
     until(async || {
         // Else a transaction sees what it saw first.
         sql.execute("select pg_stat_clear_snapshot()", &[]).await.unwrap();
-        sql.query_one(waiting, &[&function]).await.unwrap().get::<_, i64>(0) == count
+        sql.query_one(waiting, &[&function]).await.unwrap().get::<_, i64>(0) >= count
     })
     .await;
 }

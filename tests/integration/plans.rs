@@ -4,6 +4,7 @@ use certkeep::grpc::pb::{self, DescribeServerCertificatesRequest as Describe};
 use serde_json::Value;
 use tokio_postgres::{Client as Sql, SimpleQueryMessage};
 
+use crate::batches::store_together;
 use crate::calls::{ANY, delete, deleted, describe, fingerprints, get, purge, rename, stored, tags, undelete, upload};
 use crate::harness::{Client, REGION, TestServer, connect_to, database, until, upload_of};
 use crate::pki::{self, Key};
@@ -165,7 +166,8 @@ impl Session {
         let of_it = format!("{id}, null, null, '', gen_random_uuid()");
         let tags = "'{env}', '{prod}', '{team}', '', gen_random_uuid()";
         let changes = [
-            ("upload", new_certificate(&self.sql).await),
+            ("upload", new_certificate(&self.sql, 1).await),
+            ("upload_together", new_certificate(&self.sql, 2).await),
             ("tagged", format!("{ids}, '{REGION}'")),
             ("set_tags", format!("{ids}, '{{1}}', {tags}")),
             ("rename", format!("{of_it}, 'new'")),
@@ -223,10 +225,10 @@ async fn plan(sql: &Sql, name: &str) -> String {
     first_column(sql, &format!("explain {}", execute(name, &nulls))).await
 }
 
-/// The parameters of the upload of one more certificate that is the model's.
-async fn new_certificate(sql: &Sql) -> String {
+/// The parameters of the upload of one more certificate that is the model's, with this number.
+async fn new_certificate(sql: &Sql, number: i64) -> String {
     let parameters = r#"
-        select concat_ws(', ', quote_literal(array[account_id]), $$'{2100000000000}', '{1}'$$,
+        select concat_ws(', ', quote_literal(array[account_id]), $$'{2100000000000}'$$, quote_literal(array[$1::bigint]),
           quote_literal(array[region_id]), $$'{new}'$$, quote_literal(array[key_id]), quote_literal(array[fingerprint]),
           quote_literal(array[fingerprint_sha256]), quote_literal(array[common_name]), quote_literal(array[not_before_ms]),
           quote_literal(array[not_after_ms]), quote_literal(array[serial_number]), quote_literal(array[issuer]),
@@ -234,9 +236,9 @@ async fn new_certificate(sql: &Sql) -> String {
           quote_literal(array[signature_algorithm]), quote_literal(array[spki_sha256]),
           $$array[''::bytea], '{key}', array[gen_random_uuid()], '{false}', '{1}', '{1}', '{1}', '{1}'$$,
           quote_literal(subject_alternative_names), quote_literal(chain), $$'{1}', '{team}', '{shop}', 1$$,
-          $$'{new token}', array[sha256('')], '{1000000}', 'UploadServerCertificate', '{null}'$$)
+          quote_literal(array['new token ' || $1]), $$array[sha256('')], '{1000000}', 'UploadServerCertificate', '{null}'$$)
         from server_certificate where name = 'model' and account_id <> 7"#;
-    sql.query_one(parameters, &[]).await.unwrap().get(0)
+    sql.query_one(parameters, &[&number]).await.unwrap().get(0)
 }
 
 /// What costs more than it may, of few certificates and of many, and of many with plans that were made early. Of many more may
@@ -462,6 +464,7 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
     let (proxy, through) = Proxy::before(&small);
     let server = TestServer::start_on(through, |_| {}).await;
     call_all(&server.client()).await;
+    store_together(connect_to(&small).await, &server.client()).await;
     let large_server = TestServer::start_on(large.clone(), |_| {}).await;
     call_all(&large_server.client()).await;
     let (of_small, of_large) = (connect_to(&small).await, connect_to(&large).await);
