@@ -53,7 +53,9 @@ impl Drop for Telemetry {
 
 /// Begins to tell. `otlp_endpoint` is where traces go, over OTLP and gRPC: a span for each call.
 pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Result<Telemetry, Error> {
-    let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()));
+    let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()))
+        // Without it every library's trace is asked for, to be refused one by one.
+        .with_max_level_hint(LevelFilter::TRACE);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
         logs.boxed()
