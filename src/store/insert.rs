@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::reuse::reuse_columns;
@@ -47,6 +48,48 @@ pub(super) struct Batch<'a> {
     tag_row: Vec<i64>,
     tag_key: Vec<&'a str>,
     tag_value: Vec<&'a str>,
+}
+
+/// The parameters, each a column of the batch or its value of one row.
+macro_rules! params {
+    ($batch:ident, $method:ident $(, $row:tt)?) => {{
+        let params: [&(dyn ToSql + Sync); 33] = [
+            &$batch.account_id$($row)?,
+            &$batch.created_ms$($row)?,
+            &$batch.random$($row)?,
+            &$batch.region_id$($row)?,
+            &$batch.name$($row)?,
+            &$batch.key_id$($row)?,
+            &$batch.fingerprint$($row)?,
+            &$batch.fingerprint_sha256$($row)?,
+            &$batch.common_name$($row)?,
+            &$batch.not_before_ms$($row)?,
+            &$batch.not_after_ms$($row)?,
+            &$batch.serial_number$($row)?,
+            &$batch.issuer$($row)?,
+            &$batch.subject$($row)?,
+            &$batch.key_algorithm$($row)?,
+            &$batch.key_size$($row)?,
+            &$batch.signature_algorithm$($row)?,
+            &$batch.spki_sha256$($row)?,
+            &$batch.sealed$($row)?,
+            &$batch.access_key_id$($row)?,
+            &$batch.request_id$($row)?,
+            &$batch.with_fingerprints$($row)?,
+            &$batch.client_token$($row)?,
+            &$batch.request_mac$($row)?,
+            &$batch.quota$($row)?,
+            &$batch.resource_group_id$($row)?,
+            &$batch.names,
+            &$batch.chain,
+            &$batch.tag_row,
+            &$batch.tag_key,
+            &$batch.tag_value,
+            $method,
+            &FIRST,
+        ];
+        params
+    }};
 }
 
 impl<'a> Batch<'a> {
@@ -104,46 +147,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(super) fn params<'b>(&'b self, method: &'b &str) -> [&'b (dyn tokio_postgres::types::ToSql + Sync); 37] {
-        [
-            &self.account_id,
-            &self.created_ms,
-            &self.random,
-            &self.region_id,
-            &self.name,
-            &self.key_id,
-            &self.fingerprint,
-            &self.fingerprint_sha256,
-            &self.common_name,
-            &self.not_before_ms,
-            &self.not_after_ms,
-            &self.serial_number,
-            &self.issuer,
-            &self.subject,
-            &self.key_algorithm,
-            &self.key_size,
-            &self.signature_algorithm,
-            &self.spki_sha256,
-            &self.sealed,
-            &self.access_key_id,
-            &self.request_id,
-            &self.with_fingerprints,
-            &self.names_from,
-            &self.names_to,
-            &self.chain_from,
-            &self.chain_to,
-            &self.names,
-            &self.chain,
-            &self.tag_row,
-            &self.tag_key,
-            &self.tag_value,
-            &FIRST,
-            &self.client_token,
-            &self.request_mac,
-            &self.quota,
-            method,
-            &self.resource_group_id,
-        ]
+    /// Of the statement of several.
+    pub(super) fn params<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
+        let mut params = Vec::from(params!(self, method));
+        params.extend::<[&(dyn ToSql + Sync); 4]>([&self.names_from, &self.names_to, &self.chain_from, &self.chain_to]);
+        params
+    }
+
+    /// Of the statement of one, which is what this batch has: what is an array for several is a value.
+    pub(super) fn params_of_one<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
+        Vec::from(params!(self, method, [0]))
     }
 }
 
@@ -160,18 +173,18 @@ macro_rules! many_accepted {
           select * from unnest(
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
             $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
-            $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::int[], $24::int[],
-            $25::int[], $26::int[], $33::text[], $34::bytea[], $35::bigint[], $37::text[]
+            $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::text[], $24::bytea[],
+            $25::bigint[], $26::text[], $34::int[], $35::int[], $36::int[], $37::int[]
           ) with ordinality as input(
             account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
             common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-            signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, names_from, names_to,
-            chain_from, chain_to, client_token, request_mac, quota, resource_group_id, row
+            signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, client_token,
+            request_mac, quota, resource_group_id, names_from, names_to, chain_from, chain_to, row
           )
         ),
         token as (
           insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
-          select account_id, $36::text, client_token, created_ms, random, request_mac
+          select account_id, $32::text, client_token, created_ms, random, request_mac
           from input where client_token is not null order by account_id, client_token
           on conflict (account_id, method, client_token) do nothing
           returning account_id, created_ms, random
@@ -203,7 +216,8 @@ macro_rules! many_accepted {
           returning account_id, region_id, granted
         ),
         accepted as (
-          select candidate.* from candidate join counted using (account_id, region_id) where place <= granted
+          select candidate.*, ($27::text[])[names_from:names_to] as names, ($28::bytea[])[chain_from:chain_to] as chain
+          from candidate join counted using (account_id, region_id) where place <= granted
         )"
     };
 }
@@ -237,22 +251,18 @@ macro_rules! one_accepted {
     () => {
         "with input as not materialized (
           select
-            ($1::bigint[])[1] as account_id, ($2::bigint[])[1] as created_ms, ($3::bigint[])[1] as random,
-            ($4::text[])[1] as region_id, ($5::text[])[1] as name, ($6::uuid[])[1] as key_id,
-            ($7::bytea[])[1] as fingerprint, ($8::bytea[])[1] as fingerprint_sha256, ($9::text[])[1] as common_name,
-            ($10::bigint[])[1] as not_before_ms, ($11::bigint[])[1] as not_after_ms,
-            ($12::text[])[1] as serial_number, ($13::text[])[1] as issuer, ($14::text[])[1] as subject,
-            ($15::text[])[1] as key_algorithm, ($16::int[])[1] as key_size, ($17::text[])[1] as signature_algorithm,
-            ($18::bytea[])[1] as spki_sha256, ($19::bytea[])[1] as sealed, ($20::text[])[1] as access_key_id,
-            ($21::uuid[])[1] as request_id, ($22::bool[])[1] as with_fingerprints, ($23::int[])[1] as names_from,
-            ($24::int[])[1] as names_to, ($25::int[])[1] as chain_from, ($26::int[])[1] as chain_to,
-            ($33::text[])[1] as client_token, ($34::bytea[])[1] as request_mac, ($35::bigint[])[1] as quota,
-            ($37::text[])[1] as resource_group_id,
-            1::bigint as row
+            $1::bigint as account_id, $2::bigint as created_ms, $3::bigint as random, $4::text as region_id,
+            $5::text as name, $6::uuid as key_id, $7::bytea as fingerprint, $8::bytea as fingerprint_sha256,
+            $9::text as common_name, $10::bigint as not_before_ms, $11::bigint as not_after_ms,
+            $12::text as serial_number, $13::text as issuer, $14::text as subject, $15::text as key_algorithm,
+            $16::int as key_size, $17::text as signature_algorithm, $18::bytea as spki_sha256, $19::bytea as sealed,
+            $20::text as access_key_id, $21::uuid as request_id, $22::bool as with_fingerprints,
+            $23::text as client_token, $24::bytea as request_mac, $25::bigint as quota, $26::text as resource_group_id,
+            $27::text[] as names, $28::bytea[] as chain, 1::bigint as row
         ),
         token as (
           insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
-          select account_id, $36::text, client_token, created_ms, random, request_mac
+          select account_id, $32::text, client_token, created_ms, random, request_mac
           from input where client_token is not null
           on conflict (account_id, method, client_token) do nothing
           returning account_id
@@ -332,10 +342,9 @@ macro_rules! insert {
                 $key_column,
                 "
           )
-          select account_id, created_ms, random, region_id, name, $32::bigint, $32::bigint, fingerprint, fingerprint_sha256,
-            common_name, ($27::text[])[names_from:names_to], not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, ($28::bytea[])[chain_from:chain_to],
-            chain_to - chain_from + 1, resource_group_id",
+          select account_id, created_ms, random, region_id, name, $33::bigint, $33::bigint, fingerprint, fingerprint_sha256,
+            common_name, names, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
+            signature_algorithm, spki_sha256, chain, cardinality(chain), resource_group_id",
                 $key_column,
                 "
           from accepted
@@ -351,7 +360,7 @@ macro_rules! insert {
         ),
         event_row as (
           insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-          select account_id, created_ms, random, $32::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
+          select account_id, created_ms, random, $33::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
         )
         select ",
                 reuse_columns!(),

@@ -134,9 +134,12 @@ impl Store {
         };
         let is_alone = certificates.len() == 1;
         let (Insert { one, many }, method) = first.insert();
-        let statement = if is_alone { one } else { many };
-        let sql = statement.text(first.id.kind);
         let batch = Batch::of(&certificates);
+        let (statement, params) = match is_alone {
+            true => (one, batch.params_of_one(&method)),
+            false => (many, batch.params(&method)),
+        };
+        let sql = statement.text(first.id.kind);
         let connection = match self.pool.get().await {
             Ok(connection) => connection,
             Err(error) => {
@@ -146,7 +149,7 @@ impl Store {
                 return certificates.iter().map(unavailable).collect();
             }
         };
-        let failure = match self.run(connection, &sql, &batch.params(&method)).await {
+        let failure = match self.run(connection, &sql, &params).await {
             Ok(rows) => {
                 self.note(None);
                 return rows.into_iter().map(Ok).collect();
@@ -180,7 +183,7 @@ impl Store {
         let batch = Batch::of(std::slice::from_ref(new));
         let (insert, method) = new.insert();
         let rows = match self
-            .write_after(lost, insert.one, new.change(), &batch.params(&method))
+            .write_after(lost, insert.one, new.change(), &batch.params_of_one(&method))
             .await?
         {
             Changed::Now(rows) => rows,

@@ -166,8 +166,8 @@ impl Session {
         let of_it = format!("{id}, null, null, '', gen_random_uuid()");
         let tags = "'{env}', '{prod}', '{team}', '', gen_random_uuid()";
         let changes = [
-            ("upload", new_certificate(&self.sql, 1).await),
-            ("upload_together", new_certificate(&self.sql, 2).await),
+            ("upload", new_certificate(&self.sql, 1, true).await),
+            ("upload_together", new_certificate(&self.sql, 2, false).await),
             ("tagged", format!("{ids}, '{REGION}'")),
             ("set_tags", format!("{ids}, '{{1}}', {tags}")),
             ("rename", format!("{of_it}, 'new'")),
@@ -225,20 +225,28 @@ async fn plan(sql: &Sql, name: &str) -> String {
     first_column(sql, &format!("explain {}", execute(name, &nulls))).await
 }
 
-/// The parameters of the upload of one more certificate that is the model's, with this number.
-async fn new_certificate(sql: &Sql, number: i64) -> String {
-    let parameters = r#"
-        select concat_ws(', ', quote_literal(array[account_id]), $$'{2100000000000}'$$, quote_literal(array[$1::bigint]),
-          quote_literal(array[region_id]), $$'{new}'$$, quote_literal(array[key_id]), quote_literal(array[fingerprint]),
-          quote_literal(array[fingerprint_sha256]), quote_literal(array[common_name]), quote_literal(array[not_before_ms]),
-          quote_literal(array[not_after_ms]), quote_literal(array[serial_number]), quote_literal(array[issuer]),
-          quote_literal(array[subject]), quote_literal(array[key_algorithm]), quote_literal(array[key_size]),
-          quote_literal(array[signature_algorithm]), quote_literal(array[spki_sha256]),
-          $$array[''::bytea], '{key}', array[gen_random_uuid()], '{false}', '{1}', '{1}', '{1}', '{1}'$$,
-          quote_literal(subject_alternative_names), quote_literal(chain), $$'{1}', '{team}', '{shop}', 1$$,
-          quote_literal(array['new token ' || $1]), $$array[sha256('')], '{1000000}', 'UploadServerCertificate', '{null}'$$)
-        from server_certificate where name = 'model' and account_id <> 7"#;
-    sql.query_one(parameters, &[&number]).await.unwrap().get(0)
+/// The parameters of the upload of one more certificate that is the model's, with this number, alone or in a batch.
+async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
+    let of_row = format!(
+        "account_id, 2100000000000, {number}, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
+         not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
+         ''::bytea, 'key', gen_random_uuid(), false, 'new token {number}', sha256(''), 1000000, null::text"
+    );
+    let (begin, end, places) = match is_alone {
+        true => ("quote_nullable(", ")", ""),
+        false => ("quote_nullable(array[", "])", ", '{1}', '{1}', '{1}', '{1}'"),
+    };
+    let of_row: Vec<_> = of_row
+        .split(',')
+        .map(|column| format!("{begin}{column}{end}"))
+        .collect();
+    let parameters = format!(
+        "select concat_ws(', ', {}, quote_literal(subject_alternative_names), quote_literal(chain),
+           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1{places}$$)
+         from server_certificate where name = 'model' and account_id <> 7",
+        of_row.join(", ")
+    );
+    first_column(sql, &parameters).await
 }
 
 /// What costs more than it may, of few certificates and of many, and of many with plans that were made early. Of many more may
