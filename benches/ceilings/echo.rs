@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use certkeep::server::{Listener, Runtimes, Serving};
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -22,11 +23,6 @@ use crate::load::Target;
 use crate::wire;
 
 const PATH: &str = "/certkeep.bench.Echo/Echo";
-
-/// The runtime that certkeep serves on.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
 
 /// The echo's process, and calls of it.
 pub struct Echo {
@@ -68,21 +64,24 @@ impl Echo {
 
 /// The echo itself: says where it listens, and serves until it is told to stop.
 pub fn serve(answer: usize) -> Outcome<()> {
-    runtime()?.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // As certkeep itself.
+        let runtimes = Runtimes::start()?;
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None, 1000).await?;
         let mut out = std::io::stdout();
-        writeln!(out, "{}", listener.local_addr()?)?;
+        writeln!(out, "{}", listener.address()?)?;
         out.flush()?;
-        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-        tonic::transport::Server::builder()
+        let routes = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(60)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .max_concurrent_streams(256)
             .max_connection_age(Duration::from_secs(1800))
-            .add_service(Answer(Bytes::from(vec![b'a'; answer])))
-            .serve_with_incoming(incoming)
-            .await?;
-        Ok(())
+            .add_service(Answer(Bytes::from(vec![b'a'; answer])));
+        let _serving = Serving::begin(&runtimes, &listener.serve(&runtimes), |connections, stop| {
+            routes.clone().serve_with_incoming_shutdown(connections, stop)
+        });
+        std::future::pending().await
     })
 }
 

@@ -43,6 +43,10 @@ use postgres::Scratch;
 use report::Report;
 use site::Site;
 
+/// As certkeep's own, for the echo.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Where the report and the picture are written to, from the directory in which cargo runs benchmarks.

@@ -1,5 +1,6 @@
 //! The check: everything that an upload would find, with nothing stored.
 
+use super::cores::Work;
 use super::error::Faults;
 use super::{App, Call, Error, FieldFault, Role, reuse};
 use crate::certificate::{Authorities, CertificateKind, Policy, Report, UnverifiedPair};
@@ -53,7 +54,8 @@ impl App {
         call.caller.require(Role::Editor)?;
         let app = self.clone();
         let checking = move || report(&request, &app.0.settings.policy, &app.0.authorities);
-        let mut report = self.0.cores.run(checking).await?;
+        // It signs, which takes longer than all else.
+        let mut report = self.0.cores.run(Work::Much, checking).await?;
         if let Some(leaf) = &report.leaf {
             let of_reuse = self.reuse(call, CertificateKind::Server, leaf).await?;
             let rejected = reuse::rejected(&of_reuse);

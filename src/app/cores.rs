@@ -1,28 +1,39 @@
 //! Work that keeps a core busy: parsing and key work.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 
 use super::Error;
 
-/// As many pieces of work at once as there are cores, off the async threads. The others wait; their callers' deadlines run. A thread
-/// that has ended one takes the next: under load none is woken for it.
-///
-/// One piece may be on an async thread, its caller's own, if a core besides is free: to wake another thread and be woken by it
-/// takes a good part of the time of such work, and the other async threads go on.
+/// What little work is done on its caller's thread: to wake another thread and be woken by it takes as long. Much work is done off the
+/// async threads, as many pieces at once as there are cores; the others wait, and their callers' deadlines run.
 #[derive(Clone)]
-pub(super) struct Cores(Arc<Mutex<Queue>>);
+pub(super) struct Cores(Arc<Semaphore>);
 
-type Piece = Box<dyn FnOnce() + Send>;
+/// How long a piece of work can take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Work {
+    /// Mostly a fraction of a millisecond, at worst twenty.
+    Little,
+    /// Tens of them.
+    Much,
+}
 
-struct Queue {
-    waiting: VecDeque<Piece>,
-    free: usize,
-    /// Whether one is on its caller's thread.
-    is_with_caller: bool,
+impl Work {
+    /// Most pairs have less: a key and two certificates with RSA keys of 2048 bits take 6 KiB. `certificate::cost` has what
+    /// was made to cost most for its size.
+    const LITTLE: usize = 8 * 1024;
+
+    /// To read and verify certificates, and maybe a key, of so many octets.
+    pub(super) fn verifying(octets: usize) -> Self {
+        if octets <= Self::LITTLE {
+            Self::Little
+        } else {
+            Self::Much
+        }
+    }
 }
 
 impl Cores {
@@ -31,85 +42,28 @@ impl Cores {
     }
 
     fn new(cores: usize) -> Self {
-        Self(Arc::new(Mutex::new(Queue {
-            waiting: VecDeque::new(),
-            free: cores,
-            is_with_caller: false,
-        })))
+        Self(Arc::new(Semaphore::new(cores)))
     }
 
-    /// Runs `work` on a core. Once it has begun, it is finished even if the caller leaves.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        if self.may_be_with_caller() {
-            let done = catch_unwind(AssertUnwindSafe(work));
-            self.end_with_caller();
-            return done.map_err(|_| Error::internal(std::io::Error::other("work panicked")));
-        }
-        let (answer, answered) = oneshot::channel();
-        let span = tracing::Span::current();
-        let piece = Box::new(move || {
-            if !answer.is_closed() {
-                // A caller that left wants no answer.
-                let _ = answer.send(span.in_scope(work));
+    /// Does the work. Once it has begun, it is finished even if the caller leaves.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        how_much: Work,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        match how_much {
+            Work::Little => catch_unwind(AssertUnwindSafe(work))
+                .map_err(|_| Error::internal(std::io::Error::other("what was to be done has panicked"))),
+            Work::Much => {
+                let core = self.0.clone().acquire_owned().await.map_err(Error::internal)?;
+                let span = tracing::Span::current();
+                let work = move || {
+                    let _core = core;
+                    span.in_scope(work)
+                };
+                tokio::task::spawn_blocking(work).await.map_err(Error::internal)
             }
-        });
-        if self.takes_a_core(piece) {
-            self.begin();
         }
-        answered.await.map_err(Error::internal)
-    }
-
-    fn may_be_with_caller(&self) -> bool {
-        let mut queue = self.queue();
-        let may = queue.free > 1 && !queue.is_with_caller;
-        if may {
-            queue.is_with_caller = true;
-            queue.free -= 1;
-        }
-        may
-    }
-
-    /// What came meanwhile has this core on another thread.
-    fn end_with_caller(&self) {
-        let mut queue = self.queue();
-        queue.is_with_caller = false;
-        if queue.waiting.is_empty() {
-            queue.free += 1;
-        } else {
-            self.begin();
-        }
-    }
-
-    fn takes_a_core(&self, piece: Piece) -> bool {
-        let mut queue = self.queue();
-        queue.waiting.push_back(piece);
-        let is_free = queue.free > 0;
-        queue.free -= usize::from(is_free);
-        is_free
-    }
-
-    /// Works on a thread of its own with a core that was taken.
-    fn begin(&self) {
-        let cores = self.clone();
-        tokio::task::spawn_blocking(move || cores.work());
-    }
-
-    fn work(&self) {
-        while let Some(piece) = self.next() {
-            // What panics has dropped its answer, which is how its caller learns of it.
-            let _ = catch_unwind(AssertUnwindSafe(piece));
-        }
-    }
-
-    fn next(&self) -> Option<Piece> {
-        let mut queue = self.queue();
-        let next = queue.waiting.pop_front();
-        queue.free += usize::from(next.is_none());
-        next
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_more_work_is_done_at_once_than_there_are_cores_and_all_of_it_is_done() {
+    async fn no_more_is_done_at_once_than_there_are_cores_and_all_of_it_is_done() {
         let cores = Cores::new(2);
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut callers = tokio::task::JoinSet::new();
@@ -133,50 +87,51 @@ mod tests {
                 now.fetch_sub(1, Ordering::SeqCst);
                 number
             };
-            callers.spawn(async move { cores.run(work).await.unwrap() });
+            callers.spawn(async move { cores.run(Work::Much, work).await.unwrap() });
         }
         let mut done = callers.join_all().await;
         done.sort_unstable();
         assert_eq!(done, (0..20).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::SeqCst), 2);
-        assert_eq!(cores.queue().free, 2, "every core is given back");
+        assert_eq!(cores.0.available_permits(), 2, "every core is given back");
     }
 
     #[tokio::test]
-    async fn one_may_be_on_its_callers_thread_while_another_core_is_free() {
+    async fn little_work_alone_is_done_on_its_callers_thread() {
+        let cores = Cores::new(1);
         let here = std::thread::current().id();
         let thread = || std::thread::current().id();
-        assert_eq!(Cores::new(2).run(thread).await.unwrap(), here);
-        assert_ne!(Cores::new(1).run(thread).await.unwrap(), here);
+        let octets = Work::LITTLE;
+        assert_eq!(cores.run(Work::verifying(octets), thread).await.unwrap(), here);
+        assert_ne!(cores.run(Work::verifying(octets + 1), thread).await.unwrap(), here);
     }
 
     #[tokio::test]
     async fn what_panics_costs_its_caller_alone_and_who_left_costs_nothing() {
-        for cores in [1, 2] {
-            let cores = Cores::new(cores);
-            let panics = cores.run(|| -> u32 { panic!("as the test wants it") });
-            assert!(panics.await.is_err());
-            assert_eq!(cores.run(|| 7).await.unwrap(), 7);
-        }
         let cores = Cores::new(1);
+        for how_much in [Work::Little, Work::Much] {
+            let panics = cores.run(how_much, || -> u32 { panic!("as the test wants it") });
+            assert!(panics.await.is_err());
+            assert_eq!(cores.run(how_much, || 7).await.unwrap(), 7);
+        }
         // While one is at work, a second caller comes and leaves.
         let (go_on, may_go_on) = mpsc::channel::<()>();
         let busy = tokio::spawn({
             let cores = cores.clone();
-            async move { cores.run(move || may_go_on.recv().is_ok()).await.unwrap() }
+            async move { cores.run(Work::Much, move || may_go_on.recv().is_ok()).await.unwrap() }
         });
         tokio::task::yield_now().await;
         let (told, is_told) = mpsc::channel();
         let left = tokio::spawn({
             let cores = cores.clone();
-            async move { cores.run(move || told.send(())).await.map(drop) }
+            async move { cores.run(Work::Much, move || told.send(())).await.map(drop) }
         });
         tokio::task::yield_now().await;
         left.abort();
         assert!(left.await.unwrap_err().is_cancelled());
         go_on.send(()).unwrap();
         assert!(busy.await.unwrap());
-        assert_eq!(cores.run(|| 7).await.unwrap(), 7);
+        assert_eq!(cores.run(Work::Much, || 7).await.unwrap(), 7);
         assert!(is_told.recv().is_err(), "the work of who left was done");
     }
 }

@@ -3,6 +3,7 @@
 use tracing::Instrument;
 
 use super::client_token::client_token;
+use super::cores::Work;
 use super::describe::refuse_unsupported;
 use super::error::Faults;
 use super::fingerprints::ListedFingerprints;
@@ -116,6 +117,7 @@ impl App {
         let (kind, fingerprints) = (request.kind(), request.answer_fingerprints());
         let place = Place::new(kind, call.caller.account)?;
         let resource_group_id = request.resource_group_id.clone();
+        let work = request.work();
         let app = self.clone();
         let prepare = move || -> Result<_, Error> {
             let (client_token, fault) = match client_token(&app, &request)? {
@@ -125,7 +127,7 @@ impl App {
             let checked = app.verify(request, fault);
             Ok((client_token, checked.and_then(|checked| app.seal(checked, place))))
         };
-        let (client_token, sealed) = self.0.cores.run(prepare).await??;
+        let (client_token, sealed) = self.0.cores.run(work, prepare).await??;
         // What a repeated upload tells of reuse is not what refuses it: its own certificate is there.
         let mut own_findings = None;
         let sealed = match sealed {
@@ -164,6 +166,7 @@ impl App {
     async fn validate(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         let (kind, fingerprints) = (request.kind(), request.answer_fingerprints());
         let resource_group_id = request.resource_group_id.clone();
+        let work = request.work();
         let app = self.clone();
         let verify = move || {
             let client_token = client_token(&app, &request)?;
@@ -174,7 +177,7 @@ impl App {
             name,
             tags: _,
             certificate,
-        } = self.0.cores.run(verify).await??;
+        } = self.0.cores.run(work, verify).await??;
         let (facts, findings) = match certificate {
             Verified::Pair(pair) => {
                 let (facts, _, _, findings) = pair.into_parts();
@@ -270,6 +273,18 @@ impl Upload {
             GivenCertificate::Server { .. } => CertificateKind::Server,
             GivenCertificate::Ca { .. } => CertificateKind::Ca,
         }
+    }
+
+    /// To verify it.
+    fn work(&self) -> Work {
+        Work::verifying(match &self.certificate {
+            GivenCertificate::Server {
+                server_certificate,
+                private_key,
+                ..
+            } => server_certificate.expose().len() + private_key.expose().len(),
+            GivenCertificate::Ca { ca_certificate } => ca_certificate.expose().len(),
+        })
     }
 
     fn answer_fingerprints(&self) -> AnswerFingerprints {

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
+use super::runtimes::Runtimes;
 use crate::telemetry::metrics::OpenConnection;
 
 /// A caller that takes longer to shake hands is let go.
@@ -23,18 +25,15 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens; nobody is answered before [`serve`](Self::serve).
-pub(super) struct Listener {
+pub struct Listener {
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
     max_connections: usize,
 }
 
 impl Listener {
-    pub(super) async fn bind(
-        address: SocketAddr,
-        tls: Option<TlsAcceptor>,
-        max_connections: usize,
-    ) -> io::Result<Self> {
+    /// Takes the address. At most so many connections are open at once; the next ones wait.
+    pub async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>, max_connections: usize) -> io::Result<Self> {
         Ok(Self {
             tcp: TcpListener::bind(address).await?,
             tls,
@@ -42,31 +41,43 @@ impl Listener {
         })
     }
 
-    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// The connections, from now on. Dropping them, and all clones of them, closes the listener.
-    pub(super) fn serve(self) -> Connections {
-        let (sender, receiver) = mpsc::channel(1);
+    /// The connections from now on, those of each runtime apart. Dropping them, and all clones of them, closes the listener.
+    pub fn serve(self, runtimes: &Runtimes) -> Vec<Connections> {
+        let (places, connections): (Vec<_>, Vec<_>) = runtimes.handles().map(Place::on).unzip();
         tokio::spawn(async move {
+            let closed = async {
+                for place in &places {
+                    place.sender.closed().await;
+                }
+            };
             tokio::select! {
-                () = self.accept(&sender) => {}
-                () = sender.closed() => {}
+                () = self.accept(&places) => {}
+                () = closed => {}
             }
         });
-        Connections(Arc::new(Mutex::new(receiver)))
+        connections
     }
 
-    async fn accept(&self, sender: &mpsc::Sender<io::Result<Connection>>) {
+    /// Each goes to where the fewest are.
+    async fn accept(&self, to: &[Place]) {
         let places = Arc::new(Semaphore::new(self.max_connections));
         // The semaphore is never closed.
         while let Ok(place) = places.clone().acquire_owned().await {
-            match self.tcp.accept().await {
-                Ok((stream, _)) => {
-                    let (tls, sender) = (self.tls.clone(), sender.clone());
+            let accepted = self.tcp.accept().await;
+            // A runtime reads from what it opened itself.
+            match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => {
+                    let Some(Place { runtime, sender, open }) = to.iter().min_by_key(|place| place.len()) else {
+                        return;
+                    };
+                    let (tls, sender, open) = (self.tls.clone(), sender.clone(), open.clone());
                     // A slow handshake holds up nobody else.
-                    tokio::spawn(async move {
+                    runtime.spawn(async move {
                         if let Some(stream) = shake_hands(stream, tls).await {
                             // A receiver that is gone serves no more.
                             let _counted = OpenConnection::count();
@@ -74,6 +85,7 @@ impl Listener {
                                 .send(Ok(Connection {
                                     stream,
                                     _counted,
+                                    _open: open,
                                     _place: place,
                                 }))
                                 .await;
@@ -89,11 +101,35 @@ impl Listener {
     }
 }
 
+/// A runtime that serves connections, and those that it has.
+struct Place {
+    runtime: Handle,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    open: Arc<()>,
+}
+
+impl Place {
+    fn on(runtime: &Handle) -> (Self, Connections) {
+        let (sender, receiver) = mpsc::channel(1);
+        let place = Self {
+            runtime: runtime.clone(),
+            sender,
+            open: Arc::new(()),
+        };
+        (place, Connections(Arc::new(Mutex::new(receiver))))
+    }
+
+    fn len(&self) -> usize {
+        Arc::strong_count(&self.open)
+    }
+}
+
 /// A connection over which the caller has said something; `None` if it does not in time, or no TLS.
-async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
-    // Without it small answers wait; with an error the connection is dead anyhow.
-    let _ = stream.set_nodelay(true);
+async fn shake_hands(stream: std::net::TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
     let shaking = async {
+        let stream = TcpStream::from_std(stream)?;
+        // Without it small answers wait; with an error the connection is dead anyhow.
+        let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
             // Whoever says nothing shall not hold a place.
             stream.peek(&mut [0]).await?;
@@ -116,9 +152,9 @@ async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Tran
     }
 }
 
-/// The connections that callers make. Each goes to one of the clones.
+/// The connections that callers make to one runtime. Each goes to one of the clones.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Mutex<mpsc::Receiver<io::Result<Connection>>>>);
+pub struct Connections(Arc<Mutex<mpsc::Receiver<io::Result<Connection>>>>);
 
 impl Stream for Connections {
     type Item = io::Result<Connection>;
@@ -129,9 +165,11 @@ impl Stream for Connections {
 }
 
 /// A connection of a caller; it holds its place until it is dropped.
-pub(super) struct Connection {
+pub struct Connection {
     stream: Transport,
     _counted: OpenConnection,
+    /// Counted by its runtime's place.
+    _open: Arc<()>,
     _place: OwnedSemaphorePermit,
 }
 

@@ -3,6 +3,7 @@
 mod database;
 mod listener;
 mod monitor;
+mod runtimes;
 mod starting;
 mod tls;
 
@@ -10,13 +11,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::transport::server::Router;
 use tonic_health::server::HealthReporter;
 use tower::layer::util::{Identity, Stack};
 
 pub use database::{Database, DatabaseError};
+pub use listener::{Connections, Listener};
+pub use runtimes::{Runtimes, Serving};
 pub use tls::TlsError;
 
 use crate::app::{App, BootstrapError, FirstAccount, SealingError};
@@ -26,7 +29,6 @@ use crate::config::{Config, RegionConfig};
 use crate::grpc;
 use crate::secret::Existing;
 use crate::telemetry::metrics;
-use listener::Listener;
 use monitor::{Monitor, State, count_certificates, keep_house, set_health, watch_database};
 use starting::Starting;
 
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The address can't be listened on.
     #[error("can not listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// No thread can be started.
+    #[error("the threads that serve can not be started: {0}")]
+    Thread(#[source] io::Error),
     /// The listener's certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -69,8 +74,8 @@ pub struct Server {
     /// The listener for metrics and health; ends with this.
     monitoring: JoinSet<()>,
     app: App,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: Serving,
+    runtimes: Runtimes,
 }
 
 impl Server {
@@ -99,8 +104,9 @@ impl Server {
             monitoring.spawn(monitor.serve(state_now));
         }
 
-        let connections = listener.serve();
-        let starting = Starting::serve(connections.clone()).await;
+        let runtimes = Runtimes::start().map_err(StartError::Thread)?;
+        let connections = listener.serve(&runtimes);
+        let starting = Starting::serve(&runtimes, &connections).await;
         let database = Database::open(&config.database, path_env).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         let (app, routes) = match Self::routes(&database, config, policy).await {
@@ -117,11 +123,9 @@ impl Server {
         background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
         background.spawn(count_certificates(app.clone()));
         background.spawn(keep_house(app.clone()));
-        let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(routes.serve_with_incoming_shutdown(connections, async {
-            // A sender that was dropped asks for the same.
-            let _ = stopped.await;
-        }));
+        let serving = Serving::begin(&runtimes, &connections, |connections, stop| {
+            routes.clone().serve_with_incoming_shutdown(connections, stop)
+        });
         let drain_time = config.drain_time;
         Ok(Self {
             address,
@@ -133,8 +137,8 @@ impl Server {
             background,
             monitoring,
             app,
-            stop,
             serving,
+            runtimes,
         })
     }
 
@@ -209,20 +213,15 @@ impl Server {
         for service in grpc::SERVICES {
             self.health.clear_service_status(service).await;
         }
-        // The receiver is gone only if serving ended by itself.
-        let _ = self.stop.send(());
         let finished = tokio::time::timeout(self.drain_time, async {
-            let served = self.serving.await;
+            self.serving.end().await;
             self.app.finish().await;
-            served
         });
-        match finished.await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "serving failed"),
-            Ok(Err(error)) => tracing::error!(%error, "serving failed"),
-            Err(_) => tracing::warn!("calls were still under way when the time to drain was over"),
+        if finished.await.is_err() {
+            tracing::warn!("calls were still under way when the time to drain was over");
         }
         self.database.close().await;
+        drop(self.runtimes);
         self.monitoring.shutdown().await;
     }
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use super::listener::Connections;
 use super::monitor::set_health;
+use super::runtimes::{Runtimes, Serving};
 use crate::grpc;
 
 /// Calls of this time are answered at once.
@@ -15,23 +14,20 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct Starting {
     health: HealthReporter,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: Serving,
 }
 
 impl Starting {
-    pub(super) async fn serve(connections: Connections) -> Self {
+    pub(super) async fn serve(runtimes: &Runtimes, connections: &[Connections]) -> Self {
         let (health, service) = tonic_health::server::health_reporter();
         set_health(&health, false).await;
-        let (stop, stopped) = oneshot::channel();
         let routes = tonic::transport::Server::builder()
             .layer(grpc::StartingLayer)
             .add_service(service);
-        let serving = tokio::spawn(routes.serve_with_incoming_shutdown(connections, async {
-            // A sender that was dropped asks for the same.
-            let _ = stopped.await;
-        }));
-        Self { health, stop, serving }
+        let serving = Serving::begin(runtimes, connections, |connections, stop| {
+            routes.clone().serve_with_incoming_shutdown(connections, stop)
+        });
+        Self { health, serving }
     }
 
     /// Ends the connections made so far: their callers connect anew, to what is served then.
@@ -41,9 +37,7 @@ impl Starting {
             let mut health = self.health.clone();
             health.clear_service_status(service).await;
         }
-        // The receiver is gone only if serving ended by itself.
-        let _ = self.stop.send(());
-        if tokio::time::timeout(ENDS_WITHIN, self.serving).await.is_err() {
+        if tokio::time::timeout(ENDS_WITHIN, self.serving.end()).await.is_err() {
             tracing::warn!("calls from the start were still under way");
         }
     }

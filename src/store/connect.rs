@@ -72,8 +72,36 @@ pub enum SettingsError {
     Tls(#[from] openssl::error::ErrorStack),
 }
 
-/// A pool of connections; none is made before the first is asked for.
-pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
+/// Opens connections to the database of its settings.
+pub(super) struct Opener {
+    config: tokio_postgres::Config,
+    hosts: Hosts,
+}
+
+impl Opener {
+    /// A pool of at most so many connections, for one of which `wait` is waited; none is made before the first is asked for.
+    pub(super) fn pool(&self, max_connections: usize, wait: Duration) -> Result<Pool, SettingsError> {
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        Pool::builder(Manager::from_connect(
+            self.config.clone(),
+            self.hosts.clone(),
+            recycling,
+        ))
+        .max_size(max_connections)
+        // The one that was used last: its process has everything at hand.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(self.hosts.time()))
+        .build()
+        .map_err(|_| SettingsError::Malformed("no runtime"))
+    }
+}
+
+/// What opens connections of these settings.
+pub(super) fn opener(settings: &Settings) -> Result<Opener, SettingsError> {
     let (mut config, tls) = url::parse(&settings.connection_string)?;
     if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
         return Err(SettingsError::Unverified);
@@ -105,20 +133,7 @@ pub(super) fn pool(settings: &Settings) -> Result<Pool, SettingsError> {
 
     let host_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let hosts = Hosts::new(&config, connector(&tls)?, host_timeout);
-    let all_hosts_timeout = hosts.time();
-    let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = Manager::from_connect(config, hosts, recycling);
-    Pool::builder(manager)
-        .max_size(settings.max_connections)
-        // The one that was used last: its process has everything at hand.
-        .queue_mode(QueueMode::Lifo)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(WAIT_FOR_CONNECTION))
-        .create_timeout(Some(all_hosts_timeout))
-        .build()
-        .map_err(|_| SettingsError::Malformed("no runtime"))
+    Ok(Opener { config, hosts })
 }
 
 fn on_this_machine(config: &tokio_postgres::Config) -> bool {

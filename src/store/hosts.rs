@@ -2,6 +2,7 @@
 //! a host that accepts and never answers would keep it from the next one.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,14 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Connects to the first host that answers as the connection string asks, beginning with the one that did last: a host that is
 /// gone costs its time once, not for each connection.
+#[derive(Clone)]
 pub(super) struct Hosts {
     /// A configuration for each host.
-    hosts: Vec<Config>,
+    hosts: Arc<[Config]>,
     tls: MakeTlsConnector,
     /// For a whole connection to one host: TCP, TLS, authentication, and whether it takes writes.
     timeout: Duration,
-    first: First,
+    first: Arc<First>,
 }
 
 /// Which host is asked first.
@@ -40,10 +42,10 @@ impl Hosts {
             _ => First::Last(AtomicUsize::new(0)),
         };
         Self {
-            hosts: each(config, timeout),
+            hosts: each(config, timeout).into(),
             tls,
             timeout,
-            first,
+            first: Arc::new(first),
         }
     }
 

@@ -11,6 +11,7 @@ mod client_token;
 mod connect;
 mod error;
 mod fingerprint;
+mod homes;
 mod hosts;
 mod insert;
 mod lease;
@@ -25,10 +26,11 @@ mod upload;
 mod url;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -49,11 +51,12 @@ pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 
 use crate::certificate::{CertificateId, CertificateKind};
 use error::Failure;
+use homes::Homes;
 use lease::Lease;
-use read::Lookups;
 use upload::Uploads;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Failure>> + Send + 'a>>;
 
 /// How often a statement is tried before its failure is answered.
 const ATTEMPTS: u32 = 4;
@@ -67,11 +70,10 @@ const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
 /// certkeep's database.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool,
+    homes: Arc<Homes>,
     /// When a change was refused last for want of something, such as room on the disk.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Arc<Uploads>,
-    lookups: Arc<Lookups>,
 }
 
 /// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
@@ -123,10 +125,9 @@ impl Store {
     /// The database of these settings. Nothing is connected yet.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         Ok(Self {
-            pool: connect::pool(settings)?,
+            homes: Arc::new(Homes::new(&connect::opener(settings)?, settings.max_connections)?),
             refused: Arc::default(),
             uploads: Arc::new(upload::uploads()),
-            lookups: Arc::new(read::lookups()),
         })
     }
 
@@ -167,48 +168,47 @@ impl Store {
 
     /// The connections to Postgres: open, of these idle, open at most, and callers that wait for one.
     pub fn connections(&self) -> [usize; 4] {
-        let status = self.pool.status();
-        [status.size, status.available, status.max_size, status.waiting]
+        self.homes.counts()
     }
 
     /// Closes all connections; statements under way are finished.
     pub fn close(&self) {
-        self.pool.close();
+        self.homes.close();
     }
 
     async fn connection(&self) -> Result<Object, Error> {
-        self.pool
-            .get()
-            .await
-            .map_err(|error| Error::Unavailable(Cause::from(error)))
+        let connection = self.homes.connection().await;
+        connection.map_err(|error| Error::Unavailable(Cause::from(error)))
     }
 
-    /// Runs a statement's text once.
-    async fn run(&self, connection: Object, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let lease = Lease::of(connection);
-        let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
-            let connection = lease.connection();
-            let prepared = connection.prepare_cached(sql).await?;
-            connection.query(&prepared, params).await
-        });
-        let failure = match answer.await {
-            Ok(Ok(rows)) => {
-                lease.give_back();
-                return Ok(rows);
+    /// Runs a statement's text once. Boxed: it is large, and what waits for it is moved before it is begun.
+    fn run<'a>(&'a self, connection: Object, sql: &'a str, params: Params<'a>) -> Running<'a> {
+        Box::pin(async move {
+            let lease = Lease::of(connection);
+            let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
+                let connection = lease.connection();
+                let prepared = connection.prepare_cached(sql).await?;
+                connection.query(&prepared, params).await
+            });
+            let failure = match answer.await {
+                Ok(Ok(rows)) => {
+                    lease.give_back();
+                    return Ok(rows);
+                }
+                Ok(Err(error)) => Failure::from(error),
+                Err(_) => Failure::Lost(Cause::timeout()),
+            };
+            match failure {
+                Failure::Repeat(_) | Failure::Fault(_) => lease.give_back(),
+                Failure::Lost(_) | Failure::Unavailable(_) => lease.discard(),
+                Failure::Elsewhere(_) => {
+                    lease.discard();
+                    // The others to that server are no better.
+                    self.homes.renew();
+                }
             }
-            Ok(Err(error)) => Failure::from(error),
-            Err(_) => Failure::Lost(Cause::timeout()),
-        };
-        match failure {
-            Failure::Repeat(_) | Failure::Fault(_) => lease.give_back(),
-            Failure::Lost(_) | Failure::Unavailable(_) => lease.discard(),
-            Failure::Elsewhere(_) => {
-                lease.discard();
-                // The others to that server are no better.
-                self.pool.retain(|_, _| false);
-            }
-        }
-        Err(failure)
+            Err(failure)
+        })
     }
 
     /// Runs a statement that changes nothing, or nothing when it is repeated, again if its connection is lost.

@@ -330,7 +330,14 @@ impl Store {
                 }
             }
         };
-        match self.lookups.of(id.kind).done(wanted.clone(), 1, find).await {
+        match self
+            .homes
+            .here()
+            .lookups
+            .of(id.kind)
+            .done(wanted.clone(), 1, find)
+            .await
+        {
             Ok(found) => found.map_err(Error::Unavailable),
             Err(Undone::NotBegun) => Err(Error::Unavailable(Cause::timeout())),
             Err(Undone::Failed) => Ok(self.find_all(&[wanted]).await?.pop().flatten()),

@@ -140,7 +140,7 @@ impl Store {
             false => (many, batch.params(&method)),
         };
         let sql = statement.text(first.id.kind);
-        let connection = match self.pool.get().await {
+        let connection = match self.homes.connection().await {
             Ok(connection) => connection,
             Err(error) => {
                 self.note(Some(Instant::now()));
