@@ -1,7 +1,5 @@
 //! Distinguished names as text (RFC 4514).
 
-use std::fmt::Write;
-
 use x509_parser::asn1_rs::{Any, Tag, ToDer};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
@@ -95,9 +93,12 @@ fn push_escaped(text: &mut String, value: &str) {
             '#' if i == 0 => text.push_str("\\#"),
             ' ' if i == 0 || i == last => text.push_str("\\ "),
             c if c.is_control() => {
+                // Not by a format, which takes longer: there can be many.
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    // Writing to a String cannot fail.
-                    let _ = write!(text, "\\{byte:02x}");
+                    let digit = |half| char::from_digit(u32::from(half), 16);
+                    text.push('\\');
+                    text.extend(digit(byte >> 4));
+                    text.extend(digit(byte & 15));
                 }
             }
             c => text.push(c),
