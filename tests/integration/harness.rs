@@ -372,7 +372,8 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         otlp_endpoint: None,
         regions: None,
         database: DatabaseConfig {
-            max_connections: 10,
+            // Ten at least are everybody's, however many cores there are.
+            max_connections: 20,
             data_dir: dir.path().to_owned(),
             key_ring: dir.path().join("key-ring"),
             admin_key: dir.path().join("admin.key"),
