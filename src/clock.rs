@@ -37,11 +37,13 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000));
-        match time.map(|time| time.format(&Rfc3339)) {
-            Ok(Ok(text)) => f.write_str(&text),
+        let mut text = [0; 20];
+        match time.map(|time| time.format_into(&mut text.as_mut_slice(), &Rfc3339)) {
+            Ok(Ok(20)) => {}
             // Beyond the years 0 to 9999; no certificate can say so (X.680 46.2), and no clock does.
-            _ => f.write_str("9999-12-31T23:59:59Z"),
+            _ => text = *b"9999-12-31T23:59:59Z",
         }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -38,11 +38,8 @@ pub fn page_token(input: &[u8]) {
         filter: &filter,
     };
     let tokens = PageTokens::new(Secret::from(vec![7; 32]));
-    let read = |list, token: &str| {
-        let read = cost::within_limit(|| tokens.read(list, token));
-        read.expect("OpenSSL makes a MAC").ok()
-    };
-    let write = |position| tokens.write(list, position).expect("OpenSSL makes a MAC");
+    let read = |list, token: &str| cost::within_limit(|| tokens.read(list, token)).ok();
+    let write = |position| tokens.write(list, position);
 
     match read(list, &token) {
         Some(position) if token.is_empty() => assert_eq!(position, Position::START),

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::upload::{GivenCertificate, Upload};
-use super::{App, Error, Fault};
+use super::{App, Fault};
 use crate::digest;
 use crate::store::ClientToken;
 
@@ -11,22 +11,22 @@ use crate::store::ClientToken;
 const MAX_LEN: usize = 64;
 
 /// The token of an upload, if it has one.
-pub(super) fn client_token(app: &App, request: &Upload) -> Result<Result<Option<ClientToken>, Fault>, Error> {
+pub(super) fn client_token(app: &App, request: &Upload) -> Result<Option<ClientToken>, Fault> {
     let token = &request.client_token;
     if token.is_empty() {
-        return Ok(Ok(None));
+        return Ok(None);
     }
     if request.validate_only {
-        return Ok(Err(Fault::ClientTokenOfNothing));
+        return Err(Fault::ClientTokenOfNothing);
     }
     if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Ok(Err(Fault::ClientToken));
+        return Err(Fault::ClientToken);
     }
     let request = canonical(request);
-    Ok(Ok(Some(ClientToken {
+    Ok(Some(ClientToken {
         token: token.clone(),
-        request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request)?,
-    })))
+        request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request),
+    }))
 }
 
 /// Everything that is stored, each part behind its length. Uploads of the two kinds have tokens of their own, so that these need not

@@ -68,7 +68,7 @@ impl App {
         let region = faults.check("region_id", self.region_or_any(&request.region_id));
         let tags = faults.tags(request.tags.clone());
         let size = faults.check("page_size", page_size(request.page_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token)?);
+        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token));
         let (Some(region), Some(tags), Some(size), Some(after)) = (region, tags, size, after) else {
             return Err(faults.into());
         };
@@ -94,7 +94,7 @@ impl App {
         let page = self.0.store.page(call.caller.account, filter, after, size).await?;
         Ok(Described {
             certificates: page.certificates,
-            next_page_token: self.next_page_token(list, page.next)?,
+            next_page_token: self.next_page_token(list, page.next),
         })
     }
 
@@ -126,11 +126,9 @@ impl App {
         })
     }
 
-    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> Result<String, Error> {
-        match next {
-            Some(position) => self.0.page_tokens.write(list, position),
-            None => Ok(String::new()),
-        }
+    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> String {
+        next.map(|position| self.0.page_tokens.write(list, position))
+            .unwrap_or_default()
     }
 }
 

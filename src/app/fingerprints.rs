@@ -44,14 +44,14 @@ impl App {
         let list = list_of(account);
         let mut faults = Faults::default();
         let size = faults.check("page_size", page_size(request.page_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token)?);
+        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token));
         let (Some(size), Some(after)) = (size, after) else {
             return Err(faults.into());
         };
         let page = self.0.store.fingerprint_page(account, after, size).await?;
         Ok(ListedFingerprints {
             fingerprints: page.fingerprints,
-            next_page_token: self.next_page_token(list, page.next)?,
+            next_page_token: self.next_page_token(list, page.next),
         })
     }
 }

@@ -63,7 +63,7 @@ impl App {
         };
         let mut faults = Faults::default();
         let size = faults.check("page_size", page_size(asked_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, page_token)?);
+        let after = faults.check("page_token", self.0.page_tokens.read(list, page_token));
         let (Some(size), Some(after)) = (size, after) else {
             return Err(faults.into());
         };
@@ -86,7 +86,7 @@ impl App {
         let next = groups.last().filter(|_| has_more).map(|last| position_of(&last.id));
         Ok(ListedResourceGroups {
             groups,
-            next_page_token: self.next_page_token(list, next)?,
+            next_page_token: self.next_page_token(list, next),
         })
     }
 

@@ -92,7 +92,7 @@ impl App {
         let size = faults.check("page_size", page_size(request.page_size));
         let after = match request.page_token.as_str() {
             "" => Ok(None),
-            token => match self.0.page_tokens.read_place(list, token)? {
+            token => match self.0.page_tokens.read_place(list, token) {
                 Ok((position, key)) => place(order, position, key).map(Some),
                 Err(fault) => Err(fault),
             },
@@ -102,16 +102,10 @@ impl App {
             return Err(faults.into());
         };
         let page = self.0.store.search(account, &criteria, order, after, size).await?;
-        let next_page_token = match page.next {
-            Some(place) => self
-                .0
-                .page_tokens
-                .write_place(list, place.position, &bytes(&place.key))?,
-            None => String::new(),
-        };
+        let token = |place: Place| self.0.page_tokens.write_place(list, place.position, &bytes(&place.key));
         Ok(Found {
             certificates: page.certificates,
-            next_page_token,
+            next_page_token: page.next.map(token).unwrap_or_default(),
         })
     }
 

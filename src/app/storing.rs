@@ -155,7 +155,7 @@ impl App {
                 resource_group: new.resource_group,
                 findings: reuse::and(sealed.findings, self.findings_of(reuse, &new.facts)),
                 facts: new.facts,
-                account_fingerprints: self.listed(call, fingerprints)?,
+                account_fingerprints: self.listed(call, fingerprints),
             });
         }
     }
@@ -197,18 +197,17 @@ impl App {
             resource_group: stored.resource_group,
             facts: stored.facts,
             findings,
-            account_fingerprints: self.listed(call, fingerprints)?,
+            account_fingerprints: self.listed(call, fingerprints),
         })))
     }
 
-    pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> Result<ListedFingerprints, Error> {
+    pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> ListedFingerprints {
         let Some(AccountFingerprints { fingerprints, next }) = read else {
-            return Ok(ListedFingerprints::default());
+            return ListedFingerprints::default();
         };
-        let next_page_token = self.next_page_token(list_of(call.caller.account), next)?;
-        Ok(ListedFingerprints {
+        ListedFingerprints {
             fingerprints,
-            next_page_token,
-        })
+            next_page_token: self.next_page_token(list_of(call.caller.account), next),
+        }
     }
 }

@@ -199,10 +199,10 @@ impl App {
             filter: &filter,
         };
         let page_tokens = &self.0.page_tokens;
-        let place = match page_tokens.read(list(CertificateKind::Server), &request.next_token)? {
+        let place = match page_tokens.read(list(CertificateKind::Server), &request.next_token) {
             Ok(after) => Ok((CertificateKind::Server, after)),
             Err(_) => page_tokens
-                .read(list(CertificateKind::Ca), &request.next_token)?
+                .read(list(CertificateKind::Ca), &request.next_token)
                 .map(|after| (CertificateKind::Ca, after)),
         };
         let place = faults.check("next_token", place.map_err(|_| Fault::NextToken));
@@ -231,8 +231,8 @@ impl App {
             read = (CertificateKind::Ca, page(CertificateKind::Ca, Position::START).await?);
         }
         let next_token = match read {
-            (kind, Page { next: Some(next), .. }) => self.next_page_token(list(kind), Some(next))?,
-            (CertificateKind::Server, _) => self.next_page_token(list(CertificateKind::Ca), Some(Position::START))?,
+            (kind, Page { next: Some(next), .. }) => self.next_page_token(list(kind), Some(next)),
+            (CertificateKind::Server, _) => self.next_page_token(list(CertificateKind::Ca), Some(Position::START)),
             (CertificateKind::Ca, _) => String::new(),
         };
         let resources = read.1.certificates.into_iter().map(|one| (one.id, one.tags));

@@ -120,7 +120,7 @@ impl App {
         let work = request.work();
         let app = self.clone();
         let prepare = move || -> Result<_, Error> {
-            let (client_token, fault) = match client_token(&app, &request)? {
+            let (client_token, fault) = match client_token(&app, &request) {
                 Ok(token) => (token, None),
                 Err(fault) => (None, Some(fault)),
             };
@@ -169,7 +169,7 @@ impl App {
         let work = request.work();
         let app = self.clone();
         let verify = move || {
-            let client_token = client_token(&app, &request)?;
+            let client_token = client_token(&app, &request);
             app.verify(request, client_token.err())
         };
         let Checked {
@@ -207,7 +207,7 @@ impl App {
             resource_group,
             facts,
             findings,
-            account_fingerprints: self.listed(call, fingerprints)?,
+            account_fingerprints: self.listed(call, fingerprints),
         })
     }
 
