@@ -28,24 +28,23 @@ impl AccountFingerprints {
         self
     }
 
-    /// All fingerprints of an account, from their bytes one behind the other; `None` if there are more than an answer holds.
-    pub(super) fn whole(bytes: &[u8]) -> Result<Option<Self>, Error> {
-        let (fingerprints, rest) = bytes.as_chunks::<LEN>();
-        if !rest.is_empty() {
-            return Err(Error::Row("server_certificate"));
-        }
-        if fingerprints.len() > MAX {
-            return Ok(None);
-        }
-        let fingerprints = fingerprints
-            .iter()
-            .map(|bytes| Sha1Fingerprint::from_bytes(*bytes))
-            .collect();
-        Ok(Some(Self {
+    /// All fingerprints of an account; `None` if there are more than an answer holds.
+    pub(super) fn whole(fingerprints: Vec<Sha1Fingerprint>) -> Option<Self> {
+        (fingerprints.len() <= MAX).then_some(Self {
             fingerprints,
             next: None,
-        }))
+        })
     }
+}
+
+/// Fingerprints from their octets, one behind the other.
+pub(super) fn fingerprints(octets: &[u8]) -> Result<Vec<Sha1Fingerprint>, Error> {
+    let (fingerprints, rest) = octets.as_chunks::<LEN>();
+    if !rest.is_empty() {
+        return Err(Error::Row("server_certificate"));
+    }
+    let fingerprints = fingerprints.iter().map(|octets| Sha1Fingerprint::from_bytes(*octets));
+    Ok(fingerprints.collect())
 }
 
 impl Store {

@@ -154,9 +154,16 @@ impl<'a> Batch<'a> {
         params
     }
 
-    /// Of the statement of one, which is what this batch has: what is an array for several is a value.
-    pub(super) fn params_of_one<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
-        Vec::from(params!(self, method, [0]))
+    /// Of the statement of one, which is what this batch has: what is an array for several is a value. `known_state` is the one of its
+    /// account of which the fingerprints are known.
+    pub(super) fn params_of_one<'b>(
+        &'b self,
+        method: &'b &str,
+        known_state: &'b Option<&[i64]>,
+    ) -> Vec<&'b (dyn ToSql + Sync)> {
+        let mut params = Vec::from(params!(self, method, [0]));
+        params.push(known_state);
+        params
     }
 }
 
@@ -227,6 +234,7 @@ macro_rules! many_answer {
     () => {
         "candidate.account_id is null as token_seen,
           certificate.account_id is not null as stored,
+          false as is_alone,
           case when asked.with_fingerprints then (
             select string_agg(fingerprint, ''::bytea) from (
               select fingerprint from (
@@ -278,44 +286,53 @@ macro_rules! one_accepted {
         counted as (
           insert into server_certificate_count as counter (account_id, region_id, live, granted)
           select account_id, region_id, 1, 1 from wanted where maximum > 0
-          on conflict (account_id, region_id) do update set (live, granted) = (counter.live + 1, 1)
+          on conflict (account_id, region_id) do update
+          set (live, granted, previous) = (counter.live + 1, 1, counter.xmin::text::bigint)
           where counter.live < (select maximum from wanted)
-          returning account_id
+          returning account_id, previous, pg_current_xact_id()::xid::text::bigint as own
         ),
         accepted as not materialized (select input.* from input cross join counted)"
     };
 }
 
-/// What comes before the new certificate, and behind it, as clocks may have it.
+/// Beside the others' fingerprints, unless they are known, the place of the youngest of them and the state of the account
+/// ([`super::known`]) before this upload and, if it is the next one, after it.
 macro_rules! one_answer {
     () => {
         "client_token is not null and not exists (select from token) as token_seen,
           exists (select from counted) as stored,
-          case when with_fingerprints then
-            coalesce((
-              select string_agg(fingerprint, ''::bytea) from (
-                select fingerprint from server_certificate
-                where account_id = asked.account_id and deleted_at is null
-                  and (created_ms, random) < (asked.created_ms, asked.random)
-                order by created_ms, random limit 50001
-              ) as before
-            ), '')
-            || fingerprint
-            || coalesce((
-              select string_agg(fingerprint, ''::bytea) from (
-                select fingerprint from server_certificate
-                where account_id = asked.account_id and deleted_at is null
-                  and (created_ms, random) > (asked.created_ms, asked.random)
-                order by created_ms, random limit 50001
-              ) as behind
-            ), '')
-          end as fingerprints
-        from input as asked"
+          true as is_alone, state.after,
+          case when state.is_new then coalesce((
+            select string_agg(fingerprint, ''::bytea) from (
+              select fingerprint from server_certificate
+              where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
+            ) as in_order
+          ), '') end as fingerprints,
+          case when state.is_new then (
+            select array[created_ms, random] from server_certificate
+            where account_id = asked.account_id and deleted_at is null order by created_ms desc, random desc limit 1
+          ) end as youngest
+        from input as asked cross join lateral (
+          select before, after, asked.with_fingerprints and before is distinct from $34::bigint[] as is_new
+          from (
+            select
+              (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array_agg(change order by region_id) as before,
+              case when bool_or(region_id = asked.region_id and change = (select previous from counted)) then
+                (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array_agg(
+                  case when region_id = asked.region_id then (select own from counted) else change end order by region_id
+                )
+              end as after
+            from (
+              select region_id, xmin::text::bigint as change from server_certificate_count
+              where account_id = asked.account_id and asked.with_fingerprints
+            ) as counter
+          ) as states
+        ) as state"
     };
 }
 
 /// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints, one
-/// behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token stays, and is void,
+/// behind the other, if they are asked for; of one alone without its own. What is neither seen nor stored is beyond the quota: its token stays, and is void,
 /// since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are
 /// added to those that it sees. One fingerprint more than an answer holds is read, which tells that there are too many.
 macro_rules! insert {

@@ -47,6 +47,11 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0006_domains.sql"),
     },
+    Migration {
+        version: 7,
+        oldest_binary: 1,
+        sql: include_str!("migrations/0007_upload_order.sql"),
+    },
 ];
 
 /// How often it is tried while others are in the way, a second of Postgres's deadlock_timeout each time.
@@ -238,6 +243,7 @@ mod tests {
                 "21485ac9a17bf91fe1113b1b36a27e3f3cc2a307c57f8b1f795262abf4f3357d",
                 "b5303fecaf8de3cf1b758b5b2264b6daca126efa8f50a09950d118382cb74018",
                 "a26c5c8eb87b3a99f6bd6e5c51acb95250274605c51d532ca00bd78e590bfb43",
+                "5691c0afbb956663f1608f888453470b021a7c862d50f38e4b1de99f2009dfb3",
             ]
         );
     }

@@ -14,6 +14,7 @@ mod fingerprint;
 mod homes;
 mod hosts;
 mod insert;
+mod known;
 mod lease;
 mod migrate;
 mod read;
@@ -52,6 +53,7 @@ pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 use crate::certificate::{CertificateId, CertificateKind};
 use error::Failure;
 use homes::Homes;
+use known::KnownFingerprints;
 use lease::Lease;
 use upload::Uploads;
 
@@ -74,6 +76,7 @@ pub struct Store {
     /// When a change was refused last for want of something, such as room on the disk.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Arc<Uploads>,
+    known: Arc<KnownFingerprints>,
 }
 
 /// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
@@ -128,6 +131,7 @@ impl Store {
             homes: Arc::new(Homes::new(&connect::opener(settings)?, settings.max_connections)?),
             refused: Arc::default(),
             uploads: Arc::new(upload::uploads()),
+            known: Arc::new(known::known_fingerprints()),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::certificate::{
 use crate::clock::Timestamp;
 
 /// A place in an account's list of certificates, which is ordered by creation time and id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// The time part of the id.
     pub created_ms: i64,
@@ -33,6 +33,17 @@ impl Position {
         created_ms: i64::MAX,
         random: i64::MAX,
     };
+}
+
+impl Position {
+    /// From a column that holds both parts in an array.
+    pub(super) fn of_row(row: &Row, column: &str) -> Result<Option<Self>, Error> {
+        match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
+            None => Ok(None),
+            Some(&[created_ms, random]) => Ok(Some(Self { created_ms, random })),
+            Some(_) => Err(Error::Row("server_certificate")),
+        }
+    }
 }
 
 impl From<CertificateId> for Position {

@@ -9,14 +9,15 @@ use uuid::Uuid;
 use super::batches::{BatchesByKind, Undone};
 use super::client_token::{ClientToken, upload_of};
 use super::error::{Cause, Failure};
-use super::fingerprint::AccountFingerprints;
+use super::fingerprint::{AccountFingerprints, fingerprints};
 use super::insert::{Batch, INSERT, INSERT_WITH_KEY, Insert};
+use super::known::Known;
 use super::read::Position;
 use super::reuse::Reuse;
 use super::{Change, Changed, Error, Lost, Store};
 use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
-    Tags,
+    Sha1Fingerprint, Tags,
 };
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
@@ -86,7 +87,10 @@ const WITH_FINGERPRINTS: usize = 8;
 
 /// Uploads that wait while others are under way are stored together, and still stand or fall each on its own: what can go wrong
 /// with one is its row's result, and where a statement fails as a whole each is stored alone.
-pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Row, Unwritten>>;
+pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Written, Unwritten>>;
+
+/// The row of the statement, and what was known of the account's fingerprints when it was asked.
+type Written = (Row, Option<Arc<Known>>);
 
 /// Why a certificate was not stored with its batch.
 pub(super) enum Unwritten {
@@ -109,7 +113,7 @@ impl Store {
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
         let lost = match uploads.done(new.clone(), new.weight(), together).await {
-            Ok(Ok(row)) => return self.outcome(new, &row).await,
+            Ok(Ok(written)) => return self.outcome(new, written).await,
             Ok(Err(Unwritten::Failed(error))) => return Err(error),
             Ok(Err(Unwritten::RolledBack(cause))) => {
                 tracing::info!(%cause, "trying again, alone");
@@ -128,15 +132,17 @@ impl Store {
         self.upload_alone(new, lost).await
     }
 
-    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Row, Unwritten>> {
+    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Written, Unwritten>> {
         let Some(first) = certificates.first() else {
             return Vec::new();
         };
         let is_alone = certificates.len() == 1;
         let (Insert { one, many }, method) = first.insert();
         let batch = Batch::of(&certificates);
+        let known = if is_alone { self.known(first) } else { None };
+        let known_state = known.as_ref().map(|known| &known.state[..]);
         let (statement, params) = match is_alone {
-            true => (one, batch.params_of_one(&method)),
+            true => (one, batch.params_of_one(&method, &known_state)),
             false => (many, batch.params(&method)),
         };
         let sql = statement.text(first.id.kind);
@@ -152,7 +158,7 @@ impl Store {
         let failure = match self.run(connection, &sql, &params).await {
             Ok(rows) => {
                 self.note(None);
-                return rows.into_iter().map(Ok).collect();
+                return rows.into_iter().map(|row| Ok((row, known.clone()))).collect();
             }
             Err(failure) => failure,
         };
@@ -182,15 +188,15 @@ impl Store {
     async fn upload_alone(&self, new: &Arc<NewCertificate>, lost: Lost) -> Result<UploadOutcome, Error> {
         let batch = Batch::of(std::slice::from_ref(new));
         let (insert, method) = new.insert();
-        let rows = match self
-            .write_after(lost, insert.one, new.change(), &batch.params_of_one(&method))
-            .await?
-        {
+        let known = self.known(new);
+        let known_state = known.as_ref().map(|known| &known.state[..]);
+        let params = batch.params_of_one(&method, &known_state);
+        let rows = match self.write_after(lost, insert.one, new.change(), &params).await? {
             Changed::Now(rows) => rows,
             Changed::Before { .. } => return Ok(self.stored_before(new).await),
         };
-        let row = rows.first().ok_or(Error::Row("server_certificate"))?;
-        match self.outcome(new, row).await? {
+        let row = rows.into_iter().next().ok_or(Error::Row("server_certificate"))?;
+        match self.outcome(new, (row, known)).await? {
             // An attempt before whose connection was lost may have taken the last place itself.
             UploadOutcome::OverQuota if self.look_up(new.change()).await?.is_some() => {
                 Ok(self.stored_before(new).await)
@@ -199,23 +205,62 @@ impl Store {
         }
     }
 
-    async fn outcome(&self, new: &NewCertificate, row: &Row) -> Result<UploadOutcome, Error> {
+    async fn outcome(&self, new: &NewCertificate, written: Written) -> Result<UploadOutcome, Error> {
+        let row = &written.0;
         if row.get("token_seen") {
             return Ok(UploadOutcome::TokenSeen);
         }
         if !row.get::<_, bool>("stored") {
             return Ok(UploadOutcome::OverQuota);
         }
-        let fingerprints = match row.get::<_, Option<&[u8]>>("fingerprints") {
-            None => None,
-            Some(bytes) => match AccountFingerprints::whole(bytes)? {
+        let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
+        let fingerprints = match new.with_account_fingerprints {
+            true => match self
+                .fingerprints_with(new, written)?
+                .and_then(AccountFingerprints::whole)
+            {
                 Some(whole) => Some(whole),
-                // More than an answer holds: the first page, with the place where the next begins.
                 None => self.fingerprints_after(new).await,
             },
+            false => None,
         };
-        let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
         Ok(UploadOutcome::Stored { fingerprints, reuse })
+    }
+
+    /// All fingerprints of the account, that of the new certificate among them, which is stored. `None`: its place among the others is not
+    /// known, as clocks may have it.
+    fn fingerprints_with(
+        &self,
+        new: &NewCertificate,
+        (row, known): Written,
+    ) -> Result<Option<Vec<Sha1Fingerprint>>, Error> {
+        let read = row.get::<_, Option<&[u8]>>("fingerprints").map(fingerprints);
+        let (mut all, youngest) = match (read, known) {
+            (Some(all), _) if !row.get::<_, bool>("is_alone") => return all.map(Some),
+            (Some(others), _) => (others?, Position::of_row(&row, "youngest")?),
+            (None, Some(known)) => (known.fingerprints.clone(), Some(known.youngest)),
+            (None, None) => return Err(Error::Row("server_certificate")),
+        };
+        let own = Position::from(new.id);
+        if youngest.is_some_and(|youngest| youngest > own) {
+            return Ok(None);
+        }
+        all.push(new.facts.fingerprint);
+        if let Some(state) = row.get::<_, Option<Vec<i64>>>("after") {
+            let known = Known {
+                state,
+                youngest: own,
+                fingerprints: all.clone(),
+            };
+            self.known.insert(new.id.account, Arc::new(known));
+        }
+        Ok(Some(all))
+    }
+
+    /// What is known of the account's fingerprints, to which that of a new certificate can be added.
+    fn known(&self, new: &NewCertificate) -> Option<Arc<Known>> {
+        let known = new.with_account_fingerprints.then(|| self.known.get(&new.id.account));
+        known.flatten().filter(|known| known.youngest < new.id.into())
     }
 
     /// What an attempt that had taken effect would have answered.

@@ -112,7 +112,10 @@ pub fn deleted() -> pb::DescribeServerCertificatesRequest {
 }
 
 pub async fn fingerprints(client: &Client) -> Vec<String> {
-    let request = pb::ListAccountFingerprintsRequest::default();
+    let request = pb::ListAccountFingerprintsRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
     let answer = client.clone().list_account_fingerprints(request).await.unwrap();
     answer.into_inner().account_fingerprints
 }

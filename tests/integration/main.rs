@@ -30,6 +30,7 @@ mod findings;
 mod harness;
 mod hosts;
 mod import;
+mod known_fingerprints;
 mod lists;
 mod load;
 mod operation;

@@ -230,11 +230,21 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
     let of_row = format!(
         "account_id, 2100000000000, {number}, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
          not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
-         ''::bytea, 'key', gen_random_uuid(), false, 'new token {number}', sha256(''), 1000000, null::text"
+         ''::bytea, 'key', gen_random_uuid(), {is_alone}, 'new token {number}', sha256(''), 1000000, null::text"
     );
-    let (begin, end, places) = match is_alone {
-        true => ("quote_nullable(", ")", ""),
-        false => ("quote_nullable(array[", "])", ", '{1}', '{1}', '{1}', '{1}'"),
+    // Of one alone the account's fingerprints are asked for, which are known.
+    let (begin, end, rest) = match is_alone {
+        true => (
+            "quote_nullable(",
+            ")",
+            "quote_literal(
+               (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array(
+                 select xmin::text::bigint from server_certificate_count as counter
+                 where counter.account_id = server_certificate.account_id order by region_id
+               )
+             )",
+        ),
+        false => ("quote_nullable(array[", "])", "$$'{1}', '{1}', '{1}', '{1}'$$"),
     };
     let of_row: Vec<_> = of_row
         .split(',')
@@ -242,7 +252,7 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
         .collect();
     let parameters = format!(
         "select concat_ws(', ', {}, quote_literal(subject_alternative_names), quote_literal(chain),
-           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1{places}$$)
+           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1$$, {rest})
          from server_certificate where name = 'model' and account_id <> 7",
         of_row.join(", ")
     );

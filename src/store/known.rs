@@ -1,0 +1,46 @@
+//! Which fingerprints accounts have, as far as it is known, so that an upload that answers them need not read all of them again.
+//!
+//! Whatever changes which certificates of an account are live, or a fingerprint of theirs, changes the counter of their region
+//! in the same transaction. The transactions that did so last, a counter each, are the account's state, behind the time at which
+//! PostgreSQL was started, since another server may give the same numbers again: accounts of the same state have the same
+//! fingerprints. An upload is told the state that is known. It reads the fingerprints if the account is in another one, and tells
+//! the state that it makes, unless it can not know it: in its counter it has noted which change it came behind.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::read::Position;
+use crate::certificate::{AccountId, Sha1Fingerprint};
+
+/// What is kept of all accounts at most, in octets.
+const MAX_OCTETS: u64 = 8 * 1024 * 1024;
+/// Of how many accounts room is made for.
+const ACCOUNTS: usize = 1000;
+
+/// The fingerprints of an account in one of its states.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) state: Vec<i64>,
+    /// Where the youngest certificate is.
+    pub(super) youngest: Position,
+    /// In the order of the certificates.
+    pub(super) fingerprints: Vec<Sha1Fingerprint>,
+}
+
+/// By account; what is not asked for again goes first.
+pub(super) type KnownFingerprints = Cache<AccountId, Arc<Known>, Octets>;
+
+#[derive(Clone)]
+pub(super) struct Octets;
+
+impl Weighter<AccountId, Arc<Known>> for Octets {
+    fn weight(&self, _: &AccountId, known: &Arc<Known>) -> u64 {
+        (size_of::<Known>() + size_of_val(&known.state[..]) + size_of_val(&known.fingerprints[..])) as u64
+    }
+}
+
+pub(super) fn known_fingerprints() -> KnownFingerprints {
+    Cache::with_weighter(ACCOUNTS, MAX_OCTETS, Octets)
+}
