@@ -37,7 +37,7 @@ where
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         write!(writer, "\",\"level\":\"{}\",\"fields\":{{", metadata.level())?;
         context.field_format().format_fields(writer.by_ref(), event)?;
-        write!(writer, "}},\"target\":{}", text(metadata.target()))?;
+        write!(writer, "}},\"target\":{}", Text(metadata.target()))?;
         if let Some(span) = context.lookup_current() {
             writer.write_str(",\"span\":{")?;
             if let Some(fields) = span.extensions().get::<FormattedFields<JsonMembers>>()
@@ -45,7 +45,7 @@ where
             {
                 write!(writer, "{},", fields.fields)?;
             }
-            write!(writer, "\"name\":{}}}", text(span.name()))?;
+            write!(writer, "\"name\":{}}}", Text(span.name()))?;
         }
         writer.write_str("}\n")
     }
@@ -85,7 +85,7 @@ impl Members<'_, '_> {
         if field.name().starts_with("log.") {
             return;
         }
-        let written = write!(self.writer, "{}{}:{value}", self.separator, text(field.name()));
+        let written = write!(self.writer, "{}{}:{value}", self.separator, Text(field.name()));
         self.written = self.written.and(written);
         self.separator = ",";
     }
@@ -110,18 +110,25 @@ impl Visit for Members<'_, '_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field, text(value));
+        self.member(field, Text(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field, text(&format!("{value:?}")));
+        self.member(field, Text(&format!("{value:?}")));
     }
 }
 
-/// A JSON string.
-fn text(text: &str) -> String {
-    // A string can always be written.
-    serde_json::to_string(text).unwrap_or_default()
+/// As a string of JSON.
+struct Text<'a>(&'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.bytes().all(|byte| !matches!(byte, 0..=0x1f | b'"' | b'\\')) {
+            return write!(f, "\"{}\"", self.0);
+        }
+        // A string can always be written.
+        f.write_str(&serde_json::to_string(self.0).unwrap_or_default())
+    }
 }
 
 #[cfg(test)]
