@@ -38,6 +38,15 @@ impl Pgbench {
 
     /// So many clients, each of which begins a transaction when its last one is committed.
     pub fn run(&self, clients: usize, time: Duration) -> Outcome<Measured> {
+        self.run_with(clients, time, &[])
+    }
+
+    /// About so many transactions a second: a transaction's time runs from the moment at which it was due.
+    pub fn run_at(&self, per_second: f64, clients: usize, time: Duration) -> Outcome<Measured> {
+        self.run_with(clients, time, &["--rate", &per_second.to_string()])
+    }
+
+    fn run_with(&self, clients: usize, time: Duration, arguments: &[&str]) -> Outcome<Measured> {
         let script = self.scripts.join("script.sql");
         std::fs::write(&script, self.script)?;
         let log = self.scripts.join("transactions");
@@ -49,7 +58,8 @@ impl Pgbench {
             .arg("--file")
             .arg(&script)
             .args(["--client", &clients.to_string(), "--jobs", &clients.min(2).to_string()])
-            .args(["--time", &time.as_secs().max(1).to_string()]);
+            .args(["--time", &time.as_secs().max(1).to_string()])
+            .args(arguments);
         for (name, value) in &self.variables {
             command.args(["--define", &format!("{name}={value}")]);
         }

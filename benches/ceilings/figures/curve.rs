@@ -5,7 +5,7 @@ use crate::lab::{Lab, progress};
 use crate::load::{Until, closed, open};
 use crate::measured::{Measured, median};
 use crate::picture::{Picture, Step};
-use crate::report::Side;
+use crate::report::{Side, ratio};
 use crate::site::Site;
 
 use super::upload::Prepared;
@@ -18,33 +18,43 @@ const BEYOND: f64 = 1.1;
 pub async fn latency(lab: &mut Lab, site: &Site, prepared: &Prepared, figure: (&str, &str)) -> Outcome<Picture> {
     progress(figure.0);
     let (target, calls) = (site.target()?, &prepared.uploads.calls);
+    let most = async || closed(target, calls, prepared.many.callers, Until::Over(lab.time)).await;
+    // What follows is between two checkpoints: pages are written to the log whole when they are changed for the first time after one.
+    site.storing(most).await?;
     let mut highest = Vec::new();
-    let mut half = Vec::new();
+    let mut sides = [Vec::new(), Vec::new()];
     for _ in 0..lab.repeats {
-        let most = async || closed(target, calls, prepared.many.callers, Until::Over(lab.time)).await;
-        highest.push(site.storing(most).await?.per_second());
-        let at_half = async || open(target, calls, median(&highest) / 2.0, lab.time).await;
-        half.push(site.storing(at_half).await?);
+        highest.push(site.counting(most).await?.per_second());
+        let half = median(&highest) / 2.0;
+        sides[0].push(
+            site.counting(async || open(target, calls, half, lab.time).await)
+                .await?,
+        );
+        let (pgbench, clients) = (&prepared.uploads.ceiling, prepared.many.clients);
+        sides[1].push(site.counting(async || pgbench.run_at(half, clients, lab.time)).await?);
     }
     let highest = median(&highest);
-    let p99: Vec<f64> = half.iter().map(|measured| measured.quantile(0.99)).collect();
+    let [ours, theirs] = sides
+        .each_ref()
+        .map(|side| side.iter().map(|measured| measured.quantile(0.99)).collect::<Vec<_>>());
     lab.report.row(
         figure.0,
-        format!("{:.1} ms at {:.0}/s", median(&p99), highest / 2.0),
-        String::new(),
-        String::new(),
+        format!("{:.1} ms at {:.0}/s", median(&ours), highest / 2.0),
+        format!("{:.1} ms (pgbench, at that rate)", median(&theirs)),
+        ratio(&theirs, &ours),
         figure.1,
     );
-    let side = Side {
-        name: "certkeep, at a fixed rate",
-        measured: &half,
-    };
-    lab.report.side(figure.0, &side)?;
+    for (name, measured) in ["certkeep, at a fixed rate", "pgbench, at that rate"]
+        .into_iter()
+        .zip(&sides)
+    {
+        lab.report.side(figure.0, &Side { name, measured })?;
+    }
     let mut steps = Vec::new();
     for step in 1..=STEPS {
         let offered = highest * BEYOND * f64::from(step) / f64::from(STEPS);
         let offer = async || open(target, calls, offered, lab.time / 2).await;
-        let measured: Measured = site.storing(offer).await?;
+        let measured: Measured = site.counting(offer).await?;
         steps.push(Step {
             offered,
             done: measured.per_second(),

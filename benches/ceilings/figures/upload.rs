@@ -16,7 +16,7 @@ pub const SCRIPT: &str = include_str!("../upload.sql");
 /// Uploads, and the ceiling beside them.
 pub struct Uploads {
     pub calls: Rc<Calls>,
-    ceiling: Pgbench,
+    pub ceiling: Pgbench,
 }
 
 /// How many callers certkeep does most for, and how many clients pgbench.
