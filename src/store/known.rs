@@ -7,6 +7,7 @@
 //! the state that it makes, unless it can not know it: in its counter it has noted which change it came behind.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -14,6 +15,8 @@ use quick_cache::sync::Cache;
 use super::read::Position;
 use crate::certificate::{AccountId, Sha1Fingerprint};
 
+/// They are read again after this, so that nothing that was changed by hand, without its counter, stays unseen.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 /// What is kept of all accounts at most, in octets.
 const MAX_OCTETS: u64 = 8 * 1024 * 1024;
 /// Of how many accounts room is made for.
@@ -27,6 +30,8 @@ pub(super) struct Known {
     pub(super) youngest: Position,
     /// In the order of the certificates.
     pub(super) fingerprints: Vec<Sha1Fingerprint>,
+    /// When they were read; those of uploads since then were added.
+    pub(super) read: Instant,
 }
 
 /// By account; what is not asked for again goes first.

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::batches::{BatchesByKind, Undone};
 use super::client_token::{ClientToken, upload_of};
 use super::error::{Cause, Failure};
-use super::fingerprint::{AccountFingerprints, fingerprints};
+use super::fingerprint::{AccountFingerprints, MAX, fingerprints};
 use super::insert::{Batch, INSERT, INSERT_WITH_KEY, Insert};
-use super::known::Known;
+use super::known::{self, Known};
 use super::read::Position;
 use super::reuse::Reuse;
 use super::{Change, Changed, Error, Lost, Store};
@@ -235,10 +235,10 @@ impl Store {
         (row, known): Written,
     ) -> Result<Option<Vec<Sha1Fingerprint>>, Error> {
         let read = row.get::<_, Option<&[u8]>>("fingerprints").map(fingerprints);
-        let (mut all, youngest) = match (read, known) {
+        let (mut all, youngest, read) = match (read, known) {
             (Some(all), _) if !row.get::<_, bool>("is_alone") => return all.map(Some),
-            (Some(others), _) => (others?, Position::of_row(&row, "youngest")?),
-            (None, Some(known)) => (known.fingerprints.clone(), Some(known.youngest)),
+            (Some(others), _) => (others?, Position::of_row(&row, "youngest")?, Instant::now()),
+            (None, Some(known)) => (known.fingerprints.clone(), Some(known.youngest), known.read),
             (None, None) => return Err(Error::Row("server_certificate")),
         };
         let own = Position::from(new.id);
@@ -246,11 +246,14 @@ impl Store {
             return Ok(None);
         }
         all.push(new.facts.fingerprint);
-        if let Some(state) = row.get::<_, Option<Vec<i64>>>("after") {
+        if let Some(state) = row.get::<_, Option<Vec<i64>>>("after")
+            && all.len() <= MAX
+        {
             let known = Known {
                 state,
                 youngest: own,
                 fingerprints: all.clone(),
+                read,
             };
             self.known.insert(new.id.account, Arc::new(known));
         }
@@ -260,7 +263,9 @@ impl Store {
     /// What is known of the account's fingerprints, to which that of a new certificate can be added.
     fn known(&self, new: &NewCertificate) -> Option<Arc<Known>> {
         let known = new.with_account_fingerprints.then(|| self.known.get(&new.id.account));
-        known.flatten().filter(|known| known.youngest < new.id.into())
+        known
+            .flatten()
+            .filter(|known| known.youngest < new.id.into() && known.read.elapsed() < known::MAX_AGE)
     }
 
     /// What an attempt that had taken effect would have answered.
