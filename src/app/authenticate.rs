@@ -1,7 +1,7 @@
 //! Who calls, and what they may do.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{AccessKeyText, App, Error};
@@ -48,14 +48,28 @@ impl App {
             .map(|(_, text)| text.trim());
         let key = text.and_then(AccessKeyText::parse).ok_or(Error::Unauthenticated)?;
         let secret_sha256 = key.secret_sha256();
-        if let Some(caller) = self.0.checked_keys.find(key.id(), &secret_sha256) {
-            return Ok(caller);
+        let Some((caller, is_due)) = self.0.checked_keys.find(key.id(), &secret_sha256) else {
+            return self.check_key(key.id(), secret_sha256).await;
+        };
+        if is_due {
+            // Before it is too old, so that nobody waits for it.
+            let (app, id) = (self.clone(), caller.access_key_id.clone());
+            tokio::spawn(async move {
+                let checked = app.check_key(&id, secret_sha256).await;
+                if let Err(Error::Unauthenticated | Error::AccountDisabled | Error::AccessKeyDisabled) = checked {
+                    app.0.checked_keys.forget(&id);
+                }
+            });
         }
+        Ok(caller)
+    }
+
+    async fn check_key(&self, id: &str, secret_sha256: [u8; 32]) -> Result<Caller, Error> {
         let looked_up = Instant::now();
         let known = self
             .0
             .store
-            .access_key_of_all_accounts(key.id())
+            .access_key_of_all_accounts(id)
             .await?
             .ok_or(Error::Unauthenticated)?;
         if !digest::constant_time_eq(&known.secret_sha256, &secret_sha256) {
@@ -70,7 +84,7 @@ impl App {
         let caller = Caller {
             account: known.account,
             role: known.role,
-            access_key_id: key.id().to_owned(),
+            access_key_id: id.to_owned(),
         };
         self.0.checked_keys.remember(secret_sha256, &caller, looked_up);
         Ok(caller)
@@ -85,34 +99,51 @@ struct Checked {
     secret_sha256: [u8; 32],
     caller: Caller,
     at: Instant,
+    is_due: bool,
 }
 
 impl CheckedKeys {
     const MAX_AGE: Duration = Duration::from_secs(2);
+    /// From this age on a key that is used is checked again.
+    const DUE_AGE: Duration = Duration::from_millis(1500);
     const MAX_LEN: usize = 4096;
 
-    fn find(&self, id: &str, secret_sha256: &[u8; 32]) -> Option<Caller> {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let checked = keys.get(id)?;
-        let fresh = checked.at.elapsed() < Self::MAX_AGE;
-        let right = digest::constant_time_eq(&checked.secret_sha256, secret_sha256);
-        (fresh && right).then(|| checked.caller.clone())
+    /// Whose key it is, and whether it is to be checked again: of all who ask that is told to one.
+    fn find(&self, id: &str, secret_sha256: &[u8; 32]) -> Option<(Caller, bool)> {
+        let mut keys = self.keys();
+        let checked = keys.get_mut(id)?;
+        let age = checked.at.elapsed();
+        if age >= Self::MAX_AGE || !digest::constant_time_eq(&checked.secret_sha256, secret_sha256) {
+            return None;
+        }
+        let is_due = !checked.is_due && age >= Self::DUE_AGE;
+        checked.is_due |= is_due;
+        Some((checked.caller.clone(), is_due))
+    }
+
+    fn forget(&self, id: &str) {
+        self.keys().remove(id);
     }
 
     fn remember(&self, secret_sha256: [u8; 32], caller: &Caller, at: Instant) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys();
         if keys.len() >= Self::MAX_LEN {
             keys.retain(|_, checked| checked.at.elapsed() < Self::MAX_AGE);
         }
         // Still full: this key is looked up again next time.
-        if keys.len() < Self::MAX_LEN {
+        if keys.len() < Self::MAX_LEN || keys.contains_key(&caller.access_key_id) {
             let checked = Checked {
                 secret_sha256,
                 caller: caller.clone(),
                 at,
+                is_due: false,
             };
             keys.insert(caller.access_key_id.clone(), checked);
         }
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<String, Checked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,5 +182,23 @@ mod tests {
         assert!(keys.find("ck1", &[1; 32]).is_some());
         assert!(keys.find("ck1", &[2; 32]).is_none());
         assert!(keys.find("ck2", &[1; 32]).is_none());
+    }
+
+    #[test]
+    fn one_of_all_who_use_a_key_is_told_that_it_is_due() {
+        let keys = CheckedKeys::default();
+        let is_due = || keys.find("ck1", &[1; 32]).map(|(_, is_due)| is_due);
+        let remember = |age| keys.remember([1; 32], &caller(Role::Reader), Instant::now() - age);
+        for _ in 0..2 {
+            remember(Duration::ZERO);
+            assert_eq!([is_due(), is_due()], [Some(false); 2]);
+            remember(CheckedKeys::DUE_AGE);
+            assert_eq!([is_due(), is_due()], [Some(true), Some(false)]);
+        }
+        remember(CheckedKeys::MAX_AGE);
+        assert_eq!(is_due(), None);
+        remember(Duration::ZERO);
+        keys.forget("ck1");
+        assert_eq!(is_due(), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool, PoolError, Status, TimeoutType};
 use tokio::runtime::{Handle, Id, RuntimeFlavor};
 
+use super::access_key::{AccessKeys, access_keys};
 use super::connect::{Opener, SettingsError, WAIT_FOR_CONNECTION};
 use super::read::{Lookups, lookups};
 
@@ -23,6 +24,7 @@ pub(super) struct Home {
     /// `None`: it has none for itself.
     own: Option<Pool>,
     pub(super) lookups: Lookups,
+    pub(super) access_keys: AccessKeys,
 }
 
 impl Homes {
@@ -55,6 +57,7 @@ impl Homes {
         let home = Arc::new(Home {
             own,
             lookups: lookups(),
+            access_keys: access_keys(),
         });
         homes.insert(runtime.id(), home.clone());
         home

@@ -51,6 +51,7 @@ pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 
 use crate::certificate::{CertificateId, CertificateKind};
+use batches::{Batches, Undone};
 use error::Failure;
 use homes::Homes;
 use known::KnownFingerprints;
@@ -68,6 +69,9 @@ const LOOK_UP_TIME: Duration = Duration::from_secs(8);
 /// How long the service counts as unable to write after a change was refused.
 const REFUSED_FOR: Duration = Duration::from_secs(3);
 const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
+
+/// How many one statement looks up at most.
+const MAX_LOOKUPS: usize = 64;
 
 /// certkeep's database.
 #[derive(Clone)]
@@ -252,6 +256,41 @@ impl Store {
                 }
             }
             attempt += 1;
+        }
+    }
+
+    /// Looks one up together with others that wait for the same. `all` answers for each that it is given, in their order.
+    async fn look_up_together<T, R, F>(
+        &self,
+        batches: &Arc<Batches<T, Result<R, Cause>>>,
+        wanted: T,
+        all: impl Fn(Self, Vec<T>) -> F + Clone + Send + 'static,
+    ) -> Result<R, Error>
+    where
+        T: Clone + Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<Vec<R>, Error>> + Send + 'static,
+    {
+        let (store, of_several) = (self.clone(), all.clone());
+        let work = move |wanted: Vec<T>| {
+            let count = wanted.len();
+            let found = of_several(store.clone(), wanted);
+            async move {
+                match found.await {
+                    Ok(found) => found.into_iter().map(Ok).collect(),
+                    Err(Error::Unavailable(cause)) => vec![cause; count].into_iter().map(Err).collect(),
+                    // It may be one that the others fail for.
+                    Err(_) => Vec::new(),
+                }
+            }
+        };
+        match batches.done(wanted.clone(), 1, work).await {
+            Ok(found) => found.map_err(Error::Unavailable),
+            Err(Undone::NotBegun) => Err(Error::Unavailable(Cause::timeout())),
+            Err(Undone::Failed) => {
+                let found = all(self.clone(), vec![wanted]).await?.pop();
+                found.ok_or(Error::Row("what was looked up"))
+            }
         }
     }
 

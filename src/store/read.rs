@@ -3,9 +3,9 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::batches::{BatchesByKind, Undone};
+use super::batches::BatchesByKind;
 use super::error::Cause;
-use super::{Error, Params, Statement, Store, id_columns};
+use super::{Error, MAX_LOOKUPS, Params, Statement, Store, id_columns};
 use crate::certificate::{
     AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
     Tags,
@@ -127,9 +127,6 @@ pub(super) type Lookups = BatchesByKind<Wanted, Result<Option<StoredCertificate>
 pub(super) fn lookups() -> Lookups {
     BatchesByKind::new(MAX_LOOKUPS)
 }
-
-/// How many certificates one statement looks up at most.
-const MAX_LOOKUPS: usize = 64;
 
 // Plans are made once (store::connect), maybe while there is next to nothing and each index looks as good as any other. Where a
 // certificate is looked up by its id, what else is asked of it stands outside of the look-up: an index of only the live ones,
@@ -329,30 +326,9 @@ impl Store {
             region: region.map(|region| region.as_str().to_owned()),
             liveness,
         };
-        let store = self.clone();
-        let find = move |wanted: Vec<Wanted>| {
-            let store = store.clone();
-            async move {
-                match store.find_all(&wanted).await {
-                    Ok(found) => found.into_iter().map(Ok).collect(),
-                    Err(Error::Unavailable(cause)) => wanted.iter().map(|_| Err(cause.clone())).collect(),
-                    // It may be one that the others fail for.
-                    Err(_) => Vec::new(),
-                }
-            }
-        };
-        match self
-            .homes
-            .here()
-            .lookups
-            .of(id.kind)
-            .done(wanted.clone(), 1, find)
+        let all = async |store: Self, wanted: Vec<Wanted>| store.find_all(&wanted).await;
+        self.look_up_together(self.homes.here().lookups.of(id.kind), wanted, all)
             .await
-        {
-            Ok(found) => found.map_err(Error::Unavailable),
-            Err(Undone::NotBegun) => Err(Error::Unavailable(Cause::timeout())),
-            Err(Undone::Failed) => Ok(self.find_all(&[wanted]).await?.pop().flatten()),
-        }
     }
 
     /// For each that is wanted, in their order, what is found. All are of one kind.
