@@ -174,7 +174,9 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
         key: Zeroizing::new([0; KEY_LEN]),
     };
     hex::decode_to_slice(id, &mut entry.id.0).ok()?;
-    hex::decode_to_slice(key.strip_prefix(b" ")?, entry.key.as_mut_slice()).ok()?;
+    // Without the 0x that would be passed over.
+    let key = key.strip_prefix(b" ").filter(|key| key.len() == 2 * KEY_LEN)?;
+    hex::decode_to_slice(key, entry.key.as_mut_slice()).ok()?;
     Some(entry)
 }
 
@@ -230,7 +232,14 @@ mod tests {
             parse(&format!("{id} {key}\n{id}\n")),
             Err(KeyRingError::Line(2))
         ));
-        assert!(matches!(parse(&format!("{id} {key}0\n")), Err(KeyRingError::Line(1))));
+        for line in [
+            format!("{id} {key}0"),
+            format!("{id} 0x{key}"),
+            format!("0x{id} {key}"),
+            format!("0x{} {key}", &id[2..]),
+        ] {
+            assert!(matches!(parse(&format!("{line}\n")), Err(KeyRingError::Line(1))));
+        }
         assert!(matches!(
             parse(&format!("{id} {key}\n{id} {key}\n")),
             Err(KeyRingError::Twice(_))

@@ -91,9 +91,9 @@ impl Store {
         const STATEMENT: Statement = Statement {
             name: "store::access_keys_of_all_accounts",
             sql: "-- store::access_keys_of_all_accounts
-                  select access_key_id, account_id, role, secret_sha256, access_key.disabled, account.disabled
-                  from access_key join account using (account_id)
-                  where access_key_id = any($1)",
+                  select access_key_id, account_id, role, secret_sha256, disabled,
+                    (select disabled from account where account.account_id = access_key.account_id)
+                  from access_key where access_key_id = any($1)",
         };
         let damaged = || Error::Row("access_key");
         let mut found = HashMap::new();

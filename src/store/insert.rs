@@ -295,8 +295,8 @@ macro_rules! one_accepted {
     };
 }
 
-/// Beside the others' fingerprints, unless they are known, the place of the youngest of them and the state of the account
-/// ([`super::known`]) before this upload and, if it is the next one, after it.
+/// Beside the others' fingerprints, unless they are known, how many of them come behind the new one, as clocks may have it, and the state
+/// of the account ([`super::known`]) that this upload makes, if it can be known.
 macro_rules! one_answer {
     () => {
         "client_token is not null and not exists (select from token) as token_seen,
@@ -309,9 +309,13 @@ macro_rules! one_answer {
             ) as in_order
           ), '') end as fingerprints,
           case when state.is_new then (
-            select array[created_ms, random] from server_certificate
-            where account_id = asked.account_id and deleted_at is null order by created_ms desc, random desc limit 1
-          ) end as youngest
+            select count(*) from (
+              select from server_certificate
+              where account_id = asked.account_id and deleted_at is null
+                and (created_ms, random) > (asked.created_ms, asked.random)
+              order by created_ms, random offset 0
+            ) as younger
+          ) end as behind
         from input as asked cross join lateral (
           select before, after, asked.with_fingerprints and before is distinct from $34::bigint[] as is_new
           from (
@@ -332,9 +336,9 @@ macro_rules! one_answer {
 }
 
 /// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints, one
-/// behind the other, if they are asked for; of one alone without its own. What is neither seen nor stored is beyond the quota: its token stays, and is void,
+/// behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token stays, and is void,
 /// since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are
-/// added to those that it sees. One fingerprint more than an answer holds is read, which tells that there are too many.
+/// added to those that it sees; that of one alone is added to what it answers. One fingerprint more than an answer holds is read, which tells that there are too many.
 macro_rules! insert {
     ($key_column:literal, $key_row:literal) => {
         Insert {

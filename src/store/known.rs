@@ -2,15 +2,15 @@
 //!
 //! Whatever changes which certificates of an account are live, or a fingerprint of theirs, changes the counter of their region
 //! in the same transaction. The transactions that did so last, a counter each, are the account's state, behind the time at which
-//! PostgreSQL was started, since another server may give the same numbers again: accounts of the same state have the same
+//! PostgreSQL was started, since another server may give the same numbers again: an account that is in the same state has the same
 //! fingerprints. An upload is told the state that is known. It reads the fingerprints if the account is in another one, and tells
 //! the state that it makes, unless it can not know it: in its counter it has noted which change it came behind.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
 
 use super::read::Position;
 use crate::certificate::{AccountId, Sha1Fingerprint};
@@ -23,7 +23,7 @@ const MAX_OCTETS: u64 = 8 * 1024 * 1024;
 const ACCOUNTS: usize = 1000;
 
 /// The fingerprints of an account in one of its states.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Known {
     pub(super) state: Vec<i64>,
     /// Where the youngest certificate is.
@@ -47,5 +47,38 @@ impl Weighter<AccountId, Arc<Known>> for Octets {
 }
 
 pub(super) fn known_fingerprints() -> KnownFingerprints {
-    Cache::with_weighter(ACCOUNTS, MAX_OCTETS, Octets)
+    let mut options = OptionsBuilder::new();
+    // In one piece, so that there is room for the largest account whatever the machine. It is asked but twice for an upload.
+    options
+        .shards(1)
+        .estimated_items_capacity(ACCOUNTS)
+        .weight_capacity(MAX_OCTETS);
+    // Nothing that has to be given is missing.
+    match options.build() {
+        Ok(options) => Cache::with_options(options, Octets, Default::default(), Default::default()),
+        Err(_) => Cache::with_weighter(ACCOUNTS, MAX_OCTETS, Octets),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fingerprint::MAX;
+    use super::*;
+
+    #[test]
+    fn it_is_bounded_and_has_room_for_the_largest_account() {
+        let all = known_fingerprints();
+        for account in 0..20 {
+            let account = AccountId::from_i64(account);
+            let known = Known {
+                state: vec![0; 30],
+                youngest: Position::START,
+                fingerprints: vec![Sha1Fingerprint::from_bytes([0; 20]); MAX],
+                read: Instant::now(),
+            };
+            all.insert(account, Arc::new(known));
+            assert!(all.get(&account).is_some());
+        }
+        assert!(all.weight() <= MAX_OCTETS);
+    }
 }

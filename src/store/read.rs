@@ -35,17 +35,6 @@ impl Position {
     };
 }
 
-impl Position {
-    /// From a column that holds both parts in an array.
-    pub(super) fn of_row(row: &Row, column: &str) -> Result<Option<Self>, Error> {
-        match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
-            None => Ok(None),
-            Some(&[created_ms, random]) => Ok(Some(Self { created_ms, random })),
-            Some(_) => Err(Error::Row("server_certificate")),
-        }
-    }
-}
-
 impl From<CertificateId> for Position {
     fn from(id: CertificateId) -> Self {
         Self {

@@ -2,7 +2,6 @@
 
 use tokio_postgres::Row;
 
-use super::read::Position;
 use super::{Error, Params, Statement, Store};
 use crate::certificate::{AccountId, CertificateFacts, CertificateId, CertificateKind};
 use crate::clock::Timestamp;
@@ -96,14 +95,15 @@ impl Store {
 impl Reuse {
     /// From the columns of a row.
     pub(super) fn of_row(kind: CertificateKind, account: AccountId, row: &Row) -> Result<Self, Error> {
-        let id = |column| {
-            let id = |Position { created_ms, random }| CertificateId {
+        let id = |column| match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
+            None => Ok(None),
+            Some(&[created_ms, random]) => Ok(Some(CertificateId {
                 kind,
                 account,
                 created: Timestamp::from_millis(created_ms),
                 random,
-            };
-            Ok::<_, Error>(Position::of_row(row, column)?.map(id))
+            })),
+            Some(_) => Err(Error::Row("server_certificate")),
         };
         Ok(Self {
             same_leaf: id("same_leaf")?,

@@ -215,10 +215,7 @@ impl Store {
         }
         let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
         let fingerprints = match new.with_account_fingerprints {
-            true => match self
-                .fingerprints_with(new, written)?
-                .and_then(AccountFingerprints::whole)
-            {
+            true => match AccountFingerprints::whole(self.fingerprints_with(new, written)?) {
                 Some(whole) => Some(whole),
                 None => self.fingerprints_after(new).await,
             },
@@ -227,37 +224,31 @@ impl Store {
         Ok(UploadOutcome::Stored { fingerprints, reuse })
     }
 
-    /// All fingerprints of the account, that of the new certificate among them, which is stored. `None`: its place among the others is not
-    /// known, as clocks may have it.
-    fn fingerprints_with(
-        &self,
-        new: &NewCertificate,
-        (row, known): Written,
-    ) -> Result<Option<Vec<Sha1Fingerprint>>, Error> {
+    /// All fingerprints of the account, that of the new certificate among them, which is stored.
+    fn fingerprints_with(&self, new: &NewCertificate, (row, known): Written) -> Result<Vec<Sha1Fingerprint>, Error> {
+        let damaged = || Error::Row("server_certificate");
         let read = row.get::<_, Option<&[u8]>>("fingerprints").map(fingerprints);
-        let (mut all, youngest, read) = match (read, known) {
-            (Some(all), _) if !row.get::<_, bool>("is_alone") => return all.map(Some),
-            (Some(others), _) => (others?, Position::of_row(&row, "youngest")?, Instant::now()),
-            (None, Some(known)) => (known.fingerprints.clone(), Some(known.youngest), known.read),
-            (None, None) => return Err(Error::Row("server_certificate")),
+        let (mut all, behind, read) = match (read, known) {
+            (Some(all), _) if !row.get::<_, bool>("is_alone") => return all,
+            (Some(others), _) => (others?, row.get::<_, i64>("behind") as usize, Instant::now()),
+            (None, Some(known)) => (known.fingerprints.clone(), 0, known.read),
+            (None, None) => return Err(damaged()),
         };
-        let own = Position::from(new.id);
-        if youngest.is_some_and(|youngest| youngest > own) {
-            return Ok(None);
-        }
-        all.push(new.facts.fingerprint);
+        let place = all.len().checked_sub(behind).ok_or_else(damaged)?;
+        all.insert(place, new.facts.fingerprint);
         if let Some(state) = row.get::<_, Option<Vec<i64>>>("after")
+            && behind == 0
             && all.len() <= MAX
         {
             let known = Known {
                 state,
-                youngest: own,
+                youngest: new.id.into(),
                 fingerprints: all.clone(),
                 read,
             };
             self.known.insert(new.id.account, Arc::new(known));
         }
-        Ok(Some(all))
+        Ok(all)
     }
 
     /// What is known of the account's fingerprints, to which that of a new certificate can be added.

@@ -182,7 +182,7 @@ mod tests {
             tracing::warn!(is = true, minus = -1, ratio = 0.5, none = f64::NAN, error = %"two\nlines\u{1}", "what \"happened\"");
             span.record("later", tracing::field::debug(Some("it")));
             let _within = tracing::info_span!("within").entered();
-            tracing::info!("told");
+            tracing::info!(path = "C:\\x\u{1f}", plain = "é\u{7f}", "told");
         });
         assert_eq!(
             told,
@@ -197,7 +197,8 @@ mod tests {
                     "span": {"id": "a\"b", "number": 7, "name": "call"}
                 }),
                 json!({
-                    "level": "INFO", "fields": {"message": "told"}, "target": "certkeep::telemetry::json::tests",
+                    "level": "INFO", "fields": {"message": "told", "path": "C:\\x\u{1f}", "plain": "é\u{7f}"},
+                    "target": "certkeep::telemetry::json::tests",
                     "span": {"name": "within"}
                 }),
             ]

@@ -6,7 +6,7 @@ use certkeep::grpc::pb::UploadServerCertificateRequest as Upload;
 use tokio::task::JoinSet;
 
 use crate::calls::{ANY, delete, fingerprints, purge, stored, undelete, upload};
-use crate::harness::{Client, TestServer, upload_of};
+use crate::harness::{Client, TestServer, until_waiting, upload_of};
 use crate::pki::{self, Key};
 
 async fn answered(client: &Client, request: Upload) -> Vec<String> {
@@ -98,6 +98,32 @@ async fn what_is_known_is_not_read_again() {
     let read = answered(client, new("fourth.example")).await;
     assert_eq!(read[2..3], known[2..]);
     assert_ne!(read[..2], before);
+    server.stop().await;
+}
+
+/// Between what an upload sees and its turn at the counter.
+#[tokio::test]
+async fn what_comes_in_between_is_not_missed() {
+    let server = TestServer::start().await;
+    let (client, sql) = (&server.client(), server.sql().await);
+    stored(client, &new("deleted.example")).await;
+    answered(client, new("a.example")).await;
+    sql.batch_execute(
+        "begin;
+         update server_certificate set deleted_at = now() where name = 'deleted.example';
+         update server_certificate_count set live = live - 1",
+    )
+    .await
+    .unwrap();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { answered(&client, new("b.example")).await }
+    });
+    until_waiting(&server.sql().await, "store::upload", 1).await;
+    sql.batch_execute("commit").await.unwrap();
+    assert_eq!(waiting.await.unwrap().len(), 3, "it has not seen that one is deleted");
+    let after = answered(client, new("c.example")).await;
+    assert_eq!((after.len(), &after), (3, &fingerprints(client).await));
     server.stop().await;
 }
 

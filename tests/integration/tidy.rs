@@ -25,8 +25,10 @@ const ROOMS: [(&str, &[&str]); 13] = [
 const LEAVES: [&str; 5] = ["clock", "config", "digest", "secret", "telemetry"];
 
 /// A library, or a part of one, and the only places that may name it.
-const LIBRARIES: [(&str, &[&str]); 20] = [
+const LIBRARIES: [(&str, &[&str]); 21] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
+    // And the provider of rustls that is called after it.
+    ("ring", &["digest", "server/tls"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),

@@ -42,8 +42,8 @@ fn is_stated_by(derived: &PublicKey, stated: &[u8]) -> bool {
     }
 }
 
-/// Whether a key that was proved to be that of `public` is an elliptic-curve key as OpenSSL itself writes it, in version 1 and without
-/// attributes: OpenSSL reads that.
+/// Whether a key that was proved to be that of `public` is an elliptic-curve key as OpenSSL writes it, in version 1 and without
+/// attributes; its curve may stand in it once more. OpenSSL reads that.
 pub(super) fn is_usual(der: &[u8], public: &PublicKey) -> bool {
     let (PublicKey::Ec { curve, .. }, Ok(key)) = (public, PrivateKeyInfoRef::from_der(der)) else {
         return false;
