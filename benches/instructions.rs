@@ -12,13 +12,12 @@
 
 use std::hint::black_box;
 
+use certkeep::account::AccountId;
 use certkeep::app::{CertificateName, ListedFingerprints, RequestId, Uploaded};
-use certkeep::certificate::{
-    AccountId, Authorities, CertificateFacts, CertificateId, CertificateKind, Finding, Policy, RegionId,
-    ResourceGroupId, UnverifiedPair, VerifiedPair,
-};
+use certkeep::certificate::{Authorities, CertificateFacts, Finding, Policy, UnverifiedPair, VerifiedPair};
 use certkeep::clock::Timestamp;
 use certkeep::grpc;
+use certkeep::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use certkeep::seal::KeyRing;
 use certkeep::secret::Secret;
 use gungraun::Callgrind;

@@ -1,6 +1,7 @@
 //! certkeep: the certificate store of a fleet. `ARCHITECTURE.md` shows the rooms and the way of a request.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
+pub mod account;
 pub mod app;
 pub mod certificate;
 pub mod cli;
@@ -8,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod digest;
 pub mod grpc;
+pub mod inventory;
 pub mod postgres;
 pub mod seal;
 pub mod secret;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use certkeep::certificate::{AccountId, CertificateId, CertificateKind};
+use certkeep::account::AccountId;
 use certkeep::clock::Timestamp;
 use certkeep::grpc::pb;
+use certkeep::inventory::{CertificateId, CertificateKind};
 use http::Request;
 use tokio_postgres::Client;
 

@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use certkeep::certificate::{
-    Authorities, CertificateFacts, CertificateName, Chain, FindingCode, Place, Policy, PrivateKeyError, Report,
-    UnverifiedPair, VerifiedPair,
+    Authorities, CertificateFacts, Chain, FindingCode, Place, Policy, PrivateKeyError, Report, UnverifiedPair,
+    VerifiedPair,
 };
 use certkeep::clock::Timestamp;
+use certkeep::inventory::CertificateName;
 use certkeep::secret::Secret;
 
 use super::{MAX_CERTIFICATES, MAX_KEY, cost};

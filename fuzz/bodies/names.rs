@@ -2,7 +2,8 @@
 
 use std::str;
 
-use certkeep::certificate::{CertificateId, CertificateKind, CertificateName, Policy};
+use certkeep::certificate::Policy;
+use certkeep::inventory::{CertificateId, CertificateKind, CertificateName};
 use certkeep::secret::Secret;
 
 use super::tree::{self, der, sequence};

@@ -1,7 +1,7 @@
 //! Page tokens.
 
+use certkeep::account::AccountId;
 use certkeep::app::{List, PageTokens};
-use certkeep::certificate::AccountId;
 use certkeep::secret::Secret;
 use certkeep::store::Position;
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{AccessKeyText, App, Error};
-use crate::certificate::AccountId;
+use crate::account::AccountId;
 use crate::digest;
 pub use crate::store::Role;
 

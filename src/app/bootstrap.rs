@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{AccessKeyText, Error, Role};
-use crate::certificate::AccountId;
+use crate::account::AccountId;
 use crate::digest;
 use crate::secret::Existing;
 use crate::store::{self, NewAccount, Store};

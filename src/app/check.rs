@@ -3,8 +3,9 @@
 use super::cores::Work;
 use super::error::Faults;
 use super::{App, Call, Error, FieldFault, Role, reuse};
-use crate::certificate::{Authorities, CertificateKind, Policy, Report, UnverifiedPair};
+use crate::certificate::{Authorities, Policy, Report, UnverifiedPair};
 use crate::clock;
+use crate::inventory::CertificateKind;
 use crate::secret::Secret;
 
 /// A pair to check, or certificates without their key.

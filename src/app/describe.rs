@@ -3,7 +3,7 @@
 use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::{CertificateId, CertificateKind, ResourceGroupId};
+use crate::inventory::{CertificateId, CertificateKind, ResourceGroupId};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
 /// Which certificates: those that every given filter matches.

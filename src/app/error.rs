@@ -4,9 +4,10 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use super::Role;
-use crate::certificate::{
-    CaCertificateError, CertificateError, CertificateId, CertificateKind, CriterionError, Finding, FindingCode,
-    LanguageError, NameError, PrivateKeyError, RegionError, RegionId, TagError, TagFault, Tags, TextFault,
+use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError, TextFault};
+use crate::inventory::{
+    CertificateId, CertificateKind, CriterionError, LanguageError, NameError, RegionError, RegionId, TagError,
+    TagFault, Tags,
 };
 use crate::{digest, seal, store};
 

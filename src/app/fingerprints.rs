@@ -4,7 +4,8 @@ use super::describe::page_size;
 use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Role};
-use crate::certificate::{AccountId, Sha1Fingerprint};
+use crate::account::AccountId;
+use crate::certificate::Sha1Fingerprint;
 
 /// Which page.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What is done now and then for all accounts, by whichever replica comes first.
 
 use super::{App, Error};
-use crate::certificate::CertificateKind;
+use crate::inventory::CertificateKind;
 
 impl App {
     /// Removes deleted certificates whose time is over, and forgets client tokens that count no longer.

@@ -50,14 +50,15 @@ pub use target::TargetCertificate;
 pub use upload::{GivenCertificate, Upload, Uploaded};
 
 pub use crate::certificate::{
-    CertificateFacts, CertificateId, CertificateKind, CertificateName, Contents, CriterionError, DomainMatch, Finding,
-    FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy, PolicyError, Report, Severity,
-    Sha256Fingerprint, Tag, Tags,
+    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
+    PolicyError, Report, Severity, Sha256Fingerprint,
 };
+pub use crate::inventory::{CertificateId, CertificateKind, CertificateName, CriterionError, DomainMatch, Tag, Tags};
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
-use crate::certificate::{Authorities, Regions};
+use crate::certificate::Authorities;
 use crate::digest;
+use crate::inventory::Regions;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::{Change, Store};

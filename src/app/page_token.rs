@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::Fault;
-use crate::certificate::AccountId;
+use crate::account::AccountId;
 use crate::digest;
 use crate::secret::Secret;
 use crate::store::Position;

@@ -1,7 +1,7 @@
 //! Lists the regions.
 
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::Language;
+use crate::inventory::Language;
 
 /// In which language the regions are named.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::error::Faults;
 use super::target::{Target, TargetCertificate, id_field, name_field, own_id, required, revision_of};
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::CertificateName;
+use crate::inventory::CertificateName;
 use crate::store::Liveness;
 
 impl App {

@@ -6,7 +6,7 @@ use super::page_token::List;
 use super::tag::{named_ids, resource_type};
 use super::target::required;
 use super::{App, Call, Error, Fault, Resource, Role};
-use crate::certificate::{CertificateId, CertificateKind, CertificateName, ResourceGroupId};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, ResourceGroupId};
 use crate::store::{Changing, Position, ResourceGroup};
 use crate::{clock, digest};
 

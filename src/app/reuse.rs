@@ -3,7 +3,8 @@
 use super::error::Faults;
 use super::target::certificate_field;
 use super::{App, Call, Error};
-use crate::certificate::{CertificateFacts, CertificateKind, Finding, FindingCode, Severity};
+use crate::certificate::{CertificateFacts, Finding, FindingCode, Severity};
+use crate::inventory::CertificateKind;
 use crate::store::Reuse;
 
 impl App {

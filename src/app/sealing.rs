@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::certificate::CertificateId;
 use crate::digest;
+use crate::inventory::CertificateId;
 use crate::seal::{self, KeyEncryptionKeyId, KeyRing};
 use crate::secret::Secret;
 use crate::store::{self, Store};

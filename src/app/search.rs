@@ -4,7 +4,7 @@ use super::describe::page_size;
 use super::error::Faults;
 use super::page_token::List;
 use super::{App, Call, Error, Fault, Role};
-use crate::certificate::{
+use crate::inventory::{
     Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
     parse_issuer, parse_name_prefix, parse_spki_sha256,
 };

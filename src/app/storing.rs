@@ -8,10 +8,9 @@ use super::fingerprints::{ListedFingerprints, list_of};
 use super::sealing::PrivateKeyRow;
 use super::upload::{AnswerFingerprints, Checked, Uploaded, Verified};
 use super::{App, Call, Error, Resource, random_uuid, reuse};
-use crate::certificate::{
-    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, Finding, RegionId,
-    ResourceGroupId, Tags,
-};
+use crate::account::AccountId;
+use crate::certificate::{CertificateFacts, Chain, Finding};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 use crate::store::{self, AccountFingerprints, ClientToken, FIRST, Liveness, NewCertificate, SealedKey, UploadOutcome};
 use crate::telemetry::metrics;
 use crate::{clock, digest};

@@ -5,7 +5,7 @@ use super::error::Faults;
 use super::page_token::List;
 use super::target::own_id;
 use super::{App, Call, Error, Fault, Resource, Role};
-use crate::certificate::{CertificateId, CertificateKind, RegionId, Tags};
+use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 use crate::store::{Filter, Liveness, Page, Position, Tagged, Tagging};
 
 /// What to do with tags.

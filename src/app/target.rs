@@ -2,7 +2,7 @@
 
 use super::error::Faults;
 use super::{App, Call, Error, Fault, Resource};
-use crate::certificate::{CertificateId, CertificateKind, RegionError, RegionId};
+use crate::inventory::{CertificateId, CertificateKind, RegionError, RegionId};
 use crate::store::{Changing, Liveness};
 
 /// Which certificate, as the caller names it.

@@ -11,10 +11,10 @@ use super::storing::{Place, Replay};
 use super::target::name_field;
 use super::{App, Call, Error, Fault, Role};
 use crate::certificate::{
-    CaError, CertificateFacts, CertificateId, CertificateKind, CertificateName, Finding, PairError, RegionId,
-    ResourceGroupId, Tags, UnverifiedCa, UnverifiedPair, VerifiedCa, VerifiedPair,
+    CaError, CertificateFacts, Finding, PairError, UnverifiedCa, UnverifiedPair, VerifiedCa, VerifiedPair,
 };
 use crate::clock;
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 use crate::secret::Secret;
 use crate::store::FIRST;
 

@@ -172,7 +172,7 @@ pub(crate) fn sign(mut builder: X509Builder, key: &PKey<Private>) -> X509 {
 }
 
 /// A key of this parameter set, and its seed.
-pub(crate) fn ml_dsa_key(set: MlDsa) -> (PKey<Private>, Vec<u8>) {
+pub(super) fn ml_dsa_key(set: MlDsa) -> (PKey<Private>, Vec<u8>) {
     use pkcs8::der::Encode;
     let seed = crate::digest::random::<32>().unwrap().to_vec();
     let algorithm = sequence(&[&set.oid().to_der().unwrap()]);

@@ -24,9 +24,9 @@ pub use tls::TlsError;
 
 use crate::app::{App, BootstrapError, FirstAccount, SealingError};
 use crate::app::{Policy, Settings};
-use crate::certificate::{Region, RegionId, Regions};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
+use crate::inventory::{Region, RegionId, Regions};
 use crate::secret::Existing;
 use crate::telemetry::metrics;
 use monitor::{Monitor, State, count_certificates, keep_house, set_health, watch_database};

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use super::batches::Batches;
 use super::error::Cause;
 use super::{Error, MAX_LOOKUPS, Statement, Store};
-use crate::certificate::AccountId;
+use crate::account::AccountId;
 
 /// What an access key may do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

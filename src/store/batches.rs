@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::certificate::CertificateKind;
+use crate::inventory::CertificateKind;
 
 /// An item waits no longer than this until it is under way, as for a connection.
 const WAIT: Duration = super::connect::WAIT_FOR_CONNECTION;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Change, Changed, Error, Liveness, Statement, Store, id_columns};
-use crate::certificate::{CertificateId, CertificateKind, CertificateName, RegionId};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId};
 
 /// Which certificate to change, if it is as the caller believes.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! The tokens by which retried calls are known. They are timed by Postgres's clock.
 
 use super::{Error, Statement, Store, id_columns};
-use crate::certificate::{AccountId, CertificateId, CertificateKind};
+use crate::account::AccountId;
 use crate::clock::Timestamp;
+use crate::inventory::{CertificateId, CertificateKind};
 
 /// The method that tokens of uploads of this kind are noted for.
 pub(super) fn upload_of(kind: CertificateKind) -> &'static str {

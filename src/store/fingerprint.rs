@@ -2,7 +2,8 @@
 
 use super::read::Position;
 use super::{Error, Statement, Store};
-use crate::certificate::{AccountId, Sha1Fingerprint};
+use crate::account::AccountId;
+use crate::certificate::Sha1Fingerprint;
 
 const LEN: usize = 20;
 /// As many as an answer of 3 MiB holds: 59 characters and 2 bytes of protobuf each. The uploading statement reads one more.

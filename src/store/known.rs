@@ -13,7 +13,8 @@ use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
 use super::read::Position;
-use crate::certificate::{AccountId, Sha1Fingerprint};
+use crate::account::AccountId;
+use crate::certificate::Sha1Fingerprint;
 
 /// They are read again after this, so that nothing that was changed by hand, without its counter, stays unseen.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(600);

@@ -50,7 +50,7 @@ pub use search::{FoundPage, Order, Place, SortKey};
 pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
 
-use crate::certificate::{CertificateId, CertificateKind};
+use crate::inventory::{CertificateId, CertificateKind};
 use batches::{Batches, Undone};
 use error::Failure;
 use homes::Homes;

@@ -6,11 +6,10 @@ use tokio_postgres::types::ToSql;
 use super::batches::BatchesByKind;
 use super::error::Cause;
 use super::{Error, MAX_LOOKUPS, Params, Statement, Store, id_columns};
-use crate::certificate::{
-    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
-    Tags,
-};
+use crate::account::AccountId;
+use crate::certificate::{CertificateFacts, Chain};
 use crate::clock::Timestamp;
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 
 /// A place in an account's list of certificates, which is ordered by creation time and id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

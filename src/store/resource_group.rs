@@ -1,7 +1,8 @@
 //! The resource groups of an account, and which of them a certificate is in.
 
 use super::{Changing, Error, Statement, Store};
-use crate::certificate::{AccountId, CertificateName, ResourceGroupId};
+use crate::account::AccountId;
+use crate::inventory::{CertificateName, ResourceGroupId};
 
 /// A resource group.
 #[derive(Clone, Debug, Eq, PartialEq)]

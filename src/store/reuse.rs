@@ -3,8 +3,10 @@
 use tokio_postgres::Row;
 
 use super::{Error, Params, Statement, Store};
-use crate::certificate::{AccountId, CertificateFacts, CertificateId, CertificateKind};
+use crate::account::AccountId;
+use crate::certificate::CertificateFacts;
 use crate::clock::Timestamp;
+use crate::inventory::{CertificateId, CertificateKind};
 
 /// The other live certificates of an account that have something of one's.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

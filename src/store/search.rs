@@ -15,7 +15,8 @@ use tokio_postgres::types::ToSql;
 
 use super::read::{StoredCertificate, columns, octets, stored};
 use super::{Error, Position, Statement, Store};
-use crate::certificate::{AccountId, CertificateKind, Criteria, RegionId, SoughtFingerprint};
+use crate::account::AccountId;
+use crate::inventory::{CertificateKind, Criteria, RegionId, SoughtFingerprint};
 
 /// By how many certificates a criterion is met that drives a page: 1,000, and the 1,000 deleted ones that an account can have.
 const FEW: usize = 2000;

@@ -1,8 +1,9 @@
 //! The tags of certificates of both kinds, which are set and removed for several at once.
 
 use super::{Change, Changed, Error, Statement, Store};
-use crate::certificate::{AccountId, CertificateId, CertificateKind, RegionId, Tags};
+use crate::account::AccountId;
 use crate::clock::Timestamp;
+use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 
 /// A certificate and its tags.
 #[derive(Clone, Debug)]

@@ -15,10 +15,9 @@ use super::known::{self, Known};
 use super::read::Position;
 use super::reuse::Reuse;
 use super::{Change, Changed, Error, Lost, Store};
-use crate::certificate::{
-    AccountId, CertificateFacts, CertificateId, CertificateKind, CertificateName, Chain, RegionId, ResourceGroupId,
-    Sha1Fingerprint, Tags,
-};
+use crate::account::AccountId;
+use crate::certificate::{CertificateFacts, Chain, Sha1Fingerprint};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
 #[derive(Clone, Debug)]

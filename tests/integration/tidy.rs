@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 /// A room and the rooms that it may name, beside the leaves.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("cli", &["app", "grpc", "server", "store"]),
-    ("server", &["app", "certificate", "grpc", "postgres", "seal", "store"]),
+    ("server", &["app", "grpc", "inventory", "postgres", "seal", "store"]),
     ("grpc", &["app"]),
-    ("app", &["certificate", "seal", "store"]),
-    ("store", &["certificate"]),
+    ("app", &["account", "certificate", "inventory", "seal", "store"]),
+    ("store", &["account", "certificate", "inventory"]),
+    ("inventory", &["account", "certificate"]),
+    ("account", &[]),
     ("certificate", &[]),
     ("seal", &[]),
     ("postgres", &[]),

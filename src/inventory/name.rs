@@ -2,7 +2,8 @@
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-use super::{CertificateFacts, CertificateId};
+use super::CertificateId;
+use crate::certificate::CertificateFacts;
 
 /// The longest name, in Unicode characters (scalar values).
 const MAX_CHARS: usize = 80;
@@ -97,10 +98,11 @@ fn is_allowed(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_pair;
     use super::*;
-    use crate::certificate::{AccountId, CertificateKind};
+    use crate::account::AccountId;
+    use crate::certificate::test_pair;
     use crate::clock::Timestamp;
+    use crate::inventory::CertificateKind;
 
     fn parse(text: &str) -> Result<String, NameError> {
         CertificateName::parse(text).map(|name| name.as_str().to_owned())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::AccountId;
+use crate::account::AccountId;
 use crate::clock::Timestamp;
 
 const PREFIX: &str = "rg-";

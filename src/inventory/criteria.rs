@@ -1,7 +1,8 @@
 //! What certificates are searched by.
 
 use super::domain::{DomainError, SoughtDomain};
-use super::{CertificateName, KeyAlgorithm, RegionId, Tags};
+use super::{CertificateName, RegionId, Tags};
+use crate::certificate::KeyAlgorithm;
 
 /// What certificates are searched by: one must meet all that is given.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

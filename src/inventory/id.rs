@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{AccountId, CertificateKind};
+use super::CertificateKind;
+use crate::account::AccountId;
 use crate::clock::Timestamp;
 
 /// The id of a server or CA certificate, written

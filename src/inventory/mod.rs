@@ -1,0 +1,24 @@
+//! The data that a store keeps about certificates: ids, names, tags, resource groups, regions and search criteria. Pure: no I/O, no
+//! clock, no protocol.
+
+mod alibaba_regions;
+mod criteria;
+mod domain;
+mod id;
+mod kind;
+mod name;
+mod region;
+mod resource_group;
+mod tag;
+
+pub use criteria::{
+    Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_issuer,
+    parse_name_prefix, parse_spki_sha256,
+};
+pub use domain::{DomainError, DomainMatch, SoughtDomain};
+pub use id::{CertificateId, CertificateIdError};
+pub use kind::CertificateKind;
+pub use name::{CertificateName, NameError};
+pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};
+pub use resource_group::ResourceGroupId;
+pub use tag::{Tag, TagError, TagFault, Tags};
