@@ -32,7 +32,7 @@ fn program(name: &str) -> PathBuf {
     found.sort();
     found
         .pop()
-        .unwrap_or_else(|| panic!("PostgreSQL's {name} is missing: run tools/install-postgres"))
+        .unwrap_or_else(|| panic!("PostgreSQL's {name} is missing: run tools/install postgres"))
 }
 
 /// As the user of Postgres, which refuses to run as root.
