@@ -1,4 +1,4 @@
-// Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
+// Uploads a pair, tags it, searches for it by its fingerprint, and prints the details of an error.
 //
 // Generate the client first, in this folder:
 //
@@ -27,7 +27,7 @@ import (
 	pb "certkeep/gen/certkeep/v1"
 )
 
-// show prints the reason, every wrong field, and the request id, which the service's log has too.
+// show prints the reason, every wrong field, and the request id. The request id is also in the server's log.
 func show(err error) {
 	refused := status.Convert(err)
 	fmt.Fprintf(os.Stderr, "%s: %s\n", refused.Code(), refused.Message())
@@ -45,7 +45,7 @@ func show(err error) {
 	}
 }
 
-// upload stores the pair and answers with what the service then knows about it.
+// upload stores the pair, tags it, and returns the stored certificates with its fingerprint.
 func upload(ctx context.Context, service pb.CertificateServiceClient, region, cert, key string) ([]*pb.ServerCertificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -72,7 +72,7 @@ func upload(ctx context.Context, service pb.CertificateServiceClient, region, ce
 	return found.GetServerCertificates(), err
 }
 
-// read returns the content of a file, or ends the program.
+// read returns the content of a file, or exits.
 func read(path string) string {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -82,12 +82,12 @@ func read(path string) string {
 }
 
 func main() {
-	address := flag.String("address", "127.0.0.1:50051", "where certkeep listens")
-	region := flag.String("region", "", "the region in which the certificate is kept")
-	accessKeyFile := flag.String("access-key-file", "", "the file of an access key")
-	certFile := flag.String("cert", "", "the file of the certificate and its chain, in PEM")
-	keyFile := flag.String("key", "", "the file of the private key, in PEM")
-	caFile := flag.String("ca-file", "", "speak TLS, and trust the authorities in this file")
+	address := flag.String("address", "127.0.0.1:50051", "address of certkeep")
+	region := flag.String("region", "", "region of the certificate")
+	accessKeyFile := flag.String("access-key-file", "", "file with the access key")
+	certFile := flag.String("cert", "", "PEM file with the certificate and its chain")
+	keyFile := flag.String("key", "", "PEM file with the private key")
+	caFile := flag.String("ca-file", "", "use TLS and trust the CA certificates in this file")
 	flag.Parse()
 	flag.VisitAll(func(given *flag.Flag) {
 		if given.Value.String() == "" && given.Name != "ca-file" {

@@ -1,4 +1,4 @@
-"""Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
+"""Uploads a pair, tags it, searches for it by its fingerprint, and prints the details of an error.
 
 Generate the client first:
     python3 -m venv venv && venv/bin/pip install -r examples/python/requirements.txt
@@ -20,7 +20,7 @@ from certkeep.v1 import resources_pb2 as resources
 
 
 def show(error):
-    """The reason, every wrong field, and the request id, which the service's log has too."""
+    """Prints the reason, every wrong field, and the request id. The request id is also in the server's log."""
     print(f"{error.code().name}: {error.details()}", file=sys.stderr)
     status = rpc_status.from_call(error)
     for detail in status.details if status else []:
@@ -37,7 +37,7 @@ def show(error):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--address", default="127.0.0.1:50051")
-    arguments.add_argument("--ca-file", help="speak TLS, and trust these authorities")
+    arguments.add_argument("--ca-file", help="use TLS and trust the CA certificates in this file")
     for name in ("access-key-file", "region", "cert", "key"):
         arguments.add_argument(f"--{name}", required=True)
     arguments = arguments.parse_args()

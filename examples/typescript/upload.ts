@@ -1,6 +1,6 @@
-// Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
+// Uploads a pair, tags it, searches for it by its fingerprint, and prints the details of an error.
 //
-// Generate the client first, in this folder (GOOGLEAPIS is a folder that has google/rpc/error_details.proto):
+// Generate the client first, in this folder (GOOGLEAPIS is a folder that contains google/rpc/error_details.proto):
 //     npm ci && mkdir -p gen
 //     protoc -I ../../proto -I GOOGLEAPIS --plugin=node_modules/.bin/protoc-gen-es \
 //         --es_out=gen --es_opt=target=ts,import_extension=js \
@@ -16,7 +16,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { CertificateService } from "./gen/certkeep/v1/certificate_service_pb.js";
 import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
-/** The reason, every wrong field, and the request id, which the service's log has too. */
+/** Prints the reason, every wrong field, and the request id. The request id is also in the server's log. */
 function show(error: ConnectError) {
   console.error(`${Code[error.code]}: ${error.rawMessage}`);
   for (const { reason } of error.findDetails(ErrorInfoSchema)) {
@@ -33,7 +33,7 @@ function show(error: ConnectError) {
 const { values } = parseArgs({
   options: {
     address: { type: "string", default: "127.0.0.1:50051" },
-    "ca-file": { type: "string" }, // Speak TLS, and trust these authorities.
+    "ca-file": { type: "string" }, // Use TLS and trust the CA certificates in this file.
     "access-key-file": { type: "string" },
     region: { type: "string" },
     cert: { type: "string" },

@@ -28,7 +28,7 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Uploads a pair, tags it, finds it by its fingerprint, and shows an error's details.
+ * Uploads a pair, tags it, searches for it by its fingerprint, and prints the details of an error.
  *
  * <p>Maven generates the client: {@code mvn compile dependency:copy-dependencies}, then {@code java -cp
  * "../../target/tools/java/classes:../../target/tools/java/lib/*" io.certkeep.examples.Upload}.
@@ -57,7 +57,7 @@ public final class Upload {
             .setServerCertificate(read(options.get("--cert")))
             .setPrivateKey(read(options.get("--key")))
             .build();
-    // With authorities to trust it speaks TLS.
+    // With a CA file, use TLS.
     String authorities = options.get("--ca-file");
     ChannelCredentials credentials =
         authorities == null
@@ -108,7 +108,7 @@ public final class Upload {
     }
   }
 
-  /** The reason, every wrong field, and the request id, which the service's log has too. */
+  /** Prints the reason, every wrong field, and the request id. The request id is also in the server's log. */
   private static void show(StatusRuntimeException error) throws InvalidProtocolBufferException {
     Status status = error.getStatus();
     String cause = status.getCause() == null ? "" : ": " + status.getCause().getMessage();
