@@ -29,10 +29,10 @@ pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), F
 
 fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
     // The configuration knows no filters and no policies.
-    let filter = layers.parsed("log", "a level or tracing directives, such as certkeep=debug");
+    let filter = layers.parsed("log", "a level or tracing directives, for example certkeep=debug");
     let policy = layers.parsed(
         "policy",
-        "default or strict, with exceptions such as ,EXPIRES_SOON=report behind it",
+        "default or strict, then exceptions, for example strict,EXPIRES_SOON=report",
     );
     let resolved = layers.resolve(|path| std::fs::read_to_string(path));
     let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;

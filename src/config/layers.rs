@@ -1,4 +1,4 @@
-//! The layers of the configuration, put together: each value with where it came from.
+//! The sources of the configuration in one place: each value with its source.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::RegionConfig;
 use super::settings::{SETTINGS, Setting, Shape};
 
-/// Names in the environment that the client's commands read, and that of the file.
+/// Variables that are not settings: those of the client commands, and `CERTKEEP_CONFIG`.
 const OTHER_VARIABLES: [&str; 5] = [
     "CERTKEEP_CONFIG",
     "CERTKEEP_ENDPOINT",
@@ -16,7 +16,7 @@ const OTHER_VARIABLES: [&str; 5] = [
     "CERTKEEP_DATA_DIR",
 ];
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Source {
     Default,
@@ -36,28 +36,28 @@ impl fmt::Display for Source {
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// All errors of a configuration.
 #[derive(Debug, Eq, PartialEq)]
 pub struct ConfigError(pub(super) Vec<String>);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is wrong:")?;
-        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+        write!(f, "invalid configuration:")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-/// The values that were set so far. Later layers replace what earlier ones set.
+/// The values of all sources so far. A later source replaces earlier values.
 pub struct Layers {
     pub(super) values: BTreeMap<&'static str, (String, Source)>,
     pub(super) regions: Option<Vec<RegionConfig>>,
-    pub(super) faults: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
 impl Layers {
-    /// The defaults, and this data directory where nothing else is set.
+    /// The defaults. `data_dir` is the default of the data directory.
     pub fn new(data_dir: Option<&Path>) -> Self {
         let defaults = SETTINGS
             .iter()
@@ -69,33 +69,33 @@ impl Layers {
                 .map(|(key, value)| (key, (value, Source::Default)))
                 .collect(),
             regions: None,
-            faults: Vec::new(),
+            errors: Vec::new(),
         }
     }
 
-    /// The values of a file in TOML. A key that is no setting's is a fault.
+    /// Adds the values of a TOML file. An unknown key is an error.
     pub fn file(&mut self, text: &str) {
         let table: toml::Table = match text.parse() {
             Ok(table) => table,
-            // Not the error's Display: that shows the line, which may hold a password.
+            // Not the error's Display: it prints the line, and the line may contain a password.
             Err(error) => {
                 let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
                 let place = before.matches('\n').count() + 1;
-                self.faults
-                    .push(format!("file: line {place} is no TOML: {}", error.message()));
+                self.errors
+                    .push(format!("file: line {place} is not valid TOML: {}", error.message()));
                 return;
             }
         };
         for (key, value) in table {
             match (setting(&key), value) {
                 (None, toml::Value::Array(regions)) if key == "regions" => self.file_regions(regions),
-                (None, _) => self.faults.push(format!("file: {key} is no setting")),
+                (None, _) => self.errors.push(format!("file: unknown setting {key}")),
                 (Some(setting), toml::Value::String(text)) => self.set(setting, text, Source::File),
                 (Some(setting), toml::Value::Integer(number)) => self.set(setting, number.to_string(), Source::File),
                 (Some(setting), toml::Value::Boolean(is_set)) => self.set(setting, is_set.to_string(), Source::File),
                 (Some(_), _) => self
-                    .faults
-                    .push(format!("file: {key} is no text, whole number, or true or false")),
+                    .errors
+                    .push(format!("file: {key} must be text, a whole number, true or false")),
             }
         }
     }
@@ -104,7 +104,7 @@ impl Layers {
         let mut regions = Vec::new();
         for (place, table) in tables.into_iter().enumerate() {
             let toml::Value::Table(mut table) = table else {
-                self.faults.push(format!("file: regions[{place}] is no table"));
+                self.errors.push(format!("file: regions[{place}] must be a table"));
                 continue;
             };
             let mut text = |key: &str| match table.remove(key) {
@@ -113,16 +113,16 @@ impl Layers {
             };
             let (id, zh_cn, en_us, ja) = (text("id"), text("zh_cn"), text("en_us"), text("ja"));
             if let Some(key) = table.keys().next() {
-                self.faults
-                    .push(format!("file: regions[{place}].{key} is no setting, or no text"));
+                self.errors
+                    .push(format!("file: unknown setting regions[{place}].{key}, or not text"));
             }
             match id {
                 Some(id) if regions.iter().any(|region: &RegionConfig| region.id == id) => {
-                    self.faults
+                    self.errors
                         .push(format!("file: regions[{place}] has the id of another region"));
                 }
                 Some(id) => {
-                    // A region is called by its English name, else by its id, where it has no other.
+                    // The English name defaults to the id, the other names to the English name.
                     let en_us = en_us.unwrap_or_else(|| id.clone());
                     let names = [
                         zh_cn.unwrap_or_else(|| en_us.clone()),
@@ -131,20 +131,20 @@ impl Layers {
                     ];
                     regions.push(RegionConfig { id, names });
                 }
-                None => self.faults.push(format!("file: regions[{place}] has no id")),
+                None => self.errors.push(format!("file: regions[{place}] has no id")),
             }
         }
-        if regions.is_empty() && self.faults.is_empty() {
-            self.faults
-                .push("file: regions is empty: leave it out for the default ones".to_owned());
+        if regions.is_empty() && self.errors.is_empty() {
+            self.errors
+                .push("file: regions is empty: remove it to use the default regions".to_owned());
         }
         self.regions = Some(regions);
     }
 
-    /// The values of environment variables. One that begins with `CERTKEEP_` and is no setting's is a fault.
+    /// Adds the values of environment variables. An unknown variable that begins with `CERTKEEP_` is an error.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
-            // Kubernetes sets the latter ones beside a service of this name. What is empty is not set.
+            // Kubernetes sets the excluded variables for a service of this name.
             let is_ours = name.starts_with("CERTKEEP_")
                 && !name.starts_with("CERTKEEP_SERVICE_")
                 && name != "CERTKEEP_PORT"
@@ -155,29 +155,29 @@ impl Layers {
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
                 Some(setting) => self.set(setting, value, Source::Environment),
                 None if OTHER_VARIABLES.contains(&name.as_str()) => {}
-                None => self.faults.push(format!("environment: {name} is no setting")),
+                None => self.errors.push(format!("environment: unknown setting {name}")),
             }
         }
     }
 
-    /// The value of a flag, by its setting.
+    /// Adds the value of a flag.
     pub fn flag(&mut self, setting: &'static Setting, value: String) {
         self.set(setting, value, Source::Flag);
     }
 
-    /// An empty text is no value: what is set already stays.
+    /// Sets a value. An empty value counts as not set, and an earlier value stays.
     fn set(&mut self, setting: &'static Setting, value: String, source: Source) {
         if !value.is_empty() {
             self.values.insert(setting.key, (value, source));
         }
     }
 
-    /// The value of a setting, if it is set.
+    /// The value of a setting, if any.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(|(value, _)| value.as_str())
     }
 
-    /// The values that are in force, in the file's form, each with where it came from. Secrets are not shown.
+    /// All values in the format of the file, each with its source. Secrets are not shown.
     pub fn show(&self) -> String {
         let mut text = String::new();
         for setting in &SETTINGS {
@@ -193,7 +193,7 @@ impl Layers {
             text.push_str(&format!("{} = {shown}  # {source}\n", setting.key));
         }
         match &self.regions {
-            None => text.push_str("# regions: Alibaba Cloud's public ones  # default\n"),
+            None => text.push_str("# regions: Alibaba Cloud's public regions  # default\n"),
             Some(regions) => {
                 for region in regions {
                     let [zh_cn, en_us, ja] = region
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let mut layers = layers();
         layers.file(
             "lisen = 1\nlisten = \"here\"\nlog = [1]\ntls_certificate = \"c\"\notlp_endpoint = \"localhost:4317\"\n\
@@ -280,28 +280,28 @@ mod tests {
             ("CERTKEEP_DRAIN_SECONDS", "0"),
             ("CERTKEEP_DATABASE_URL_FILE", "f"),
         ]));
-        // What another room reads.
-        assert_eq!(layers.parsed::<u8>("log", "of any use"), None);
+        // A setting that another module parses.
+        assert_eq!(layers.parsed::<u8>("log", "a number"), None);
         let error = layers.resolve(no_file).unwrap_err().to_string();
-        for fault in [
-            "file: lisen is no setting",
-            "file: listen is not an address such as 127.0.0.1:50051",
-            "file: log is no text, whole number, or true or false",
-            "file: regions[0].nmae is no setting, or no text",
+        for expected in [
+            "file: unknown setting lisen",
+            "file: listen is not an address, for example 127.0.0.1:50051",
+            "file: log must be text, a whole number, true or false",
+            "file: unknown setting regions[0].nmae, or not text",
             "file: regions[0] has no id",
-            "environment: CERTKEEP_NONSENSE is no setting",
-            "default: log is not of any use",
-            "environment: drain_seconds is not from 1 to 1000000",
+            "environment: unknown setting CERTKEEP_NONSENSE",
+            "default: log is not a number",
+            "environment: drain_seconds is not between 1 and 1000000",
             "file: otlp_endpoint is not an http or https URL with a host",
-            "environment: database_url_file can not be read",
-            "tls_certificate and tls_private_key go together",
+            "environment: database_url_file is not readable",
+            "tls_certificate needs tls_private_key",
         ] {
-            assert!(error.contains(fault), "{fault} in {error}");
+            assert!(error.contains(expected), "{expected} in {error}");
         }
     }
 
     #[test]
-    fn keys_never_cross_the_network_in_plain_text_unasked() {
+    fn plain_text_needs_loopback_or_the_danger_switch() {
         let wrong = |settings: &[(&str, &str)]| {
             let mut layers = layers();
             layers.environment(variables(settings));
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn traces_go_to_an_http_url_with_a_host() {
+    fn the_otlp_endpoint_is_an_http_url_with_a_host() {
         for (url, is_one) in [
             ("http://127.0.0.1:4317", true),
             ("https://collector.example", true),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_no_value() {
+    fn an_empty_value_counts_as_not_set() {
         let mut layers = layers();
         layers.file("drain_seconds = 7\nmetrics_listen = \"\"");
         layers.flag(setting("drain_seconds").unwrap(), String::new());
@@ -362,11 +362,14 @@ mod tests {
         let mut broken = self::layers();
         broken.file("database_url = \"postgres://u:hunter2@h/db\nx");
         let error = broken.resolve(no_file).unwrap_err().to_string();
-        assert!(error.contains("is no TOML") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("is not valid TOML") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]
-    fn regions_are_named_by_what_there_is() {
+    fn missing_region_names_have_defaults() {
         let mut layers = layers();
         layers.file("[[regions]]\nid = \"dc-1\"\nen_us = \"First\"\n[[regions]]\nid = \"dc-2\"\n");
         let regions = layers.resolve(no_file).unwrap().regions.unwrap();

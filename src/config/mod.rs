@@ -1,4 +1,4 @@
-//! What an operator can set: in a file, in the environment, by flags; the later of these wins.
+//! The settings of an operator: from a file, the environment and flags. The later source wins.
 
 mod layers;
 mod resolve;
@@ -14,32 +14,31 @@ pub use settings::{SETTINGS, Setting, Shape};
 /// The settings of a running certkeep.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the gRPC listener is; port 0 lets the system choose. A loopback address, unless there is TLS or the operator said
-    /// `danger_plaintext`.
+    /// Address of the gRPC listener. The system chooses port 0. Without TLS and `danger_plaintext`, a loopback address.
     pub listen: SocketAddr,
-    /// What the gRPC listener proves itself with; `None`: it serves in plain text.
+    /// Certificate and key of the gRPC listener. `None`: plain text.
     pub tls: Option<TlsFiles>,
-    /// How many connections are served at once; others wait.
+    /// Connections served at once. Further connections wait.
     pub max_connections: usize,
-    /// How many calls a connection carries at once; others wait.
+    /// Calls at once on one connection. Further calls wait.
     pub max_streams: u32,
-    /// After this a connection takes no new calls and is closed: callers spread over replicas again.
+    /// Age after which a connection accepts no new calls and is closed, so that callers spread over the replicas.
     pub max_connection_age: Duration,
-    /// How often a silent connection is asked whether its caller is still there.
+    /// Interval between pings on a silent connection.
     pub keepalive: Duration,
-    /// How long calls under way may take to finish after the stop was asked for.
+    /// Time that running calls have to finish after a stop was requested.
     pub drain_time: Duration,
-    /// Where the listener for metrics and health is, if there is one.
+    /// Address of the listener for metrics and health. `None`: no listener.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where traces go over OTLP, if they go anywhere: an http or https URL with a host.
+    /// OTLP endpoint for traces: an http or https URL with a host. `None`: no traces.
     pub otlp_endpoint: Option<http::Uri>,
-    /// How many live server certificates an account may have in a region, if it has no quota of its own.
+    /// Live server certificates per account and region, for accounts without their own quota.
     pub server_certificate_quota: u32,
-    /// The same of CA certificates.
+    /// Live CA certificates per account and region, for accounts without their own quota.
     pub ca_certificate_quota: u32,
-    /// How long deleted certificates are kept; zero: they are removed at once.
+    /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
-    /// The regions; `None`: Alibaba Cloud's public ones.
+    /// The regions. `None`: Alibaba Cloud's public regions.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.
     pub database: DatabaseConfig,
@@ -48,13 +47,13 @@ pub struct Config {
 /// A certificate with its chain, and its private key, both in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The file of the certificate and its chain.
+    /// File of the certificate and its chain.
     pub certificate: PathBuf,
-    /// The file of the private key.
+    /// File of the private key.
     pub private_key: PathBuf,
 }
 
-/// A region of an operator's own.
+/// A region that the operator defined.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RegionConfig {
     /// Its id.
@@ -63,36 +62,36 @@ pub struct RegionConfig {
     pub names: [String; 3],
 }
 
-/// The settings of whatever opens the database.
+/// The settings of the database and the key ring.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Where certkeep keeps what is not in Postgres, and its private Postgres.
+    /// Directory for all data outside Postgres, and for the private Postgres.
     pub data_dir: PathBuf,
-    /// The file of the key ring.
+    /// File of the key ring.
     pub key_ring: PathBuf,
-    /// The file that the first access key is written to.
+    /// File to which the first access key is written.
     pub admin_key: PathBuf,
-    /// How many connections to Postgres are kept at most.
+    /// Maximum number of connections to Postgres.
     pub max_connections: usize,
-    /// Which Postgres.
+    /// The Postgres to use.
     pub source: DatabaseSource,
 }
 
-/// Which Postgres holds the data.
+/// The Postgres that stores the data.
 #[derive(Clone)]
 pub enum DatabaseSource {
-    /// One of certkeep's own, in its data directory.
+    /// The private Postgres in the data directory.
     Private {
-        /// The directory of its binaries; `None`: search for them.
+        /// Directory of its binaries. `None`: certkeep searches for them.
         postgres_bin: Option<PathBuf>,
-        /// The operating system's user that runs it when certkeep is root; `None`: `postgres`.
+        /// User that runs Postgres when certkeep runs as root. `None`: `postgres`.
         postgres_user: Option<String>,
     },
-    /// One that somebody else runs.
+    /// A Postgres that the operator runs.
     Url {
-        /// The connection string. It can hold a password.
+        /// The connection string. It may contain a password.
         url: String,
-        /// Accept one on another machine whose certificate is not verified.
+        /// Accept a database on another machine without verifying its certificate.
         danger_unverified_database: bool,
     },
 }

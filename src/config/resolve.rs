@@ -1,4 +1,4 @@
-//! From the layers' texts to the configuration: every fault at once.
+//! Turns the texts of all sources into the configuration, and reports all errors at once.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use super::layers::{ConfigError, Layers, Source};
 use super::{Config, DatabaseConfig, DatabaseSource, TlsFiles};
 
 impl Layers {
-    /// The configuration, or everything that is wrong with it. `read` reads a file.
+    /// The configuration, or all its errors. `read` reads a file.
     pub fn resolve(mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Result<Config, ConfigError> {
-        let listen = self.parsed("listen", "an address such as 127.0.0.1:50051");
+        let listen = self.parsed("listen", "an address, for example 127.0.0.1:50051");
         let danger_plaintext = self.parsed("danger_plaintext", "true or false");
         if let (Some(listen), Some(false)) = (listen, danger_plaintext) {
             self.protect(listen);
@@ -28,15 +28,15 @@ impl Layers {
             }),
             (None, None) => None,
             _ => {
-                self.faults
-                    .push("tls_certificate and tls_private_key go together: set both".to_owned());
+                self.errors
+                    .push("tls_certificate needs tls_private_key: set both or none".to_owned());
                 None
             }
         };
         let metrics_listen = match self.value("metrics_listen") {
             None => Some(None),
             Some(_) => self
-                .parsed("metrics_listen", "an address such as 127.0.0.1:9464")
+                .parsed("metrics_listen", "an address, for example 127.0.0.1:9464")
                 .map(Some),
         };
         let otlp_endpoint = match self.value("otlp_endpoint") {
@@ -78,10 +78,10 @@ impl Layers {
             Some(database),
         ) = all
         else {
-            return Err(ConfigError(self.faults));
+            return Err(ConfigError(self.errors));
         };
-        if !self.faults.is_empty() {
-            return Err(ConfigError(self.faults));
+        if !self.errors.is_empty() {
+            return Err(ConfigError(self.errors));
         }
         Ok(Config {
             listen,
@@ -101,17 +101,17 @@ impl Layers {
         })
     }
 
-    /// Without TLS only this machine may reach the listener.
+    /// Without TLS, only this machine may reach the listener.
     fn protect(&mut self, listen: SocketAddr) {
-        // With one of its two files set the operator wants TLS, and is told what it takes.
+        // With one of the two files set, the operator wants TLS and gets the error about the missing file.
         let wants_tls = ["tls_certificate", "tls_private_key"]
             .iter()
             .any(|key| self.value(key).is_some());
         if !listen.ip().is_loopback() && !wants_tls {
-            self.fault(
+            self.error(
                 "listen",
-                "is not a loopback address, and private keys would cross the network in plain text: set tls_certificate and \
-                 tls_private_key, listen on 127.0.0.1, or say --danger-plaintext",
+                "is not a loopback address, so private keys would cross the network in plain text: set tls_certificate and \
+                 tls_private_key, listen on 127.0.0.1, or set --danger-plaintext",
             );
         }
     }
@@ -126,32 +126,32 @@ impl Layers {
             self.path("database_url_file"),
         ) {
             (Some(_), Some(_)) => {
-                self.faults
-                    .push("database_url and database_url_file exclude each other: set one".to_owned());
+                self.errors
+                    .push("database_url and database_url_file are both set: set one".to_owned());
                 None
             }
             (Some(url), None) => Some(url),
             (None, Some(file)) => match read(&file) {
                 Ok(url) => Some(url.trim().to_owned()),
                 Err(error) => {
-                    self.fault("database_url_file", &format!("can not be read: {error}"));
+                    self.error("database_url_file", &format!("is not readable: {error}"));
                     None
                 }
             },
             (None, None) => None,
         };
         let Some(data_dir) = self.path("data_dir") else {
-            self.faults
-                .push("data_dir is not set, and there is no HOME to keep data in".to_owned());
+            self.errors
+                .push("data_dir is not set, and HOME is not set either: set one".to_owned());
             return None;
         };
         let source = match url {
             Some(url) => {
                 for key in ["postgres_bin", "postgres_user"] {
                     if self.value(key).is_some() {
-                        self.fault(
+                        self.error(
                             key,
-                            "is for the private Postgres only: leave it out with a database URL",
+                            "is only for the private Postgres: remove it, or remove the database URL",
                         );
                     }
                 }
@@ -178,12 +178,12 @@ impl Layers {
         self.value(key).map(PathBuf::from)
     }
 
-    /// A setting as its type; what can not be read so is a fault, told as "is not `wanted`". What another room reads of a
-    /// setting is asked for here before [`resolve`](Self::resolve), which tells all faults.
+    /// The parsed value of a setting. A value that does not parse is the error "is not `wanted`". Modules that parse a setting
+    /// themselves call this before [`resolve`](Self::resolve), which reports all errors.
     pub fn parsed<T: FromStr>(&mut self, key: &'static str, wanted: &str) -> Option<T> {
         let parsed = self.value(key).and_then(|value| value.parse().ok());
         if parsed.is_none() {
-            self.fault(key, &format!("is not {wanted}"));
+            self.error(key, &format!("is not {wanted}"));
         }
         parsed
     }
@@ -193,26 +193,26 @@ impl Layers {
     }
 
     fn number(&mut self, key: &'static str) -> Option<u32> {
-        let number = self.parsed(key, "a whole number from 1 to 1000000")?;
+        let number = self.parsed(key, "a whole number between 1 and 1000000")?;
         if (1..=1_000_000).contains(&number) {
             return Some(number);
         }
-        self.fault(key, "is not from 1 to 1000000");
+        self.error(key, "is not between 1 and 1000000");
         None
     }
 
-    /// Notes what is wrong with a setting, with where its value came from.
-    fn fault(&mut self, key: &str, wrong: &str) {
+    /// Adds an error about a setting, with the source of its value.
+    fn error(&mut self, key: &str, problem: &str) {
         let source = self.values.get(key).map_or(&Source::Default, |(_, source)| source);
-        self.faults.push(format!("{source}: {key} {wrong}"));
+        self.errors.push(format!("{source}: {key} {problem}"));
     }
 }
 
-/// A URL that can be called.
+/// An http or https URL with a host.
 struct HttpUrl(http::Uri);
 
 impl HttpUrl {
-    const WANTED: &str = "an http or https URL with a host, such as http://127.0.0.1:4317";
+    const WANTED: &str = "an http or https URL with a host, for example http://127.0.0.1:4317";
 }
 
 impl FromStr for HttpUrl {

@@ -1,224 +1,224 @@
-//! The table of all settings: from it come the flags, the environment's names, the file's keys, and `docs/configuration.md`'s
-//! completeness is tested against it.
+//! The table of all settings. It defines the flags, the environment variables and the keys of the file. A test compares
+//! `docs/configuration.md` with it.
 
-/// A setting. Its key is its name in the file; `CERTKEEP_` and the key in upper case its name in the environment; `--` and the
-/// key with dashes its flag.
+/// A setting. The file uses the key. The environment variable is `CERTKEEP_` and the key in upper case. The flag is `--` and the
+/// key with dashes.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its key.
+    /// The key.
     pub key: &'static str,
-    /// What its value looks like.
+    /// The form of the value.
     pub shape: Shape,
-    /// Its value where nothing sets it.
+    /// The default value.
     pub default: Option<&'static str>,
-    /// What it does.
+    /// The help text.
     pub help: &'static str,
-    /// Whether `certkeep migrate` and `certkeep bootstrap` have it too.
+    /// Whether `certkeep migrate` and `certkeep bootstrap` also have the flag.
     pub for_database: bool,
 }
 
-/// What a setting's value looks like.
+/// The form of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
-    /// Text, named so in the help.
+    /// Text, with the name of the value in the help.
     Text(&'static str),
-    /// Text that is never shown.
+    /// Text that is never printed.
     Secret(&'static str),
-    /// A whole number of so many.
+    /// A whole number, with its unit.
     Number(&'static str),
-    /// `true` or `false`; its flag has no value.
+    /// `true` or `false`. The flag takes no value.
     Switch,
 }
 
 impl Setting {
-    /// Its name in the environment.
+    /// The environment variable.
     pub fn variable(&self) -> String {
         format!("CERTKEEP_{}", self.key.to_uppercase())
     }
 
-    /// Its flag, without the two dashes before it.
+    /// The flag without its two dashes.
     pub fn flag(&self) -> String {
         self.key.replace('_', "-")
     }
 }
 
-/// Every setting but the regions, which only the file can hold.
+/// All settings except the regions. Only the file can contain regions.
 pub const SETTINGS: [Setting; 25] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
         default: Some("127.0.0.1:50051"),
-        help: "Where to listen for gRPC",
+        help: "Address and port for gRPC",
         for_database: false,
     },
     Setting {
         key: "tls_certificate",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "The certificate and chain, in PEM, that the listener proves itself with; read again when it changes",
+        help: "PEM file with the listener's certificate and chain. Reloaded when it changes",
         for_database: false,
     },
     Setting {
         key: "tls_private_key",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "The private key of tls_certificate, in PEM",
+        help: "PEM file with the private key of tls_certificate. Reloaded when it changes",
         for_database: false,
     },
     Setting {
         key: "danger_plaintext",
         shape: Shape::Switch,
         default: Some("false"),
-        help: "Serve without TLS on an address that is not loopback: private keys cross the network in plain text",
+        help: "Serve without TLS on an address that is not loopback. Private keys then cross the network in plain text",
         for_database: false,
     },
     Setting {
         key: "max_connections",
         shape: Shape::Number("connections"),
         default: Some("1024"),
-        help: "How many connections of callers are served at once; others wait",
+        help: "Client connections served at once. Further connections wait",
         for_database: false,
     },
     Setting {
         key: "max_streams",
         shape: Shape::Number("calls"),
         default: Some("256"),
-        help: "How many calls a connection carries at once; others wait",
+        help: "Calls at once on one connection. Further calls wait",
         for_database: false,
     },
     Setting {
         key: "max_connection_age_seconds",
         shape: Shape::Number("seconds"),
         default: Some("1800"),
-        help: "After how long a connection takes no new calls and is closed, so that callers spread over replicas again",
+        help: "Age after which a connection accepts no new calls and is closed, so that clients spread over the replicas",
         for_database: false,
     },
     Setting {
         key: "keepalive_seconds",
         shape: Shape::Number("seconds"),
         default: Some("60"),
-        help: "How often a silent connection is asked whether its caller is still there",
+        help: "Interval between pings on a silent connection",
         for_database: false,
     },
     Setting {
         key: "drain_seconds",
         shape: Shape::Number("seconds"),
         default: Some("10"),
-        help: "How long calls under way may take to finish after SIGTERM",
+        help: "Time that running calls have to finish after SIGTERM",
         for_database: false,
     },
     Setting {
         key: "metrics_listen",
         shape: Shape::Text("ADDRESS"),
         default: None,
-        help: "Where to listen for Prometheus (/metrics) and for health (/healthz, /readyz), over HTTP. Default: nowhere",
+        help: "Address and port for Prometheus (/metrics) and health (/healthz, /readyz), over HTTP. Default: none",
         for_database: false,
     },
     Setting {
         key: "otlp_endpoint",
         shape: Shape::Text("URL"),
         default: None,
-        help: "Where to send traces, over OTLP and gRPC, such as http://127.0.0.1:4317; https for TLS. Default: nowhere",
+        help: "OTLP endpoint for traces, over gRPC, for example http://127.0.0.1:4317; https for TLS. Default: none",
         for_database: false,
     },
     Setting {
         key: "policy",
         shape: Shape::Text("POLICY"),
         default: Some("default"),
-        help: "Which findings an upload is refused for: default, or strict for every warning, and behind it exceptions such as \
-               ,EXPIRES_SOON=report",
+        help: "Findings that refuse an upload: default, or strict for every warning, then exceptions, for example \
+               strict,EXPIRES_SOON=report",
         for_database: false,
     },
     Setting {
         key: "server_certificate_quota",
         shape: Shape::Number("certificates"),
         default: Some("10000"),
-        help: "How many server certificates an account may have in a region, if it has no quota of its own",
+        help: "Live server certificates per account and region, for accounts without their own quota",
         for_database: false,
     },
     Setting {
         key: "ca_certificate_quota",
         shape: Shape::Number("certificates"),
         default: Some("1000"),
-        help: "How many CA certificates an account may have in a region, if it has no quota of its own",
+        help: "Live CA certificates per account and region, for accounts without their own quota",
         for_database: false,
     },
     Setting {
         key: "delete_retention_days",
         shape: Shape::Number("days"),
         default: Some("7"),
-        help: "For how many days a deleted certificate can be undeleted; 0: it is removed at once",
+        help: "Days during which a deleted certificate can be undeleted. 0 purges it at once",
         for_database: false,
     },
     Setting {
         key: "data_dir",
         shape: Shape::Text("DIR"),
         default: None,
-        help: "Where certkeep keeps its data. Default: /var/lib/certkeep for root, else certkeep in the user's data home",
+        help: "Directory of certkeep's data. Default: /var/lib/certkeep for root, else certkeep in the user's data home",
         for_database: true,
     },
     Setting {
         key: "key_ring",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "The key ring's file. Default: key-ring in the data directory",
+        help: "File of the key ring. Default: key-ring in the data directory",
         for_database: true,
     },
     Setting {
         key: "admin_key",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "Where the first access key is written to. Default: admin.key in the data directory",
+        help: "File to which the first access key is written. Default: admin.key in the data directory",
         for_database: true,
     },
     Setting {
         key: "database_url",
         shape: Shape::Secret("URL"),
         default: None,
-        help: "A Postgres of your own, as a URL that libpq reads; one with a password does not belong into a flag, which others can \
-               see. Without it certkeep runs a private one in the data directory",
+        help: "Your own Postgres, as a libpq URL. Other users can see flags: put a URL with a password into a file. Default: a \
+               private Postgres in the data directory",
         for_database: true,
     },
     Setting {
         key: "database_url_file",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "A file that holds the database URL",
+        help: "File that contains the database URL",
         for_database: true,
     },
     Setting {
         key: "danger_unverified_database",
         shape: Shape::Switch,
         default: Some("false"),
-        help: "Accept a database on another machine whose certificate is not verified",
+        help: "Accept a database on another machine without verifying its certificate",
         for_database: true,
     },
     Setting {
         key: "database_connections",
         shape: Shape::Number("connections"),
         default: Some("16"),
-        help: "How many connections to Postgres are kept at most",
+        help: "Maximum number of connections to Postgres",
         for_database: true,
     },
     Setting {
         key: "postgres_bin",
         shape: Shape::Text("DIR"),
         default: None,
-        help: "The directory of the private Postgres's programs. Default: PATH, then the usual places",
+        help: "Directory of postgres and initdb for the private Postgres. Default: PATH, then the usual directories",
         for_database: true,
     },
     Setting {
         key: "postgres_user",
         shape: Shape::Text("USER"),
         default: None,
-        help: "The operating system's user that runs the private Postgres when certkeep is root. Default: postgres",
+        help: "User that runs the private Postgres if certkeep runs as root. Default: postgres",
         for_database: true,
     },
     Setting {
         key: "log",
         shape: Shape::Text("FILTER"),
         default: Some("info"),
-        help: "What to log: a level or tracing directives, such as certkeep=debug",
+        help: "Log filter: a level or tracing directives, for example certkeep=debug",
         for_database: true,
     },
 ];

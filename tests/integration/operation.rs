@@ -265,9 +265,9 @@ fn every_fault_of_the_settings_is_told_at_once_with_where_it_came_from() {
         assert_eq!(stdout(&refused), "");
         let told = stderr(&refused);
         for fault in [
-            "file: lisen is no setting",
-            "file: drain_seconds is not from 1 to 1000000",
-            "file: log is not a level or tracing directives, such as certkeep=debug",
+            "file: unknown setting lisen",
+            "file: drain_seconds is not between 1 and 1000000",
+            "file: log is not a level or tracing directives, for example certkeep=debug",
             "environment: otlp_endpoint is not an http or https URL with a host",
             "flag: listen is not a loopback address",
         ] {
