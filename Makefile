@@ -6,6 +6,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 # The same version as the library in Cargo.toml.
 GUNGRAUN_VERSION := 0.20.0
+GHZ_VERSION := v0.121.0
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/corpus/*)))
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
@@ -15,7 +16,7 @@ PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
 BUF := $(TOOLS)/buf/node_modules/.bin/buf
 # The schema that was accepted last.
 ACCEPTED := proto/certkeep.v1.binpb
-# Figures to measure, and options: `cargo bench --bench ceilings -- --help` lists them.
+# Figures to measure, and options: `python3 benches/bench.py --help` lists them.
 BENCH_ARGS ?=
 # Proofs to run: `tools/prove --list` lists them.
 PROOFS ?=
@@ -43,9 +44,12 @@ check: install-run
 prove: install-test
 	@tools/prove $(PROOFS)
 
-# Measures certkeep and its ceilings, in under ten minutes once it is built. Nothing else should run on the machine.
-bench: install-run
-	cargo bench --locked --bench ceilings -- $(BENCH_ARGS)
+# Measures certkeep beside PostgreSQL's own benchmark, in about ten minutes once it is built. Nothing else should run on the machine.
+bench: install-run $(TOOLS)/python/.made $(TOOLS)/bin/ghz-$(GHZ_VERSION)
+	@tools/install h2load pgbench
+	cargo build --locked --release --bin certkeep
+	$(TOOLS)/python/bin/python benches/bench.py --certkeep target/release/certkeep --ghz $(TOOLS)/bin/ghz-$(GHZ_VERSION) \
+		--report target/bench.md $(BENCH_ARGS)
 
 install-run:
 	@tools/install rust compiler postgres
@@ -123,6 +127,10 @@ test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(addprefix $(T
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	mv $(TOOLS)/bin/grpcurl $@
+
+$(TOOLS)/bin/ghz-$(GHZ_VERSION): | install-test
+	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+	mv $(TOOLS)/bin/ghz $@
 
 $(TOOLS)/python/.made: examples/python/requirements.txt tools/cryptography/requirements.txt | install-test
 	python3 -m venv --clear $(TOOLS)/python
