@@ -1,4 +1,4 @@
-//! Who may speak to the private Postgres as which role, and the settings that certkeep depends on.
+//! Who may connect to the private Postgres as which role, and the settings that certkeep depends on.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::run_as::RunAs;
 
-/// The role that certkeep's SQL runs as: no superuser, so that no statement can read a file or run a program.
+/// The role of certkeep's SQL. It is not a superuser, so that no statement can read a file or run a program.
 pub const ROLE: &str = "certkeep";
 /// The database, owned by that role.
 pub const DATABASE: &str = "certkeep";
 /// The number in the socket's name, `.s.PGSQL.5432`; there is no TCP port.
 pub const PORT: u16 = 5432;
-/// The role of the operator, for repairs and backups.
+/// The operator's role, for repairs and backups.
 pub const SUPERUSER: &str = "postgres";
 
-/// Settings that hold whatever `postgresql.conf` and `ALTER SYSTEM` say, as the command line goes before both.
+/// Settings that `postgresql.conf` and `ALTER SYSTEM` cannot override: the command line has priority.
 const FIXED: &[&str] = &[
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -26,11 +26,11 @@ const FIXED: &[&str] = &[
     "fsync=on",
     "synchronous_commit=on",
     "full_page_writes=on",
-    // One file that certkeep opens and bounds, see `log.rs`.
+    // certkeep opens the log file and limits its size, see `log.rs`.
     "log_destination=stderr",
     "logging_collector=off",
     "log_line_prefix=%m [%p] ",
-    // No statement, parameter or row ever reaches the log: it would be a second copy of what the tables hold.
+    // No statement, parameter or row may reach the log: the log would be a second copy of the data.
     "log_statement=none",
     "log_duration=off",
     "log_min_duration_statement=-1",
@@ -45,8 +45,8 @@ const FIXED: &[&str] = &[
     "debug_print_plan=off",
 ];
 
-/// The two files that say which user of the system may be which role. They lie in the data directory, not in the
-/// cluster: there the user of Postgres cannot change them.
+/// The two files that map users of the system to roles. They are in the data directory, not in the cluster, so that the user
+/// that runs Postgres cannot change them.
 #[derive(Debug)]
 pub struct Access {
     hba: PathBuf,
@@ -54,7 +54,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Where the files of this data directory are.
+    /// The files of this data directory.
     pub fn of(data_dir: &Path) -> Self {
         Self {
             hba: data_dir.join("pg_hba.conf"),
@@ -92,7 +92,7 @@ fn join(name: &str, value: &OsStr) -> OsString {
     setting
 }
 
-/// `path` as one entry of a list of directories, where a comma or space would otherwise end it.
+/// `path` as one entry of a list of directories, quoted: a comma or a space would end the entry.
 fn list_entry(path: &Path) -> OsString {
     OsString::from_vec(quoted(path.as_os_str().as_bytes()))
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_trusted() {
+    fn every_rule_uses_peer_authentication_or_rejects() {
         assert!(
             hba()
                 .lines()

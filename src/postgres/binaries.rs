@@ -1,4 +1,4 @@
-//! PostgreSQL's programs: where they are, and of which version.
+//! PostgreSQL's programs: their directory and their version.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use super::run_as::RunAs;
 /// The oldest major version of PostgreSQL that certkeep runs on.
 pub const OLDEST_MAJOR: u32 = 14;
 
-/// A directory that holds `postgres` and `initdb`, and their version.
+/// A directory that contains `postgres` and `initdb`, and their version.
 #[derive(Debug)]
 pub struct Binaries {
     dir: PathBuf,
@@ -25,18 +25,18 @@ struct Version {
     major: u32,
 }
 
-/// Which binaries are looked for.
+/// The binaries to search for.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted<'a> {
-    /// Any that are new enough, for a new cluster.
+    /// Any version that is new enough, for a new cluster.
     Any,
-    /// Those of the major version of the cluster in this directory.
+    /// The major version of the cluster in this directory.
     Major(u32, &'a Path),
 }
 
 impl Binaries {
-    /// Finds the binaries: in `bin_dir` alone when it is given, else in the directories of `path` (a PATH), then
-    /// where the packages of Debian, Red Hat and Homebrew put them, the newest first.
+    /// Finds the binaries. With `bin_dir`, only there. Otherwise in the directories of `path` (a PATH), then in the directories of
+    /// the packages of Debian, Red Hat and Homebrew, newest version first.
     pub async fn find(
         bin_dir: Option<&Path>,
         path: Option<&OsStr>,
@@ -85,7 +85,7 @@ impl Binaries {
         self.dir.join("postgres")
     }
 
-    /// The program that makes a cluster.
+    /// The program that creates a cluster.
     pub fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }
@@ -100,7 +100,7 @@ fn places(path: Option<&OsStr>) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = path
         .map(|path| std::env::split_paths(path).collect())
         .unwrap_or_default();
-    // A relative entry of PATH would mean another directory for a child.
+    // A relative entry of PATH would be another directory for a child process.
     places.retain(|place| place.is_absolute());
     places.extend(
         numbered("/usr/lib/postgresql", "")
@@ -120,7 +120,7 @@ fn places(path: Option<&OsStr>) -> Vec<PathBuf> {
     places
 }
 
-/// The entries of `parent` whose names are `prefix` and a number, the greatest first.
+/// The entries of `parent` named `prefix` and a number, largest number first.
 fn numbered(parent: &str, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
@@ -138,8 +138,8 @@ fn numbered(parent: &str, prefix: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// The directory of both programs that `place` leads to: itself, or the one that its `postgres` links to, as where
-/// Debian links a few programs into /usr/bin.
+/// The directory with both programs: `place`, or the directory that `postgres` in `place` links to. Debian links some programs
+/// into /usr/bin.
 fn usable(place: &Path) -> Option<PathBuf> {
     let holds_both = |dir: &Path| is_program(&dir.join("postgres")) && is_program(&dir.join("initdb"));
     if holds_both(place) {
@@ -153,7 +153,7 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The version of the server in `dir`; nothing when the user of Postgres cannot run it.
+/// The version of the server in `dir`. `None` if the user that runs Postgres cannot run it.
 async fn version(dir: &Path, run_as: &RunAs) -> Option<Version> {
     let output = run_as
         .command(&dir.join("postgres"))
@@ -164,7 +164,7 @@ async fn version(dir: &Path, run_as: &RunAs) -> Option<Version> {
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; versions like `17beta1` and `18devel` exist.
+/// Parses `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`. Versions such as `17beta1` and `18devel` exist.
 fn parse_version(line: &str) -> Option<Version> {
     let text = line.split_whitespace().nth(2)?;
     let digits = text.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_as_every_vendor_writes_them() {
+    fn versions_of_every_vendor_are_parsed() {
         for (line, text, major) in [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", "15.18", 15),
             ("postgres (PostgreSQL) 17beta1\n", "17beta1", 17),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_postgres_leads_to_the_directory_of_both() {
+    fn a_link_to_postgres_is_followed_to_the_directory_of_both_programs() {
         let dir = open_dir();
         let bin = fs::canonicalize(fake(dir.path(), "15.18")).unwrap();
         let links = dir.path().join("links");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_path_comes_first_and_the_data_decides() {
+    async fn the_first_directory_of_the_path_with_the_wanted_version_is_used() {
         let dir = open_dir();
         let run_as = RunAs::resolve(None, None).await.unwrap();
         let path = std::env::join_paths([
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_given_directory_is_the_only_one() {
+    async fn only_the_given_directory_is_searched() {
         let dir = open_dir();
         let run_as = RunAs::resolve(None, None).await.unwrap();
         let error = Binaries::find(Some(dir.path()), None, Wanted::Any, &run_as)

@@ -1,4 +1,4 @@
-//! The cluster: Postgres's files, made whole or not at all.
+//! The cluster: Postgres's files. A cluster is created completely or not at all.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -16,10 +16,10 @@ use super::log::last_lines;
 use super::run_as::RunAs;
 use crate::digest;
 
-/// What the names of clusters in the making begin with.
+/// Prefix of the name of an unfinished cluster.
 const UNFINISHED_PREFIX: &str = "postgres.new-";
 
-/// The cluster of a data directory, there or not.
+/// The cluster of a data directory. It may not exist yet.
 #[derive(Debug)]
 pub struct Cluster {
     data_dir: PathBuf,
@@ -40,12 +40,12 @@ impl Cluster {
         &self.path
     }
 
-    /// The directory in which it lies.
+    /// The data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// The major version that made it; nothing when there is no cluster yet.
+    /// The major version of the cluster. `None` if there is no cluster yet.
     pub fn major(&self) -> Result<Option<u32>, Error> {
         let path = self.path.join("PG_VERSION");
         match fs::read_to_string(&path) {
@@ -58,11 +58,10 @@ impl Cluster {
         }
     }
 
-    /// Makes the cluster, with certkeep's role and database in it.
+    /// Creates the cluster with certkeep's role and database.
     ///
-    /// It is made under another name and renamed when it is complete and on disk: a machine that dies on the way
-    /// leaves nothing that looks like a cluster. The name is new each time, as the `initdb` of a certkeep that was
-    /// killed may still be writing.
+    /// The cluster gets its final name when it is complete and on disk. If the machine fails before that, nothing looks like a
+    /// cluster. The first name is new each time, because `initdb` of a killed certkeep may still be writing.
     pub async fn make(&self, binaries: &Binaries, run_as: &RunAs) -> Result<(), Error> {
         let unfinished = self
             .data_dir
@@ -101,7 +100,7 @@ impl Cluster {
         self.run(&program, command, "").await
     }
 
-    /// Makes role and database with a server for one user, which nobody can connect to.
+    /// Creates the role and the database with a single-user server. Nobody can connect to that server.
     async fn make_database(&self, dir: &Path, binaries: &Binaries, run_as: &RunAs) -> Result<(), Error> {
         let program = binaries.postgres();
         let mut command = run_as.command(&program);
@@ -133,7 +132,7 @@ impl Cluster {
         })
     }
 
-    /// Removes clusters that a killed certkeep did not finish. Only the holder of the data directory may.
+    /// Removes unfinished clusters of a killed certkeep. Only the holder of the data directory may call this.
     pub fn remove_unfinished(&self) {
         let Ok(entries) = fs::read_dir(&self.data_dir) else {
             return;
@@ -149,18 +148,18 @@ impl Cluster {
             let path = entry.path();
             match fs::remove_dir_all(&path) {
                 Ok(()) => tracing::info!(path = %path.display(), "removed an unfinished cluster"),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "an unfinished cluster stays"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "removing an unfinished cluster failed"),
             }
         }
     }
 }
 
-/// Runs `command` with `input`, which must fit into a pipe, as its standard input.
+/// Runs `command` with `input` as its standard input. `input` must fit into a pipe.
 async fn feed(mut command: Command, input: &str) -> io::Result<Output> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input.as_bytes()).await {
-            // It ended before it read; its status says why.
+            // The program ended before it read. Its status says why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,
         }

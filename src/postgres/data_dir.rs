@@ -1,4 +1,4 @@
-//! The data directory, held by one certkeep at a time.
+//! The data directory. Only one certkeep holds it at a time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -10,8 +10,8 @@ use rustix::process::geteuid;
 
 use super::Error;
 
-/// A data directory that exists, can be changed by nobody but its owner, and belongs to this process until this is
-/// dropped or the process dies.
+/// A locked data directory. It exists, and only its owner can write to it. The lock ends when this is dropped or the process
+/// ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -19,23 +19,23 @@ pub struct DataDir {
 }
 
 impl Drop for DataDir {
-    /// Gives the lock up itself: closing the file would leave it to a child that is being started at this moment and has
-    /// not closed its copy yet.
+    /// Unlocks explicitly. A child that is starting at this moment may still have a copy of the file, so closing the file would not
+    /// release the lock.
     fn drop(&mut self) {
-        // What fails here, the end of the process mends.
+        // If this fails, the end of the process releases the lock.
         let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
 impl DataDir {
-    /// Makes `path` and what is missing above it, and takes the lock `<path>/lock`.
+    /// Creates `path` with its parents, and takes the lock `<path>/lock`.
     ///
-    /// A directory that is made here gets mode 0711 as root, so that the user of Postgres can get through and not
-    /// look around, otherwise 0700. The mode of one that was there is left alone: it may be given by mistake.
+    /// A new directory gets mode 0711 as root, so that the user that runs Postgres can pass through but not list it, otherwise
+    /// 0700. The mode of an existing directory is not changed: the path may be a mistake.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another process holds the lock, [`Error::Exposed`] when others could write into the
-    /// directory, [`Error::File`] when it cannot be made or opened.
+    /// [`Error::InUse`] if another process holds the lock. [`Error::Exposed`] if other users could write to the directory.
+    /// [`Error::File`] if it cannot be created or opened.
     pub fn lock(path: &Path) -> Result<Self, Error> {
         create(path).map_err(Error::file(path))?;
         let path = fs::canonicalize(path).map_err(Error::file(path))?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_process_holds_it_and_is_named_to_the_next() {
+    fn only_one_process_holds_it_and_the_next_is_told_which() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("above/data");
         let held = DataDir::lock(&path).unwrap();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_can_be_listed_by_nobody_else() {
+    fn only_its_owner_can_list_a_new_one() {
         let parent = tempfile::tempdir().unwrap();
         let held = DataDir::lock(&parent.path().join("data")).unwrap();
         let mode = fs::metadata(held.path()).unwrap().mode() & 0o777;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_others_can_write_is_refused_and_not_changed() {
+    fn one_that_others_can_write_to_is_refused_and_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let Err(error) = DataDir::lock(dir.path()) else {

@@ -1,4 +1,4 @@
-//! What can go wrong with the private Postgres, each said in one sentence that tells the operator what to do.
+//! The errors of the private Postgres. Each message is one sentence that says what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,75 +6,75 @@ use std::path::PathBuf;
 use super::binaries::OLDEST_MAJOR;
 use crate::digest;
 
-/// Why the data directory, or the Postgres in it, cannot be used.
+/// An error of the data directory or of the Postgres in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another certkeep holds the lock of the data directory.
     #[error(
-        "another certkeep{} uses the data directory {}: stop it, or give another --data-dir",
+        "another certkeep{} uses the data directory {}: stop it, or set another --data-dir",
         process(*.holder),
         .data_dir.display()
     )]
     InUse {
         /// The data directory.
         data_dir: PathBuf,
-        /// The process that holds it, as far as it could be read.
+        /// The process that holds the lock, if it could be read.
         holder: Option<u32>,
     },
-    /// Somebody but the user that runs certkeep could replace what lies in the data directory.
+    /// Other users could replace files in the data directory.
     #[error(
-        "the data directory {} belongs to another user or can be written by others: \
-         chown it to the user that runs certkeep and chmod it to 0711, or give another --data-dir",
+        "the data directory {} belongs to another user, or other users can write to it: \
+         chown it to the user that runs certkeep and chmod it to 0711, or set another --data-dir",
         .data_dir.display()
     )]
     Exposed {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// The user that runs Postgres cannot get into the data directory.
+    /// The user that runs Postgres cannot enter the data directory.
     #[error(
-        "the user {user}, who runs PostgreSQL, cannot enter {}: chmod it to give that user the x permission, \
-         or give another --data-dir",
+        "the user {user} runs PostgreSQL and cannot enter {}: chmod it to give this user the x permission, \
+         or set another --data-dir",
         .dir.display()
     )]
     Closed {
-        /// The first directory on the way that is closed.
+        /// The first closed directory of the path.
         dir: PathBuf,
         /// The user.
         user: String,
     },
-    /// No PostgreSQL anywhere.
+    /// No PostgreSQL was found.
     #[error(
-        "no PostgreSQL was found: install version {OLDEST_MAJOR} or newer (apt-get install postgresql, \
-         dnf install postgresql-server or brew install postgresql@16), give --postgres-bin with the directory \
-         of its programs, or use a server of your own with --database-url"
+        "PostgreSQL was not found: install version {OLDEST_MAJOR} or newer (apt-get install postgresql, \
+         dnf install postgresql-server or brew install postgresql@16), set --postgres-bin to the directory \
+         of its programs, or use your own server with --database-url"
     )]
     NoBinaries,
-    /// The directory that was given holds no PostgreSQL.
+    /// The given directory contains no PostgreSQL.
     #[error(
-        "{} holds no postgres and initdb that can be run: give --postgres-bin the directory that holds both",
+        "{} does not contain executable postgres and initdb: set --postgres-bin to the directory that contains both",
         .dir.display()
     )]
     NotBinaries {
         /// The directory.
         dir: PathBuf,
     },
-    /// Every PostgreSQL that was found is too old.
+    /// Every PostgreSQL on this machine is too old.
     #[error(
         "the PostgreSQL in {} is version {version}: install version {OLDEST_MAJOR} or newer, \
-         or give --postgres-bin with the directory of one",
+         or set --postgres-bin to its directory",
         .dir.display()
     )]
     TooOld {
         /// Its version.
         version: String,
-        /// Where it is.
+        /// Its directory.
         dir: PathBuf,
     },
-    /// The data was written by a major version that is not installed.
+    /// The major version of the data is not installed.
     #[error(
-        "the data in {} is PostgreSQL {data}'s, and no PostgreSQL {data} was found: install that version, \
-         or dump the data with it and restore it into a new --data-dir",
+        "the data in {} belongs to PostgreSQL {data}, and PostgreSQL {data} was not found: install it, \
+         or dump the data with it and restore the dump into a new --data-dir",
         .dir.display()
     )]
     OtherMajor {
@@ -83,8 +83,8 @@ pub enum Error {
         /// The directory of the cluster.
         dir: PathBuf,
     },
-    /// The directory of the cluster has content, and it is not a cluster.
-    #[error("{} is no PostgreSQL cluster and not empty: move it away, or give another --data-dir", .dir.display())]
+    /// The directory of the cluster is not empty and not a cluster.
+    #[error("{} is not empty and not a PostgreSQL cluster: move it away, or set another --data-dir", .dir.display())]
     NotACluster {
         /// The directory.
         dir: PathBuf,
@@ -92,94 +92,94 @@ pub enum Error {
     /// The operating system has no such user.
     #[error(
         "this machine has no user {name} to run PostgreSQL, which refuses to run as root: \
-         make one (useradd --system {name}), or name another with --postgres-user"
+         create it (useradd --system {name}), or set another user with --postgres-user"
     )]
     NoUser {
         /// The user.
         name: String,
     },
     /// Postgres refuses to run as root.
-    #[error("PostgreSQL refuses to run as root: name a user without privileges with --postgres-user")]
+    #[error("PostgreSQL refuses to run as root: set a user without privileges with --postgres-user")]
     UserIsRoot,
-    /// Only root can run programs as somebody else.
-    #[error("only root can run PostgreSQL as the user {name}: leave --postgres-user out, or start certkeep as root")]
+    /// Only root can run programs as another user.
+    #[error("only root can run PostgreSQL as the user {name}: remove --postgres-user, or start certkeep as root")]
     UserNeedsRoot {
         /// The user.
         name: String,
     },
-    /// Postgres and its peer authentication need names of users.
-    #[error("the user id {uid} has no name, and PostgreSQL needs one: start certkeep as a user that has a name")]
+    /// Postgres and its peer authentication need user names.
+    #[error("the user id {uid} has no name, and PostgreSQL needs a name: start certkeep as a user with a name")]
     NamelessUser {
         /// The user id that runs certkeep.
         uid: u32,
     },
-    /// A cluster could not be made.
+    /// Creating a cluster failed.
     #[error(
-        "{} could not make a database in {}: mend what it says and start again\n{output}",
+        "{} failed to create a database in {}: fix the problem and start again\n{output}",
         .program.display(),
         .dir.display()
     )]
     Initialise {
         /// The program that failed.
         program: PathBuf,
-        /// The directory in which it worked.
+        /// The data directory.
         dir: PathBuf,
-        /// The end of what it said.
+        /// The end of its output.
         output: String,
     },
-    /// Postgres ended before it was ready.
-    #[error("PostgreSQL ended at its start: mend what its log {} says and start again\n{tail}", .log.display())]
+    /// Postgres exited before it was ready.
+    #[error("PostgreSQL exited during its start: fix the problem in its log {} and start again\n{tail}", .log.display())]
     Died {
         /// The log.
         log: PathBuf,
-        /// The end of what it said since this start.
+        /// The end of the log since this start.
         tail: String,
     },
-    /// Postgres runs and does not get ready.
+    /// Postgres runs but is not ready.
     #[error(
-        "PostgreSQL was not ready within {seconds} seconds and still runs: start certkeep again to wait on, \
-         or look into its log {}\n{tail}",
+        "PostgreSQL is still not ready after {seconds} seconds: start certkeep again to wait longer, \
+         or read its log {}\n{tail}",
         .log.display()
     )]
     NotReady {
-        /// How long it was waited for.
+        /// How long certkeep waited.
         seconds: u64,
         /// The log.
         log: PathBuf,
-        /// The end of what it said since this start.
+        /// The end of the log since this start.
         tail: String,
     },
-    /// A program could not be run at all.
-    #[error("{} could not be run: check that it is there and may be executed", .program.display())]
+    /// A program could not be started.
+    #[error("{} could not be started: check that it exists and is executable", .program.display())]
     Program {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A file or directory below the data directory could not be read or written.
-    #[error("{} could not be used: check its permissions and the free space of its disk", .path.display())]
+    /// A file or directory in the data directory could not be read or written.
+    #[error("{} could not be read or written: check its permissions and the free disk space", .path.display())]
     File {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// No randomness for a name.
+    /// No random bytes for a name.
     #[error(transparent)]
     Random(#[from] digest::Error),
 }
 
 impl Error {
-    /// Makes an error about `path` from one of the operating system.
+    /// An error about `path` with its cause.
     pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
     }
 
-    /// Makes an error about running `program` from one of the operating system.
+    /// An error about starting `program` with its cause.
     pub(super) fn program(program: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let program = program.into();
         move |source| Self::Program { program, source }

@@ -1,4 +1,4 @@
-//! An instance: everything that it takes to run a server on the cluster, again and again in the same place.
+//! An instance: everything needed to start a server on the cluster, repeatedly and with the same socket.
 
 use std::fs;
 use std::process::Stdio;
@@ -18,22 +18,22 @@ use super::postmaster::{Ended, Postmaster, is_postmaster};
 use super::run_as::RunAs;
 use super::socket_dir::SocketDir;
 
-/// How often it is asked whether a server is ready.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Interval between two checks whether a server is ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
-/// For how long a server that calls itself ready may refuse connections, before its socket counts as lost.
-const REFUSES_AT_MOST: Duration = Duration::from_secs(10);
+/// How long a server with status ready may refuse connections. Then its socket counts as lost.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long what is left of a killed server may be in the way: a process of it ends with the statement it is at.
-const CLEARS_WITHIN: Duration = Duration::from_secs(60);
+/// How long processes of a killed server may block a start. Each ends with its current statement.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What Postgres says when another server, or what is left of a killed one, still uses the cluster.
-const IN_THE_WAY: [&str; 2] = [
+/// Messages of Postgres if another server, or a process of a killed server, still uses the cluster.
+const CLUSTER_IN_USE: [&str; 2] = [
     "pre-existing shared memory block",
     "lock file \"postmaster.pid\" already exists",
 ];
 
-/// The cluster, the programs that run it, and where its socket and its log are.
+/// The cluster, its programs, its socket and its log.
 #[derive(Debug)]
 pub struct Instance {
     pub cluster: Cluster,
@@ -47,23 +47,22 @@ pub struct Instance {
 /// Why a server is not ready.
 #[derive(Debug)]
 pub enum NotReady {
-    /// It ended.
+    /// It exited.
     Ended(Ended),
-    /// It calls itself ready, and its socket does not answer: the socket was removed, or lies in a /tmp that is not ours.
+    /// Its status is ready, but its socket does not answer: the socket was removed, or is in another /tmp.
     Unreachable,
-    /// It takes too long.
+    /// It is not ready in time.
     Slow,
 }
 
-/// Where a server that is waited for comes from. The end of one that was taken over says nothing about the next.
+/// The origin of a server. The exit of a server that was taken over says nothing about the next server.
 enum Origin {
     TakenOver,
     Launched,
 }
 
 impl Instance {
-    /// Takes over the server that an earlier certkeep left, or starts one, and waits up to `within` until it accepts
-    /// connections.
+    /// Takes over the server of an earlier certkeep or starts one, and waits up to `within` until it accepts connections.
     pub async fn bring_up(&mut self, within: Duration) -> Result<Postmaster, Error> {
         let began = Instant::now();
         let log_start = self.log.end();
@@ -81,8 +80,8 @@ impl Instance {
                 (Err(NotReady::Ended(_)), Origin::TakenOver) => {}
                 (Err(NotReady::Ended(_)), Origin::Launched) => {
                     let tail = self.log.tail(launch_start);
-                    let may_clear = IN_THE_WAY.iter().any(|sign| tail.contains(sign));
-                    if !may_clear || began.elapsed() > CLEARS_WITHIN {
+                    let may_resolve = CLUSTER_IN_USE.iter().any(|sign| tail.contains(sign));
+                    if !may_resolve || began.elapsed() > LEFTOVER_TIMEOUT {
                         return Err(Error::Died {
                             log: self.log.path().to_path_buf(),
                             tail,
@@ -91,7 +90,7 @@ impl Instance {
                     sleep(Duration::from_millis(200)).await;
                 }
                 (Err(NotReady::Unreachable), _) => {
-                    tracing::warn!("the socket of Postgres is lost, Postgres is started anew");
+                    tracing::warn!("the socket of Postgres is lost; restarting Postgres");
                     postmaster.stop().await;
                 }
                 (Err(NotReady::Slow), _) => return Err(self.not_ready(within, log_start)),
@@ -108,8 +107,8 @@ impl Instance {
         }
     }
 
-    /// The server that runs on the cluster, if there is one with a socket that can be ours. One that is shutting down,
-    /// or has its socket elsewhere, is seen to its end.
+    /// The running server on the cluster, if its socket can belong to this data directory. This waits for the end of a server that
+    /// is shutting down, and stops a server with another socket directory.
     async fn take_over(&mut self) -> Option<Postmaster> {
         loop {
             let file = PidFile::read(self.cluster.path())?;
@@ -119,19 +118,19 @@ impl Instance {
                 self.forget_socket_dir(socket_dir);
                 return None;
             };
-            // Until it is known whose it is, it is left alone.
+            // Do not stop it before its owner is known.
             postmaster.let_run();
             match (file.status, socket_dir) {
                 (Status::Stopping, _) => {
                     postmaster.ended().await;
                 }
-                (Status::Starting, None) if file.socket_dir.is_none() => sleep(LOOK_EVERY).await,
+                (Status::Starting, None) if file.socket_dir.is_none() => sleep(POLL_INTERVAL).await,
                 (_, None) => {
-                    tracing::warn!(pid = %file.pid, "a Postgres that certkeep did not start uses its data and is stopped");
+                    tracing::warn!(pid = %file.pid, "stopping a Postgres that uses the data but was not started by certkeep");
                     postmaster.stop().await;
                 }
                 (_, Some(socket_dir)) => {
-                    tracing::info!(pid = %file.pid, "takes over the running Postgres");
+                    tracing::info!(pid = %file.pid, "taking over the running Postgres");
                     self.socket_dir = socket_dir;
                     return Some(postmaster);
                 }
@@ -139,17 +138,17 @@ impl Instance {
         }
     }
 
-    /// Removes the socket directory of a server that was killed, unless it is the one that will be made anew.
+    /// Removes the socket directory of a killed server, unless the next server uses the same directory.
     fn forget_socket_dir(&self, left: Option<SocketDir>) {
         let Some(left) = left.filter(|left| left.path() != self.socket_dir.path()) else {
             return;
         };
         if let Err(error) = left.remove() {
-            tracing::warn!(path = %left.path().display(), %error, "the socket directory of an earlier Postgres stays");
+            tracing::warn!(path = %left.path().display(), %error, "removing the socket directory of an earlier Postgres failed");
         }
     }
 
-    /// Starts a server, with its socket in the same directory as the one before.
+    /// Starts a server with its socket in the same directory as before.
     pub fn launch(&self) -> Result<Postmaster, Error> {
         self.remove_misleading_pid_file();
         self.access.write(&self.run_as)?;
@@ -167,8 +166,8 @@ impl Instance {
         Ok(Postmaster::child(child))
     }
 
-    /// Removes a `postmaster.pid` whose number another process has by now: Postgres takes any living process of the
-    /// same user for a postmaster. One whose process is dead is left to Postgres, which learns from it what to clean up.
+    /// Removes a `postmaster.pid` if another process has its pid now: Postgres would mistake any process of the same user for a
+    /// postmaster. If the process is dead, the file stays: Postgres needs it for the clean-up.
     fn remove_misleading_pid_file(&self) {
         let Some(file) = PidFile::read(self.cluster.path()) else {
             return;
@@ -176,12 +175,12 @@ impl Instance {
         if test_kill_process(file.pid).is_ok() && !is_postmaster(file.pid, self.cluster.path()) {
             let path = PidFile::path(self.cluster.path());
             if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "the file of an earlier Postgres stays");
+                tracing::warn!(path = %path.display(), %error, "removing postmaster.pid of an earlier Postgres failed");
             }
         }
     }
 
-    /// Waits until `postmaster` accepts connections. Then, and when it is only slow, it may run on without this process.
+    /// Waits until `postmaster` accepts connections. After success, or if it is only slow, it may outlive this process.
     pub async fn ready(&self, postmaster: &mut Postmaster, deadline: Instant) -> Result<(), NotReady> {
         let pid = postmaster.pid();
         let outcome = tokio::select! {
@@ -195,7 +194,7 @@ impl Instance {
         outcome
     }
 
-    /// The status comes first: a server that recovers from a crash accepts connections too, and turns them away.
+    /// Checks the status first: during crash recovery, a server accepts connections and then rejects them.
     async fn answers(&self, pid: Option<Pid>) -> Result<(), NotReady> {
         let mut ready_since = None;
         loop {
@@ -204,11 +203,11 @@ impl Instance {
                 if UnixStream::connect(self.socket_dir.socket()).await.is_ok() {
                     return Ok(());
                 }
-                if ready_since.get_or_insert_with(Instant::now).elapsed() > REFUSES_AT_MOST {
+                if ready_since.get_or_insert_with(Instant::now).elapsed() > SOCKET_TIMEOUT {
                     return Err(NotReady::Unreachable);
                 }
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Postgres's log: one file in the data directory, bounded.
+//! Postgres's log: a file of limited size in the data directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 
-/// Above this size the log becomes the old log. Two of them are kept.
+/// Above this size, the log becomes the old log. One old log is kept.
 const SIZE_MAX: u64 = 8 * 1024 * 1024;
 
-/// How much of the end is shown.
+/// Size of the tail that is shown.
 const TAIL_MAX: u64 = 4 * 1024;
 const TAIL_LINES: usize = 20;
 
-/// The file that Postgres's standard error goes to.
+/// The file for Postgres's standard error.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
@@ -28,7 +28,7 @@ impl Log {
         }
     }
 
-    /// The file, open for appending, which lets Postgres go on in it when it has been emptied.
+    /// Opens the file for appending. In this mode, Postgres continues at the start after a truncation.
     pub fn open(&self) -> Result<File, Error> {
         OpenOptions::new()
             .append(true)
@@ -38,12 +38,12 @@ impl Log {
             .map_err(Error::file(&self.path))
     }
 
-    /// Where the log ends now, for [`tail`](Self::tail).
+    /// The current end of the log, for [`tail`](Self::tail).
     pub fn end(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// The last lines that were written behind `start`; nothing when they cannot be read.
+    /// The last lines after `start`. Empty if the log is not readable.
     pub fn tail(&self, start: u64) -> String {
         self.read_tail(start)
             .map(|bytes| last_lines(&bytes))
@@ -53,7 +53,7 @@ impl Log {
     fn read_tail(&self, start: u64) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
         let end = file.metadata()?.len();
-        // The log may have been emptied since.
+        // The log may have been truncated since.
         let start = if start <= end { start } else { 0 };
         file.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_MAX))))?;
         let mut bytes = Vec::new();
@@ -61,7 +61,7 @@ impl Log {
         Ok(bytes)
     }
 
-    /// Moves what is in the log to the old log when it is too much. Lines written in this moment may be lost.
+    /// Moves a large log to the old log. Lines that are written at this moment may be lost.
     pub fn bound(&self) -> io::Result<()> {
         if self.end() <= SIZE_MAX {
             return Ok(());
@@ -77,7 +77,7 @@ impl Log {
     }
 }
 
-/// The last few lines of what a program said.
+/// The last lines of a program's output.
 pub fn last_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.trim_end().lines().collect();
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_is_the_end_of_what_came_since() {
+    fn the_tail_is_the_end_of_the_lines_after_the_start() {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::of(dir.path());
         let mut file = log.open().unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_great_log_is_put_aside_and_goes_on_empty() {
+    fn a_large_log_is_moved_and_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::of(dir.path());
         let mut file = log.open().unwrap();

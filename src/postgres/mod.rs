@@ -1,8 +1,8 @@
-//! The private Postgres: found, initialised, started, watched and stopped by certkeep.
+//! The private Postgres. certkeep finds, initialises, starts, watches and stops it.
 //!
-//! The data directory holds `lock`, the cluster `postgres/`, `socket/` (or a directory below /tmp where its path would
-//! be too long), `pg_hba.conf` and `pg_ident.conf` (written at every start), `postgres.log` and `postgres.log.1`. When
-//! certkeep is root, cluster and socket belong to the user that runs Postgres, and the rest to root.
+//! The data directory contains `lock`, the cluster `postgres/`, `socket/` (or a directory in /tmp if the path would be too
+//! long), `pg_hba.conf` and `pg_ident.conf` (written at every start), `postgres.log` and `postgres.log.1`. If certkeep runs as
+//! root, the cluster and the socket belong to the user that runs Postgres, and the rest to root.
 
 mod access;
 mod binaries;
@@ -38,22 +38,22 @@ use self::run_as::RunAs;
 use self::socket_dir::SocketDir;
 use self::supervisor::{Stop, supervise};
 
-/// How long a start waits for a server to be ready: a recovery after a crash takes its time.
+/// How long a start waits until the server is ready. The recovery after a crash can be slow.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// What an operator may say about the private Postgres.
+/// The operator's settings of the private Postgres.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The directory of `postgres` and `initdb` (`--postgres-bin`). Default: they are looked for.
+    /// Directory of `postgres` and `initdb` (`--postgres-bin`). Default: certkeep searches for them.
     pub bin_dir: Option<PathBuf>,
-    /// The user that runs Postgres when certkeep runs as root (`--postgres-user`). Default: `postgres`.
+    /// User that runs Postgres if certkeep runs as root (`--postgres-user`). Default: `postgres`.
     pub user: Option<String>,
 }
 
-/// A Postgres that belongs to this certkeep, and runs as long as this is not stopped: whenever it dies it is started
-/// again, with growing pauses when it dies again and again.
+/// A running Postgres of this certkeep. If Postgres dies, it is restarted. If it dies repeatedly, the pauses before a restart
+/// grow.
 ///
-/// Dropped without [`stop`](Self::stop), as by a certkeep that is killed, it is no longer watched and runs on; the
+/// If this is dropped without [`stop`](Self::stop), Postgres keeps running without supervision, as after a kill of certkeep. The
 /// next [`start`](Self::start) on its data takes it over.
 #[derive(Debug)]
 pub struct PrivatePostgres {
@@ -67,24 +67,24 @@ pub struct PrivatePostgres {
 impl PrivatePostgres {
     /// The database, owned by [`ROLE`](Self::ROLE).
     pub const DATABASE: &str = access::DATABASE;
-    /// The role to connect as. The unix socket's peer authentication knows it by the user that runs certkeep, so
-    /// there is no password. It is no superuser.
+    /// The role to connect as, not a superuser. Peer authentication on the unix socket maps the user that runs certkeep to it, so
+    /// there is no password.
     pub const ROLE: &str = access::ROLE;
     /// The number in the name of the unix socket. There is no TCP port.
     pub const PORT: u16 = access::PORT;
 
-    /// Finds PostgreSQL, makes a cluster when `data_dir` has none, takes over the server that a killed certkeep left
-    /// or starts one, and waits until it accepts connections.
+    /// Finds PostgreSQL, creates a cluster if `data_dir` has none, takes over the server of a killed certkeep or starts one, and
+    /// waits until it accepts connections.
     ///
-    /// `path` is the PATH of the environment. `data_dir` must stay locked until the server is stopped. Dropped
-    /// before it is done, this leaves nothing running that it started.
+    /// `path` is the PATH of the environment. `data_dir` must stay locked until the server is stopped. If the future is dropped
+    /// early, no process that it started keeps running.
     ///
     /// # Errors
-    /// Each says what to do, see [`Error`].
+    /// See [`Error`]. Each message says what to do.
     pub async fn start(data_dir: &DataDir, settings: &Settings, path: Option<&OsStr>) -> Result<Self, Error> {
         let data_dir = data_dir.path();
         let run_as = RunAs::resolve(settings.user.as_deref(), path).await?;
-        run_as.check_way(data_dir).await?;
+        run_as.check_access(data_dir).await?;
         let cluster = Cluster::of(data_dir);
         let major = cluster.major()?;
         let wanted = major.map_or(Wanted::Any, |major| Wanted::Major(major, cluster.path()));
@@ -117,7 +117,7 @@ impl PrivatePostgres {
         })
     }
 
-    /// The directory of the unix socket, to be given to a client as its host. It stays the same as long as this lives.
+    /// The directory of the unix socket: the host for a client. It does not change.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
@@ -127,15 +127,15 @@ impl PrivatePostgres {
         &self.version
     }
 
-    /// Whether the cluster was made by this very start.
+    /// Whether this start created the cluster.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Ends Postgres and waits for that: open connections are cut, what was committed is on disk. Takes up to a
-    /// minute when a shutdown is slow, commonly a fraction of a second.
+    /// Stops Postgres and waits for its end. Open connections are closed, committed data is on disk. This usually takes a
+    /// fraction of a second, and at most a minute.
     pub async fn stop(self) {
-        // The supervisor ends only through this message.
+        // Only this message ends the supervisor.
         let _ = self.stop.send(Stop);
         if let Err(error) = self.supervisor.await {
             tracing::error!(%error, "the supervisor of Postgres failed");

@@ -1,4 +1,4 @@
-//! `postmaster.pid`, in which a running Postgres says who it is, where its socket is and whether it is ready.
+//! `postmaster.pid`: the process id, socket directory and status of a running Postgres.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
-/// The parts of `postmaster.pid` that certkeep needs. The lines are laid down in Postgres's
-/// `src/include/utils/pidfile.h`.
+/// The lines of `postmaster.pid` that certkeep needs, as Postgres's `src/include/utils/pidfile.h` defines them.
 #[derive(Debug)]
 pub struct PidFile {
     /// Line 1: the postmaster.
@@ -20,14 +19,14 @@ pub struct PidFile {
     pub status: Status,
 }
 
-/// How far a postmaster is.
+/// The status of a postmaster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Status {
-    /// It starts, or recovers from a crash.
+    /// It is starting, or recovering from a crash.
     Starting,
     /// It accepts connections.
     Ready,
-    /// It shuts down.
+    /// It is shutting down.
     Stopping,
 }
 
@@ -37,7 +36,7 @@ impl PidFile {
         cluster.join("postmaster.pid")
     }
 
-    /// Reads the file. Nothing when there is none, or one that is not complete yet.
+    /// Reads the file. `None` if it does not exist or is not complete yet.
     pub fn read(cluster: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(Self::path(cluster))
@@ -50,7 +49,7 @@ impl PidFile {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
-        // A single-user server writes its number negated.
+        // A single-user server writes its negated pid.
         let pid = std::str::from_utf8(lines.first()?)
             .ok()?
             .trim()
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ready_postmaster_is_read() {
+    fn the_file_of_a_ready_postmaster_is_parsed() {
         let text = b"4711\n/data/postgres\n1700000000\n5432\n/data/socket\n\n  1234   5\nready   \n";
         let file = PidFile::parse(text).unwrap();
         assert_eq!(file.pid.as_raw_nonzero().get(), 4711);
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_not_ready() {
+    fn an_incomplete_file_has_the_status_starting() {
         assert_eq!(
             PidFile::parse(b"4711\n/data/postgres\n1700000000\n5432\n")
                 .unwrap()
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_postmaster_names_none() {
+    fn a_file_without_a_valid_pid_is_ignored() {
         for text in [&b""[..], b"-4711\n", b"0\n", b"garbage\n", b"\xff\n"] {
             assert!(PidFile::parse(text).is_none());
         }

@@ -1,4 +1,4 @@
-//! The postmaster: Postgres's first process, which all others follow.
+//! The postmaster: Postgres's first process, the parent of all others.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
-/// How often it is asked whether a postmaster that is no child of ours still lives.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Interval between two checks whether a postmaster that is not our child is still alive.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long a fast shutdown may take: it ends the sessions and writes out what is in memory. systemd gives a service
-/// 90 seconds.
-const FAST_WITHIN: Duration = Duration::from_secs(45);
+/// Time limit of a fast shutdown: it ends the sessions and writes memory to disk. systemd gives a service 90 seconds.
+const FAST_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// How long an immediate shutdown may take: Postgres kills its own processes after five seconds.
-const IMMEDIATE_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit of an immediate shutdown: Postgres kills its own processes after five seconds.
+const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A postmaster that was alive when this was made.
+/// A postmaster that was alive when this value was created.
 ///
-/// Dropped before [`let_run`](Self::let_run), it is told to shut down: somebody pressed Ctrl-C during a long recovery.
+/// If this is dropped before [`let_run`](Self::let_run), the postmaster gets a signal to shut down, for example after Ctrl-C
+/// during a long recovery.
 #[derive(Debug)]
 pub struct Postmaster {
     process: Process,
@@ -30,9 +30,9 @@ pub struct Postmaster {
 
 #[derive(Debug)]
 enum Process {
-    /// One that this process started.
+    /// This process started it.
     Child(Child),
-    /// One that an earlier certkeep started.
+    /// An earlier certkeep started it.
     TakenOver { pid: Pid, cluster: PathBuf },
 }
 
@@ -42,12 +42,12 @@ enum WhenDropped {
     RunOn,
 }
 
-/// How a postmaster ended. That of another process's child is not told.
+/// The exit status of a postmaster. Unknown if it was not our child.
 #[derive(Debug)]
 pub struct Ended(Option<ExitStatus>);
 
 impl Postmaster {
-    /// One that was just started.
+    /// A postmaster that was just started.
     pub fn child(child: Child) -> Self {
         Self {
             process: Process::Child(child),
@@ -55,7 +55,7 @@ impl Postmaster {
         }
     }
 
-    /// The postmaster of `cluster` that an earlier certkeep started; nothing when `pid` is not it.
+    /// The postmaster of `cluster` from an earlier certkeep. `None` if `pid` is another process.
     pub fn running(pid: Pid, cluster: &Path) -> Option<Self> {
         let process = Process::TakenOver {
             pid,
@@ -67,12 +67,12 @@ impl Postmaster {
         })
     }
 
-    /// From now on it runs on when this is dropped, for the next certkeep to take over.
+    /// From now on, the postmaster keeps running when this is dropped, and the next certkeep takes it over.
     pub fn let_run(&mut self) {
         self.when_dropped = WhenDropped::RunOn;
     }
 
-    /// Its number, unless it has ended.
+    /// Its process id. `None` after its exit.
     pub fn pid(&self) -> Option<Pid> {
         match &self.process {
             Process::Child(child) => child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
@@ -80,42 +80,42 @@ impl Postmaster {
         }
     }
 
-    /// Waits for its end. May be dropped and called again.
+    /// Waits for its exit. The future may be dropped and this called again.
     pub async fn ended(&mut self) -> Ended {
         match &mut self.process {
-            // Waiting for a child that is ours fails only after it has been reaped.
+            // Waiting for our child fails only after it has been reaped.
             Process::Child(child) => Ended(child.wait().await.ok()),
             Process::TakenOver { pid, cluster } => {
                 while is_postmaster(*pid, cluster) {
-                    sleep(LOOK_EVERY).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 Ended(None)
             }
         }
     }
 
-    /// Ends it and waits for that: first with a fast shutdown, then, when that takes too long, with an immediate one,
-    /// after which the next start recovers as from a crash.
+    /// Stops it and waits for its exit: first with a fast shutdown, then with an immediate shutdown. After an immediate shutdown,
+    /// the next start recovers as after a crash.
     pub async fn stop(mut self) {
         self.let_run();
         self.signal(Signal::INT);
-        if timeout(FAST_WITHIN, self.ended()).await.is_ok() {
+        if timeout(FAST_TIMEOUT, self.ended()).await.is_ok() {
             return;
         }
         tracing::warn!(
-            seconds = FAST_WITHIN.as_secs(),
-            "Postgres did not shut down in time, it is ended at once"
+            seconds = FAST_TIMEOUT.as_secs(),
+            "Postgres did not shut down in time; shutting it down immediately"
         );
         self.signal(Signal::QUIT);
-        if timeout(IMMEDIATE_WITHIN, self.ended()).await.is_err() {
-            tracing::error!("Postgres cannot be ended, the next start takes it over");
+        if timeout(IMMEDIATE_TIMEOUT, self.ended()).await.is_err() {
+            tracing::error!("Postgres does not stop; the next start takes it over");
         }
     }
 
     fn signal(&self, signal: Signal) {
         let Some(pid) = self.pid() else { return };
         if let Err(error) = kill_process(pid, signal) {
-            tracing::warn!(%error, "Postgres could not be sent a signal");
+            tracing::warn!(%error, "sending a signal to Postgres failed");
         }
     }
 }
@@ -137,7 +137,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Whether `pid` is a living postmaster of `cluster`, and not another process that got its number later.
+/// Whether `pid` is a running postmaster of `cluster`, and not another process with the same pid.
 pub fn is_postmaster(pid: Pid, cluster: &Path) -> bool {
     let Some(command_line) = command_line(pid) else {
         return false;
@@ -148,8 +148,8 @@ pub fn is_postmaster(pid: Pid, cluster: &Path) -> bool {
     command_line.windows(argument.len()).any(|window| window == argument)
 }
 
-/// The command line of a process, a space behind each argument. Nothing for one that is gone, or dead and not yet
-/// reaped by its parent.
+/// The command line of a process, with a space after each argument. `None` if the process is gone, or dead and not yet reaped by
+/// its parent.
 #[cfg(target_os = "linux")]
 fn command_line(pid: Pid) -> Option<Vec<u8>> {
     let mut line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_process_is_no_postmaster() {
+    fn another_process_is_not_a_postmaster() {
         let this = Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(!is_postmaster(this, Path::new("/data/postgres")));
     }

@@ -1,4 +1,4 @@
-//! The users of the operating system that are involved, and how programs are run as the right one.
+//! The users of the operating system that run certkeep and Postgres, and commands as the right user.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,18 +10,18 @@ use tokio::process::Command;
 
 use super::Error;
 
-/// Who runs Postgres as root when nobody is named: packages make this user.
+/// The default user that runs Postgres if certkeep runs as root. Packages create this user.
 const DEFAULT_USER: &str = "postgres";
 
-/// Where system programs lie when certkeep was started without a PATH.
+/// The PATH for system programs if certkeep was started without one.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// How Postgres's programs are run: as ourselves, or, as root, as a user without privileges.
+/// How to run Postgres's programs: as the current user, or, if that is root, as a user without privileges.
 #[derive(Debug)]
 pub struct RunAs {
     /// The name of the user that runs certkeep.
     pub certkeep: String,
-    /// The name of the user that runs Postgres; the same unless certkeep is root.
+    /// The name of the user that runs Postgres. The same unless certkeep runs as root.
     pub postgres: String,
     ids: Option<Ids>,
     path: OsString,
@@ -34,8 +34,7 @@ struct Ids {
 }
 
 impl RunAs {
-    /// Looks up both users. `user` is the one to run Postgres, and only root may name one; `path` is the PATH that
-    /// programs get.
+    /// Looks up both users. `user` runs Postgres, and only root may set it. `path` is the PATH of the programs.
     pub async fn resolve(user: Option<&str>, path: Option<&OsStr>) -> Result<Self, Error> {
         let uid = geteuid();
         let path = path.unwrap_or(OsStr::new(DEFAULT_PATH)).to_owned();
@@ -77,8 +76,7 @@ impl RunAs {
         Ok(Some(Ids { user, group }))
     }
 
-    /// Asks `id` (POSIX), which knows every source of users that the system has, `/etc/passwd` being only one.
-    /// Nothing when there is no such user.
+    /// Runs `id` (POSIX), which knows every source of users, not only `/etc/passwd`. `None` if the user does not exist.
     async fn id(&self, what: &str, user: &str) -> Result<Option<String>, Error> {
         let program = Path::new("id");
         let output = self
@@ -102,19 +100,19 @@ impl RunAs {
         command
     }
 
-    /// A command as the user of Postgres, in a process group of its own, so that Ctrl-C at the terminal does not
-    /// reach it, with nothing of our environment but PATH.
+    /// A command as the user that runs Postgres. It has its own process group, so that Ctrl-C at the terminal does not reach it,
+    /// and only PATH from our environment.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = self.plain(program);
         command.env("TZ", "UTC").process_group(0);
         if let Some(ids) = self.ids {
-            // With a uid set by root, the standard library drops the supplementary groups too.
+            // If root sets a uid, the standard library also drops the supplementary groups.
             command.gid(ids.group).uid(ids.user);
         }
         command
     }
 
-    /// Makes the user of Postgres the owner of `dir`.
+    /// Makes the user that runs Postgres the owner of `dir`.
     pub fn give(&self, dir: &Path) -> io::Result<()> {
         match self.ids {
             Some(ids) => lchown(dir, Some(ids.user), Some(ids.group)),
@@ -122,15 +120,15 @@ impl RunAs {
         }
     }
 
-    /// Proves that the user of Postgres can get into `dir`, whose path is absolute.
-    pub async fn check_way(&self, dir: &Path) -> Result<(), Error> {
+    /// Checks that the user that runs Postgres can enter `dir`, an absolute path.
+    pub async fn check_access(&self, dir: &Path) -> Result<(), Error> {
         if self.ids.is_none() {
             return Ok(());
         }
-        let mut way: Vec<PathBuf> = dir.ancestors().map(Path::to_path_buf).collect();
-        way.reverse();
-        for dir in way {
-            // The mode alone would not do: access lists and read-only mounts count too.
+        let mut ancestors: Vec<PathBuf> = dir.ancestors().map(Path::to_path_buf).collect();
+        ancestors.reverse();
+        for dir in ancestors {
+            // The mode is not enough: access lists and mounts count too.
             let program = Path::new("test");
             let status = self
                 .command(program)
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_keep_no_privilege_of_root() {
+    async fn programs_run_without_the_groups_of_root() {
         if geteuid().is_root() {
             let run_as = RunAs::resolve(None, None).await.unwrap();
             let output = run_as.command(Path::new("id")).arg("-G").output().await.unwrap();
@@ -192,14 +190,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_closed_directory_on_the_way_is_named() {
+    async fn the_first_closed_directory_of_the_path_is_reported() {
         if geteuid().is_root() {
             let dir = tempfile::tempdir().unwrap();
             fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
             let below = dir.path().join("data");
             fs::create_dir(&below).unwrap();
             let run_as = RunAs::resolve(None, None).await.unwrap();
-            let error = run_as.check_way(&below).await.unwrap_err();
+            let error = run_as.check_access(&below).await.unwrap_err();
             assert!(
                 matches!(&error, Error::Closed { dir: closed, .. } if closed == dir.path()),
                 "{error}"

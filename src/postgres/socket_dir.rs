@@ -1,4 +1,4 @@
-//! The directory of the unix socket: short, private, gone when Postgres is.
+//! The directory of the unix socket: a short path, private, removed when Postgres stops.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
@@ -11,21 +11,20 @@ use super::access::PORT;
 use super::run_as::RunAs;
 use crate::digest;
 
-/// What the path of a socket may have in bytes: `sun_path` (unix(7)) without its NUL.
+/// Maximum length of a socket's path in bytes: `sun_path` (unix(7)) without its NUL.
 const PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// What the names in /tmp begin with; 32 hexadecimal digits follow.
+/// Prefix of the names in /tmp. 32 hexadecimal digits follow.
 const TMP_PREFIX: &str = "certkeep-";
 
-/// A directory for the socket, mode 0700, the property of the user that runs Postgres.
+/// The directory of the socket, with mode 0700. It belongs to the user that runs Postgres.
 #[derive(Clone, Debug)]
 pub struct SocketDir {
     path: PathBuf,
 }
 
 impl SocketDir {
-    /// A place for a new one: in `data_dir`, or, where the path would be too long, below /tmp with a name that
-    /// nobody can foresee.
+    /// A path for a new directory: in `data_dir`, or, if that path is too long, in /tmp with a random name.
     pub fn choose(data_dir: &Path) -> Result<Self, Error> {
         let beside = Self {
             path: data_dir.join("socket"),
@@ -39,8 +38,8 @@ impl SocketDir {
         })
     }
 
-    /// The directory `path`, if it is one that [`choose`](Self::choose) could have chosen. The path is read from a
-    /// file of the user that runs Postgres; root must not be led to remove another directory.
+    /// The directory `path`, if [`choose`](Self::choose) could have chosen it. The path comes from a file of the user that runs
+    /// Postgres. This check keeps that user from making root remove another directory.
     pub fn recognise(path: &Path, data_dir: &Path) -> Option<Self> {
         let is_random = |name: &OsStr| {
             name.to_str()
@@ -55,7 +54,7 @@ impl SocketDir {
         })
     }
 
-    /// Makes the directory anew and empty: what a killed Postgres left in it would be in the way of the next.
+    /// Creates an empty directory. Files of a killed Postgres would block the next one, so an old directory is removed first.
     pub fn make(&self, run_as: &RunAs) -> Result<(), Error> {
         self.remove()
             .and_then(|()| DirBuilder::new().mode(0o700).create(&self.path))
@@ -63,7 +62,7 @@ impl SocketDir {
             .map_err(Error::file(&self.path))
     }
 
-    /// Removes the directory, if it is there.
+    /// Removes the directory if it exists.
     pub fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_just_fits_is_used() {
+    fn the_longest_allowed_path_is_used() {
         let fits = Path::new("/").join("d".repeat(PATH_MAX - "//socket/.s.PGSQL.5432".len()));
         let chosen = SocketDir::choose(&fits).unwrap();
         assert_eq!(chosen.path(), fits.join("socket"));
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_path_gives_way_to_a_random_one() {
+    fn a_longer_path_is_replaced_by_a_random_one() {
         let long = Path::new("/").join("d".repeat(PATH_MAX - "/socket/.s.PGSQL.5432".len()));
         let (one, other) = (SocketDir::choose(&long).unwrap(), SocketDir::choose(&long).unwrap());
         assert_ne!(one.path(), other.path());

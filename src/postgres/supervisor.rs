@@ -1,4 +1,4 @@
-//! The supervisor: while certkeep runs, so does its Postgres.
+//! The supervisor: keeps Postgres running while certkeep runs.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use super::READY_WITHIN;
 use super::instance::{Instance, NotReady};
 use super::postmaster::{Ended, Postmaster};
 
-/// The pause before the first new start. Each further one doubles it, up to one that still lets the service resume within
-/// five seconds of the end of what was in the way, as of a full disk's.
+/// The pause before the first restart. Each further restart doubles the pause up to the maximum. The maximum lets the service
+/// resume within five seconds after the cause is gone, for example a full disk.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// A server that ran for so long did not fail at its start: the next pause is the first again.
-const SOUND_AFTER: Duration = Duration::from_secs(60);
+/// A server that ran for this long did not fail at its start: the next pause is the minimum again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// How often the size of the log is looked at.
-const BOUND_LOG_EVERY: Duration = Duration::from_secs(60);
+/// Interval between two checks of the log's size.
+const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the owner of a supervisor may ask for. An owner that goes away without a word leaves Postgres running.
+/// The request to stop. If the owner drops its end without this request, Postgres keeps running.
 #[derive(Debug)]
 pub struct Stop;
 
-/// Watches `postmaster`, starts another whenever it ends, and stops the last one when it is asked to. It never gives
-/// up by itself: the disk may have room again.
+/// Watches `postmaster`, restarts Postgres after every exit, and stops it on request. It never gives up by itself: a full disk may
+/// have space again later.
 pub async fn supervise(instance: Instance, postmaster: Postmaster, stop: oneshot::Receiver<Stop>) {
     let mut last = Some(postmaster);
     let stopped = tokio::select! {
@@ -40,7 +40,7 @@ pub async fn supervise(instance: Instance, postmaster: Postmaster, stop: oneshot
         postmaster.stop().await;
     }
     if let Err(error) = instance.socket_dir.remove() {
-        tracing::warn!(%error, "the socket directory of Postgres stays");
+        tracing::warn!(%error, "removing the socket directory of Postgres failed");
     }
 }
 
@@ -50,10 +50,10 @@ async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std
         let began = Instant::now();
         if let Some(postmaster) = last {
             let ended = watch(instance, postmaster).await;
-            tracing::error!(%ended, log = %instance.log.path().display(), "Postgres ended, it is started again");
+            tracing::error!(%ended, log = %instance.log.path().display(), "Postgres exited; restarting it");
         }
         *last = None;
-        if began.elapsed() >= SOUND_AFTER {
+        if began.elapsed() >= STABLE_AFTER {
             pause = PAUSE_MIN;
         }
         sleep(pause).await;
@@ -62,13 +62,13 @@ async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std
             Ok(postmaster) => *last = Some(postmaster),
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(%error, source, "Postgres could not be started");
+                tracing::error!(%error, source, "starting Postgres failed");
             }
         }
     }
 }
 
-/// Sees a server through its life.
+/// Waits until a server is ready, and then until its exit.
 async fn watch(instance: &Instance, postmaster: &mut Postmaster) -> Ended {
     match instance.ready(postmaster, Instant::now() + READY_WITHIN).await {
         Ok(()) => tracing::info!("Postgres is ready"),
@@ -80,12 +80,12 @@ async fn watch(instance: &Instance, postmaster: &mut Postmaster) -> Ended {
 }
 
 async fn bound_log(instance: &Instance) -> std::convert::Infallible {
-    let mut ticks = interval(BOUND_LOG_EVERY);
+    let mut ticks = interval(LOG_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Err(error) = instance.log.bound() {
-            tracing::warn!(%error, "the log of Postgres could not be shortened");
+            tracing::warn!(%error, "truncating the log of Postgres failed");
         }
     }
 }

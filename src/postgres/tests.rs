@@ -1,4 +1,4 @@
-//! The private Postgres as a whole, on the PostgreSQL of this machine.
+//! Tests of the whole private Postgres with the PostgreSQL of this machine.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,13 +13,13 @@ use super::pid_file::PidFile;
 use super::postmaster::is_postmaster;
 use super::*;
 
-/// A data directory whose server is gone when this is dropped, however the test ended.
-struct Room {
+/// A data directory. When this is dropped, its server is killed, also after a failed test.
+struct TestDir {
     data_dir: DataDir,
     _parent: TempDir,
 }
 
-impl Room {
+impl TestDir {
     fn new(below: &str) -> Self {
         let parent = tempfile::tempdir().unwrap();
         fs::set_permissions(parent.path(), Permissions::from_mode(0o711)).unwrap();
@@ -53,7 +53,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for TestDir {
     fn drop(&mut self) {
         while let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::QUIT);
@@ -82,27 +82,27 @@ async fn query(postgres: &PrivatePostgres, sql: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_fresh_start_serves_and_a_second_one_finds_the_data() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+async fn a_first_start_creates_a_cluster_and_the_second_finds_the_data() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     assert!(postgres.is_new());
     assert_eq!(query(&postgres, "SELECT current_user").await, "certkeep");
     query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
     let socket_dir = postgres.socket_dir().to_owned();
     postgres.stop().await;
-    assert_eq!(room.pid(), None);
+    assert_eq!(dir.pid(), None);
     assert!(!socket_dir.exists());
 
-    let postgres = room.start().await;
+    let postgres = dir.start().await;
     assert!(!postgres.is_new());
     assert_eq!(query(&postgres, "SELECT answer FROM kept").await, "42");
     postgres.stop().await;
 }
 
 #[tokio::test]
-async fn it_is_durable_and_reached_by_its_socket_alone() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+async fn it_is_durable_and_listens_only_on_its_socket() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     for (setting, value) in [
         ("listen_addresses", ""),
         ("fsync", "on"),
@@ -132,9 +132,9 @@ async fn it_is_durable_and_reached_by_its_socket_alone() {
 }
 
 #[tokio::test]
-async fn the_role_reads_no_files_and_nobody_else_gets_in() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+async fn the_role_cannot_read_files_and_other_roles_cannot_connect() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     let role = |role| query_as(postgres.socket_dir(), role, "SELECT pg_read_file('PG_VERSION')");
     let denied = role(PrivatePostgres::ROLE).await.unwrap_err();
     assert!(denied.contains("permission denied"), "{denied}");
@@ -148,25 +148,25 @@ async fn the_role_reads_no_files_and_nobody_else_gets_in() {
 }
 
 #[tokio::test]
-async fn its_log_holds_neither_statements_nor_rows() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+async fn its_log_contains_no_statements_and_no_rows() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     let sql = "CREATE TABLE t (v text UNIQUE); INSERT INTO t VALUES ('hush'); INSERT INTO t VALUES ('hush')";
     query_as(postgres.socket_dir(), PrivatePostgres::ROLE, sql)
         .await
         .unwrap_err();
-    let log = fs::read_to_string(room.data_dir.path().join("postgres.log")).unwrap();
+    let log = fs::read_to_string(dir.data_dir.path().join("postgres.log")).unwrap();
     assert!(log.contains("duplicate key value"), "{log}");
     assert!(!log.contains("hush"), "{log}");
     postgres.stop().await;
 }
 
 #[tokio::test]
-async fn a_killed_postgres_is_started_again() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+async fn a_killed_postgres_is_restarted() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
-    let killed = room.pid().unwrap();
+    let killed = dir.pid().unwrap();
     kill_process(killed, Signal::KILL).unwrap();
     let since = Instant::now();
     let answer = loop {
@@ -177,19 +177,19 @@ async fn a_killed_postgres_is_started_again() {
         sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(answer, "42");
-    assert_ne!(room.pid(), Some(killed));
+    assert_ne!(dir.pid(), Some(killed));
     postgres.stop().await;
-    assert_eq!(room.pid(), None);
+    assert_eq!(dir.pid(), None);
 }
 
 #[tokio::test]
 async fn a_running_postgres_is_taken_over_and_watched() {
-    let room = Room::new("data");
-    drop(room.start().await);
-    let left = room.pid().unwrap();
+    let dir = TestDir::new("data");
+    drop(dir.start().await);
+    let left = dir.pid().unwrap();
 
-    let postgres = room.start().await;
-    assert_eq!(room.pid(), Some(left));
+    let postgres = dir.start().await;
+    assert_eq!(dir.pid(), Some(left));
     assert!(!postgres.is_new());
     kill_process(left, Signal::KILL).unwrap();
     let since = Instant::now();
@@ -200,15 +200,15 @@ async fn a_running_postgres_is_taken_over_and_watched() {
         assert!(since.elapsed() < Duration::from_secs(20));
         sleep(Duration::from_millis(50)).await;
     }
-    assert_ne!(room.pid(), Some(left));
+    assert_ne!(dir.pid(), Some(left));
     postgres.stop().await;
-    assert_eq!(room.pid(), None);
+    assert_eq!(dir.pid(), None);
 }
 
 #[tokio::test]
 async fn a_postgres_that_was_killed_with_certkeep_is_recovered() {
-    let room = Room::new("data");
-    let postgres = room.start().await;
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
     query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
     let busy = tokio::spawn({
         let socket_dir = postgres.socket_dir().to_owned();
@@ -224,37 +224,37 @@ async fn a_postgres_that_was_killed_with_certkeep_is_recovered() {
     sleep(Duration::from_millis(200)).await;
     drop(postgres);
     sleep(Duration::from_millis(50)).await;
-    kill_process(room.pid().unwrap(), Signal::KILL).unwrap();
+    kill_process(dir.pid().unwrap(), Signal::KILL).unwrap();
 
-    let postgres = room.start().await;
+    let postgres = dir.start().await;
     assert_eq!(query(&postgres, "SELECT answer FROM kept").await, "42");
     postgres.stop().await;
     let _ = busy.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_number_that_another_process_has_by_now_is_not_believed() {
-    let room = Room::new("data");
-    room.start().await.stop().await;
-    // This process stands for the other one: alive, and no postmaster.
+async fn a_pid_of_another_process_is_ignored() {
+    let dir = TestDir::new("data");
+    dir.start().await.stop().await;
+    // The pid of this test: a running process that is not a postmaster.
     let text = format!(
         "{}\n{}\n1700000000\n5432\n/etc\n\n\nready   \n",
         std::process::id(),
-        room.cluster().display()
+        dir.cluster().display()
     );
-    fs::write(PidFile::path(&room.cluster()), text).unwrap();
-    let postgres = room.start().await;
+    fs::write(PidFile::path(&dir.cluster()), text).unwrap();
+    let postgres = dir.start().await;
     assert_eq!(query(&postgres, "SELECT 1").await, "1");
     postgres.stop().await;
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_leaves_nothing_running() {
-    let room = Room::new("data");
-    room.start().await.stop().await;
+async fn an_aborted_start_leaves_no_process_running() {
+    let dir = TestDir::new("data");
+    dir.start().await.stop().await;
     let settings = Settings::default();
-    let mut start = Box::pin(PrivatePostgres::start(&room.data_dir, &settings, None));
-    while room.pid().is_none() {
+    let mut start = Box::pin(PrivatePostgres::start(&dir.data_dir, &settings, None));
+    while dir.pid().is_none() {
         tokio::select! {
             _ = &mut start => return,
             () = sleep(Duration::from_millis(1)) => {}
@@ -262,19 +262,19 @@ async fn a_start_that_is_given_up_leaves_nothing_running() {
     }
     drop(start);
     let since = Instant::now();
-    while room.pid().is_some() {
+    while dir.pid().is_some() {
         assert!(since.elapsed() < Duration::from_secs(20));
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_not_finished_is_removed() {
-    let room = Room::new("data");
-    let unfinished = room.data_dir.path().join("postgres.new-0123456789abcdef");
+async fn an_unfinished_cluster_is_removed() {
+    let dir = TestDir::new("data");
+    let unfinished = dir.data_dir.path().join("postgres.new-0123456789abcdef");
     fs::create_dir(&unfinished).unwrap();
     fs::write(unfinished.join("PG_VERSION"), "15\n").unwrap();
-    let postgres = room.start().await;
+    let postgres = dir.start().await;
     assert!(postgres.is_new());
     assert!(!unfinished.exists());
     postgres.stop().await;
@@ -282,45 +282,45 @@ async fn a_cluster_that_was_not_finished_is_removed() {
 
 #[tokio::test]
 async fn data_of_another_major_version_is_refused() {
-    let room = Room::new("data");
-    fs::create_dir(room.cluster()).unwrap();
-    fs::write(room.cluster().join("PG_VERSION"), "12\n").unwrap();
-    let error = room.refusal().await;
+    let dir = TestDir::new("data");
+    fs::create_dir(dir.cluster()).unwrap();
+    fs::write(dir.cluster().join("PG_VERSION"), "12\n").unwrap();
+    let error = dir.refusal().await;
     assert!(matches!(error, Error::OtherMajor { data: 12, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_directory_that_is_no_cluster_is_left_alone() {
-    let room = Room::new("data");
-    fs::create_dir(room.cluster()).unwrap();
-    fs::write(room.cluster().join("photo.jpg"), "precious").unwrap();
-    let error = room.refusal().await;
+async fn a_directory_that_is_not_a_cluster_is_refused_and_not_changed() {
+    let dir = TestDir::new("data");
+    fs::create_dir(dir.cluster()).unwrap();
+    fs::write(dir.cluster().join("photo.jpg"), "precious").unwrap();
+    let error = dir.refusal().await;
     assert!(matches!(error, Error::NotACluster { .. }), "{error}");
-    assert!(room.cluster().join("photo.jpg").exists());
+    assert!(dir.cluster().join("photo.jpg").exists());
 }
 
 #[tokio::test]
-async fn a_postgres_that_cannot_start_says_why() {
-    let room = Room::new("data");
-    room.start().await.stop().await;
-    fs::write(room.cluster().join("postgresql.conf"), "shared_buffers = -7\n").unwrap();
-    let Error::Died { tail, .. } = room.refusal().await else {
+async fn a_failed_start_reports_the_end_of_the_log() {
+    let dir = TestDir::new("data");
+    dir.start().await.stop().await;
+    fs::write(dir.cluster().join("postgresql.conf"), "shared_buffers = -7\n").unwrap();
+    let Error::Died { tail, .. } = dir.refusal().await else {
         panic!("another error")
     };
     assert!(tail.contains("shared_buffers"), "{tail}");
 }
 
 #[tokio::test]
-async fn a_long_path_gets_a_short_socket_that_is_found_again() {
-    let room = Room::new(&format!("{}/data", "long".repeat(30)));
-    let postgres = room.start().await;
+async fn a_long_path_gets_a_short_socket_path_that_is_found_again() {
+    let dir = TestDir::new(&format!("{}/data", "long".repeat(30)));
+    let postgres = dir.start().await;
     let socket_dir = postgres.socket_dir().to_owned();
     assert!(socket_dir.starts_with("/tmp"));
     assert_eq!(fs::metadata(&socket_dir).unwrap().mode() & 0o777, 0o700);
     assert_eq!(query(&postgres, "SELECT 1").await, "1");
     drop(postgres);
 
-    let postgres = room.start().await;
+    let postgres = dir.start().await;
     assert_eq!(postgres.socket_dir(), socket_dir);
     assert_eq!(query(&postgres, "SELECT 1").await, "1");
     postgres.stop().await;
