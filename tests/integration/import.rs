@@ -399,5 +399,5 @@ fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
         &format!("{path}/access-key"),
     ]);
     assert_eq!(none.status.code(), Some(2));
-    assert!(stderr(&none).contains("/none can not be read: "), "{}", stderr(&none));
+    assert!(stderr(&none).contains("/none is not readable: "), "{}", stderr(&none));
 }

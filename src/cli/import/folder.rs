@@ -1,4 +1,4 @@
-//! The files of a folder, and what each of them holds.
+//! The files of a folder and their contents.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,29 +11,29 @@ use super::super::client::MAX_FILE_LEN;
 use crate::app::Contents;
 use crate::digest;
 
-/// A file with a certificate or a private key. Its text is read again when it is sent: a folder may be larger than memory.
+/// A file with a certificate or a private key. The text is read again before the upload: a folder may be larger than memory.
 pub(super) struct FoundFile {
-    /// Below the folder.
+    /// Relative to the folder.
     pub(super) path: PathBuf,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the file.
     pub(super) hash: [u8; 32],
     pub(super) contents: Contents,
 }
 
-/// What there is in a folder and below it.
+/// The contents of a folder and its subfolders.
 #[derive(Default)]
 pub(super) struct Folder {
-    /// By their paths.
+    /// Sorted by path.
     pub(super) files: Vec<FoundFile>,
-    /// What can't be read, and why.
+    /// The files that are unreadable, and the causes.
     pub(super) unreadable: Vec<(PathBuf, String)>,
-    /// How many files are larger than 1 MiB or hold neither certificate nor private key.
+    /// Number of files above 1 MiB, or with neither a certificate nor a private key.
     pub(super) ignored: usize,
 }
 
 impl Folder {
-    /// Reads every regular file in and below the folder. Symbolic links are followed to files, and not to directories, which could lead
-    /// round in a circle. Fails if the folder itself can't be read; ends early when it is told to stop.
+    /// Reads every regular file in the folder and its subfolders. Symbolic links to files are followed. Links to directories are not:
+    /// they could form a circle. Fails if the folder itself is unreadable. Ends early after `stop`.
     pub(super) fn read(root: &Path, stop: &CancellationToken) -> io::Result<Self> {
         let mut folder = Self::default();
         let mut directories = vec![PathBuf::new()];
@@ -81,7 +81,7 @@ impl Folder {
         if contents == Contents::default() {
             self.ignored += 1;
         } else if std::str::from_utf8(&bytes).is_err() {
-            // A request's texts are.
+            // The texts of a request are UTF-8.
             let message = "the text around the PEM blocks is not UTF-8: remove it";
             self.unreadable.push((path, message.to_owned()));
         } else {
@@ -91,7 +91,7 @@ impl Folder {
     }
 }
 
-/// The bytes of a regular file of at most 1 MiB; `None` if it is none, or a link that leads to none.
+/// The bytes of a regular file of at most 1 MiB. `None` for any other file, and for a dangling link.
 fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -106,13 +106,13 @@ fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
 }
 
 impl FoundFile {
-    /// Reads the text again; `None` if it is not what it was.
+    /// Reads the text again. `None` if the file has changed.
     pub(super) fn text(&self, root: &Path) -> Option<Zeroizing<String>> {
         let mut bytes = read(&root.join(&self.path)).ok()??;
         if digest::sha256(&bytes) != self.hash {
             return None;
         }
-        // Of the same bytes it was found to be UTF-8.
+        // The first read found that these bytes are UTF-8.
         String::from_utf8(std::mem::take(&mut *bytes)).ok().map(Zeroizing::new)
     }
 }

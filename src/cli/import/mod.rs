@@ -1,4 +1,4 @@
-//! `import`: uploads every pair of a folder. It may be stopped, killed and repeated: no pair is stored twice.
+//! `import`: uploads every pair of a folder. It can be interrupted, killed and repeated: no pair is stored twice.
 
 mod folder;
 mod pairs;
@@ -25,40 +25,40 @@ use sending::{Sender, Stored};
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
-    /// The folder. Files in folders below it count too, and so do those that symbolic links lead to.
+    /// The folder. Files in subfolders and targets of symbolic links are included.
     dir: PathBuf,
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The region to keep them in, such as cn-hangzhou.
+    /// The region of the certificates, for example cn-hangzhou.
     #[arg(long)]
     region: String,
-    /// How many uploads are under way at once.
+    /// Number of uploads at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: u8,
-    /// The id of the resource group to keep them in. Default: the account's default group.
+    /// Id of the resource group of the certificates. Default: the account's default group.
     #[arg(long, value_name = "ID")]
     resource_group: Option<String>,
-    /// A tag of each; may be repeated.
+    /// A tag for every certificate; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
-    /// What each is called after.
+    /// The source of the certificates' names.
     #[arg(long, value_enum, default_value_t)]
     name_from: NameFrom,
-    /// How long an upload is tried again while the service is unavailable.
+    /// How long to retry an upload while the server is unavailable.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
-    /// Check everything, store nothing.
+    /// Check everything and store nothing.
     #[arg(long)]
     dry_run: bool,
-    /// How to print the report.
+    /// The format of the report.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
 
-/// What a certificate is called after.
+/// The source of a certificate's name.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum NameFrom {
-    /// Its file: the path below the folder, without its ending.
+    /// The path of its file relative to the folder, without the extension.
     File,
     /// Its common name.
     #[default]
@@ -86,7 +86,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
         files,
         unreadable,
         ignored,
-    } = folder.map_err(|error| Failure::usage(format!("{} can not be read: {error}", sender.root.display())))?;
+    } = folder.map_err(|error| Failure::usage(format!("{} is not readable: {error}", sender.root.display())))?;
     let (pairs, left) = pair_up(&files);
     let mut entries: Vec<_> = left
         .iter()
@@ -97,16 +97,17 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
             .iter()
             .map(|(path, message)| Entry::new(State::Unreadable, [path.as_path()]).because("", message.as_str())),
     );
-    // Known before anything is stored: what is there already is told without comparing clocks, and is left alone when the service
-    // has forgotten the tokens of an earlier import.
+    // Listed before the first upload, so that existing certificates are recognised without comparing clocks, and are unchanged even
+    // if the client tokens of an earlier import have expired.
     let stored = match sender.stored().await {
         Ok(stored) => stored,
         Err(_) if stop.is_cancelled() => return Err(Failure::silent(130)),
         Err(status) => return Err(failed(status, Effect::Reads)),
     };
-    let (there, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|pair| there(&stored, pair).is_some());
-    entries.extend(there.iter().filter_map(|pair| {
-        let Stored { id, name } = self::there(&stored, pair)?;
+    let (existing_pairs, pairs): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|pair| existing(&stored, pair).is_some());
+    entries.extend(existing_pairs.iter().filter_map(|pair| {
+        let Stored { id, name } = existing(&stored, pair)?;
         Some(Entry {
             id: id.clone(),
             name: name.clone(),
@@ -125,22 +126,22 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
 }
 
 async fn cancel_at_interrupt(stop: CancellationToken) {
-    // Where the signal can't be caught, it ends the process as ever.
+    // If the signal cannot be caught, it ends the process.
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();
     }
 }
 
-/// Uploads the pairs, so many at once, until it is told to stop or the service stays away.
+/// Uploads the pairs, at most `jobs` at once, until it is told to stop or the server stays unavailable.
 async fn upload_all(sender: &Arc<Sender>, files: Vec<FoundFile>, pairs: Vec<Pair>, jobs: usize) -> Vec<Entry> {
     let files = Arc::new(files);
     let bar = bar(pairs.len());
     let mut entries = Vec::with_capacity(pairs.len());
     let mut waiting = pairs.into_iter();
     let mut uploads = JoinSet::new();
-    let mut service_is_away = false;
+    let mut is_unavailable = false;
     loop {
-        while uploads.len() < jobs && !service_is_away && !sender.stop.is_cancelled() {
+        while uploads.len() < jobs && !is_unavailable && !sender.stop.is_cancelled() {
             let Some(pair) = waiting.next() else { break };
             let (sender, files) = (sender.clone(), files.clone());
             uploads.spawn(async move {
@@ -149,10 +150,10 @@ async fn upload_all(sender: &Arc<Sender>, files: Vec<FoundFile>, pairs: Vec<Pair
             });
         }
         let Some(done) = uploads.join_next().await else { break };
-        // None is aborted: one that did not end as it should has panicked.
+        // No task is aborted, so an error is a panic.
         let entry: Entry = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        // Each of the others would wait as long for it.
-        service_is_away |= entry.state == State::NotSent;
+        // Every other upload would wait as long.
+        is_unavailable |= entry.state == State::NotSent;
         entries.push(entry);
         bar.inc(1);
     }
@@ -161,7 +162,7 @@ async fn upload_all(sender: &Arc<Sender>, files: Vec<FoundFile>, pairs: Vec<Pair
     entries
 }
 
-/// Drawn on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn bar(len: usize) -> ProgressBar {
     let bar = ProgressBar::new(len as u64);
     match ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
@@ -170,7 +171,7 @@ fn bar(len: usize) -> ProgressBar {
     }
 }
 
-fn there<'a>(stored: &'a HashMap<String, Stored>, pair: &Pair) -> Option<&'a Stored> {
+fn existing<'a>(stored: &'a HashMap<String, Stored>, pair: &Pair) -> Option<&'a Stored> {
     stored.get(&pair.leaf?.to_string())
 }
 
@@ -179,7 +180,7 @@ fn paths<'a>(files: &'a [FoundFile], pair: &Pair) -> impl Iterator<Item = &'a Pa
     indexes.map(|index| files[index].path.as_path())
 }
 
-/// The line of a file that is part of no pair.
+/// The entry of a file that is in no pair.
 fn entry_of(files: &[FoundFile], index: usize, left: &Left) -> Entry {
     let entry = |state| Entry::new(state, [files[index].path.as_path()]);
     match left {

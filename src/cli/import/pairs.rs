@@ -1,39 +1,38 @@
-//! Which certificate file belongs to which key file.
+//! Matches certificate files with key files.
 
 use std::collections::HashMap;
 
 use super::folder::FoundFile;
 use crate::app::{Contents, Fault, KeyId, Sha256Fingerprint};
 
-/// A pair to upload, by the places of its files.
+/// A pair to upload, by the indexes of its files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Pair {
     pub(super) certificate: usize,
-    /// `None`: it stands in the same file.
+    /// `None`: the key is in the same file.
     pub(super) key: Option<usize>,
-    /// The certificate that the key belongs to, if it is exactly one.
+    /// The certificate of the key, if there is exactly one.
     pub(super) leaf: Option<Sha256Fingerprint>,
 }
 
 /// Why a file is not uploaded.
 #[derive(Debug)]
 pub(super) enum Left {
-    /// No key file is for one of its certificates.
+    /// No key file belongs to one of its certificates.
     NoKey,
-    /// No certificate file is for its key.
+    /// No certificate file belongs to its key.
     NoCertificate,
-    /// It is broken, encrypted, or of an unsupported kind.
+    /// The file is broken, encrypted or unsupported.
     Unreadable(Box<Fault>),
-    /// What it holds stands in this file too, which is taken.
+    /// The file with this index contains the same and is uploaded.
     Duplicate(usize),
 }
 
-/// The pairs of some files, and the files that are part of none. Each file is in one of the two, but a key file may be in several
-/// pairs.
+/// Groups files into pairs, and returns the remaining files. A key file may be in several pairs.
 ///
-/// A file with certificates and a key is a pair of its own. Another file of certificates belongs to the first of its certificates that
-/// there is a key file for, since the server's own stands first where people keep to the custom. Of several pairs for one leaf, as
-/// `cert.pem` and `fullchain.pem` of one key are, the one with the most certificates is taken.
+/// A file with certificates and a key is a complete pair. Any other certificate file is matched by its first certificate with a key
+/// file: by convention, the leaf comes first. If several pairs have the same leaf, such as `cert.pem` and `fullchain.pem`, the
+/// pair with the most certificates is uploaded.
 pub(super) fn pair_up(files: &[FoundFile]) -> (Vec<Pair>, Vec<(usize, Left)>) {
     let mut key_files: HashMap<KeyId, usize> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
@@ -98,7 +97,7 @@ pub(super) fn pair_up(files: &[FoundFile]) -> (Vec<Pair>, Vec<(usize, Left)>) {
             }),
     );
     left.extend(lone_certificates.into_iter().map(|index| {
-        // Such as the chain that stands in another file behind its leaf.
+        // For example a chain file whose certificates are also in the file of the leaf.
         let mut uploaded = files[index]
             .contents
             .certificates
@@ -129,12 +128,12 @@ fn pair(files: &[FoundFile], certificate: usize, key: Option<usize>, id: KeyId) 
     Pair {
         certificate,
         key,
-        // Two different ones are the service's to refuse.
+        // The server refuses two different leaves.
         leaf: leaf.filter(|leaf| leaves.all(|other| other == *leaf)),
     }
 }
 
-/// Of the pairs of each leaf the best; the certificate files of the others.
+/// The best pair of each leaf, and the certificate files of the other pairs.
 fn one_for_each_leaf(files: &[FoundFile], pairs: Vec<Pair>) -> (Vec<Pair>, Vec<(usize, Left)>) {
     let rank = |pair: &Pair| {
         let Contents {

@@ -1,4 +1,4 @@
-//! What became of each file.
+//! The result of an import, per file.
 
 use std::path::Path;
 
@@ -8,28 +8,28 @@ use super::super::Failure;
 use super::super::print::{self, ListOutput, plain};
 use crate::grpc::pb;
 
-/// What became of a pair, or of a file that is part of none.
+/// The result for a pair, or for a file that is in no pair.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
-    /// It is stored now.
+    /// The pair is stored.
     Uploaded,
-    /// It would be stored: of a dry run.
+    /// The pair would be stored (dry run).
     Accepted,
-    /// The region held its certificate before the import began.
+    /// The region contained the certificate before the import.
     AlreadyThere,
-    /// What the file holds is in another one, which is uploaded.
+    /// Another file contains the same and is uploaded.
     Duplicate,
-    /// The service refused it, or its files changed.
+    /// The server refused the pair, or a file changed.
     Refused,
     NoKey,
     NoCertificate,
     Unreadable,
-    /// The service was not available, or the import was told to stop.
+    /// The server was unavailable, or the import was interrupted.
     NotSent,
 }
 
 impl State {
-    /// All, in the order of the summary.
+    /// All states, in the order of the summary.
     const ALL: [Self; 9] = [
         Self::Uploaded,
         Self::Accepted,
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// As programs read it.
+    /// The state in JSON.
     fn code(self) -> String {
         self.as_str().replace(' ', "_")
     }
@@ -65,13 +65,13 @@ impl State {
 /// A line of the report.
 pub(super) struct Entry {
     pub(super) state: State,
-    /// The certificate file, and behind it that of the key if it is another.
+    /// The certificate file, then the key file if it is another file.
     pub(super) files: Vec<String>,
     pub(super) id: String,
     pub(super) name: String,
-    /// Why it is not stored, as the service's errors name it; empty where none of them fits.
+    /// The reason of the server's error. Empty if there is none.
     pub(super) reason: String,
-    /// The same for people; of a duplicate, which file it is one of.
+    /// The message of the error. For a duplicate, the other file.
     pub(super) message: String,
     pub(super) findings: Vec<pb::Finding>,
 }
@@ -90,7 +90,7 @@ impl Entry {
         }
     }
 
-    /// With why it is not stored.
+    /// Adds the reason and the message.
     pub(super) fn because(self, reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -135,10 +135,10 @@ impl Entry {
     }
 }
 
-/// What became of all, the files by their paths.
+/// The results of all files, sorted by path.
 pub(super) struct Report {
     pub(super) entries: Vec<Entry>,
-    /// How many files hold neither certificate nor private key.
+    /// Number of files with neither a certificate nor a private key.
     pub(super) ignored: usize,
     pub(super) was_interrupted: bool,
 }
@@ -178,7 +178,7 @@ impl Report {
     pub(super) fn exit_code(&self) -> Result<(), Failure> {
         let missed = [State::Refused, State::NoKey, State::NoCertificate, State::Unreadable];
         if self.was_interrupted {
-            // 128 and the number of SIGINT, as shells have it.
+            // 128 plus the number of SIGINT, as in shells.
             Err(Failure::silent(130))
         } else if self.count(State::NotSent) > 0 {
             Err(Failure::silent(3))

@@ -18,10 +18,10 @@ use crate::digest;
 use crate::grpc::pb;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// A service that is back shall not wait long for the import.
+/// The import continues soon after the server is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What all uploads have in common.
+/// The parameters of all uploads.
 pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) root: PathBuf,
@@ -32,11 +32,11 @@ pub(super) struct Sender {
     pub(super) name_from: NameFrom,
     pub(super) is_dry_run: bool,
     pub(super) retry_for: Duration,
-    /// Ends the pauses between attempts.
+    /// Interrupts the pauses between attempts.
     pub(super) stop: CancellationToken,
 }
 
-/// A certificate that the region holds.
+/// A certificate in the region.
 pub(super) struct Stored {
     pub(super) id: String,
     pub(super) name: String,
@@ -49,7 +49,7 @@ struct Texts {
 }
 
 impl Sender {
-    /// What the region holds, by SHA-256 fingerprint.
+    /// The certificates of the region, by SHA-256 fingerprint.
     pub(super) async fn stored(&self) -> Result<HashMap<String, Stored>, Status> {
         let mut stored = HashMap::new();
         let mut request = pb::DescribeServerCertificatesRequest {
@@ -74,7 +74,7 @@ impl Sender {
         }
     }
 
-    /// Uploads a pair: of one file if there is no other for the key.
+    /// Uploads a pair. Without `key`, the certificate file also contains the key.
     pub(super) async fn send(&self, certificate: &FoundFile, key: Option<&FoundFile>) -> Entry {
         let entry = |state| {
             Entry::new(
@@ -131,7 +131,7 @@ impl Sender {
                 }
             }
             Err(status) => {
-                let state = if may_pass(&status) {
+                let state = if is_transient(&status) {
                     State::NotSent
                 } else {
                     State::Refused
@@ -143,7 +143,7 @@ impl Sender {
         }
     }
 
-    /// Says the same of the same upload whenever it is repeated, and something else of another.
+    /// A token that is the same for every repetition of an upload, and different for other uploads.
     fn client_token(&self, texts: &Texts, name: &str) -> String {
         let tags = self.tags.iter().flat_map(|tag| [tag.key.as_str(), tag.value.as_str()]);
         let parts: Vec<&str> = [&self.region, name, texts.certificate.as_str(), texts.key.as_str()]
@@ -151,20 +151,20 @@ impl Sender {
             .chain(tags)
             .chain((!self.resource_group.is_empty()).then_some(self.resource_group.as_str()))
             .collect();
-        // As large as it becomes: what grows leaves copies behind.
+        // With its final capacity: growing would leave copies of the key in memory.
         let len = parts.iter().map(|part| part.len() + 8).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(len));
         for part in parts {
             text.extend_from_slice(&(part.len() as u64).to_be_bytes());
             text.extend_from_slice(part.as_bytes());
         }
-        // Without a secret of the service there is none to key the hash with: of a key of 128 bits of entropy or more it tells nothing.
+        // The client has no secret for an HMAC. The plain hash reveals nothing, because the key has at least 128 bits of entropy.
         let mut token = format!("import-{}", hex::encode(digest::sha256(&text)));
         token.truncate(64);
         token
     }
 
-    /// Calls until there is an answer, a refusal, or no time left. Only calls that may be repeated.
+    /// Repeats a call until it succeeds, is refused, or the time is over. Only for calls that may be repeated.
     async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
@@ -174,7 +174,7 @@ impl Sender {
         loop {
             let outcome = call().await;
             let left = self.retry_for.saturating_sub(began.elapsed());
-            if left.is_zero() || !outcome.as_ref().is_err_and(may_pass) {
+            if left.is_zero() || !outcome.as_ref().is_err_and(is_transient) {
                 return outcome;
             }
             tokio::select! {
@@ -186,18 +186,18 @@ impl Sender {
     }
 }
 
-/// Whether the same call may succeed later, though nobody changes anything about it.
-pub(super) fn may_pass(status: &Status) -> bool {
-    let is_from_service = status.get_error_details().error_info().is_some();
+/// Whether the same call may succeed later without a change.
+pub(super) fn is_transient(status: &Status) -> bool {
+    let is_from_server = status.get_error_details().error_info().is_some();
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => true,
-        // A connection that broke, or tonic's own time-out.
-        Code::Cancelled | Code::Internal => !is_from_service,
+        // The connection broke, or tonic's own time-out expired.
+        Code::Cancelled | Code::Internal => !is_from_server,
         _ => false,
     }
 }
 
-/// The path below the folder without its ending: where files are called the same, their directories differ.
+/// The path relative to the folder without its extension. The directory distinguishes files with the same name.
 fn name_of(path: &Path) -> String {
     let is_ending = path.extension().is_some_and(|ending| {
         ["pem", "crt", "cer", "cert"]
