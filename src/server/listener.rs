@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use super::runtimes::Runtimes;
 use crate::telemetry::metrics::OpenConnection;
 
 /// A caller that takes longer to shake hands is let go.
@@ -46,49 +44,35 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// The connections from now on, those of each runtime apart. Dropping them, and all clones of them, closes the listener.
-    pub fn serve(self, runtimes: &Runtimes) -> Vec<Connections> {
-        let (places, connections): (Vec<_>, Vec<_>) = runtimes.handles().map(Place::on).unzip();
+    /// The connections from now on. The listener closes when this stream and all clones of it are dropped.
+    pub fn serve(self) -> Connections {
+        let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            let closed = async {
-                for place in &places {
-                    place.sender.closed().await;
-                }
-            };
             tokio::select! {
-                () = self.accept(&places) => {}
-                () = closed => {}
+                () = self.accept(&sender) => {}
+                () = sender.closed() => {}
             }
         });
-        connections
+        Connections(Arc::new(Mutex::new(receiver)))
     }
 
-    /// Each goes to where the fewest are.
-    async fn accept(&self, to: &[Place]) {
-        let places = Arc::new(Semaphore::new(self.max_connections));
+    async fn accept(&self, to: &mpsc::Sender<io::Result<Connection>>) {
+        let permits = Arc::new(Semaphore::new(self.max_connections));
         // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            let accepted = self.tcp.accept().await;
-            // A runtime reads from what it opened itself.
-            match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => {
-                    let Some(Place { runtime, sender, open }) = to.iter().min_by_key(|place| place.len()) else {
-                        return;
-                    };
-                    let (tls, sender, open) = (self.tls.clone(), sender.clone(), open.clone());
-                    // A slow handshake holds up nobody else.
-                    runtime.spawn(async move {
-                        if let Some(stream) = shake_hands(stream, tls).await {
-                            // A receiver that is gone serves no more.
-                            let _counted = OpenConnection::count();
-                            let _ = sender
-                                .send(Ok(Connection {
-                                    stream,
-                                    _counted,
-                                    _open: open,
-                                    _place: place,
-                                }))
-                                .await;
+        while let Ok(permit) = permits.clone().acquire_owned().await {
+            match self.tcp.accept().await {
+                Ok((stream, _)) => {
+                    let (tls, to) = (self.tls.clone(), to.clone());
+                    // A slow handshake delays no other connection.
+                    tokio::spawn(async move {
+                        if let Some(stream) = handshake(stream, tls).await {
+                            let connection = Connection {
+                                stream,
+                                _counted: OpenConnection::count(),
+                                _permit: permit,
+                            };
+                            // An error means that nobody serves any more.
+                            let _ = to.send(Ok(connection)).await;
                         }
                     });
                 }
@@ -101,33 +85,9 @@ impl Listener {
     }
 }
 
-/// A runtime that serves connections, and those that it has.
-struct Place {
-    runtime: Handle,
-    sender: mpsc::Sender<io::Result<Connection>>,
-    open: Arc<()>,
-}
-
-impl Place {
-    fn on(runtime: &Handle) -> (Self, Connections) {
-        let (sender, receiver) = mpsc::channel(1);
-        let place = Self {
-            runtime: runtime.clone(),
-            sender,
-            open: Arc::new(()),
-        };
-        (place, Connections(Arc::new(Mutex::new(receiver))))
-    }
-
-    fn len(&self) -> usize {
-        Arc::strong_count(&self.open)
-    }
-}
-
 /// A connection over which the caller has said something; `None` if it does not in time, or no TLS.
-async fn shake_hands(stream: std::net::TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
     let shaking = async {
-        let stream = TcpStream::from_std(stream)?;
         // Without it small answers wait; with an error the connection is dead anyhow.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
@@ -152,7 +112,7 @@ async fn shake_hands(stream: std::net::TcpStream, tls: Option<TlsAcceptor>) -> O
     }
 }
 
-/// The connections that callers make to one runtime. Each goes to one of the clones.
+/// The connections that callers make. Each goes to one of the clones.
 #[derive(Clone)]
 pub struct Connections(Arc<Mutex<mpsc::Receiver<io::Result<Connection>>>>);
 
@@ -164,13 +124,11 @@ impl Stream for Connections {
     }
 }
 
-/// A connection of a caller; it holds its place until it is dropped.
+/// A connection of a caller; it counts against the limit until it is dropped.
 pub struct Connection {
     stream: Transport,
     _counted: OpenConnection,
-    /// Counted by its runtime's place.
-    _open: Arc<()>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 enum Transport {

@@ -3,7 +3,7 @@
 mod database;
 mod listener;
 mod monitor;
-mod runtimes;
+mod serving;
 mod starting;
 mod tls;
 
@@ -19,7 +19,7 @@ use tower::layer::util::{Identity, Stack};
 
 pub use database::{Database, DatabaseError};
 pub use listener::{Connections, Listener};
-pub use runtimes::{Runtimes, Serving};
+pub use serving::Serving;
 pub use tls::TlsError;
 
 use crate::app::{App, BootstrapError, FirstAccount, SealingError};
@@ -41,9 +41,6 @@ pub enum StartError {
     /// The address can't be listened on.
     #[error("can not listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
-    /// No thread can be started.
-    #[error("the threads that serve can not be started: {0}")]
-    Thread(#[source] io::Error),
     /// The listener's certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -75,7 +72,6 @@ pub struct Server {
     monitoring: JoinSet<()>,
     app: App,
     serving: Serving,
-    runtimes: Runtimes,
 }
 
 impl Server {
@@ -104,9 +100,8 @@ impl Server {
             monitoring.spawn(monitor.serve(state_now));
         }
 
-        let runtimes = Runtimes::start().map_err(StartError::Thread)?;
-        let connections = listener.serve(&runtimes);
-        let starting = Starting::serve(&runtimes, &connections).await;
+        let connections = listener.serve();
+        let starting = Starting::serve(connections.clone()).await;
         let database = Database::open(&config.database, path_env).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         let (app, routes) = match Self::routes(&database, config, policy).await {
@@ -123,9 +118,7 @@ impl Server {
         background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
         background.spawn(count_certificates(app.clone()));
         background.spawn(keep_house(app.clone()));
-        let serving = Serving::begin(&runtimes, &connections, |connections, stop| {
-            routes.clone().serve_with_incoming_shutdown(connections, stop)
-        });
+        let serving = Serving::start(|stop| routes.serve_with_incoming_shutdown(connections, stop));
         let drain_time = config.drain_time;
         Ok(Self {
             address,
@@ -138,7 +131,6 @@ impl Server {
             monitoring,
             app,
             serving,
-            runtimes,
         })
     }
 
@@ -214,14 +206,13 @@ impl Server {
             self.health.clear_service_status(service).await;
         }
         let finished = tokio::time::timeout(self.drain_time, async {
-            self.serving.end().await;
+            self.serving.drain().await;
             self.app.finish().await;
         });
         if finished.await.is_err() {
             tracing::warn!("calls were still under way when the time to drain was over");
         }
         self.database.close().await;
-        drop(self.runtimes);
         self.monitoring.shutdown().await;
     }
 }

@@ -6,7 +6,7 @@ use tonic_health::server::HealthReporter;
 
 use super::listener::Connections;
 use super::monitor::set_health;
-use super::runtimes::{Runtimes, Serving};
+use super::serving::Serving;
 use crate::grpc;
 
 /// Calls of this time are answered at once.
@@ -18,15 +18,13 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    pub(super) async fn serve(runtimes: &Runtimes, connections: &[Connections]) -> Self {
+    pub(super) async fn serve(connections: Connections) -> Self {
         let (health, service) = tonic_health::server::health_reporter();
         set_health(&health, false).await;
         let routes = tonic::transport::Server::builder()
             .layer(grpc::StartingLayer)
             .add_service(service);
-        let serving = Serving::begin(runtimes, connections, |connections, stop| {
-            routes.clone().serve_with_incoming_shutdown(connections, stop)
-        });
+        let serving = Serving::start(|stop| routes.serve_with_incoming_shutdown(connections, stop));
         Self { health, serving }
     }
 
@@ -37,7 +35,7 @@ impl Starting {
             let mut health = self.health.clone();
             health.clear_service_status(service).await;
         }
-        if tokio::time::timeout(ENDS_WITHIN, self.serving.end()).await.is_err() {
+        if tokio::time::timeout(ENDS_WITHIN, self.serving.drain()).await.is_err() {
             tracing::warn!("calls from the start were still under way");
         }
     }
