@@ -1,5 +1,9 @@
-//! Accounts and who acts for them. Pure: no I/O, no clock, no protocol.
+//! Accounts, roles and who acts. No I/O, no clock, no protocol.
 
+mod actor;
 mod id;
+mod role;
 
+pub use actor::{Actor, Principal};
 pub use id::{AccountId, AccountIdError};
+pub use role::Role;

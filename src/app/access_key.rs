@@ -12,7 +12,9 @@ use crate::secret::Secret;
 const ID_PREFIX: &str = "ck";
 const ID_RANDOM_LEN: usize = 10;
 const SECRET_LEN: usize = 32;
-/// An id is looked up, and a text hashed: longer ones are not ours.
+/// certkeep makes no longer ids. An id of a caller is looked up and logged.
+const MAX_ID_LEN: usize = 64;
+/// certkeep makes no longer keys. The secret of a caller is hashed.
 const MAX_LEN: usize = 256;
 
 /// An access key as its holder has it. The id is public; the secret is 256 random bits in base64url.
@@ -32,11 +34,20 @@ impl AccessKeyText {
         })
     }
 
-    /// Reads `<id>.<secret>`; `None` if it is no such text.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads the value of an `authorization` header, `Bearer <id>.<secret>`. `None`: it is not an access key.
+    pub fn from_authorization(value: &str) -> Option<Self> {
+        let (scheme, text) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| Self::parse(text.trim()))?
+    }
+
+    /// Reads `<id>.<secret>`.
+    fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.split_once('.')?;
         let plausible = text.len() <= MAX_LEN
-            && !id.is_empty()
+            && id.starts_with(ID_PREFIX)
+            && id.len() <= MAX_ID_LEN
             && !secret.is_empty()
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         plausible.then(|| Self {
@@ -83,18 +94,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_not_looked_up() {
+    fn text_that_is_not_an_access_key_is_refused() {
         for text in [
             "",
             ".",
-            "id",
-            "id.",
+            "ck1",
+            "ck1.",
             ".secret",
-            "i d.secret",
-            "i\u{0}d.secret",
-            &format!("id.{}", "x".repeat(256)),
+            "id.secret",
+            "ck 1.secret",
+            "ck\u{0}1.secret",
+            &format!("ck{}.secret", "1".repeat(63)),
+            &format!("ck1.{}", "x".repeat(256)),
         ] {
             assert!(AccessKeyText::parse(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_an_authorization_is_bearer_in_any_case() {
+        let id = |value| AccessKeyText::from_authorization(value).map(|key| key.id().to_owned());
+        for value in ["Bearer ck1.secret", "bearer  ck1.secret ", "BEARER ck1.secret"] {
+            assert_eq!(id(value).as_deref(), Some("ck1"), "{value}");
+        }
+        for value in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic ck1.secret",
+            "ck1.secret",
+            "Bearerck1.secret",
+        ] {
+            assert_eq!(id(value), None, "{value}");
         }
     }
 }

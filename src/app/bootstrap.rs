@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{AccessKeyText, Error, Role};
-use crate::account::AccountId;
+use super::{AccessKeyText, Error};
+use crate::account::{AccountId, Role};
 use crate::digest;
 use crate::secret::Existing;
 use crate::store::{self, NewAccount, Store};

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use access_key::AccessKeyText;
-pub use authenticate::{Caller, Role};
+pub use authenticate::Caller;
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use check::{CheckServerCertificate, Checked, check};
 pub use describe::{DescribeCertificates, Described};
@@ -49,6 +49,7 @@ pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResourc
 pub use target::TargetCertificate;
 pub use upload::{GivenCertificate, Upload, Uploaded};
 
+pub use crate::account::Role;
 pub use crate::certificate::{
     CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
     PolicyError, Report, Severity, Sha256Fingerprint,
@@ -56,6 +57,7 @@ pub use crate::certificate::{
 pub use crate::inventory::{CertificateId, CertificateKind, CertificateName, CriterionError, DomainMatch, Tag, Tags};
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
+use crate::account::Actor;
 use crate::certificate::Authorities;
 use crate::digest;
 use crate::inventory::Regions;
@@ -97,10 +99,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// Who acts, for the event of a change.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            principal: self.caller.principal.clone(),
+            address: self.caller.address,
+            request_id: self.request_id.0,
+        }
+    }
+
     fn change(&self, id: CertificateId) -> Change<'_> {
         Change {
             id,
-            access_key_id: &self.caller.access_key_id,
+            access_key_id: self.caller.access_key_id(),
             request_id: self.request_id.0,
         }
     }

@@ -102,7 +102,7 @@ impl App {
         let Place { id, key_id } = sealed.place;
         let new = Arc::new(NewCertificate {
             id,
-            access_key_id: call.caller.access_key_id.clone(),
+            access_key_id: call.caller.access_key_id().to_owned(),
             request_id: call.request_id.0,
             region: sealed.region,
             name: sealed.name,

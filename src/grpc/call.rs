@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,13 +13,14 @@ use http::{HeaderMap, Request, Response, header};
 use prost_reflect::DescriptorPool;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::DESCRIPTORS;
 use super::deadline::time_for;
 use super::status::{refusal, status};
-use crate::app::{App, Call, Error, Reason, RequestId};
+use crate::app::{AccessKeyText, App, Call, Error, Reason, RequestId};
 use crate::telemetry::{self, metrics};
 
 /// Puts [`Call`] into every request, or refuses it.
@@ -150,9 +152,11 @@ where
         "call",
         %request_id,
         method,
-        account = tracing::field::Empty,
+        address = tracing::field::Empty,
         access_key_id = tracing::field::Empty,
+        account = tracing::field::Empty,
         code = tracing::field::Empty,
+        reason = tracing::field::Empty,
     );
     telemetry::continue_trace(&span, request.headers());
     let time = time_for(request.headers());
@@ -173,8 +177,13 @@ where
             .into_http()
         });
         let response = explained(request_id, response);
-        let code = code_of(&response);
-        answered.with(code);
+        let status = Status::from_header_map(response.headers());
+        if let Some(refused) = &status
+            && let Some(info) = refused.get_details_error_info()
+        {
+            tracing::Span::current().record("reason", info.reason);
+        }
+        answered.with(status.map_or(Code::Ok, |status| status.code()));
         response
     };
     call.instrument(span).await
@@ -184,13 +193,25 @@ async fn authenticated<S>(app: &App, inner: &mut S, request_id: RequestId, mut r
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let caller = match app.authenticate(authorization(request.headers())).await {
+    let span = tracing::Span::current();
+    let Some(address) = request
+        .extensions()
+        .get::<SocketAddr>()
+        .map(|peer| peer.ip().to_canonical())
+    else {
+        return Status::internal("the caller has no address").into_http();
+    };
+    span.record("address", tracing::field::display(address));
+    let key = authorization(request.headers()).and_then(AccessKeyText::from_authorization);
+    // Also of a key that is refused.
+    if let Some(key) = &key {
+        span.record("access_key_id", key.id());
+    }
+    let caller = match app.authenticate(key.as_ref(), address).await {
         Ok(caller) => caller,
         Err(error) => return status(request_id, &error).into_http(),
     };
-    let span = tracing::Span::current();
     span.record("account", tracing::field::display(caller.account));
-    span.record("access_key_id", &caller.access_key_id);
     if let Some(authority) = request.uri().authority() {
         let authority = Authority(authority.clone());
         request.extensions_mut().insert(authority);
@@ -237,10 +258,6 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
         }
     };
     refusal(request_id, reason, message).into_http()
-}
-
-fn code_of(response: &Response<Body>) -> Code {
-    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
 }
 
 /// Counts and logs a call: when it is answered, or when its caller leaves before.

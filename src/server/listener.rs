@@ -61,13 +61,14 @@ impl Listener {
         // The semaphore is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match self.tcp.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (tls, to) = (self.tls.clone(), to.clone());
                     // A slow handshake delays no other connection.
                     tokio::spawn(async move {
                         if let Some(stream) = handshake(stream, tls).await {
                             let connection = Connection {
                                 stream,
+                                peer,
                                 _counted: OpenConnection::count(),
                                 _permit: permit,
                             };
@@ -127,6 +128,7 @@ impl Stream for Connections {
 /// A connection of a caller; it counts against the limit until it is dropped.
 pub struct Connection {
     stream: Transport,
+    peer: SocketAddr,
     _counted: OpenConnection,
     _permit: OwnedSemaphorePermit,
 }
@@ -137,9 +139,11 @@ enum Transport {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = SocketAddr;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}

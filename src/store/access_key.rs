@@ -8,38 +8,7 @@ use tokio_postgres::types::ToSql;
 use super::batches::Batches;
 use super::error::Cause;
 use super::{Error, MAX_LOOKUPS, Statement, Store};
-use crate::account::AccountId;
-
-/// What an access key may do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// Reads what is no secret.
-    Reader,
-    /// Uploads, renames and deletes; reads.
-    Editor,
-    /// Is handed key pairs to serve.
-    Consumer,
-    /// Manages the account; edits and reads. It is handed no keys.
-    Admin,
-}
-
-impl Role {
-    /// The role's name in the database and in messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Editor => "editor",
-            Self::Consumer => "consumer",
-            Self::Admin => "admin",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Reader, Self::Editor, Self::Consumer, Self::Admin]
-            .into_iter()
-            .find(|role| role.as_str() == name)
-    }
-}
+use crate::account::{AccountId, Role};
 
 /// An access key as it is stored.
 #[derive(Clone, Debug)]

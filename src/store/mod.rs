@@ -36,7 +36,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-pub use access_key::{AccessKey, NewAccount, Role};
+pub use access_key::{AccessKey, NewAccount};
 pub use certificate::{Changing, Standing, Undeletion};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};

@@ -481,6 +481,22 @@ async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_
         left["span"]["request_id"].is_string() && left["span"]["method"] == "DescribeServerCertificates",
         "{left}"
     );
+    let refused = answered
+        .iter()
+        .find(|line| line["span"]["code"] == "UNAUTHENTICATED")
+        .unwrap();
+    assert_eq!(
+        (&refused["span"]["access_key_id"], &refused["span"]["reason"]),
+        (&"ckunknown".into(), &"UNAUTHENTICATED".into())
+    );
+    let rejected = answered
+        .iter()
+        .find(|line| line["span"]["code"] == "INVALID_ARGUMENT")
+        .unwrap();
+    assert!(rejected["span"]["reason"].is_string(), "{rejected}");
+    for line in &answered {
+        assert_eq!(line["span"]["address"], "127.0.0.1", "{line}");
+    }
     assert_eq!(answered.len(), 4);
 }
 
