@@ -7,7 +7,7 @@ use crate::certificate::Sha1Fingerprint;
 
 const LEN: usize = 20;
 /// As many as an answer of 3 MiB holds: 59 characters and 2 bytes of protobuf each. The uploading statement reads one more.
-pub(super) const MAX: usize = 50_000;
+const MAX: usize = 50_000;
 
 /// Fingerprints of an account's server certificates, ordered by creation time and id.
 #[derive(Debug)]

@@ -154,16 +154,9 @@ impl<'a> Batch<'a> {
         params
     }
 
-    /// Of the statement of one, which is what this batch has: what is an array for several is a value. `known_state` is the one of its
-    /// account of which the fingerprints are known.
-    pub(super) fn params_of_one<'b>(
-        &'b self,
-        method: &'b &str,
-        known_state: &'b Option<&[i64]>,
-    ) -> Vec<&'b (dyn ToSql + Sync)> {
-        let mut params = Vec::from(params!(self, method, [0]));
-        params.push(known_state);
-        params
+    /// The parameters of the statement for one certificate: the values of the only row.
+    pub(super) fn params_of_one<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
+        Vec::from(params!(self, method, [0]))
     }
 }
 
@@ -229,13 +222,13 @@ macro_rules! many_accepted {
     };
 }
 
-/// Fingerprints are put in order before they are aggregated: from an index, where an aggregate with an order of its own sorts.
-macro_rules! many_answer {
+/// The fingerprints of the account of `asked`, one after the other, if they are asked for. A SELECT beside a data-modifying CTE
+/// does not see the rows of that CTE, so the new certificates are added to those that it sees. The rows are ordered before they
+/// are aggregated: the index yields them in this order, but an aggregate with its own ORDER BY sorts. The statement reads one
+/// fingerprint more than an answer holds, which tells that there are too many.
+macro_rules! account_fingerprints {
     () => {
-        "candidate.account_id is null as token_seen,
-          certificate.account_id is not null as stored,
-          false as is_alone,
-          case when asked.with_fingerprints then (
+        "case when asked.with_fingerprints then (
             select string_agg(fingerprint, ''::bytea) from (
               select fingerprint from (
                 (
@@ -246,11 +239,23 @@ macro_rules! many_answer {
                 select created_ms, random, fingerprint from certificate where account_id = asked.account_id
               ) as of_account order by created_ms, random
             ) as in_order
-          ) end as fingerprints
+          ) end as fingerprints"
+    };
+}
+
+macro_rules! many_answer {
+    () => {
+        concat!(
+            "candidate.account_id is null as token_seen,
+          certificate.account_id is not null as stored,
+          ",
+            account_fingerprints!(),
+            "
         from input as asked
           left join candidate using (account_id, created_ms, random)
           left join certificate using (account_id, created_ms, random)
         order by asked.row"
+        )
     };
 }
 
@@ -286,59 +291,29 @@ macro_rules! one_accepted {
         counted as (
           insert into server_certificate_count as counter (account_id, region_id, live, granted)
           select account_id, region_id, 1, 1 from wanted where maximum > 0
-          on conflict (account_id, region_id) do update
-          set (live, granted, previous) = (counter.live + 1, 1, counter.xmin::text::bigint)
+          on conflict (account_id, region_id) do update set live = counter.live + 1, granted = 1
           where counter.live < (select maximum from wanted)
-          returning account_id, previous, pg_current_xact_id()::xid::text::bigint as own
+          returning account_id
         ),
         accepted as not materialized (select input.* from input cross join counted)"
     };
 }
 
-/// Beside the others' fingerprints, unless they are known, how many of them come behind the new one, as clocks may have it, and the state
-/// of the account ([`super::known`]) that this upload makes, if it can be known.
 macro_rules! one_answer {
     () => {
-        "client_token is not null and not exists (select from token) as token_seen,
+        concat!(
+            "client_token is not null and not exists (select from token) as token_seen,
           exists (select from counted) as stored,
-          true as is_alone, state.after,
-          case when state.is_new then coalesce((
-            select string_agg(fingerprint, ''::bytea) from (
-              select fingerprint from server_certificate
-              where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
-            ) as in_order
-          ), '') end as fingerprints,
-          case when state.is_new then (
-            select count(*) from (
-              select from server_certificate
-              where account_id = asked.account_id and deleted_at is null
-                and (created_ms, random) > (asked.created_ms, asked.random)
-              order by created_ms, random offset 0
-            ) as younger
-          ) end as behind
-        from input as asked cross join lateral (
-          select before, after, asked.with_fingerprints and before is distinct from $34::bigint[] as is_new
-          from (
-            select
-              (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array_agg(change order by region_id) as before,
-              case when bool_or(region_id = asked.region_id and change = (select previous from counted)) then
-                (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array_agg(
-                  case when region_id = asked.region_id then (select own from counted) else change end order by region_id
-                )
-              end as after
-            from (
-              select region_id, xmin::text::bigint as change from server_certificate_count
-              where account_id = asked.account_id and asked.with_fingerprints
-            ) as counter
-          ) as states
-        ) as state"
+          ",
+            account_fingerprints!(),
+            "
+        from input as asked"
+        )
     };
 }
 
-/// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints, one
-/// behind the other, if they are asked for. What is neither seen nor stored is beyond the quota: its token stays, and is void,
-/// since no event is of its certificate. A SELECT beside a data-modifying CTE does not see its rows, so that the new ones are
-/// added to those that it sees; that of one alone is added to what it answers. One fingerprint more than an answer holds is read, which tells that there are too many.
+/// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints. A
+/// certificate that is neither seen nor stored exceeds the quota: its token stays and is void, since its certificate has no event.
 macro_rules! insert {
     ($key_column:literal, $key_row:literal) => {
         Insert {

@@ -22,36 +22,6 @@ const MIGRATIONS: &[Migration] = &[
         oldest_binary: 1,
         sql: include_str!("migrations/0001_initial.sql"),
     },
-    Migration {
-        version: 2,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0002_reuse.sql"),
-    },
-    Migration {
-        version: 3,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0003_ca_certificates.sql"),
-    },
-    Migration {
-        version: 4,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0004_resource_groups.sql"),
-    },
-    Migration {
-        version: 5,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0005_search.sql"),
-    },
-    Migration {
-        version: 6,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0006_domains.sql"),
-    },
-    Migration {
-        version: 7,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0007_upload_order.sql"),
-    },
 ];
 
 /// How often it is tried while others are in the way, a second of Postgres's deadlock_timeout each time.
@@ -163,20 +133,8 @@ async fn migrate(transaction: &Transaction<'_>) -> Result<usize, Stopped> {
         }
         newest = version;
     }
-    let missing: Vec<_> = MIGRATIONS
-        .iter()
-        .filter(|migration| migration.version > newest)
-        .collect();
-    if newest > 0 && !missing.is_empty() {
-        // Before anything is built: binaries of the version before lock the same tables, in the order of each statement, and
-        // who loses a deadlock has lost nothing yet.
-        let lock = "-- store::migrate
-            lock table client_token, quota, server_certificate_count, server_certificate, private_key,
-              server_certificate_tag, event in access exclusive mode";
-        transaction.batch_execute(lock).await?;
-    }
     let mut applied = 0;
-    for migration in missing {
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > newest) {
         transaction.batch_execute(migration.sql).await?;
         let checksum = digest::sha256(migration.sql.as_bytes());
         transaction
@@ -236,15 +194,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            [
-                "a9f720bd34c74eca9fa3d2b1881ee68fdc95aeaf86739ce1d4a3499db71a55bc",
-                "08911b34ae78f8e97909ae011eb02823364d15254353fd089c0027609ad75945",
-                "48bb90846f38672d52a6e0e76fec6fd3cf168129aab88580a3cc948d665c9a68",
-                "21485ac9a17bf91fe1113b1b36a27e3f3cc2a307c57f8b1f795262abf4f3357d",
-                "b5303fecaf8de3cf1b758b5b2264b6daca126efa8f50a09950d118382cb74018",
-                "a26c5c8eb87b3a99f6bd6e5c51acb95250274605c51d532ca00bd78e590bfb43",
-                "5691c0afbb956663f1608f888453470b021a7c862d50f38e4b1de99f2009dfb3",
-            ]
+            ["1bc9288c0676c39db3dc5a77946f3b4af85104d06141ea2aae441d6b1ad76b3f"]
         );
     }
 }

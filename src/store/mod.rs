@@ -14,7 +14,6 @@ mod fingerprint;
 mod homes;
 mod hosts;
 mod insert;
-mod known;
 mod lease;
 mod migrate;
 mod read;
@@ -54,7 +53,6 @@ use crate::inventory::{CertificateId, CertificateKind};
 use batches::{Batches, Undone};
 use error::Failure;
 use homes::Homes;
-use known::KnownFingerprints;
 use lease::Lease;
 use upload::Uploads;
 
@@ -80,7 +78,6 @@ pub struct Store {
     /// When a change was refused last for want of something, such as room on the disk.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Arc<Uploads>,
-    known: Arc<KnownFingerprints>,
 }
 
 /// A statement and the name of the function that it belongs to, which its first line repeats for Postgres's own views.
@@ -135,7 +132,6 @@ impl Store {
             homes: Arc::new(Homes::new(&connect::opener(settings)?, settings.max_connections)?),
             refused: Arc::default(),
             uploads: Arc::new(upload::uploads()),
-            known: Arc::new(known::known_fingerprints()),
         })
     }
 

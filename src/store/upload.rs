@@ -9,14 +9,13 @@ use uuid::Uuid;
 use super::batches::{BatchesByKind, Undone};
 use super::client_token::{ClientToken, upload_of};
 use super::error::{Cause, Failure};
-use super::fingerprint::{AccountFingerprints, MAX, fingerprints};
+use super::fingerprint::{AccountFingerprints, fingerprints};
 use super::insert::{Batch, INSERT, INSERT_WITH_KEY, Insert};
-use super::known::{self, Known};
 use super::read::Position;
 use super::reuse::Reuse;
 use super::{Change, Changed, Error, Lost, Store};
 use crate::account::AccountId;
-use crate::certificate::{CertificateFacts, Chain, Sha1Fingerprint};
+use crate::certificate::{CertificateFacts, Chain};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
@@ -86,10 +85,7 @@ const WITH_FINGERPRINTS: usize = 8;
 
 /// Uploads that wait while others are under way are stored together, and still stand or fall each on its own: what can go wrong
 /// with one is its row's result, and where a statement fails as a whole each is stored alone.
-pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Written, Unwritten>>;
-
-/// The row of the statement, and what was known of the account's fingerprints when it was asked.
-type Written = (Row, Option<Arc<Known>>);
+pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Row, Unwritten>>;
 
 /// Why a certificate was not stored with its batch.
 pub(super) enum Unwritten {
@@ -112,7 +108,7 @@ impl Store {
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
         let lost = match uploads.done(new.clone(), new.weight(), together).await {
-            Ok(Ok(written)) => return self.outcome(new, written).await,
+            Ok(Ok(row)) => return self.outcome(new, &row).await,
             Ok(Err(Unwritten::Failed(error))) => return Err(error),
             Ok(Err(Unwritten::RolledBack(cause))) => {
                 tracing::info!(%cause, "trying again, alone");
@@ -131,17 +127,15 @@ impl Store {
         self.upload_alone(new, lost).await
     }
 
-    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Written, Unwritten>> {
+    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Row, Unwritten>> {
         let Some(first) = certificates.first() else {
             return Vec::new();
         };
         let is_alone = certificates.len() == 1;
         let (Insert { one, many }, method) = first.insert();
         let batch = Batch::of(&certificates);
-        let known = if is_alone { self.known(first) } else { None };
-        let known_state = known.as_ref().map(|known| &known.state[..]);
         let (statement, params) = match is_alone {
-            true => (one, batch.params_of_one(&method, &known_state)),
+            true => (one, batch.params_of_one(&method)),
             false => (many, batch.params(&method)),
         };
         let sql = statement.text(first.id.kind);
@@ -157,7 +151,7 @@ impl Store {
         let failure = match self.run(connection, &sql, &params).await {
             Ok(rows) => {
                 self.note(None);
-                return rows.into_iter().map(|row| Ok((row, known.clone()))).collect();
+                return rows.into_iter().map(Ok).collect();
             }
             Err(failure) => failure,
         };
@@ -187,15 +181,13 @@ impl Store {
     async fn upload_alone(&self, new: &Arc<NewCertificate>, lost: Lost) -> Result<UploadOutcome, Error> {
         let batch = Batch::of(std::slice::from_ref(new));
         let (insert, method) = new.insert();
-        let known = self.known(new);
-        let known_state = known.as_ref().map(|known| &known.state[..]);
-        let params = batch.params_of_one(&method, &known_state);
+        let params = batch.params_of_one(&method);
         let rows = match self.write_after(lost, insert.one, new.change(), &params).await? {
             Changed::Now(rows) => rows,
             Changed::Before { .. } => return Ok(self.stored_before(new).await),
         };
-        let row = rows.into_iter().next().ok_or(Error::Row("server_certificate"))?;
-        match self.outcome(new, (row, known)).await? {
+        let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        match self.outcome(new, row).await? {
             // An attempt before whose connection was lost may have taken the last place itself.
             UploadOutcome::OverQuota if self.look_up(new.change()).await?.is_some() => {
                 Ok(self.stored_before(new).await)
@@ -204,8 +196,7 @@ impl Store {
         }
     }
 
-    async fn outcome(&self, new: &NewCertificate, written: Written) -> Result<UploadOutcome, Error> {
-        let row = &written.0;
+    async fn outcome(&self, new: &NewCertificate, row: &Row) -> Result<UploadOutcome, Error> {
         if row.get("token_seen") {
             return Ok(UploadOutcome::TokenSeen);
         }
@@ -213,49 +204,14 @@ impl Store {
             return Ok(UploadOutcome::OverQuota);
         }
         let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
-        let fingerprints = match new.with_account_fingerprints {
-            true => match AccountFingerprints::whole(self.fingerprints_with(new, written)?) {
+        let fingerprints = match row.get("fingerprints") {
+            Some(octets) => match AccountFingerprints::whole(fingerprints(octets)?) {
                 Some(whole) => Some(whole),
                 None => self.fingerprints_after(new).await,
             },
-            false => None,
+            None => None,
         };
         Ok(UploadOutcome::Stored { fingerprints, reuse })
-    }
-
-    /// All fingerprints of the account, that of the new certificate among them, which is stored.
-    fn fingerprints_with(&self, new: &NewCertificate, (row, known): Written) -> Result<Vec<Sha1Fingerprint>, Error> {
-        let damaged = || Error::Row("server_certificate");
-        let read = row.get::<_, Option<&[u8]>>("fingerprints").map(fingerprints);
-        let (mut all, behind, read) = match (read, known) {
-            (Some(all), _) if !row.get::<_, bool>("is_alone") => return all,
-            (Some(others), _) => (others?, row.get::<_, i64>("behind") as usize, Instant::now()),
-            (None, Some(known)) => (known.fingerprints.clone(), 0, known.read),
-            (None, None) => return Err(damaged()),
-        };
-        let place = all.len().checked_sub(behind).ok_or_else(damaged)?;
-        all.insert(place, new.facts.fingerprint);
-        if let Some(state) = row.get::<_, Option<Vec<i64>>>("after")
-            && behind == 0
-            && all.len() <= MAX
-        {
-            let known = Known {
-                state,
-                youngest: new.id.into(),
-                fingerprints: all.clone(),
-                read,
-            };
-            self.known.insert(new.id.account, Arc::new(known));
-        }
-        Ok(all)
-    }
-
-    /// What is known of the account's fingerprints, to which that of a new certificate can be added.
-    fn known(&self, new: &NewCertificate) -> Option<Arc<Known>> {
-        let known = new.with_account_fingerprints.then(|| self.known.get(&new.id.account));
-        known
-            .flatten()
-            .filter(|known| known.youngest < new.id.into() && known.read.elapsed() < known::MAX_AGE)
     }
 
     /// What an attempt that had taken effect would have answered.

@@ -1,4 +1,4 @@
--- An account: the owner of everything else. Its id is the uid that certificate ids begin with.
+-- An account owns all other rows. Its id is the uid that certificate ids begin with.
 create table account (
   account_id bigint primary key,
   name text not null unique,
@@ -6,7 +6,7 @@ create table account (
   created_at timestamptz not null default now()
 );
 
--- Of the secret only a hash: it has 256 random bits, so that a password hash would add nothing.
+-- Only a hash of the secret is stored. The secret has 256 random bits, so a password hash would add nothing.
 create table access_key (
   account_id bigint not null references account,
   access_key_id text not null unique,
@@ -17,8 +17,8 @@ create table access_key (
   primary key (account_id, access_key_id)
 );
 
--- The key-encryption keys that seal what this database holds: every key ring used with it must have them all. One is
--- noted here before it seals.
+-- The key-encryption keys that sealed a value in this database. A key ring must have all of them. A key is recorded here before
+-- its first use.
 create table key_encryption_key (
   key_encryption_key_id bytea primary key check (octet_length(key_encryption_key_id) = 8),
   first_used_at timestamptz not null default now()
@@ -30,8 +30,18 @@ create table service_key (
   sealed bytea not null
 );
 
--- A certificate's id is the account's uid, the time of its creation and 64 random bits.
--- No foreign key to account: its check would lock the account's row in every upload, and no account is ever deleted.
+-- The resource groups of an account. The default group of an account has no row: its id follows from the account's id.
+create table resource_group (
+  account_id bigint not null references account,
+  resource_group_id text not null,
+  name text not null,
+  created_at timestamptz not null default now(),
+  primary key (account_id, resource_group_id),
+  unique (account_id, name)
+);
+
+-- A certificate's id is the account's uid, the creation time and 64 random bits.
+-- No foreign key to account: its check would lock the account's row in every upload, and accounts are never deleted.
 create table server_certificate (
   account_id bigint not null,
   created_ms bigint not null,
@@ -56,52 +66,55 @@ create table server_certificate (
   key_size int not null,
   signature_algorithm text not null,
   spki_sha256 bytea not null check (octet_length(spki_sha256) = 32),
-  -- DER, in the order in which they are served.
+  -- DER, in the order in which the certificates are served.
   chain bytea[] not null,
   chain_length int not null check (chain_length > 0),
-  -- Set while it is deleted and can be undeleted.
+  -- Set while the certificate is deleted and can be undeleted.
   deleted_at timestamptz,
-  primary key (account_id, created_ms, random)
+  -- Null: the account's default group, so that an upload locks no row of a group.
+  resource_group_id text,
+  primary key (account_id, created_ms, random),
+  foreign key (account_id, resource_group_id) references resource_group
 );
+-- Certificates do not compress: do not try.
+alter table server_certificate alter column chain set storage external;
+
 -- The account's fingerprints are read from this index alone.
 create index server_certificate_live on server_certificate (account_id, created_ms, random) include (fingerprint)
   where deleted_at is null;
 create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random)
   where deleted_at is null;
-create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms) where deleted_at is null;
+create index server_certificate_of_group on server_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
+  where deleted_at is null;
 create index server_certificate_deleted on server_certificate (account_id, created_ms, random) where deleted_at is not null;
 create index server_certificate_by_deletion on server_certificate (deleted_at) where deleted_at is not null;
+-- Finds the certificates with the same key, and the same certificates among them.
+create index server_certificate_by_key on server_certificate (account_id, spki_sha256, fingerprint_sha256, created_ms, random)
+  where deleted_at is null;
 
--- How many live server certificates an account has in a region: changed by each statement that changes it.
-create table server_certificate_count (
-  account_id bigint not null,
-  region_id text not null,
-  live bigint not null check (live >= 0),
-  -- How many of its certificates the last upload was granted.
-  granted bigint not null,
-  primary key (account_id, region_id)
-) with (fillfactor = 50);
-
--- What an account may have where it is not what the service's settings say.
-create table quota (
-  account_id bigint not null references account,
-  kind text not null check (kind in ('server_certificates')),
-  maximum bigint not null check (maximum >= 0),
-  primary key (account_id, kind)
-);
-
--- The tokens by which retried calls are known, and what the first call stored.
-create table client_token (
-  account_id bigint not null,
-  method text not null,
-  client_token text not null,
-  created_ms bigint not null,
-  random bigint not null,
-  request_mac bytea not null check (octet_length(request_mac) = 32),
-  used_at timestamptz not null default now(),
-  primary key (account_id, method, client_token)
-);
-create index client_token_by_age on client_token (used_at);
+-- Search. Each index yields the ids of one criterion's certificates in a fixed order, which bounds the cost of a page
+-- (store::search). Only live certificates are searched.
+--
+-- Many certificates can have the same fingerprint, serial number or issuer: the id follows each.
+create index server_certificate_by_fingerprint on server_certificate (account_id, fingerprint, created_ms, random)
+  where deleted_at is null;
+create index server_certificate_by_fingerprint_sha256 on server_certificate
+  (account_id, fingerprint_sha256, created_ms, random) where deleted_at is null;
+-- Serial numbers and issuers can be longer than an index entry may be. The index holds their hash, and the text is compared in
+-- the row. A serial number is compared without leading zeros, which few tools show.
+create index server_certificate_by_serial on server_certificate
+  (account_id, hashtextextended(ltrim(serial_number, '0'), 0), created_ms, random) where deleted_at is null;
+create index server_certificate_by_issuer on server_certificate
+  (account_id, hashtextextended(issuer, 0), created_ms, random) where deleted_at is null;
+-- RSA of any size is a range of this index.
+create index server_certificate_by_key_type on server_certificate
+  (account_id, key_algorithm, key_size, created_ms, random) where deleted_at is null;
+-- For prefixes and for the order by name, both by code point in any collation of the database.
+create index server_certificate_by_name on server_certificate (account_id, name collate "C", created_ms, random)
+  where deleted_at is null;
+-- For the expiry window and for the order by expiry. The id follows, so that pages can end between equal times.
+create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms, created_ms, random)
+  where deleted_at is null;
 
 create table private_key (
   account_id bigint not null,
@@ -112,13 +125,10 @@ create table private_key (
   primary key (account_id, created_ms, random, key_id),
   foreign key (account_id, created_ms, random) references server_certificate deferrable initially deferred
 );
-
--- No certificate without its key.
-alter table server_certificate add foreign key (account_id, created_ms, random, key_id) references private_key;
-
--- Certificates and sealed keys do not compress: do not try.
-alter table server_certificate alter column chain set storage external;
+-- Sealed keys do not compress: do not try.
 alter table private_key alter column sealed set storage external;
+-- No server certificate without its key.
+alter table server_certificate add foreign key (account_id, created_ms, random, key_id) references private_key;
 
 create table server_certificate_tag (
   account_id bigint not null,
@@ -131,18 +141,185 @@ create table server_certificate_tag (
 );
 create index server_certificate_tag_by_value on server_certificate_tag (account_id, key, value, created_ms, random);
 
--- What happened to a certificate, one row for each revision; it outlives the certificate. A request changes a certificate
--- once: after a lost connection a repetition fails here if the first attempt took effect after all.
+-- The number of live server certificates of an account in a region. Each statement that changes this number updates the row.
+create table server_certificate_count (
+  account_id bigint not null,
+  region_id text not null,
+  live bigint not null check (live >= 0),
+  -- How many certificates of the last upload fitted into the quota.
+  granted bigint not null,
+  primary key (account_id, region_id)
+) with (fillfactor = 50);
+
+-- The host names and IP addresses of certificates, deleted ones included. A host name's labels are reversed, com.example.www,
+-- so that all names below a domain are one range.
+create table server_certificate_domain (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  domain text collate "C" not null,
+  -- For the removal with the certificate, and to ask whether a certificate has a name.
+  primary key (account_id, created_ms, random, domain)
+);
+create index server_certificate_domain_by_name on server_certificate_domain (account_id, domain, created_ms, random);
+
+-- The searchable names of a certificate, in lower case and without a trailing dot: subject alternative names that are host names
+-- or IP addresses by their characters, and the common name where none is a host name. A name of more than 255 octets is no host
+-- name (RFC 1035 2.3.4) and could exceed the limit of an index. Of more than 1,000 names the first 1,000 can be searched: a
+-- certificate may hold tens of thousands, each of which would cost its row.
+create function server_certificate_domains(names text[], common_name text) returns setof text
+  language plpgsql immutable parallel safe as $$
+  declare
+    given text[] := names[1:1000] || common_name;
+    name text collate "C";
+    labels text[];
+    has_host boolean := false;
+  begin
+    for place in 1 .. cardinality(given) loop
+      -- The common name is the last.
+      exit when has_host and place = cardinality(given);
+      name := rtrim(lower(given[place] collate "C"), '.');
+      continue when (octet_length(name) <= 255 and name ~ '^[0-9a-z*._:-]+$') is not true;
+      if name ~ '[a-z*_-]' and name !~ ':' then
+        has_host := true;
+        labels := string_to_array(name, '.');
+        name := labels[cardinality(labels)];
+        for label in reverse cardinality(labels) - 1 .. 1 loop
+          name := name || '.' || labels[label];
+        end loop;
+      end if;
+      return next name;
+    end loop;
+  end
+$$;
+
+create function server_certificate_domain_insert() returns trigger language plpgsql as $$
+  begin
+    insert into server_certificate_domain (account_id, created_ms, random, domain)
+    select distinct account_id, created_ms, random, domain
+    from added cross join lateral server_certificate_domains(subject_alternative_names, common_name) as domain;
+    return null;
+  end
+$$;
+create trigger server_certificate_domain_insert after insert on server_certificate
+  referencing new table as added for each statement execute function server_certificate_domain_insert();
+
+create function server_certificate_domain_update() returns trigger language plpgsql as $$
+  begin
+    delete from server_certificate_domain
+    where account_id = new.account_id and created_ms = new.created_ms and random = new.random;
+    insert into server_certificate_domain (account_id, created_ms, random, domain)
+    select distinct new.account_id, new.created_ms, new.random, domain
+    from server_certificate_domains(new.subject_alternative_names, new.common_name) as domain;
+    return null;
+  end
+$$;
+create trigger server_certificate_domain_update after update of subject_alternative_names, common_name on server_certificate
+  for each row execute function server_certificate_domain_update();
+
+create function server_certificate_domain_delete() returns trigger language plpgsql as $$
+  begin
+    delete from server_certificate_domain
+    where account_id = old.account_id and created_ms = old.created_ms and random = old.random;
+    return null;
+  end
+$$;
+create trigger server_certificate_domain_delete after delete on server_certificate
+  for each row execute function server_certificate_domain_delete();
+
+-- CA certificates. The tables have the same columns, without the key's, so that the same statements serve both kinds: their
+-- names differ by this prefix alone. Each has one version, and its chain is the certificate itself.
+create table ca_certificate (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  region_id text not null,
+  name text not null,
+  revision bigint not null,
+  version bigint not null,
+  fingerprint bytea not null check (octet_length(fingerprint) = 20),
+  fingerprint_sha256 bytea not null check (octet_length(fingerprint_sha256) = 32),
+  common_name text not null,
+  subject_alternative_names text[] not null,
+  not_before_ms bigint not null,
+  not_after_ms bigint not null,
+  serial_number text not null,
+  issuer text not null,
+  subject text not null,
+  key_algorithm text not null,
+  key_size int not null,
+  signature_algorithm text not null,
+  spki_sha256 bytea not null check (octet_length(spki_sha256) = 32),
+  chain bytea[] not null,
+  chain_length int not null check (chain_length = 1),
+  deleted_at timestamptz,
+  resource_group_id text,
+  primary key (account_id, created_ms, random),
+  foreign key (account_id, resource_group_id) references resource_group
+);
+alter table ca_certificate alter column chain set storage external;
+create index ca_certificate_live on ca_certificate (account_id, created_ms, random) where deleted_at is null;
+create index ca_certificate_of_region on ca_certificate (account_id, region_id, created_ms, random)
+  where deleted_at is null;
+create index ca_certificate_of_group on ca_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
+  where deleted_at is null;
+create index ca_certificate_deleted on ca_certificate (account_id, created_ms, random) where deleted_at is not null;
+create index ca_certificate_by_deletion on ca_certificate (deleted_at) where deleted_at is not null;
+create index ca_certificate_by_key on ca_certificate (account_id, spki_sha256, fingerprint_sha256, created_ms, random)
+  where deleted_at is null;
+
+create table ca_certificate_tag (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  key text not null,
+  value text not null,
+  primary key (account_id, created_ms, random, key),
+  foreign key (account_id, created_ms, random) references ca_certificate on delete cascade
+);
+create index ca_certificate_tag_by_value on ca_certificate_tag (account_id, key, value, created_ms, random);
+
+create table ca_certificate_count (
+  account_id bigint not null,
+  region_id text not null,
+  live bigint not null check (live >= 0),
+  granted bigint not null,
+  primary key (account_id, region_id)
+) with (fillfactor = 50);
+
+-- The limit of an account where it differs from the service's settings.
+create table quota (
+  account_id bigint not null references account,
+  kind text not null check (kind in ('server_certificates', 'ca_certificates')),
+  maximum bigint not null check (maximum >= 0),
+  primary key (account_id, kind)
+);
+
+-- The tokens that identify retried calls, and what the first call stored.
+create table client_token (
+  account_id bigint not null,
+  method text not null,
+  client_token text not null,
+  created_ms bigint not null,
+  random bigint not null,
+  request_mac bytea not null check (octet_length(request_mac) = 32),
+  used_at timestamptz not null default now(),
+  primary key (account_id, method, client_token)
+);
+create index client_token_by_age on client_token (used_at);
+
+-- The changes of a certificate, one row for each revision. An event outlives its certificate. A request changes a certificate
+-- once: after a lost connection, a repetition fails here if the first attempt took effect.
 create table event (
   account_id bigint not null,
   created_ms bigint not null,
   random bigint not null,
   revision bigint not null,
   kind text not null,
+  resource_type text not null check (resource_type in ('server_certificate', 'ca_certificate')),
   access_key_id text not null,
   request_id uuid not null,
   occurred_at timestamptz not null default clock_timestamp(),
-  -- Given after the commit, in the order in which readers see events.
   position bigint,
   primary key (account_id, created_ms, random, request_id)
 );
