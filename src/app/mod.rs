@@ -51,8 +51,8 @@ pub use upload::{GivenCertificate, Upload, Uploaded};
 
 pub use crate::account::Role;
 pub use crate::certificate::{
-    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyId, ListedCertificate, Place, Policy,
-    PolicyError, Report, Severity, Sha256Fingerprint,
+    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, Place,
+    Policy, PolicyError, Report, Severity, Sha256Fingerprint,
 };
 pub use crate::inventory::{CertificateId, CertificateKind, CertificateName, CriterionError, DomainMatch, Tag, Tags};
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};

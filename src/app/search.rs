@@ -3,7 +3,8 @@
 use super::describe::page_size;
 use super::error::Faults;
 use super::page_token::List;
-use super::{App, Call, Error, Fault, Role};
+use super::{App, Call, Error, Fault, KeyAlgorithm, Role};
+use crate::clock::Timestamp;
 use crate::inventory::{
     Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
     parse_issuer, parse_name_prefix, parse_spki_sha256,
@@ -27,14 +28,14 @@ pub struct SearchServerCertificates {
     pub serial_number: String,
     /// Their issuer in the form of RFC 4514.
     pub issuer: String,
-    /// The algorithm of their key.
-    pub key_algorithm: String,
+    /// The algorithm of their key, if that is told, or that it is not known.
+    pub key_algorithm: Result<Option<KeyAlgorithm>, CriterionError>,
     /// The size of their key.
     pub key_size: i32,
-    /// When they expire at the earliest, in milliseconds since 1970.
-    pub expire_time_stamp_from: i64,
-    /// Before when they expire, in milliseconds since 1970.
-    pub expire_time_stamp_to: i64,
+    /// When they expire at the earliest, or that it is not a moment.
+    pub expire_time_from: Result<Option<Timestamp>, CriterionError>,
+    /// Before when they expire, or that it is not a moment.
+    pub expire_time_before: Result<Option<Timestamp>, CriterionError>,
     /// How their names begin.
     pub server_certificate_name_prefix: String,
     /// Tags that all of them have.
@@ -64,8 +65,12 @@ impl App {
         // Whatever is not known is refused before it is asked which.
         let order = request.order_by.unwrap_or(Order::CreateTime);
         let others = format!(
-            "{order:?} {:?} {} {} {}",
-            request.domain_match, request.key_size, request.expire_time_stamp_from, request.expire_time_stamp_to
+            "{order:?} {:?} {:?} {} {:?} {:?}",
+            request.domain_match,
+            request.key_algorithm,
+            request.key_size,
+            request.expire_time_from,
+            request.expire_time_before
         );
         let mut filter = vec![
             others.as_str(),
@@ -75,7 +80,6 @@ impl App {
             &request.spki_sha256,
             &request.serial_number,
             &request.issuer,
-            &request.key_algorithm,
             &request.server_certificate_name_prefix,
         ];
         for (key, value) in &request.tags {
@@ -129,19 +133,22 @@ impl App {
         let spki_sha256 = check.given("spki_sha256", &request.spki_sha256, parse_spki_sha256);
         let serial_number = check.given("serial_number", &request.serial_number, SoughtSerial::parse);
         let issuer = check.given("issuer", &request.issuer, |text| parse_issuer(text.to_owned()));
-        let algorithm = check.given("key_algorithm", &request.key_algorithm, |text| {
-            text.parse().map_err(|_| CriterionError::KeyAlgorithm)
-        });
+        let algorithm = check.that("key_algorithm", request.key_algorithm);
         let size = check.that(
             "key_size",
             match request.key_size {
                 0 => Ok(None),
                 size if size < 0 => Err(CriterionError::KeySize),
-                _ if request.key_algorithm.is_empty() => Err(CriterionError::KeySizeAlone),
+                _ if request.key_algorithm == Ok(None) => Err(CriterionError::KeySizeAlone),
                 size => Ok(Some(size)),
             },
         );
-        let expiry = check.that("expire_time_stamp_to", expiry(request));
+        let from = check.that("expire_time_from", request.expire_time_from);
+        let before = check.that("expire_time_before", request.expire_time_before);
+        let expiry = match (from, before) {
+            (Some(from), Some(before)) => check.that("expire_time_before", expiry(from, before)),
+            _ => None,
+        };
         let name_prefix = check.given(
             "server_certificate_name_prefix",
             &request.server_certificate_name_prefix,
@@ -188,12 +195,13 @@ impl Checking<'_> {
     }
 }
 
-fn expiry(request: &SearchServerCertificates) -> Result<Option<ExpiryWindow>, CriterionError> {
-    let window = match (request.expire_time_stamp_from, request.expire_time_stamp_to) {
-        (0, 0) => return Ok(None),
-        (0, to) => ExpiryWindow { from: i64::MIN, to },
-        (from, 0) => ExpiryWindow { from, to: i64::MAX },
-        (from, to) => ExpiryWindow { from, to },
+fn expiry(from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Option<ExpiryWindow>, CriterionError> {
+    if from.is_none() && before.is_none() {
+        return Ok(None);
+    }
+    let window = ExpiryWindow {
+        from: from.map_or(i64::MIN, Timestamp::millis),
+        to: before.map_or(i64::MAX, Timestamp::millis),
     };
     match window.from < window.to {
         true => Ok(Some(window)),

@@ -231,6 +231,21 @@ fn bits_of(bytes: usize) -> u32 {
 }
 
 impl KeyAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 11] = [
+        Self::Rsa,
+        Self::RsaPss,
+        Self::EcdsaP256,
+        Self::EcdsaP384,
+        Self::EcdsaP521,
+        Self::EcdsaSecp256k1,
+        Self::Ed25519,
+        Self::Ed448,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
+    ];
+
     /// The name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -259,22 +274,10 @@ impl FromStr for KeyAlgorithm {
     type Err = KeyAlgorithmError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [
-            Self::Rsa,
-            Self::RsaPss,
-            Self::EcdsaP256,
-            Self::EcdsaP384,
-            Self::EcdsaP521,
-            Self::EcdsaSecp256k1,
-            Self::Ed25519,
-            Self::Ed448,
-            Self::MlDsa44,
-            Self::MlDsa65,
-            Self::MlDsa87,
-        ]
-        .into_iter()
-        .find(|algorithm| algorithm.as_str() == text)
-        .ok_or(KeyAlgorithmError)
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == text)
+            .ok_or(KeyAlgorithmError)
     }
 }
 

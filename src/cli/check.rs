@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Failure;
 use super::client::{ConnectionArgs, Effect, failed, read};
-use super::print::{self, Output, expiry, key, plain};
+use super::print::{self, Output, expiry, key, millis, plain};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
@@ -113,13 +113,17 @@ fn counted(count: usize, what: &str) -> String {
 
 /// The path with the root above, and what else is served below it.
 fn tree(chain: &[pb::ChainCertificate]) -> String {
-    let at = |place| chain.iter().filter(move |certificate| certificate.place() == place);
-    let path: Vec<_> = at(pb::ChainPlace::Path).collect();
+    let at = |position| {
+        chain
+            .iter()
+            .filter(move |certificate| certificate.position() == position)
+    };
+    let path: Vec<_> = at(pb::ChainPosition::Path).collect();
     let Some(last) = path.last() else {
         return String::new();
     };
     let mut lines = Vec::new();
-    match at(pb::ChainPlace::Root).next() {
+    match at(pb::ChainPosition::Root).next() {
         Some(root) => lines.push(format!("{}  {} (not served)", plain(&root.subject), facts(root))),
         None if last.issuer != last.subject => lines.push(format!("{}  (not given)", plain(&last.issuer))),
         None => {}
@@ -134,7 +138,7 @@ fn tree(chain: &[pb::ChainCertificate]) -> String {
         };
         text.push_str(&format!("  {branch}{line}\n"));
     }
-    for other in at(pb::ChainPlace::OtherPath) {
+    for other in at(pb::ChainPosition::OtherPath) {
         text.push_str(&format!(
             "  also served: {} by {}  {}\n",
             plain(&other.subject),
@@ -146,9 +150,9 @@ fn tree(chain: &[pb::ChainCertificate]) -> String {
 }
 
 fn facts(certificate: &pb::ChainCertificate) -> String {
-    let until = expiry(certificate.expire_time_stamp);
-    match certificate.key_algorithm.as_str() {
+    let until = expiry(millis(certificate.not_after));
+    match key(certificate.key_algorithm(), certificate.key_size).as_str() {
         "" => until,
-        algorithm => format!("{}, {until}", key(algorithm, certificate.key_size)),
+        key => format!("{key}, {until}"),
     }
 }

@@ -10,9 +10,9 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::Failure;
 use super::settings::variable;
-use crate::app::DAYS_LEFT;
+use crate::app::{DAYS_LEFT, KeyAlgorithm};
 use crate::clock::{self, Timestamp};
-use crate::grpc::{DESCRIPTORS, pb};
+use crate::grpc::{DESCRIPTORS, key_algorithm_of, pb};
 
 /// How to print what has no PEM.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
@@ -109,7 +109,7 @@ pub(super) fn described(
             plain(&certificate.region_id),
             plain(&certificate.common_name),
             expiry(certificate.expire_time_stamp),
-            key(&certificate.key_algorithm, certificate.key_size),
+            key(certificate.key_algorithm(), certificate.key_size),
         ]);
     }
     let mut shown = table.lines();
@@ -195,11 +195,18 @@ pub(super) fn expiry(expire_time_stamp: i64) -> String {
 }
 
 /// The algorithm of a key, and its size where the algorithm does not tell.
-pub(super) fn key(algorithm: &str, size: i32) -> String {
-    match algorithm {
-        "RSA" | "RSA-PSS" => format!("{algorithm} {size}"),
-        _ => plain(algorithm),
+pub(super) fn key(algorithm: pb::KeyAlgorithm, size: i32) -> String {
+    match key_algorithm_of(algorithm) {
+        Some(algorithm @ (KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss)) => format!("{algorithm} {size}"),
+        Some(algorithm) => algorithm.to_string(),
+        None => String::new(),
     }
+}
+
+/// The moment in milliseconds since 1970, cut to whole seconds; 0 for none.
+pub(super) fn millis(moment: Option<prost_types::Timestamp>) -> i64 {
+    let millis = |moment: prost_types::Timestamp| moment.seconds.saturating_mul(1000);
+    moment.map(millis).unwrap_or_default()
 }
 
 /// How far an expiry is.
@@ -270,7 +277,8 @@ pub(super) fn got(
                 .iter()
                 .map(|tag| format!("{}={}", tag.key, tag.value))
                 .collect();
-            // An authority's has none.
+            let not_before = certificate.not_before.map(|moment| moment.to_string());
+            // A CA certificate has none.
             let chain_length = match certificate.chain_length {
                 0 => String::new(),
                 length => length.to_string(),
@@ -283,9 +291,9 @@ pub(super) fn got(
                 line("issuer", &certificate.issuer),
                 line("names", &certificate.subject_alternative_names.join(", ")),
                 line("serial", &certificate.serial_number),
-                line("valid from", &certificate.not_before),
+                line("valid from", &not_before.unwrap_or_default()),
                 expiry_line(&certificate.expire_time, certificate.expire_time_stamp),
-                line("key", &key(&certificate.key_algorithm, certificate.key_size)),
+                line("key", &key(certificate.key_algorithm(), certificate.key_size)),
                 line("signature", &certificate.signature_algorithm),
                 line("chain", &chain_length),
                 line("fingerprint", &certificate.fingerprint),

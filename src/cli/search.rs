@@ -1,16 +1,19 @@
 //! `certkeep search` and `certkeep expiring`.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use prost_types::Timestamp;
 use time::{Date, Month};
 
 use super::Failure;
 use super::client::{ConnectionArgs, Effect, failed, tags};
 use super::print::{self, ListOutput};
+use crate::app::KeyAlgorithm;
 use crate::clock;
-use crate::grpc::pb;
+use crate::grpc::{key_algorithm, pb};
 
 const MAX_PAGE_SIZE: usize = 1000;
-const HOUR: i64 = 60 * 60 * 1000;
+const HOUR: i64 = 60 * 60;
 
 #[derive(Args)]
 pub(super) struct SearchArgs {
@@ -41,17 +44,17 @@ pub(super) struct SearchArgs {
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// The key's algorithm, such as RSA or "ECDSA P-256".
-    #[arg(long, value_name = "NAME")]
-    key_algorithm: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = algorithm())]
+    key_algorithm: Option<KeyAlgorithm>,
     /// The key's size in bits.
     #[arg(long, value_name = "BITS", requires = "key_algorithm")]
     key_size: Option<i32>,
     /// Only those that expire on this day (UTC) or later.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
-    expires_from: Option<i64>,
+    expires_from: Option<Timestamp>,
     /// Only those that expire before this day (UTC).
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
-    expires_before: Option<i64>,
+    expires_before: Option<Timestamp>,
     /// How the certificate's name begins.
     #[arg(long, value_name = "TEXT")]
     name_prefix: Option<String>,
@@ -70,7 +73,7 @@ pub(super) struct ExpiringArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
     /// How far ahead to look, such as 12h, 30d or 8w.
-    #[arg(long, default_value = "30d", value_name = "TIME", value_parser = millis)]
+    #[arg(long, default_value = "30d", value_name = "TIME", value_parser = seconds)]
     within: i64,
     /// Leave out what is expired already.
     #[arg(long)]
@@ -125,10 +128,10 @@ pub(super) async fn search(args: SearchArgs) -> Result<(), Failure> {
         spki_sha256: args.spki.unwrap_or_default(),
         serial_number: args.serial.unwrap_or_default(),
         issuer: args.issuer.unwrap_or_default(),
-        key_algorithm: args.key_algorithm.unwrap_or_default(),
+        key_algorithm: args.key_algorithm.map(key_algorithm).unwrap_or_default().into(),
         key_size: args.key_size.unwrap_or_default(),
-        expire_time_stamp_from: args.expires_from.unwrap_or_default(),
-        expire_time_stamp_to: args.expires_before.unwrap_or_default(),
+        expire_time_from: args.expires_from,
+        expire_time_before: args.expires_before,
         server_certificate_name_prefix: args.name_prefix.unwrap_or_default(),
         tags: tags(&args.tags)?,
         order_by: order_by.into(),
@@ -138,11 +141,12 @@ pub(super) async fn search(args: SearchArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
-    let now = clock::now().millis();
+    let now = clock::now().millis().div_euclid(1000);
+    let at = |seconds| Timestamp { seconds, nanos: 0 };
     let request = pb::SearchServerCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
-        expire_time_stamp_from: if args.without_expired { now } else { 0 },
-        expire_time_stamp_to: now + args.within,
+        expire_time_from: args.without_expired.then(|| at(now)),
+        expire_time_before: Some(at(now + args.within)),
         tags: tags(&args.tags)?,
         order_by: pb::SearchOrder::ExpireTime.into(),
         ..Default::default()
@@ -183,8 +187,8 @@ async fn show(
     }
 }
 
-/// The milliseconds of hours, days or weeks.
-fn millis(text: &str) -> Result<i64, String> {
+/// The seconds of hours, days or weeks.
+fn seconds(text: &str) -> Result<i64, String> {
     let wrong = || "a time is a number of hours, days or weeks, such as 12h, 30d or 8w".to_owned();
     let hours = match text.as_bytes().last() {
         Some(b'h') => 1,
@@ -196,8 +200,13 @@ fn millis(text: &str) -> Result<i64, String> {
     Ok(i64::from(count) * hours * HOUR)
 }
 
-/// The first millisecond of a day in UTC since 1970.
-fn day(text: &str) -> Result<i64, String> {
+/// The key algorithms, by the names that `certkeep get` shows.
+fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
+    PossibleValuesParser::new(KeyAlgorithm::ALL.map(KeyAlgorithm::as_str)).try_map(|name| name.parse::<KeyAlgorithm>())
+}
+
+/// The start of a day in UTC.
+fn day(text: &str) -> Result<Timestamp, String> {
     let wrong = || "a day is a year, a month and a day, such as 2030-01-31".to_owned();
     let mut parts = text.splitn(3, '-');
     let mut part = || parts.next().and_then(|part| part.parse::<u16>().ok()).ok_or_else(wrong);
@@ -209,11 +218,8 @@ fn day(text: &str) -> Result<i64, String> {
         day.try_into().map_err(|_| wrong())?,
     );
     let date = date.map_err(|_| wrong())?;
-    // 0 would be no day at all.
-    match date.midnight().assume_utc().unix_timestamp() * 1000 {
-        0 => Ok(1),
-        millis => Ok(millis),
-    }
+    let seconds = date.midnight().assume_utc().unix_timestamp();
+    Ok(Timestamp { seconds, nanos: 0 })
 }
 
 #[cfg(test)]
@@ -222,17 +228,18 @@ mod tests {
 
     #[test]
     fn times_are_hours_days_or_weeks() {
-        let times = ["12h", "30d", "8w", "0d"].map(|text| millis(text).unwrap());
+        let times = ["12h", "30d", "8w", "0d"].map(|text| seconds(text).unwrap());
         assert_eq!(times, [12 * HOUR, 30 * 24 * HOUR, 56 * 24 * HOUR, 0]);
         for wrong in ["", "d", "30", "30m", "-1d", "1.5d", "30 d", "1é"] {
-            assert!(millis(wrong).is_err(), "{wrong}");
+            assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn days_are_those_of_the_calendar() {
-        assert_eq!(day("2024-02-29"), Ok(1_709_164_800_000));
-        assert_eq!(day("1970-01-01"), Ok(1));
+        let at = |seconds| Ok(Timestamp { seconds, nanos: 0 });
+        assert_eq!(day("2024-02-29"), at(1_709_164_800));
+        assert_eq!(day("1970-01-01"), at(0));
         for wrong in ["", "2023-02-29", "2024-13-01", "2024-02", "today", "2024-02-29T00"] {
             assert!(day(wrong).is_err(), "{wrong}");
         }

@@ -10,7 +10,8 @@ mod starting;
 mod status;
 
 pub use call::CallLayer;
-pub use render::{checked, uploaded};
+pub use parse::key_algorithm_of;
+pub use render::{checked, key_algorithm, uploaded};
 pub use starting::StartingLayer;
 
 use crate::app::App;

@@ -1,11 +1,18 @@
 //! Requests from protobuf.
 
+use std::ops::RangeInclusive;
+
 use super::pb;
+use super::render;
 use crate::app::{
-    CertificateKind, CriterionError, DescribeCertificates, DomainMatch, GivenCertificate, Order,
+    CertificateKind, CriterionError, DescribeCertificates, DomainMatch, GivenCertificate, KeyAlgorithm, Order,
     SearchServerCertificates, TargetCertificate, Upload,
 };
+use crate::clock::Timestamp;
 use crate::secret::Secret;
+
+/// The seconds that a `google.protobuf.Timestamp` may have: the years 1 to 9999.
+pub(super) const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// The texts that are secrets were taken out of the message.
 pub(super) fn upload_server_certificate(
@@ -80,14 +87,43 @@ pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRe
         spki_sha256: message.spki_sha256,
         serial_number: message.serial_number,
         issuer: message.issuer,
-        key_algorithm: message.key_algorithm,
+        key_algorithm: key_algorithm(message.key_algorithm),
         key_size: message.key_size,
-        expire_time_stamp_from: message.expire_time_stamp_from,
-        expire_time_stamp_to: message.expire_time_stamp_to,
+        expire_time_from: message.expire_time_from.map(timestamp).transpose(),
+        expire_time_before: message.expire_time_before.map(timestamp).transpose(),
         server_certificate_name_prefix: message.server_certificate_name_prefix,
         tags: pairs(message.tags),
         page_size: message.page_size,
         page_token: message.page_token,
+    }
+}
+
+fn key_algorithm(number: i32) -> Result<Option<KeyAlgorithm>, CriterionError> {
+    match pb::KeyAlgorithm::try_from(number) {
+        Ok(pb::KeyAlgorithm::Unspecified) => Ok(None),
+        Ok(algorithm) => Ok(key_algorithm_of(algorithm)),
+        Err(_) => Err(CriterionError::KeyAlgorithm),
+    }
+}
+
+/// The key algorithm of this name in the schema.
+pub fn key_algorithm_of(algorithm: pb::KeyAlgorithm) -> Option<KeyAlgorithm> {
+    KeyAlgorithm::ALL
+        .into_iter()
+        .find(|known| render::key_algorithm(*known) == algorithm)
+}
+
+/// A moment, in whole milliseconds: a fraction of one is rounded up, so that `>=` and `<` stay true for whole milliseconds.
+fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionError> {
+    let (is_second, is_nanos) = (
+        TIMESTAMP_SECONDS.contains(&message.seconds),
+        (0..1_000_000_000).contains(&message.nanos),
+    );
+    match is_second && is_nanos {
+        true => Ok(Timestamp::from_millis(
+            message.seconds * 1000 + i64::from(message.nanos.cast_unsigned().div_ceil(1_000_000)),
+        )),
+        false => Err(CriterionError::ExpireTime),
     }
 }
 

@@ -1,10 +1,40 @@
 //! Answers as protobuf.
 
+use prost_types::Timestamp;
+
+use super::parse::TIMESTAMP_SECONDS;
 use super::pb;
 use crate::app::{
-    CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, ListedCertificate, Place, RESOURCE_TYPE,
-    RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded,
+    CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, KeyAlgorithm, ListedCertificate, Place,
+    RESOURCE_TYPE, RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded,
 };
+use crate::clock;
+
+/// A moment, to the millisecond. X.509 knows the year 0 (RFC 5280 4.1.2.5.2), `google.protobuf.Timestamp` begins with the year 1.
+fn timestamp(moment: clock::Timestamp) -> Timestamp {
+    let millis = moment.millis().max(TIMESTAMP_SECONDS.start() * 1000);
+    Timestamp {
+        seconds: millis.div_euclid(1000),
+        nanos: millis.rem_euclid(1000) as i32 * 1_000_000, // Below 1000 million.
+    }
+}
+
+/// The schema's name of a key algorithm.
+pub fn key_algorithm(algorithm: KeyAlgorithm) -> pb::KeyAlgorithm {
+    match algorithm {
+        KeyAlgorithm::Rsa => pb::KeyAlgorithm::Rsa,
+        KeyAlgorithm::RsaPss => pb::KeyAlgorithm::RsaPss,
+        KeyAlgorithm::EcdsaP256 => pb::KeyAlgorithm::EcdsaP256,
+        KeyAlgorithm::EcdsaP384 => pb::KeyAlgorithm::EcdsaP384,
+        KeyAlgorithm::EcdsaP521 => pb::KeyAlgorithm::EcdsaP521,
+        KeyAlgorithm::EcdsaSecp256k1 => pb::KeyAlgorithm::EcdsaSecp256k1,
+        KeyAlgorithm::Ed25519 => pb::KeyAlgorithm::Ed25519,
+        KeyAlgorithm::Ed448 => pb::KeyAlgorithm::Ed448,
+        KeyAlgorithm::MlDsa44 => pb::KeyAlgorithm::MlDsa44,
+        KeyAlgorithm::MlDsa65 => pb::KeyAlgorithm::MlDsa65,
+        KeyAlgorithm::MlDsa87 => pb::KeyAlgorithm::MlDsa87,
+    }
+}
 
 /// The etag of this revision of a certificate.
 pub(super) fn etag(revision: i64) -> String {
@@ -34,6 +64,13 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
         region_id: uploaded.region.as_str().to_owned(),
         region_id_alias: uploaded.region.as_str().to_owned(),
         resource_group_id: uploaded.resource_group.to_string(),
+        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
+        etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
+        upload_time: created.map(timestamp),
+        not_before: Some(timestamp(facts.not_before)),
+        not_after: Some(timestamp(facts.not_after)),
+        findings: uploaded.findings.into_iter().map(finding).collect(),
+        version: uploaded.version,
         account_fingerprints: uploaded
             .account_fingerprints
             .fingerprints
@@ -41,10 +78,6 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
             .map(ToString::to_string)
             .collect(),
         account_fingerprints_next_page_token: uploaded.account_fingerprints.next_page_token,
-        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
-        version: uploaded.version,
-        etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
-        findings: uploaded.findings.into_iter().map(finding).collect(),
     }
 }
 
@@ -65,9 +98,12 @@ pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::Uplo
         fingerprint: facts.fingerprint.to_string(),
         resource_group_id: uploaded.resource_group.to_string(),
         fingerprint_sha256: facts.fingerprint_sha256.to_string(),
-        region_id: uploaded.region.as_str().to_owned(),
         etag: uploaded.id.map(|_| etag(uploaded.revision)).unwrap_or_default(),
+        upload_time: created.map(timestamp),
+        not_before: Some(timestamp(facts.not_before)),
+        not_after: Some(timestamp(facts.not_after)),
         findings: uploaded.findings.into_iter().map(finding).collect(),
+        region_id: uploaded.region.as_str().to_owned(),
     }
 }
 
@@ -101,17 +137,20 @@ fn listed(certificate: ListedCertificate) -> pb::ChainCertificate {
     pb::ChainCertificate {
         subject: certificate.subject,
         issuer: certificate.issuer,
-        not_before: certificate.not_before.to_string(),
-        expire_time: certificate.not_after.to_string(),
-        expire_time_stamp: certificate.not_after.millis_of_whole_secs(),
-        key_algorithm: key.map(|(algorithm, _)| algorithm.to_string()).unwrap_or_default(),
+        not_before: Some(timestamp(certificate.not_before)),
+        not_after: Some(timestamp(certificate.not_after)),
+        key_algorithm: key
+            .map(|(algorithm, _)| key_algorithm(algorithm))
+            .unwrap_or_default()
+            .into(),
         key_size: key.map(|(_, bits)| bits as i32).unwrap_or_default(), // At most 16384.
         fingerprint_sha256: certificate.fingerprint_sha256.to_string(),
-        place: match certificate.place {
-            Place::Path => pb::ChainPlace::Path,
-            Place::OtherPath => pb::ChainPlace::OtherPath,
-            Place::Root => pb::ChainPlace::Root,
-        } as i32,
+        position: match certificate.place {
+            Place::Path => pb::ChainPosition::Path,
+            Place::OtherPath => pb::ChainPosition::OtherPath,
+            Place::Root => pb::ChainPosition::Root,
+        }
+        .into(),
     }
 }
 
@@ -142,10 +181,11 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         region_id_alias: stored.region.as_str().to_owned(),
         resource_group_id: stored.resource_group.to_string(),
         tags: tags(&stored),
-        version: stored.version,
         etag: etag(stored.revision),
+        upload_time: Some(timestamp(stored.id.created)),
+        delete_time: stored.deleted.map(timestamp),
+        version: stored.version,
         chain_length: stored.chain_length,
-        delete_time: stored.deleted.map(|deleted| deleted.to_string()).unwrap_or_default(),
         ..leaf(stored.facts)
     }
 }
@@ -167,17 +207,19 @@ pub(super) fn ca_certificate(stored: StoredCertificate) -> pb::CaCertificate {
         tags,
         fingerprint_sha256: facts.fingerprint_sha256.to_string(),
         etag: etag(stored.revision),
-        not_before: facts.not_before.to_string(),
+        upload_time: Some(timestamp(stored.id.created)),
+        not_before: Some(timestamp(facts.not_before)),
+        not_after: Some(timestamp(facts.not_after)),
+        delete_time: stored.deleted.map(timestamp),
         serial_number: facts.serial_number,
         issuer: facts.issuer,
         subject: facts.subject,
-        key_algorithm: facts.key_algorithm.as_str().to_owned(),
+        key_algorithm: key_algorithm(facts.key_algorithm).into(),
         key_size: facts.key_size as i32, // At most 16384.
         signature_algorithm: facts.signature_algorithm,
         spki_sha256: hex::encode(facts.spki_sha256),
         subject_alternative_names: facts.subject_alternative_names,
         ca_certificate: String::new(),
-        delete_time: stored.deleted.map(|deleted| deleted.to_string()).unwrap_or_default(),
     }
 }
 
@@ -198,11 +240,12 @@ fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
         common_name: facts.common_name,
         subject_alternative_names: facts.subject_alternative_names,
         fingerprint_sha256: facts.fingerprint_sha256.to_string(),
-        not_before: facts.not_before.to_string(),
+        not_before: Some(timestamp(facts.not_before)),
+        not_after: Some(timestamp(facts.not_after)),
         serial_number: facts.serial_number,
         issuer: facts.issuer,
         subject: facts.subject,
-        key_algorithm: facts.key_algorithm.as_str().to_owned(),
+        key_algorithm: key_algorithm(facts.key_algorithm).into(),
         key_size: facts.key_size as i32, // At most 16384.
         signature_algorithm: facts.signature_algorithm,
         spki_sha256: hex::encode(facts.spki_sha256),

@@ -91,7 +91,7 @@ pub enum CriterionError {
     #[error("issuer has a control character: give it exactly as ServerCertificate.issuer answers it")]
     Issuer,
     /// The algorithm is not known.
-    #[error("key_algorithm is none that ServerCertificate.key_algorithm can have: give one of its names")]
+    #[error("key_algorithm is unknown: give one of the values of KeyAlgorithm, or leave it out")]
     KeyAlgorithm,
     /// The size is negative.
     #[error("key_size is negative: give 0 for any size, or the bits of the key")]
@@ -99,8 +99,11 @@ pub enum CriterionError {
     /// A size without an algorithm.
     #[error("key_size goes with key_algorithm: give both, or leave it out")]
     KeySizeAlone,
+    /// The moment is not a valid `google.protobuf.Timestamp`.
+    #[error("the timestamp is not valid: give one between the years 1 and 9999, with nanos from 0 to 999,999,999")]
+    ExpireTime,
     /// The window is empty.
-    #[error("expire_time_stamp_to is not later than expire_time_stamp_from: give a later one, or 0 for no end")]
+    #[error("expire_time_before is not later than expire_time_from: give a later time, or leave it out")]
     ExpiryWindow,
     /// No name begins so.
     #[error(

@@ -154,6 +154,7 @@ async fn a_root_is_stored_and_answered_with_its_facts() {
     let id = answer.ca_certificate_id.clone();
     assert_eq!((answer.request_id.len(), id.is_empty()), (36, false));
     assert!(answer.create_time_stamp % 1000 == 0 && answer.create_time_stamp > 1_700_000_000_000);
+    assert_eq!(answer.upload_time.unwrap().seconds * 1000, answer.create_time_stamp);
     let expected = pb::UploadCaCertificateResponse {
         request_id: answer.request_id.clone(),
         ca_certificate_id: id.clone(),
@@ -168,6 +169,9 @@ async fn a_root_is_stored_and_answered_with_its_facts() {
         fingerprint_sha256: colons(&root.x509.digest(MessageDigest::sha256()).unwrap()),
         region_id: REGION.into(),
         etag: "1".into(),
+        upload_time: answer.upload_time,
+        not_before: Some("2023-11-14T22:13:20Z".parse().unwrap()),
+        not_after: Some("2096-10-02T07:06:40Z".parse().unwrap()),
         findings: vec![],
     };
     assert_eq!(answer, expected);
@@ -189,17 +193,19 @@ async fn a_root_is_stored_and_answered_with_its_facts() {
         tags: tags(&[("env", "prod"), ("team", "shop")]),
         fingerprint_sha256: expected.fingerprint_sha256,
         etag: "1".into(),
-        not_before: "2023-11-14T22:13:20Z".into(),
+        upload_time: answer.upload_time,
+        not_before: expected.not_before,
+        not_after: expected.not_after,
+        delete_time: None,
         serial_number: got.serial_number.clone(),
         issuer: "CN=Test Root".into(),
         subject: "CN=Test Root".into(),
-        key_algorithm: "ECDSA P-256".into(),
+        key_algorithm: pb::KeyAlgorithm::EcdsaP256.into(),
         key_size: 256,
         signature_algorithm: "ecdsa-with-SHA256".into(),
         spki_sha256: hex::encode(certkeep::digest::sha256(&spki)),
         subject_alternative_names: vec![],
         ca_certificate: root.certificate.clone(),
-        delete_time: String::new(),
     };
     assert_eq!(got, expected);
     let listed = pb::CaCertificate {
@@ -270,6 +276,7 @@ async fn a_validated_upload_answers_as_one_and_stores_nothing() {
         ca_certificate_id: String::new(),
         create_time: String::new(),
         create_time_stamp: 0,
+        upload_time: None,
         etag: String::new(),
         ..stored
     };
@@ -549,7 +556,7 @@ async fn a_deleted_one_is_gone_until_it_is_undeleted() {
     assert_eq!(refusal(delete(&client, &id, ANY).await), not_found());
     assert_eq!(ids(&client, Describe::default()).await, [other.as_str()]);
     let (listed, _) = describe(&client, deleted()).await;
-    assert_eq!((listed.len(), listed[0].delete_time.len()), (1, 20));
+    assert_eq!((listed.len(), listed[0].delete_time.is_some()), (1, true));
     undelete(&client, &id, ANY).await.unwrap();
     let expected = pb::CaCertificate {
         etag: "3".into(),

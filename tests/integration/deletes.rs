@@ -111,21 +111,21 @@ async fn a_deleted_one_is_gone_from_every_read_but_the_list_of_the_deleted() {
         ..by_id(&id)
     };
     assert_eq!(describe(&client, by_id).await, (listed.clone(), String::new()));
-    let delete_time = listed[0].delete_time.clone();
+    let delete_time = listed[0].delete_time.unwrap();
     let expected = pb::ServerCertificate {
         etag: "2".into(),
-        delete_time: delete_time.clone(),
+        delete_time: Some(delete_time),
         certificate_chain: String::new(),
         ..before
     };
     assert_eq!(listed, [expected]);
     let sql = server.sql().await;
-    let written = "select to_char(deleted_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), deleted_at > now() - interval '1 minute'
+    let written = "select floor(extract(epoch from deleted_at))::bigint, deleted_at > now() - interval '1 minute'
                    from server_certificate where deleted_at is not null";
     let row = sql.query_one(written, &[]).await.unwrap();
     assert_eq!(
-        (row.get::<_, &str>(0), row.get::<_, bool>(1)),
-        (delete_time.as_str(), true)
+        (row.get::<_, i64>(0), row.get::<_, bool>(1)),
+        (delete_time.seconds, true)
     );
     // Nothing of it is lost yet.
     assert_eq!(rows(&sql).await, [3, 3, 6, 4]);

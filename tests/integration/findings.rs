@@ -93,14 +93,14 @@ async fn whatever_a_ca_mailed_is_stored_in_order_and_what_was_changed_is_told() 
     let places: Vec<_> = checked
         .chain
         .iter()
-        .map(|listed| (listed.subject.as_str(), listed.place()))
+        .map(|listed| (listed.subject.as_str(), listed.position()))
         .collect();
     assert_eq!(
         places,
         [
-            ("CN=messy.example", pb::ChainPlace::Path),
-            ("CN=Test CA", pb::ChainPlace::Path),
-            ("CN=Test Root", pb::ChainPlace::Root)
+            ("CN=messy.example", pb::ChainPosition::Path),
+            ("CN=Test CA", pb::ChainPosition::Path),
+            ("CN=Test Root", pb::ChainPosition::Root)
         ]
     );
     server.stop().await;

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use certkeep::grpc::pb::{self, DomainMatch, SearchOrder, SearchServerCertificatesRequest as Search};
+use certkeep::grpc::pb::{self, DomainMatch, KeyAlgorithm, SearchOrder, SearchServerCertificatesRequest as Search};
 use openssl::asn1::{Asn1Integer, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509Name};
+use prost_types::Timestamp;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -45,6 +46,11 @@ impl Default for Made<'_> {
             days: 0,
         }
     }
+}
+
+/// So many seconds after 1970.
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
 }
 
 impl Made<'_> {
@@ -211,7 +217,7 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         request
     };
     use DomainMatch::{Below, Covered, Exact, Unspecified};
-    let stamp = |days: i64| (FIRST_DAY + days * DAY) * 1000;
+    let stamp = |days: i64| at(FIRST_DAY + days * DAY);
     let cases: Vec<(Search, &[usize])> = vec![
         (Search::default(), &[0, 1, 2, 3, 4, 5]),
         (by(&|r| r.fingerprint = first.fingerprint.clone()), &[0]),
@@ -231,14 +237,17 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (by(&|r| r.issuer = "CN=Other CA".into()), &[2]),
         (by(&|r| r.issuer = "CN=Test CA".into()), &[0, 1, 3, 4, 5]),
         (by(&|r| r.issuer = "CN=test CA".into()), &[]),
-        (by(&|r| r.key_algorithm = "RSA".into()), &[2, 3]),
-        (by(&|r| (r.key_algorithm, r.key_size) = ("RSA".into(), 3072)), &[3]),
-        (by(&|r| r.key_algorithm = "ECDSA P-256".into()), &[0, 1, 4]),
-        (by(&|r| r.key_algorithm = "ML-DSA-44".into()), &[]),
-        (by(&|r| r.expire_time_stamp_from = stamp(3)), &[0, 2, 3]),
-        (by(&|r| r.expire_time_stamp_to = stamp(3)), &[1, 4, 5]),
+        (by(&|r| r.key_algorithm = KeyAlgorithm::Rsa.into()), &[2, 3]),
         (
-            by(&|r| (r.expire_time_stamp_from, r.expire_time_stamp_to) = (stamp(1), stamp(2))),
+            by(&|r| (r.key_algorithm, r.key_size) = (KeyAlgorithm::Rsa.into(), 3072)),
+            &[3],
+        ),
+        (by(&|r| r.key_algorithm = KeyAlgorithm::EcdsaP256.into()), &[0, 1, 4]),
+        (by(&|r| r.key_algorithm = KeyAlgorithm::MlDsa44.into()), &[]),
+        (by(&|r| r.expire_time_from = stamp(3)), &[0, 2, 3]),
+        (by(&|r| r.expire_time_before = stamp(3)), &[1, 4, 5]),
+        (
+            by(&|r| (r.expire_time_from, r.expire_time_before) = (stamp(1), stamp(2))),
             &[1],
         ),
         (by(&|r| r.server_certificate_name_prefix = "shop/".into()), &[1, 2]),
@@ -276,7 +285,7 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (below("common.example", Exact), &[4]),
         (
             Search {
-                key_algorithm: "ECDSA P-256".into(),
+                key_algorithm: KeyAlgorithm::EcdsaP256.into(),
                 tags: tags(&[("env", "prod")]),
                 issuer: "CN=Test CA".into(),
                 ..below("x.shop.example", Covered)
@@ -294,7 +303,7 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (
             Search {
                 region_id: ELSEWHERE.into(),
-                expire_time_stamp_from: stamp(3),
+                expire_time_from: stamp(3),
                 server_certificate_name_prefix: "bank".into(),
                 ..Default::default()
             },
@@ -350,10 +359,10 @@ async fn every_bad_criterion_is_told_at_once_with_what_to_do() {
         spki_sha256: "ab".into(),
         serial_number: "0x1".into(),
         issuer: "CN=\u{0}".into(),
-        key_algorithm: "DSA".into(),
+        key_algorithm: 99,
         key_size: -1,
-        expire_time_stamp_from: 2,
-        expire_time_stamp_to: 2,
+        expire_time_from: at(2),
+        expire_time_before: at(2),
         server_certificate_name_prefix: "a b".into(),
         tags: tags(&[("", "")]),
         order_by: 9,
@@ -384,11 +393,11 @@ async fn every_bad_criterion_is_told_at_once_with_what_to_do() {
         ),
         (
             Search {
-                expire_time_stamp_from: 3,
-                expire_time_stamp_to: 2,
+                expire_time_from: at(3),
+                expire_time_before: at(2),
                 ..Default::default()
             },
-            "expire_time_stamp_to",
+            "expire_time_before",
         ),
         (
             Search {
@@ -459,9 +468,9 @@ async fn a_page_token_works_with_the_same_criteria_order_and_account_only() {
         by(&|r| (r.domain, r.domain_match) = ("example".into(), DomainMatch::Below.into())),
         by(&|r| r.serial_number = "1".into()),
         by(&|r| r.issuer = "CN=Test CA".into()),
-        by(&|r| r.key_algorithm = "RSA".into()),
-        by(&|r| r.expire_time_stamp_from = 1),
-        by(&|r| r.expire_time_stamp_to = i64::MAX),
+        by(&|r| r.key_algorithm = KeyAlgorithm::Rsa.into()),
+        by(&|r| r.expire_time_from = at(1)),
+        by(&|r| r.expire_time_before = at(253_402_300_799)),
         by(&|r| r.server_certificate_name_prefix = "bank".into()),
         by(&|r| r.tags = tags(&[("env", "prod")])),
         by(&|r| r.order_by = SearchOrder::ExpireTime.into()),

@@ -1,6 +1,7 @@
 //! How Postgres carries out searches: of 100,000 certificates as of 7,000.
 
 use certkeep::grpc::pb::{self, DomainMatch, SearchOrder, SearchServerCertificatesRequest as Search};
+use prost_types::Timestamp;
 use tokio_postgres::Client as Sql;
 
 use crate::calls::{stored, tags};
@@ -150,7 +151,7 @@ fn cases() -> Vec<Case> {
         case(
             "key type",
             Search {
-                key_algorithm: "RSA".into(),
+                key_algorithm: pb::KeyAlgorithm::Rsa.into(),
                 key_size: 2048,
                 ..Default::default()
             },
@@ -161,7 +162,7 @@ fn cases() -> Vec<Case> {
         case(
             "key type of any size",
             Search {
-                key_algorithm: "RSA".into(),
+                key_algorithm: pb::KeyAlgorithm::Rsa.into(),
                 ..Default::default()
             },
             &[(11, "'RSA'")],
@@ -171,8 +172,14 @@ fn cases() -> Vec<Case> {
         case(
             "expiry",
             Search {
-                expire_time_stamp_from: 3_000_000_000_000,
-                expire_time_stamp_to: 3_000_080_000_000,
+                expire_time_from: Some(Timestamp {
+                    seconds: 3_000_000_000,
+                    nanos: 0,
+                }),
+                expire_time_before: Some(Timestamp {
+                    seconds: 3_000_080_000,
+                    nanos: 0,
+                }),
                 ..Default::default()
             },
             &[(13, "3000000000000"), (14, "3000080000000")],

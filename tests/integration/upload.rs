@@ -1,6 +1,6 @@
 //! The upload: what is answered, and what is stored.
 
-use certkeep::grpc::pb;
+use certkeep::grpc::pb::{self, KeyAlgorithm};
 use openssl::hash::MessageDigest;
 use tokio_postgres::types::Type;
 
@@ -21,14 +21,14 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
     let mut client = server.client();
     let mut account_fingerprints = Vec::new();
     for (key, algorithm, size) in [
-        (Key::Rsa(2048), "RSA", 2048),
-        (Key::Rsa(1024), "RSA", 1024),
-        (Key::P256, "ECDSA P-256", 256),
-        (Key::P384, "ECDSA P-384", 384),
-        (Key::P521, "ECDSA P-521", 521),
-        (Key::Secp256k1, "ECDSA secp256k1", 256),
-        (Key::Ed25519, "Ed25519", 256),
-        (Key::Ed448, "Ed448", 456),
+        (Key::Rsa(2048), KeyAlgorithm::Rsa, 2048),
+        (Key::Rsa(1024), KeyAlgorithm::Rsa, 1024),
+        (Key::P256, KeyAlgorithm::EcdsaP256, 256),
+        (Key::P384, KeyAlgorithm::EcdsaP384, 384),
+        (Key::P521, KeyAlgorithm::EcdsaP521, 521),
+        (Key::Secp256k1, KeyAlgorithm::EcdsaSecp256k1, 256),
+        (Key::Ed25519, KeyAlgorithm::Ed25519, 256),
+        (Key::Ed448, KeyAlgorithm::Ed448, 456),
     ] {
         let pair = pki::issued(key, "shop.example.com");
         let answer = client
@@ -59,6 +59,9 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
                 fingerprint_sha256: colons(&pair.x509.digest(MessageDigest::sha256()).unwrap()),
                 version: 1,
                 etag: "1".into(),
+                upload_time: answer.upload_time,
+                not_before: Some("2023-11-14T22:13:20Z".parse().unwrap()),
+                not_after: Some("2096-10-02T07:06:40Z".parse().unwrap()),
                 findings: answer.findings.clone(),
                 ..Default::default()
             },
@@ -67,6 +70,7 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
         assert_eq!(answer.request_id, answer.request_id.to_uppercase());
         assert_eq!(answer.request_id.len(), 36);
         assert!(answer.create_time_stamp % 1000 == 0 && answer.create_time_stamp > 1_700_000_000_000);
+        assert_eq!(answer.upload_time.unwrap().seconds * 1000, answer.create_time_stamp);
 
         let get = pb::GetServerCertificateRequest {
             server_certificate_id: answer.server_certificate_id.clone(),
@@ -80,11 +84,19 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
             .server_certificate
             .unwrap();
         assert_eq!(stored.certificate_chain, pair.certificate);
-        assert_eq!((stored.key_algorithm.as_str(), stored.key_size), (algorithm, size));
+        assert_eq!((stored.key_algorithm(), stored.key_size), (algorithm, size));
         assert_eq!(stored.issuer, "CN=Test CA");
         assert_eq!(stored.signature_algorithm, "ecdsa-with-SHA256");
         assert_eq!(stored.chain_length, 2);
-        assert_eq!(stored.not_before, "2023-11-14T22:13:20Z");
+        assert_eq!(
+            (
+                stored.not_before,
+                stored.not_after,
+                stored.upload_time,
+                stored.delete_time
+            ),
+            (answer.not_before, answer.not_after, answer.upload_time, None)
+        );
     }
     assert_eq!(server.rows().await, [8, 8, 0, 8]);
     server.stop().await;
@@ -190,6 +202,7 @@ async fn validate_only_answers_as_the_upload_would_and_stores_nothing() {
         server_certificate_id: String::new(),
         create_time: String::new(),
         create_time_stamp: 0,
+        upload_time: None,
         etag: String::new(),
         ..wet
     };
