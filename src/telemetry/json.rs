@@ -1,5 +1,5 @@
-//! Log lines in JSON: `timestamp`, `level`, `fields`, `target`, and the innermost `span` with its fields and `name`. A span's fields
-//! are written once, where tracing-subscriber's own format reads and writes them again for each line and each record.
+//! Log lines in JSON: `timestamp`, `level`, `fields`, `target`, and the innermost `span` with its fields and `name`. The fields of a
+//! span are formatted once. tracing-subscriber's own format parses and formats them again for every line.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// One object a line.
+/// One JSON object per line.
 pub(super) struct JsonLine;
 
-/// Fields as the members of an object, without its braces. A field that is recorded twice stands there twice.
+/// Fields as the members of an object, without its braces. A field that is recorded twice appears twice.
 pub(super) struct JsonMembers;
 
 impl<S> FormatEvent<S, JsonMembers> for JsonLine
@@ -32,7 +32,7 @@ where
     ) -> fmt::Result {
         writer.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(&mut writer)?;
-        // Of an event of the log crate.
+        // For events of the log crate.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         write!(writer, "\",\"level\":\"{}\",\"fields\":{{", metadata.level())?;
@@ -74,14 +74,14 @@ fn members(writer: &mut Writer<'_>, separator: &'static str, record: impl FnOnce
 
 struct Members<'a, 'w> {
     writer: &'a mut Writer<'w>,
-    /// In front of the next member.
+    /// The text before the next member.
     separator: &'static str,
     written: fmt::Result,
 }
 
 impl Members<'_, '_> {
     fn member(&mut self, field: &Field, value: impl fmt::Display) {
-        // What the log crate's events say of themselves: their target is the line's.
+        // The log crate's own metadata. The target of the line is enough.
         if field.name().starts_with("log.") {
             return;
         }
@@ -105,7 +105,7 @@ impl Visit for Members<'_, '_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // What is no number in JSON is null.
+        // A float that JSON cannot express becomes null.
         self.member(field, Value::from(value));
     }
 
@@ -118,7 +118,7 @@ impl Visit for Members<'_, '_> {
     }
 }
 
-/// As a string of JSON.
+/// A JSON string.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -126,7 +126,7 @@ impl fmt::Display for Text<'_> {
         if self.0.bytes().all(|byte| !matches!(byte, 0..=0x1f | b'"' | b'\\')) {
             return write!(f, "\"{}\"", self.0);
         }
-        // A string can always be written.
+        // Serialising a string never fails.
         f.write_str(&serde_json::to_string(self.0).unwrap_or_default())
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_an_object_whatever_is_told() {
+    fn every_line_is_a_json_object() {
         let told = lines(|| {
             let span = tracing::info_span!("call", id = "a\"b", later = tracing::field::Empty, number = 7);
             let _in_it = span.enter();

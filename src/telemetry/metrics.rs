@@ -1,5 +1,4 @@
-//! Metrics for Prometheus: their names, what they mean, and their text. Labels have few values: no account, id or text of
-//! a caller.
+//! Metrics for Prometheus: their names, descriptions and values. Labels have few values: no account, id or text of a caller.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,60 +14,54 @@ const CERTIFICATES: &str = "certkeep_certificates";
 const DATABASE_UP: &str = "certkeep_database_up";
 const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
     ("certkeep_database_connections", "Open connections to Postgres"),
-    (
-        "certkeep_database_connections_idle",
-        "Open connections to Postgres that nobody uses",
-    ),
+    ("certkeep_database_connections_idle", "Idle connections to Postgres"),
     (
         "certkeep_database_connections_max",
-        "How many connections to Postgres there may be",
+        "Maximum number of connections to Postgres",
     ),
     (
         "certkeep_database_waiting",
-        "Callers that wait for a connection to Postgres",
+        "Calls that wait for a connection to Postgres",
     ),
 ];
 const CONNECTIONS: &str = "certkeep_connections";
 const BUILD_INFO: &str = "certkeep_build_info";
 
-/// Seconds. A describe takes a fraction of a millisecond, an upload a few.
+/// In seconds. A describe takes a fraction of a millisecond, an upload a few milliseconds.
 const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Begins to record. What happened before is not counted. Called again, it does nothing.
+/// Starts recording. Earlier events are not counted. A second call does nothing.
 pub fn begin() {
     RECORDER.get_or_init(|| {
         let builder =
             PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(CALL_DURATION.to_owned()), &BUCKETS);
         let handle = builder.and_then(PrometheusBuilder::install_recorder);
-        describe_counter!(CALLS, "Calls by method and gRPC code");
+        describe_counter!(CALLS, "Answered calls by method and gRPC code");
         describe_histogram!(CALL_DURATION, "Duration of calls by method, in seconds");
-        describe_counter!(REFUSALS, "Refused calls by the reason that their callers are told");
-        describe_counter!(UPLOADS, "Stored server certificates");
-        describe_gauge!(
-            CERTIFICATES,
-            "Live server certificates by the time left until they expire"
-        );
-        describe_gauge!(DATABASE_UP, "Whether Postgres takes writes");
+        describe_counter!(REFUSALS, "Errors by reason");
+        describe_counter!(UPLOADS, "Stored certificates of both kinds");
+        describe_gauge!(CERTIFICATES, "Live server certificates by time left");
+        describe_gauge!(DATABASE_UP, "1 if Postgres is writable, else 0");
         for (name, text) in DATABASE_CONNECTIONS {
             describe_gauge!(name, text);
         }
-        describe_gauge!(CONNECTIONS, "Open connections of callers");
-        describe_gauge!(BUILD_INFO, "1, with the version");
-        // So that the first one is seen as an increase.
+        describe_gauge!(CONNECTIONS, "Open client connections");
+        describe_gauge!(BUILD_INFO, "Always 1, with the version");
+        // Start at 0, so that the first upload is an increase.
         counter!(UPLOADS).absolute(0);
         gauge!(CONNECTIONS).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
-            .inspect_err(|error| tracing::error!(%error, "there will be no metrics"))
+            .inspect_err(|error| tracing::error!(%error, "metrics are not available"))
             .ok()
     });
 }
 
-/// Puts what was recorded in order: until then each call takes memory. To be called now and then, whoever reads them.
+/// Aggregates the recorded samples. Each sample takes memory until then, so call this regularly, even if nobody reads the metrics.
 pub fn tidy() {
     if let Some(handle) = RECORDER.get().and_then(Option::as_ref) {
         handle.run_upkeep();
@@ -81,44 +74,44 @@ pub fn render() -> String {
     handle.map(PrometheusHandle::render).unwrap_or_default()
 }
 
-/// A call was answered.
+/// Records an answered call.
 pub fn answered(method: &str, code: &str, duration: Duration) {
     counter!(CALLS, "method" => method.to_owned(), "code" => code.to_owned()).increment(1);
     histogram!(CALL_DURATION, "method" => method.to_owned()).record(duration.as_secs_f64());
 }
 
-/// A call was refused.
+/// Records an error.
 pub fn refused(reason: &'static str) {
     counter!(REFUSALS, "reason" => reason).increment(1);
 }
 
-/// A certificate was stored.
+/// Records a stored certificate.
 pub fn uploaded() {
     counter!(UPLOADS).increment(1);
 }
 
-/// So many certificates have so much time left.
+/// Sets the number of certificates in a bucket of time left.
 pub fn certificates(expires_in: &'static str, count: i64) {
     gauge!(CERTIFICATES, "expires_in" => expires_in).set(count as f64);
 }
 
-/// Postgres takes writes, or not.
+/// Sets whether Postgres is writable.
 pub fn database_up(is_up: bool) {
     gauge!(DATABASE_UP).set(f64::from(u8::from(is_up)));
 }
 
-/// Connections to Postgres: open, of these idle, open at most, and callers that wait for one.
+/// Sets the connections to Postgres: open, idle, maximum, and calls that wait for one.
 pub fn database_connections(counts: [usize; 4]) {
     for ((name, _), count) in DATABASE_CONNECTIONS.into_iter().zip(counts) {
         gauge!(name).set(count as f64);
     }
 }
 
-/// A connection of a caller, counted for as long as this lives.
+/// A client connection. It is counted until this is dropped.
 pub struct OpenConnection(());
 
 impl OpenConnection {
-    /// One more.
+    /// Counts one connection.
     pub fn count() -> Self {
         gauge!(CONNECTIONS).increment(1);
         Self(())

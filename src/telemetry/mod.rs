@@ -1,5 +1,5 @@
-//! What certkeep tells of itself. Logs: text on a terminal, JSON elsewhere, on standard error. Traces: over OTLP, if they are
-//! asked for. Metrics: see [`metrics`].
+//! Logs, traces and metrics. Logs go to standard error: text on a terminal, otherwise JSON. Traces go to an OTLP endpoint, if one is
+//! set. Metrics: see [`metrics`].
 
 mod json;
 pub mod metrics;
@@ -18,11 +18,11 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 pub use traces::continue_trace;
 
-/// Libraries that print parameters and frames below info: they never do here, whatever the filter says.
+/// Libraries that print parameters and frames below info. certkeep drops these lines with any filter.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
 const NAME: &str = "certkeep";
 
-/// Which log lines are told: tracing-subscriber's directives, such as `info` or `certkeep=debug`.
+/// The log filter: directives of tracing-subscriber, for example `info` or `certkeep=debug`.
 pub struct Filter(EnvFilter);
 
 impl FromStr for Filter {
@@ -33,12 +33,12 @@ impl FromStr for Filter {
     }
 }
 
-/// Why nothing can be told: traces can't be exported to this endpoint.
+/// Traces cannot be exported to this endpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("otlp_endpoint can not be used")]
+#[error("otlp_endpoint is not usable")]
 pub struct Error(#[from] opentelemetry_otlp::ExporterBuildError);
 
-/// What is told until this is dropped; then what is left is sent.
+/// Sends the remaining traces when it is dropped.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
@@ -46,15 +46,15 @@ pub struct Telemetry {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown()) {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "sending the last traces failed");
         }
     }
 }
 
-/// Begins to tell. `otlp_endpoint` is where traces go, over OTLP and gRPC: a span for each call.
+/// Starts logs and traces. `otlp_endpoint` receives a span for each call, over gRPC.
 pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Result<Telemetry, Error> {
     let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()))
-        // Without it every library's trace is asked for, to be refused one by one.
+        // Without this hint, libraries produce all their traces, and the filter drops them one by one.
         .with_max_level_hint(LevelFilter::TRACE);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
@@ -68,7 +68,7 @@ pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Resul
             .with_tracer(traces.tracer(NAME))
             .with_location(false)
             .with_threads(false)
-            // Ours alone: those of the exporter's own transport would make more of themselves.
+            // Only certkeep's spans: spans of the exporter's transport would cause more spans.
             .with_filter(Targets::new().with_target(NAME, LevelFilter::INFO))
     });
     tracing_subscriber::registry()
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_libraries_are_told_by_their_whole_name() {
+    fn a_library_is_matched_by_its_whole_name() {
         assert!(is_quiet("tokio_postgres::connection"));
         assert!(is_quiet("h2"));
         assert!(!is_quiet("h2o"));

@@ -1,4 +1,4 @@
-//! Traces: where they go, and the caller's trace that a call belongs to.
+//! The export of traces, and the caller's trace of a call.
 
 use http::{HeaderMap, Uri};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -14,13 +14,13 @@ use super::{Error, NAME};
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Sends spans to this endpoint, over TLS if it is https.
+/// Sends spans to this endpoint. https means TLS.
 pub(super) fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, Error> {
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint.to_string());
     if endpoint.scheme_str() == Some("https") {
-        // Without this no root is trusted.
+        // Without this, the exporter trusts no CA certificates.
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
     }
     let resource = Resource::builder_empty().with_service_name(NAME).build();
@@ -30,8 +30,8 @@ pub(super) fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, Error> {
         .build())
 }
 
-/// Makes the span that the caller names in `traceparent` (W3C Trace Context, 3.2) this span's parent. One that is malformed, or
-/// stands twice, is as none. The caller's `tracestate` is left: it is text of any kind, and nobody is told it.
+/// Makes the span in the caller's `traceparent` (W3C Trace Context, 3.2) the parent of `span`. A malformed or repeated header is
+/// ignored. So is the caller's `tracestate`: it may contain any text.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let (Some(traceparent), None) = (given.next(), given.next()) else {
@@ -41,7 +41,7 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
         return;
     };
     let parent = TraceContextPropagator::new().extract(&Traceparent(traceparent));
-    // An error says that no traces are exported.
+    // An error means that no traces are exported.
     let _ = span.set_parent(parent);
 }
 
