@@ -81,7 +81,7 @@ pub fn cases() -> Vec<Case> {
         case("chain", "leaf twice", chain(&[&leaf, &leaf]), &leaf_key),
         case(
             "chain",
-            "another server's behind it",
+            "another server's after it",
             own.clone() + &pem_of(&other),
             &text,
         ),
@@ -94,7 +94,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "chain",
-            "broken one behind it",
+            "broken one after it",
             own.clone() + &pem("CERTIFICATE", &[0x30, 0]),
             &text,
         ),

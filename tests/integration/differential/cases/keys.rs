@@ -223,13 +223,13 @@ fn ec() -> Vec<Case> {
     let above = (&order + ec.private_key()).to_vec();
     let wrong_public = |public: &[u8]| in_sec1(&sec1(&number, Some(P256), Some(public)));
     let forms = vec![
-        ("SEC1 behind EC PARAMETERS", parameters(P256) + &in_sec1(&whole)),
+        ("SEC1 after EC PARAMETERS", parameters(P256) + &in_sec1(&whole)),
         (
-            "SEC1 without its curve behind EC PARAMETERS",
+            "SEC1 without its curve after EC PARAMETERS",
             parameters(P256) + &in_sec1(&bare),
         ),
         (
-            "SEC1 behind EC PARAMETERS of another curve",
+            "SEC1 after EC PARAMETERS of another curve",
             parameters(P384) + &in_sec1(&whole),
         ),
         ("SEC1 before EC PARAMETERS", in_sec1(&whole) + &parameters(P256)),
@@ -269,7 +269,7 @@ fn ec() -> Vec<Case> {
             key_pem(&pkcs8(vec![oid(EC)], &bare, None)),
         ),
         (
-            "number with zeros in front",
+            "number with leading zeros",
             in_sec1(&sec1(&[&[0; 8], &number[..]].concat(), Some(P256), Some(&public))),
         ),
         (
@@ -303,7 +303,7 @@ fn ec() -> Vec<Case> {
     let short_key = EcKey::from_private_components(ec.group(), &short, &public).unwrap();
     let certificate = pem_of(&PKey::from_ec_key(short_key).unwrap());
     cases.push(Case::new(
-        ["EC key", "form", "number without its zero in front"],
+        ["EC key", "form", "number without its leading zero"],
         certificate,
         in_sec1(&sec1(&short.to_vec(), Some(P256), None)),
     ));

@@ -77,7 +77,7 @@ fn changed(
     }
     if within.is_empty() {
         let der = value.encode();
-        changed.push((kind("whole", "a byte behind"), [&der[..], &[0]].concat()));
+        changed.push((kind("whole", "a byte appended"), [&der[..], &[0]].concat()));
         changed.push((kind("whole", "cut in half"), der[..der.len() / 2].to_vec()));
         changed.push((kind("whole", "twice"), der.repeat(2)));
     }
