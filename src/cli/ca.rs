@@ -1,4 +1,4 @@
-//! The client's commands for CA certificates: those for server certificates, by the other calls.
+//! The client commands for CA certificates. They mirror the commands for server certificates.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::grpc::pb;
 
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
-    /// Upload the certificate of an authority.
+    /// Upload a CA certificate.
     Upload(UploadArgs),
     /// List CA certificates.
     Describe(DescribeArgs),
@@ -21,17 +21,17 @@ pub(super) enum CaCommand {
     Get(GetArgs),
     /// Rename a CA certificate.
     Rename(RenameArgs),
-    /// Delete a CA certificate. It can be undeleted for some days, then it is removed.
+    /// Delete a CA certificate. It can be undeleted for some days, then it is purged.
     Delete(TargetArgs),
-    /// Make a deleted CA certificate live again.
+    /// Undo a delete.
     Undelete(TargetArgs),
-    /// Remove a deleted CA certificate, for good.
+    /// Purge a deleted CA certificate.
     Purge(TargetArgs),
 }
 
 #[derive(Args)]
 pub(super) struct UploadArgs {
-    /// The certificate, in PEM.
+    /// PEM file with the certificate.
     file: PathBuf,
     #[command(flatten)]
     options: UploadOptions,
@@ -78,7 +78,7 @@ async fn upload(args: UploadArgs) -> Result<(), Failure> {
     print::uploaded(&shown, "UploadCACertificateResponse", &answer, options.output)
 }
 
-/// What is shown of it, in the fields of a server certificate, which has all of them.
+/// A CA certificate in the fields of a server certificate, for printing.
 fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
     pb::ServerCertificate {
         server_certificate_id: certificate.ca_certificate_id,

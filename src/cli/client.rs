@@ -1,4 +1,4 @@
-//! The client's commands.
+//! The client commands.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,65 +21,65 @@ use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The service gives a call 30 seconds.
+/// The server's time limit for a call is 30 seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
-/// An upload's answer with all fingerprints may take 3 MiB and more.
+/// The answer to an upload with all fingerprints may exceed 3 MiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
-/// No private key or certificate file is larger.
+/// Certificate and key files are smaller.
 pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 #[derive(Args)]
 pub(super) struct ConnectionArgs {
-    /// The service.
+    /// URL of the server.
     #[arg(long, env = "CERTKEEP_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "URL")]
     endpoint: String,
-    /// A file with one line, `<id>.<secret>`. Default: `admin.key` in the data directory.
+    /// File with one line, `<id>.<secret>`. Default: `admin.key` in the data directory.
     #[arg(long, env = "CERTKEEP_ACCESS_KEY_FILE", value_name = "FILE")]
     access_key_file: Option<PathBuf>,
-    /// Certificates of authorities, in PEM, that an https endpoint is verified with. Default: the system's.
+    /// PEM file of CA certificates that verify an https endpoint. Default: the system's.
     #[arg(long, env = "CERTKEEP_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Where certkeep's data is, for its admin.key. Default: as of `certkeep serve`.
+    /// Directory of admin.key. Default: as for `certkeep serve`.
     #[arg(long, env = "CERTKEEP_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct UploadArgs {
-    /// The certificate and its chain, in PEM.
+    /// PEM file with the certificate and its chain.
     #[arg(long, value_name = "FILE")]
     cert: PathBuf,
-    /// The private key, in PEM.
+    /// PEM file with the private key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     #[command(flatten)]
     options: UploadOptions,
 }
 
-/// What uploads of every kind have in common.
+/// Options of all uploads.
 #[derive(Args)]
 pub(super) struct UploadOptions {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// The region to keep it in, such as cn-hangzhou.
+    /// Region of the certificate, for example cn-hangzhou.
     #[arg(long)]
     pub(super) region: String,
-    /// The certificate's name. Default: its common name.
+    /// Name of the certificate. Default: its common name.
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The id of the resource group to keep it in. Default: the account's default group.
+    /// Id of the resource group. Default: the account's default group.
     #[arg(long, value_name = "ID")]
     pub(super) resource_group: Option<String>,
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
-    /// Up to 64 characters by which a retry of this upload is known: it makes no second certificate.
+    /// Up to 64 characters that identify a retry of this upload, so that it stores no second certificate.
     #[arg(long, value_name = "TOKEN")]
     pub(super) client_token: Option<String>,
-    /// Check everything, store nothing.
+    /// Check everything and store nothing.
     #[arg(long)]
     pub(super) validate_only: bool,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: ListOutput,
 }
@@ -88,22 +88,22 @@ pub(super) struct UploadOptions {
 pub(super) struct DescribeArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// Only those of this region.
+    /// Only certificates in this region.
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// Only the one of this id.
+    /// Only the certificate with this id.
     #[arg(long)]
     pub(super) id: Option<String>,
-    /// Only those of the resource group of this id.
+    /// Only certificates in the resource group with this id.
     #[arg(long, value_name = "ID")]
     pub(super) resource_group: Option<String>,
-    /// Only those with this tag; may be repeated.
+    /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
-    /// The deleted ones that can be undeleted.
+    /// List deleted certificates that can be undeleted.
     #[arg(long)]
     pub(super) deleted: bool,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: ListOutput,
 }
@@ -112,9 +112,9 @@ pub(super) struct DescribeArgs {
 pub(super) struct GetArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// The certificate's id.
+    /// Id of the certificate.
     pub(super) id: String,
-    /// How to print the answer; `pem` is the chain alone.
+    /// Output format; `pem` prints only the chain.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
 }
@@ -123,35 +123,35 @@ pub(super) struct GetArgs {
 pub(super) struct RenameArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// The certificate's region.
+    /// Region of the certificate.
     #[arg(long)]
     pub(super) region: String,
-    /// The certificate's id.
+    /// Id of the certificate.
     pub(super) id: String,
-    /// Its new name.
+    /// New name of the certificate.
     pub(super) name: String,
-    /// Only if the certificate's etag is still this one.
+    /// Only if the certificate still has this etag.
     #[arg(long, value_name = "ETAG")]
     pub(super) if_etag: Option<String>,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: ListOutput,
 }
 
-/// Which certificate to delete, undelete or purge.
+/// The certificate to delete, undelete or purge.
 #[derive(Args)]
 pub(super) struct TargetArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// Only if it is of this region.
+    /// Only if the certificate is in this region.
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// The certificate's id.
+    /// Id of the certificate.
     pub(super) id: String,
-    /// Only if the certificate's etag is still this one.
+    /// Only if the certificate still has this etag.
     #[arg(long, value_name = "ETAG")]
     pub(super) if_etag: Option<String>,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: ListOutput,
 }
@@ -160,10 +160,10 @@ pub(super) struct TargetArgs {
 pub(super) struct RegionsArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// zh-CN, en-US or ja.
+    /// Language of the names: zh-CN, en-US or ja.
     #[arg(long, default_value = "en-US")]
     language: String,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -179,7 +179,7 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
         validate_only: options.validate_only,
         resource_group_id: options.resource_group.unwrap_or_default(),
         tags: tags(&options.tags)?,
-        // The list is long and of no use on a terminal.
+        // The list is long, and the table does not show it.
         omit_account_fingerprints: options.output == ListOutput::Table,
         ..Default::default()
     };
@@ -232,7 +232,7 @@ pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     )
 }
 
-/// Asks for one page after the other, by the token that the last one answered.
+/// Requests all pages, each with the token of the previous page.
 pub(super) async fn pages(mut page: impl AsyncFnMut(String) -> Result<String, Failure>) -> Result<(), Failure> {
     let mut page_token = page(String::new()).await?;
     while !page_token.is_empty() {

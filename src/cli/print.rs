@@ -1,4 +1,4 @@
-//! Answers on standard output.
+//! Prints answers on standard output.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -14,29 +14,29 @@ use crate::app::{DAYS_LEFT, KeyAlgorithm};
 use crate::clock::{self, Timestamp};
 use crate::grpc::{DESCRIPTORS, key_algorithm_of, pb};
 
-/// How to print what has no PEM.
+/// Output formats of answers without PEM.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum ListOutput {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// Protobuf's JSON mapping, every field.
+    /// JSON with every field, in protobuf's mapping.
     Json,
 }
 
-/// How to print what has.
+/// Output formats of answers with PEM.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum Output {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// Protobuf's JSON mapping, every field.
+    /// JSON with every field, in protobuf's mapping.
     Json,
     /// The certificate and its chain.
     Pem,
 }
 
-/// What was uploaded, and the answer as the message that it is.
+/// An uploaded certificate. `answer` is the message for JSON.
 pub(super) fn uploaded(
     shown: &pb::UploadServerCertificateResponse,
     message: &str,
@@ -63,7 +63,7 @@ pub(super) fn uploaded(
     }
 }
 
-/// A certificate's id, its new name, and its etag after that.
+/// A certificate's id, its new name and its new etag.
 pub(super) fn renamed(
     (id, name, etag): (&str, &str, &str),
     message: &str,
@@ -76,7 +76,7 @@ pub(super) fn renamed(
     }
 }
 
-/// What was done to a certificate, its id and its etag after that.
+/// A change of a certificate, its id and its new etag.
 pub(super) fn changed(
     (done, id, etag): (&str, &str, &str),
     message: &str,
@@ -114,7 +114,7 @@ pub(super) fn described(
     }
     let mut shown = table.lines();
     let header = shown.next().unwrap_or_default();
-    // Below the header a line is a certificate.
+    // Each line after the header is a certificate.
     let certificates = shown
         .zip(certificates)
         .map(|(line, certificate)| coloured(line.trim_end(), certificate.expire_time_stamp));
@@ -122,7 +122,7 @@ pub(super) fn described(
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
-/// What was done to several certificates.
+/// A change of several certificates.
 pub(super) fn done(
     done: &str,
     ids: &[String],
@@ -187,14 +187,14 @@ fn days_left(expire_time_stamp: i64) -> i64 {
     (expire_time_stamp - clock::now().millis()).div_euclid(24 * 60 * 60 * 1000)
 }
 
-/// The day, and how far it is.
+/// The day of an expiry and the time left.
 pub(super) fn expiry(expire_time_stamp: i64) -> String {
     let time = Timestamp::from_millis(expire_time_stamp).to_string();
     let day = time.split('T').next().unwrap_or_default();
     format!("{day} {}", time_left(expire_time_stamp))
 }
 
-/// The algorithm of a key, and its size where the algorithm does not tell.
+/// The algorithm of a key, with its size if the algorithm does not determine it.
 pub(super) fn key(algorithm: pb::KeyAlgorithm, size: i32) -> String {
     match key_algorithm_of(algorithm) {
         Some(algorithm @ (KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss)) => format!("{algorithm} {size}"),
@@ -209,7 +209,7 @@ pub(super) fn millis(moment: Option<prost_types::Timestamp>) -> i64 {
     moment.map(millis).unwrap_or_default()
 }
 
-/// How far an expiry is.
+/// The time left until an expiry.
 fn time_left(expire_time_stamp: i64) -> String {
     let days = days_left(expire_time_stamp);
     let count = match days.abs() {
@@ -223,7 +223,7 @@ fn time_left(expire_time_stamp: i64) -> String {
     }
 }
 
-/// Red in the last week and after it, yellow in the last month.
+/// Red from the last week on, yellow in the last month.
 fn style(expire_time_stamp: i64) -> Style {
     let [_, week, month, _] = DAYS_LEFT;
     match days_left(expire_time_stamp) {
@@ -233,7 +233,7 @@ fn style(expire_time_stamp: i64) -> Style {
     }
 }
 
-/// What `certkeep check` tells more of.
+/// A finding in short. `certkeep check` prints more.
 fn finding(finding: &pb::Finding) -> String {
     line(severity(finding), &format!("{}: {}", code(finding), finding.message))
 }
@@ -252,7 +252,7 @@ pub(super) fn code(finding: &pb::Finding) -> &'static str {
     name.strip_prefix("FINDING_CODE_").unwrap_or(name)
 }
 
-/// A line in the colour of this expiry: on a terminal and only there; no-color.org.
+/// A line in the colour of this expiry, only on a terminal and without NO_COLOR (no-color.org).
 fn coloured(line: &str, expire_time_stamp: i64) -> String {
     if io::stdout().is_terminal() && variable("NO_COLOR").is_none() {
         let style = style(expire_time_stamp);
@@ -308,7 +308,7 @@ pub(super) fn got(
     }
 }
 
-/// A label and its value; nothing for no value.
+/// A label and its value. Empty without a value.
 fn line(label: &str, value: &str) -> String {
     match value {
         "" => String::new(),
@@ -326,7 +326,7 @@ fn lines(lines: &[String]) -> Result<(), Failure> {
     print(&lines.map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// What a certificate or a caller put into a field shall not steer the terminal.
+/// Text of a certificate or a caller without control characters, so that it cannot control the terminal.
 pub(super) fn plain(value: &str) -> String {
     value
         .chars()

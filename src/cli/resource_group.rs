@@ -1,4 +1,4 @@
-//! The commands on resource groups.
+//! The commands for resource groups.
 
 use clap::{Args, Subcommand};
 
@@ -10,7 +10,7 @@ use crate::grpc::pb;
 
 #[derive(Subcommand)]
 pub(super) enum ResourceGroupCommand {
-    /// Make a resource group, unless there is one of this name. Needs the role admin.
+    /// Create a resource group, unless one with this name exists. Needs the role admin.
     Create(CreateArgs),
     /// List the resource groups. Needs the role admin.
     List(ListArgs),
@@ -22,9 +22,9 @@ pub(super) enum ResourceGroupCommand {
 pub(super) struct CreateArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Its name.
+    /// Name of the resource group.
     name: String,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -33,7 +33,7 @@ pub(super) struct CreateArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -42,14 +42,14 @@ pub(super) struct ListArgs {
 pub(super) struct MoveArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The certificate's region.
+    /// Region of the certificate.
     #[arg(long)]
     region: String,
-    /// The certificate's id.
+    /// Id of the certificate.
     id: String,
-    /// The resource group's id.
+    /// Id of the resource group.
     resource_group: String,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }

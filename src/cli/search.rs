@@ -19,28 +19,28 @@ const HOUR: i64 = 60 * 60;
 pub(super) struct SearchArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Only those of this region.
+    /// Only certificates in this region.
     #[arg(long)]
     region: Option<String>,
-    /// SHA-1 or SHA-256 of the certificate, in any case, with or without colons.
+    /// SHA-1 or SHA-256 of the certificate, in upper or lower case, with or without colons.
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<String>,
-    /// A host name or an IP address that the certificate is for.
+    /// Host name or IP address of the certificate.
     #[arg(long)]
     domain: Option<String>,
-    /// A wildcard that covers the domain will do, too.
+    /// Include wildcards that cover the domain.
     #[arg(long, requires = "domain", conflicts_with = "below")]
     covered: bool,
-    /// Any name below the domain will do, too.
+    /// Include every name below the domain.
     #[arg(long, requires = "domain")]
     below: bool,
-    /// SHA-256 of the public key (SubjectPublicKeyInfo): the certificates of that key.
+    /// SHA-256 of the public key (SubjectPublicKeyInfo).
     #[arg(long, value_name = "HEX")]
     spki: Option<String>,
     /// The serial number.
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
-    /// The issuer, as `certkeep get` shows it.
+    /// The issuer, as `certkeep get` prints it.
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// The key's algorithm, such as RSA or "ECDSA P-256".
@@ -49,19 +49,19 @@ pub(super) struct SearchArgs {
     /// The key's size in bits.
     #[arg(long, value_name = "BITS", requires = "key_algorithm")]
     key_size: Option<i32>,
-    /// Only those that expire on this day (UTC) or later.
+    /// Only certificates that expire on this day (UTC) or later.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     expires_from: Option<Timestamp>,
-    /// Only those that expire before this day (UTC).
+    /// Only certificates that expire before this day (UTC).
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     expires_before: Option<Timestamp>,
-    /// How the certificate's name begins.
+    /// Beginning of the certificate's name.
     #[arg(long, value_name = "TEXT")]
     name_prefix: Option<String>,
-    /// Only those with this tag; may be repeated.
+    /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
-    /// In which order.
+    /// The order of the certificates.
     #[arg(long, value_enum, default_value_t)]
     order: SearchOrder,
     #[command(flatten)]
@@ -72,16 +72,16 @@ pub(super) struct SearchArgs {
 pub(super) struct ExpiringArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// How far ahead to look, such as 12h, 30d or 8w.
+    /// Time until the expiry, for example 12h, 30d or 8w.
     #[arg(long, default_value = "30d", value_name = "TIME", value_parser = seconds)]
     within: i64,
-    /// Leave out what is expired already.
+    /// Omit expired certificates.
     #[arg(long)]
     without_expired: bool,
-    /// Only those of this region.
+    /// Only certificates in this region.
     #[arg(long)]
     region: Option<String>,
-    /// Only those with this tag; may be repeated.
+    /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
     #[command(flatten)]
@@ -90,10 +90,10 @@ pub(super) struct ExpiringArgs {
 
 #[derive(Args)]
 struct ShownArgs {
-    /// How many to show at most. Default: all.
+    /// Maximum number of certificates. Default: all.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -103,7 +103,7 @@ enum SearchOrder {
     /// Oldest first.
     #[default]
     CreateTime,
-    /// What expires first.
+    /// Earliest expiry first.
     ExpireTime,
     /// By name.
     Name,
@@ -154,7 +154,7 @@ pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
     show(&args.connection, request, &args.shown).await
 }
 
-/// Prints all pages, or as many certificates as are asked for.
+/// Prints all pages, or the first certificates up to the limit.
 async fn show(
     connection: &ConnectionArgs,
     mut request: pb::SearchServerCertificatesRequest,
@@ -174,7 +174,7 @@ async fn show(
         all.request_id = page.request_id;
         all.server_certificates.extend(page.server_certificates);
         if page.next_page_token.is_empty() || is_enough {
-            // With a limit it tells that there may be more.
+            // With a limit, the token says that there may be more certificates.
             all.next_page_token = page.next_page_token;
             return print::described(
                 &all.server_certificates,
@@ -187,9 +187,9 @@ async fn show(
     }
 }
 
-/// The seconds of hours, days or weeks.
+/// Hours, days or weeks in seconds.
 fn seconds(text: &str) -> Result<i64, String> {
-    let wrong = || "a time is a number of hours, days or weeks, such as 12h, 30d or 8w".to_owned();
+    let wrong = || "use a number of hours, days or weeks, for example 12h, 30d or 8w".to_owned();
     let hours = match text.as_bytes().last() {
         Some(b'h') => 1,
         Some(b'd') => 24,
@@ -207,7 +207,7 @@ fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
 
 /// The start of a day in UTC.
 fn day(text: &str) -> Result<Timestamp, String> {
-    let wrong = || "a day is a year, a month and a day, such as 2030-01-31".to_owned();
+    let wrong = || "use a date, for example 2030-01-31".to_owned();
     let mut parts = text.splitn(3, '-');
     let mut part = || parts.next().and_then(|part| part.parse::<u16>().ok()).ok_or_else(wrong);
     let (year, month, day) = (part()?, part()?, part()?);
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_hours_days_or_weeks() {
+    fn times_are_parsed_as_hours_days_or_weeks() {
         let times = ["12h", "30d", "8w", "0d"].map(|text| seconds(text).unwrap());
         assert_eq!(times, [12 * HOUR, 30 * 24 * HOUR, 56 * 24 * HOUR, 0]);
         for wrong in ["", "d", "30", "30m", "-1d", "1.5d", "30 d", "1é"] {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_calendar() {
+    fn days_are_dates_of_the_calendar() {
         let at = |seconds| Ok(Timestamp { seconds, nanos: 0 });
         assert_eq!(day("2024-02-29"), at(1_709_164_800));
         assert_eq!(day("1970-01-01"), at(0));

@@ -1,4 +1,4 @@
-//! The settings as flags, and the layers that they stand on.
+//! The settings as flags, and the sources of their values.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use crate::config::{Layers, SETTINGS, Setting, Shape};
 
 const CONFIG: &str = "config";
 
-/// The flags that a command was given: of all settings, or of those that the database needs.
+/// The flags of a command: for all settings, or only for those of the database.
 pub(super) struct Flags<const ALL: bool> {
     file: Option<PathBuf>,
     values: Vec<(&'static Setting, String)>,
@@ -22,12 +22,12 @@ impl<const ALL: bool> Flags<ALL> {
         SETTINGS.iter().filter(|setting| ALL || setting.for_database)
     }
 
-    /// Defaults, the file, the environment, the flags.
+    /// The values of the defaults, the file, the environment and the flags.
     pub(super) fn layers(self) -> Result<Layers, Failure> {
         let mut layers = Layers::new(default_data_dir().as_deref());
         if let Some(path) = self.file.or_else(|| variable("CERTKEEP_CONFIG").map(PathBuf::from)) {
             let text = std::fs::read_to_string(&path);
-            layers.file(&text.map_err(|error| Failure::usage(format!("{} can not be read: {error}", path.display())))?);
+            layers.file(&text.map_err(|error| Failure::usage(format!("{} is not readable: {error}", path.display())))?);
         }
         layers.environment(variables());
         for (setting, value) in self.values {
@@ -37,7 +37,7 @@ impl<const ALL: bool> Flags<ALL> {
     }
 }
 
-/// Where certkeep keeps its data if nothing says otherwise.
+/// The default data directory.
 pub(super) fn default_data_dir() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/var/lib/certkeep"));
@@ -48,20 +48,20 @@ pub(super) fn default_data_dir() -> Option<PathBuf> {
     Some(data_home?.join("certkeep"))
 }
 
-/// All variables of the environment. What is no UTF-8 is shown as such, and is no setting's value.
+/// All environment variables. Invalid UTF-8 is replaced.
 #[expect(
     clippy::disallowed_methods,
-    reason = "with `variable` the one place that reads the environment, clap's apart"
+    reason = "with `variable`, the only place that reads the environment, except clap"
 )]
 fn variables() -> impl Iterator<Item = (String, String)> {
     let text = |text: OsString| text.to_string_lossy().into_owned();
     env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-/// A variable of the environment that is set and not empty.
+/// An environment variable that is set and not empty.
 #[expect(
     clippy::disallowed_methods,
-    reason = "with `variables` the one place that reads the environment, clap's apart"
+    reason = "with `variables`, the only place that reads the environment, except clap"
 )]
 pub(super) fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
@@ -86,7 +86,7 @@ impl<const ALL: bool> Args for Flags<ALL> {
             .long(CONFIG)
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("A file of settings in TOML [env: CERTKEEP_CONFIG]");
+            .help("TOML file with settings [env: CERTKEEP_CONFIG]");
         command.arg(file).args(Self::settings().map(argument))
     }
 

@@ -1,4 +1,4 @@
-//! The commands on tags: of server and CA certificates alike.
+//! The commands for tags of server and CA certificates.
 
 use clap::Args;
 
@@ -12,16 +12,16 @@ use crate::grpc::pb;
 pub(super) struct TagArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The certificates' region.
+    /// Region of the certificates.
     #[arg(long)]
     region: String,
-    /// A certificate's id; up to 20.
+    /// Id of a certificate; up to 20.
     #[arg(required = true)]
     ids: Vec<String>,
     /// A tag to set; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE", required = true)]
     tags: Vec<String>,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -30,19 +30,19 @@ pub(super) struct TagArgs {
 pub(super) struct UntagArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The certificates' region.
+    /// Region of the certificates.
     #[arg(long)]
     region: String,
-    /// A certificate's id; up to 20.
+    /// Id of a certificate; up to 20.
     #[arg(required = true)]
     ids: Vec<String>,
-    /// The key of a tag to remove; may be repeated.
+    /// Key of a tag to remove; may be repeated.
     #[arg(long = "key", value_name = "KEY", required_unless_present = "all")]
     keys: Vec<String>,
     /// Remove every tag.
     #[arg(long, conflicts_with = "keys")]
     all: bool,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
@@ -51,16 +51,16 @@ pub(super) struct UntagArgs {
 pub(super) struct TagsArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The certificates' region.
+    /// Region of the certificates.
     #[arg(long)]
     region: String,
-    /// A certificate's id; up to 20.
+    /// Id of a certificate; up to 20.
     #[arg(required_unless_present = "tags")]
     ids: Vec<String>,
-    /// Of all with this tag; may be repeated.
+    /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
-    /// How to print the answer.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
 }
