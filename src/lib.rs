@@ -10,6 +10,7 @@ pub mod config;
 pub mod digest;
 pub mod grpc;
 pub mod inventory;
+pub mod peer;
 pub mod postgres;
 pub mod seal;
 pub mod secret;

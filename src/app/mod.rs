@@ -13,7 +13,7 @@ mod error;
 mod expiry;
 mod fingerprints;
 mod get;
-mod housekeeping;
+mod maintenance;
 mod page_token;
 mod regions;
 mod rename;

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 use crate::secret::Secret;
 use crate::store::FIRST;
+use crate::telemetry;
 
 /// A certificate to upload, as the caller sent it.
 #[derive(Debug)]
@@ -124,8 +125,9 @@ impl App {
                 Ok(token) => (token, None),
                 Err(fault) => (None, Some(fault)),
             };
-            let checked = app.verify(request, fault);
-            Ok((client_token, checked.and_then(|checked| app.seal(checked, place))))
+            let checked = telemetry::step("check").in_scope(|| app.verify(request, fault));
+            let sealed = checked.and_then(|checked| telemetry::step("seal").in_scope(|| app.seal(checked, place)));
+            Ok((client_token, sealed))
         };
         let (client_token, sealed) = self.0.cores.run(work, prepare).await??;
         // What a repeated upload tells of reuse is not what refuses it: its own certificate is there.
@@ -170,7 +172,7 @@ impl App {
         let app = self.clone();
         let verify = move || {
             let client_token = client_token(&app, &request);
-            app.verify(request, client_token.err())
+            telemetry::step("check").in_scope(|| app.verify(request, client_token.err()))
         };
         let Checked {
             region,

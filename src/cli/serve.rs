@@ -14,21 +14,23 @@ use crate::app::{FirstAccount, Policy};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
-use crate::telemetry::{self, Filter, Telemetry};
+use crate::telemetry::{self, Export, Filter, Telemetry};
 
-/// The configuration and the policy of these layers, and what is told from now on.
+/// Resolves the configuration and the policy, and starts logs and traces.
 pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), Failure> {
     let (config, policy, filter) = resolve(layers)?;
-    let telemetry = telemetry::begin(filter, config.otlp_endpoint.as_ref());
-    Ok((
-        config,
-        policy,
-        telemetry.map_err(|error| Failure::usage(Failure::from_error(&error).text))?,
-    ))
+    let export = config.otlp_endpoint.as_ref().map(|endpoint| Export {
+        endpoint,
+        headers: &config.otlp_headers,
+        sample_ratio: config.trace_sample_ratio,
+    });
+    let telemetry = telemetry::begin(filter, export.as_ref());
+    let telemetry = telemetry.map_err(|error| Failure::usage(Failure::from_error(&error).text))?;
+    Ok((config, policy, telemetry))
 }
 
 fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
-    // The configuration knows no filters and no policies.
+    // The configuration module knows neither filters nor policies.
     let filter = layers.parsed("log", "a level or tracing directives, for example certkeep=debug");
     let policy = layers.parsed(
         "policy",
@@ -36,13 +38,13 @@ fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
     );
     let resolved = layers.resolve(|path| std::fs::read_to_string(path));
     let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;
-    // One that is none was a fault, and there was none.
+    // Both are set: `resolve` has reported all errors.
     let filter = filter.ok_or_else(|| Failure::usage("log is not set"))?;
     let policy = policy.ok_or_else(|| Failure::usage("policy is not set"))?;
     Ok((config, policy, filter))
 }
 
-/// Prints the settings in force, or what is wrong with them.
+/// Prints the settings in force, or their errors.
 pub(super) fn print_config(layers: Layers) -> Result<(), Failure> {
     let shown = layers.show();
     resolve(layers)?;
@@ -62,22 +64,22 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.next() => {
-            // What has started must be stopped in order; neither a second signal nor a long migration is waited for.
+            // Stops what has started. A second signal or a long migration ends this.
             tokio::select! {
                 started = &mut starting => if let Ok(server) = started { server.stop().await },
                 () = signals.next() => {}
                 () = tokio::time::sleep(config.drain_time) => {}
             }
-            return Err(Failure::refused("told to stop while starting"));
+            return Err(Failure::refused("stopped while starting"));
         }
     };
     let server = started.map_err(|error| Failure::from_error(&error))?;
     if let Err(error) = print_banner(config, &server) {
-        tracing::warn!(%error, "nobody reads what is printed at the start");
+        tracing::warn!(%error, "printing the addresses failed");
     }
     notify(NotifyState::Ready);
     signals.next().await;
-    tracing::info!("told to stop: finishing the calls under way");
+    tracing::info!("stopping: finishing the calls under way");
     notify(NotifyState::Stopping);
     server.stop().await;
     Ok(())
@@ -97,10 +99,10 @@ impl Signals {
     }
 }
 
-/// Tells systemd, if it started this.
+/// Notifies systemd, if systemd started this process.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd could not be told");
+        tracing::warn!(%error, "notifying systemd failed");
     }
 }
 
@@ -191,7 +193,7 @@ async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {
         .map_err(|error| Failure::from_error(&error))
 }
 
-/// A core dump would hold private keys, of whichever command.
+/// Turns core dumps off: a core dump of any command contains private keys.
 pub(super) fn no_core_dumps() -> Result<(), Failure> {
     let none = Rlimit {
         current: Some(0),
@@ -202,7 +204,7 @@ pub(super) fn no_core_dumps() -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format!("core dumps can not be turned off: {error}")))
 }
 
-/// A path as a shell reads it.
+/// The path, quoted for a shell if necessary.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = text

@@ -1,6 +1,7 @@
 //! The settings of an operator: from a file, the environment and flags. The later source wins.
 
 mod layers;
+mod otlp;
 mod resolve;
 mod settings;
 
@@ -32,6 +33,10 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// OTLP endpoint for traces: an http or https URL with a host. `None`: no traces.
     pub otlp_endpoint: Option<http::Uri>,
+    /// Headers for the OTLP endpoint.
+    pub otlp_headers: http::HeaderMap,
+    /// The share of traces that are exported, 0 to 1.
+    pub trace_sample_ratio: f64,
     /// Live server certificates per account and region, for accounts without their own quota.
     pub server_certificate_quota: u32,
     /// Live CA certificates per account and region, for accounts without their own quota.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::layers::{ConfigError, Layers, Source};
+use super::otlp::{Headers, HttpUrl, Ratio};
 use super::{Config, DatabaseConfig, DatabaseSource, TlsFiles};
 
 impl Layers {
@@ -45,6 +46,11 @@ impl Layers {
                 .parsed("otlp_endpoint", HttpUrl::WANTED)
                 .map(|HttpUrl(url)| Some(url)),
         };
+        let otlp_headers = match self.value("otlp_headers") {
+            None => Some(Headers::default()),
+            Some(_) => self.parsed("otlp_headers", Headers::WANTED),
+        };
+        let trace_sample_ratio = self.parsed("trace_sample_ratio", Ratio::WANTED);
         let server_certificate_quota = self.number("server_certificate_quota");
         let ca_certificate_quota = self.number("ca_certificate_quota");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
@@ -58,6 +64,8 @@ impl Layers {
             drain_time,
             metrics_listen,
             otlp_endpoint,
+            otlp_headers,
+            trace_sample_ratio,
             server_certificate_quota,
             ca_certificate_quota,
             retention_days,
@@ -72,6 +80,8 @@ impl Layers {
             Some(drain_time),
             Some(metrics_listen),
             Some(otlp_endpoint),
+            Some(Headers(otlp_headers)),
+            Some(Ratio(trace_sample_ratio)),
             Some(server_certificate_quota),
             Some(ca_certificate_quota),
             Some(retention_days),
@@ -93,6 +103,8 @@ impl Layers {
             drain_time,
             metrics_listen,
             otlp_endpoint,
+            otlp_headers,
+            trace_sample_ratio,
             server_certificate_quota,
             ca_certificate_quota,
             delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
@@ -205,23 +217,5 @@ impl Layers {
     fn error(&mut self, key: &str, problem: &str) {
         let source = self.values.get(key).map_or(&Source::Default, |(_, source)| source);
         self.errors.push(format!("{source}: {key} {problem}"));
-    }
-}
-
-/// An http or https URL with a host.
-struct HttpUrl(http::Uri);
-
-impl HttpUrl {
-    const WANTED: &str = "an http or https URL with a host, for example http://127.0.0.1:4317";
-}
-
-impl FromStr for HttpUrl {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let url: http::Uri = text.parse().map_err(|_| ())?;
-        let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-        let has_host = url.host().is_some_and(|host| !host.is_empty());
-        if is_http && has_host { Ok(Self(url)) } else { Err(()) }
     }
 }

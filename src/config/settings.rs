@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: [Setting; 27] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -119,6 +119,21 @@ pub const SETTINGS: [Setting; 25] = [
         shape: Shape::Text("URL"),
         default: None,
         help: "OTLP endpoint for traces, over gRPC, for example http://127.0.0.1:4317; https for TLS. Default: none",
+        for_database: false,
+    },
+    Setting {
+        key: "otlp_headers",
+        shape: Shape::Secret("HEADERS"),
+        default: None,
+        help: "Headers for the OTLP endpoint, for example authorization=Bearer%20TOKEN,tenant=a. Other users can see flags: put \
+               secrets into the file. Default: none",
+        for_database: false,
+    },
+    Setting {
+        key: "trace_sample_ratio",
+        shape: Shape::Text("RATIO"),
+        default: Some("1"),
+        help: "Share of traces to export, from 0 to 1. A caller that sends traceparent decides for its own trace",
         for_database: false,
     },
     Setting {

@@ -1,93 +1,38 @@
-//! What every call passes before its service and after it: a request id and a span, authentication, a deadline, and details
-//! for tonic's own refusals.
+//! The steps around every call: request id, span, authentication, deadline, details for tonic's own refusals, and the record.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use http::{HeaderMap, Request, Response, header};
-use prost_reflect::DescriptorPool;
 use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
-use tower::{Layer, Service};
-use tracing::Instrument;
+use tower::Service;
+use tracing::{Instrument, Span};
 
-use super::DESCRIPTORS;
 use super::deadline::time_for;
-use super::status::{refusal, status};
+use super::method::{Method, Methods};
+use super::record::{Record, RecordedBody};
+use super::status::{refusal, status, unavailable};
 use crate::app::{AccessKeyText, App, Call, Error, Reason, RequestId};
-use crate::telemetry::{self, metrics};
+use crate::peer::Peer;
+use crate::telemetry;
 
-/// Puts [`Call`] into every request, or refuses it.
+/// The gRPC door: a service for HTTP/2 connections. Requests must have a [`Peer`]. Before [`open`](Self::open), it answers health and
+/// reflection only. Cheap to clone.
 #[derive(Clone)]
-pub struct CallLayer {
-    app: App,
+pub struct Door(Arc<Parts>);
+
+struct Parts {
     methods: Methods,
+    /// Health and reflection.
+    open: Routes,
+    authenticated: OnceLock<(App, Routes)>,
 }
 
-/// The methods that are served, by path: what else a path says is the caller's own text, for no log and no metric.
-#[derive(Clone)]
-struct Methods(Arc<HashMap<String, String>>);
-
-impl Methods {
-    const UNKNOWN: &str = "unknown";
-
-    fn of_the_schema() -> Self {
-        // The descriptors are those that this very build made.
-        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
-        let mut methods = HashMap::new();
-        for service in pool.services() {
-            for method in service.methods() {
-                methods.insert(
-                    format!("/{}/{}", service.full_name(), method.name()),
-                    method.name().to_owned(),
-                );
-            }
-        }
-        Self(Arc::new(methods))
-    }
-
-    fn name(&self, path: &str) -> &str {
-        self.0.get(path).map_or(Self::UNKNOWN, String::as_str)
-    }
-}
-
-impl CallLayer {
-    /// Calls of these use cases.
-    pub fn new(app: App) -> Self {
-        Self {
-            app,
-            methods: Methods::of_the_schema(),
-        }
-    }
-}
-
-impl<S> Layer<S> for CallLayer {
-    type Service = CallService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        CallService {
-            app: self.app.clone(),
-            methods: self.methods.clone(),
-            inner,
-        }
-    }
-}
-
-/// See [`CallLayer`].
-#[derive(Clone)]
-pub struct CallService<S> {
-    app: App,
-    methods: Methods,
-    inner: S,
-}
-
-/// What the caller calls this service: host, and perhaps a port.
+/// The host that the caller used for this service, and perhaps the port.
 #[derive(Clone)]
 pub(super) struct Authority(http::uri::Authority);
 
@@ -97,7 +42,7 @@ impl Authority {
     }
 }
 
-/// The call that the layer made of this request.
+/// The call that the door put into this request.
 pub(super) fn call_of<T>(request: &tonic::Request<T>) -> Result<Call, Status> {
     request
         .extensions()
@@ -106,68 +51,58 @@ pub(super) fn call_of<T>(request: &tonic::Request<T>) -> Result<Call, Status> {
         .ok_or_else(|| Status::internal("the call was not authenticated"))
 }
 
-impl<S> Service<Request<Body>> for CallService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+impl Door {
+    /// A door that answers these routes without an access key.
+    pub(super) fn new(open: Routes) -> Self {
+        Self(Arc::new(Parts {
+            methods: Methods::new(),
+            open: open.prepare(),
+            authenticated: OnceLock::new(),
+        }))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone takes over the readiness that was polled.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        if is_open_to_all(request.uri().path()) {
-            return Box::pin(inner.call(request));
-        }
-        let (app, methods) = (self.app.clone(), self.methods.clone());
-        Box::pin(async move {
-            let method = methods.name(request.uri().path());
-            Ok(answer(&app, &mut inner, method, request).await)
-        })
+    /// Starts to answer calls of these use cases.
+    pub fn open(&self, app: App) {
+        let routes =
+            Routes::new(super::admin_service(app.clone())).add_service(super::certificate_service(app.clone()));
+        // A door is opened once.
+        let _ = self.0.authenticated.set((app, routes.prepare()));
     }
-}
 
-/// Health and reflection, which monitors and grpcurl need before they have a key.
-fn is_open_to_all(path: &str) -> bool {
-    path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.v1")
-}
-
-async fn answer<S>(app: &App, inner: &mut S, method: &str, request: Request<Body>) -> Response<Body>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    let request_id = match RequestId::random() {
-        Ok(request_id) => request_id,
-        Err(_) => return Status::internal("no random numbers").into_http(),
-    };
-    // At every level of the filter: its log lines shall have the request id.
-    let span = tracing::error_span!(
-        "call",
-        %request_id,
-        method,
-        address = tracing::field::Empty,
-        access_key_id = tracing::field::Empty,
-        account = tracing::field::Empty,
-        code = tracing::field::Empty,
-        reason = tracing::field::Empty,
-    );
-    telemetry::continue_trace(&span, request.headers());
-    let time = time_for(request.headers());
-    let call = async {
-        // In the span, also when it is dropped.
-        let mut answered = Answered {
-            method,
-            started: Instant::now(),
-            code: None,
+    async fn answer(&self, request: Request<Body>) -> Response<RecordedBody> {
+        let method = self.0.methods.of(request.uri().path());
+        // Nothing is known of a request without a peer, and nothing may be done for it.
+        let peer = request.extensions().get::<Peer>().cloned();
+        let request_id = RequestId::random();
+        let span = span(&method, &request_id, &peer, request.headers());
+        let record = Record::start(method.clone(), span.clone());
+        let closing = peer.as_ref().map(|peer| peer.closing.clone().cancelled_owned());
+        let call = async {
+            match (request_id, peer) {
+                (Ok(request_id), Some(peer)) => self.answer_in_time(&method, request_id, &peer, request).await,
+                (Err(_), _) => Status::internal("no random numbers").into_http(),
+                (_, None) => Status::internal("the caller has no address").into_http(),
+            }
         };
-        let answer = tokio::time::timeout(time, authenticated(app, inner, request_id, request)).await;
+        let response = call.instrument(span).await;
+        record.follow(response, closing)
+    }
+
+    async fn answer_in_time(
+        &self,
+        method: &Method,
+        request_id: RequestId,
+        peer: &Peer,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        if method.is_open {
+            return called(&self.0.open, request).await;
+        }
+        let Some((app, routes)) = self.0.authenticated.get() else {
+            return unavailable(request_id, "the service is starting and nothing was changed: try again").into_http();
+        };
+        let time = time_for(request.headers());
+        let answer = tokio::time::timeout(time, authenticated(app, routes, request_id, peer, request)).await;
         let response = answer.unwrap_or_else(|_| {
             refusal(
                 request_id,
@@ -176,38 +111,90 @@ where
             )
             .into_http()
         });
-        let response = explained(request_id, response);
-        let status = Status::from_header_map(response.headers());
-        if let Some(refused) = &status
-            && let Some(info) = refused.get_details_error_info()
-        {
-            tracing::Span::current().record("reason", info.reason);
-        }
-        answered.with(status.map_or(Code::Ok, |status| status.code()));
-        response
-    };
-    call.instrument(span).await
+        explained(request_id, response)
+    }
 }
 
-async fn authenticated<S>(app: &App, inner: &mut S, request_id: RequestId, mut request: Request<Body>) -> Response<Body>
+impl<B> Service<Request<B>> for Door
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let span = tracing::Span::current();
-    let Some(address) = request
-        .extensions()
-        .get::<SocketAddr>()
-        .map(|peer| peer.ip().to_canonical())
-    else {
-        return Status::internal("the caller has no address").into_http();
+    type Response = Response<RecordedBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move { Ok(door.answer(request.map(Body::new)).await) })
+    }
+}
+
+fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Peer>, headers: &HeaderMap) -> Span {
+    let span = if method.is_open {
+        // Monitors call all the time: by default neither logs nor traces have these calls.
+        tracing::debug_span!(
+            "call",
+            request_id = tracing::field::Empty,
+            method = method.name,
+            address = tracing::field::Empty,
+            code = tracing::field::Empty,
+        )
+    } else {
+        // Of the highest level, so that its log lines have it with any filter.
+        tracing::error_span!(
+            "call",
+            request_id = tracing::field::Empty,
+            method = method.name,
+            address = tracing::field::Empty,
+            access_key_id = tracing::field::Empty,
+            account = tracing::field::Empty,
+            code = tracing::field::Empty,
+            reason = tracing::field::Empty,
+            otel.name = tracing::field::Empty,
+            otel.kind = tracing::field::Empty,
+        )
     };
-    span.record("address", tracing::field::display(address));
+    if let Ok(request_id) = request_id {
+        span.record("request_id", tracing::field::display(request_id));
+    }
+    if let Some(peer) = peer {
+        span.record("address", tracing::field::display(peer.address));
+    }
+    let call = telemetry::ServedCall {
+        service: &method.service,
+        method: &method.name,
+        address: peer.as_ref().map(|peer| peer.address),
+    };
+    telemetry::start_call(&span, &call, headers);
+    span
+}
+
+async fn called(routes: &Routes, request: Request<Body>) -> Response<Body> {
+    match routes.clone().call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+async fn authenticated(
+    app: &App,
+    routes: &Routes,
+    request_id: RequestId,
+    peer: &Peer,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let span = Span::current();
     let key = authorization(request.headers()).and_then(AccessKeyText::from_authorization);
-    // Also of a key that is refused.
+    // The log also names a key that is refused.
     if let Some(key) = &key {
         span.record("access_key_id", key.id());
     }
-    let caller = match app.authenticate(key.as_ref(), address).await {
+    let caller = match app.authenticate(key.as_ref(), peer.address).await {
         Ok(caller) => caller,
         Err(error) => return status(request_id, &error).into_http(),
     };
@@ -217,17 +204,14 @@ where
         request.extensions_mut().insert(authority);
     }
     request.extensions_mut().insert(Call { request_id, caller });
-    match inner.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    called(routes, request).await
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()
 }
 
-/// tonic's own refusals have no details: they get reason and request id here. Those of services have them.
+/// Adds a reason and the request id to a refusal of tonic. Refusals of the services have both.
 fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> {
     let Some(refused) = Status::from_header_map(response.headers()) else {
         return response;
@@ -238,7 +222,7 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
     let (reason, message) = match refused.code() {
         Code::Unimplemented => (
             Reason::MethodUnknown,
-            "there is no such method, or its compression is not supported",
+            "there is no such method, or the compression is not gzip",
         ),
         Code::Internal | Code::InvalidArgument => (
             Reason::MessageMalformed,
@@ -246,7 +230,7 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
         ),
         Code::OutOfRange | Code::ResourceExhausted => (
             Reason::MessageTooLarge,
-            "the message is larger than 1 MiB: send less in one call",
+            "the message is larger than 1 MiB, decompressed: send less in one call",
         ),
         Code::Cancelled | Code::DeadlineExceeded => (
             Reason::DeadlineExceeded,
@@ -258,74 +242,4 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
         }
     };
     refusal(request_id, reason, message).into_http()
-}
-
-/// Counts and logs a call: when it is answered, or when its caller leaves before.
-struct Answered<'a> {
-    method: &'a str,
-    started: Instant,
-    code: Option<Code>,
-}
-
-impl Answered<'_> {
-    fn with(&mut self, code: Code) {
-        self.code = Some(code);
-        let (name, took) = (name_of(code), self.started.elapsed());
-        metrics::answered(self.method, name, took);
-        tracing::Span::current().record("code", name);
-        tracing::info!(duration_us = took.as_micros() as u64, "answered");
-    }
-}
-
-impl Drop for Answered<'_> {
-    fn drop(&mut self) {
-        if self.code.is_none() {
-            self.with(Code::Cancelled);
-        }
-    }
-}
-
-/// The code as gRPC's specification writes it.
-fn name_of(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_methods_of_the_schema_have_names() {
-        let methods = Methods::of_the_schema();
-        assert_eq!(
-            methods.name("/certkeep.v1.CertificateService/DescribeRegions"),
-            "DescribeRegions"
-        );
-        for path in [
-            "/certkeep.v1.CertificateService/Nonsense",
-            "/x.Y/DescribeRegions",
-            "",
-            "/",
-        ] {
-            assert_eq!(methods.name(path), "unknown");
-        }
-    }
 }

@@ -1,15 +1,15 @@
-//! How long a call may take.
+//! The time that a call may take.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// For callers that set no deadline, and the most that one may set.
+/// The time without a deadline of the caller, and the longest deadline.
 const LONGEST: Duration = Duration::from_secs(30);
-/// What the answer needs to reach its caller before the caller gives up, and what keeps tonic's own timer from being first.
+/// The answer has to reach the caller before the caller gives up. tonic's own timer must not be first either.
 const SHAVED: Duration = Duration::from_millis(20);
 
-/// The time that this service gives a call: the caller's `grpc-timeout` less a little, or the longest there is.
+/// The time for a call: the caller's `grpc-timeout` minus [`SHAVED`], at most [`LONGEST`].
 pub(super) fn time_for(headers: &HeaderMap) -> Duration {
     let asked = headers
         .get("grpc-timeout")
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_deadline_is_kept_with_time_to_answer() {
+    fn a_callers_deadline_leaves_time_to_answer() {
         assert_eq!(time("1S"), Duration::from_millis(980));
         assert_eq!(time("100m"), Duration::from_millis(90));
         assert_eq!(time("0n"), Duration::ZERO);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timeout_is_none() {
+    fn a_malformed_timeout_is_ignored() {
         for value in ["", "S", "1", "1s", "-1S", "123456789S", "1é"] {
             assert!(parse(value).is_none() || value == "S", "{value}");
         }

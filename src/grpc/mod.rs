@@ -4,15 +4,20 @@ mod admin_service;
 mod call;
 mod certificate_service;
 mod deadline;
+mod method;
 mod parse;
+mod record;
 mod render;
-mod starting;
 mod status;
 
-pub use call::CallLayer;
+pub use call::Door;
 pub use parse::key_algorithm_of;
+pub use record::RecordedBody;
 pub use render::{checked, key_algorithm, uploaded};
-pub use starting::StartingLayer;
+
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::app::App;
 use pb::admin_service_server::AdminServiceServer;
@@ -31,24 +36,40 @@ pub mod pb {
 /// The schema's descriptors, for reflection and for JSON.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("certkeep.v1");
 
-/// A request is no larger than this: a certificate of 256 KiB and a key of 64 KiB leave room for the rest.
+/// The maximum size of a request, decompressed. A certificate has up to 256 KiB, a key up to 64 KiB.
 const MAX_REQUEST_LEN: usize = 1024 * 1024;
 
-/// The names of the services, and of all of them together, by which their health is asked.
+/// The names under which health is reported: each service's, and the empty name for all of them.
 pub const SERVICES: [&str; 3] = [
     "",
     pb::admin_service_server::SERVICE_NAME,
     pb::certificate_service_server::SERVICE_NAME,
 ];
 
-/// The admin service of these use cases. It takes its calls from [`CallLayer`].
-pub fn admin_service(app: App) -> AdminServiceServer<impl pb::admin_service_server::AdminService> {
-    AdminServiceServer::new(admin_service::Door::new(app)).max_decoding_message_size(MAX_REQUEST_LEN)
+/// The door, with health and reflection.
+pub fn door(health: HealthServer<impl Health>) -> Result<Door, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // Without these, grpcurl prints the details of an error in base64.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let open = Routes::new(health)
+        .add_service(reflection().build_v1()?)
+        // Older tools know only this version.
+        .add_service(reflection().build_v1alpha()?);
+    Ok(Door::new(open))
 }
 
-/// The certificate service of these use cases. It takes its calls from [`CallLayer`].
-pub fn certificate_service(
-    app: App,
-) -> CertificateServiceServer<impl pb::certificate_service_server::CertificateService> {
-    CertificateServiceServer::new(certificate_service::Door::new(app)).max_decoding_message_size(MAX_REQUEST_LEN)
+fn admin_service(app: App) -> AdminServiceServer<impl pb::admin_service_server::AdminService> {
+    AdminServiceServer::new(admin_service::Door::new(app))
+        .max_decoding_message_size(MAX_REQUEST_LEN)
+        .accept_compressed(CompressionEncoding::Gzip)
+}
+
+fn certificate_service(app: App) -> CertificateServiceServer<impl pb::certificate_service_server::CertificateService> {
+    CertificateServiceServer::new(certificate_service::Door::new(app))
+        .max_decoding_message_size(MAX_REQUEST_LEN)
+        .accept_compressed(CompressionEncoding::Gzip)
 }

@@ -1,17 +1,16 @@
-//! The database of a configuration: the private Postgres or somebody else's, migrated, and the key ring that belongs to it.
+//! Opens the configured database: the private Postgres or the operator's own, migrated, and its key ring.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::StartError;
-use crate::app::{self, App, FirstAccount};
+use crate::app::{self, App, BootstrapError, FirstAccount, SealingError};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
 use crate::secret::Existing;
 use crate::store::{self, MigrateError, Settings, SettingsError, Store};
 
-/// Why there is no database.
+/// Why the database can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The private Postgres did not start.
@@ -26,6 +25,12 @@ pub enum DatabaseError {
     /// The key ring can't be used.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// The key ring and the database do not belong together.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    /// The first account could not be created.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -46,7 +51,7 @@ struct Private {
 }
 
 impl Database {
-    /// Starts the private Postgres, if it is that, connects, and migrates the schema.
+    /// Starts the private Postgres if it is configured, connects, and migrates the schema.
     pub async fn open(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
@@ -103,22 +108,22 @@ impl Database {
         }
     }
 
-    /// The store in it.
+    /// The store of this database.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// How many migrations were applied when it was opened.
+    /// The number of migrations that [`open`](Self::open) applied.
     pub fn migrated(&self) -> usize {
         self.migrated
     }
 
-    /// Whether it is certkeep's own.
+    /// Whether it is the private Postgres.
     pub fn is_private(&self) -> bool {
         self.private.is_some()
     }
 
-    /// What it is, in a few words.
+    /// A short description for the operator.
     pub fn description(&self) -> String {
         match &self.private {
             Some(private) => format!("private PostgreSQL {}", private.postgres.version()),
@@ -126,8 +131,8 @@ impl Database {
         }
     }
 
-    /// The key ring. It is made if it is absent, the database is the private one, and nothing was sealed yet: a new ring could
-    /// open nothing that was.
+    /// The key ring. With the private Postgres, an absent ring is created if nothing was sealed yet. A new ring could not open what
+    /// was sealed before.
     pub async fn key_ring(&self) -> Result<KeyRing, DatabaseError> {
         if self.is_private() {
             self.key_ring_or_new().await
@@ -136,7 +141,7 @@ impl Database {
         }
     }
 
-    /// The key ring, made if it is absent and nothing was sealed yet.
+    /// The key ring, created if it is absent and nothing was sealed yet.
     pub async fn key_ring_or_new(&self) -> Result<KeyRing, DatabaseError> {
         match KeyRing::read(&self.config.key_ring) {
             Err(KeyRingError::Absent(_)) if self.store.key_encryption_keys().await?.is_empty() => {
@@ -146,18 +151,13 @@ impl Database {
         }
     }
 
-    /// Makes the first account and its admin key, and the key ring if there is none, unless there is an access key already.
-    pub async fn bootstrap(&self) -> Result<FirstAccount, StartError> {
-        if self
-            .store
-            .has_access_key_of_all_accounts()
-            .await
-            .map_err(DatabaseError::from)?
-        {
+    /// Creates the first account, its admin key and the key ring, unless the database has an access key.
+    pub async fn bootstrap(&self) -> Result<FirstAccount, DatabaseError> {
+        if self.store.has_access_key_of_all_accounts().await? {
             return Ok(FirstAccount::Existed);
         }
         let key_ring = self.key_ring_or_new().await?;
-        // The ring is this database's from now on.
+        // Notes in the database that this ring belongs to it.
         App::open(self.store.clone(), key_ring, app::Settings::default()).await?;
         let existing = if self.is_private() {
             Existing::Replace

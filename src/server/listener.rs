@@ -1,84 +1,76 @@
-//! Connections: accepted up to a limit, over TLS if that is configured.
+//! A listening socket: accepts connections up to a limit, over TLS if that is configured.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::Stream;
-use tonic::transport::server::Connected;
+use tokio_util::either::Either;
 
 use crate::telemetry::metrics::OpenConnection;
 
-/// A caller that takes longer to shake hands is let go.
+/// A caller that needs longer for its handshake is disconnected.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// After the system refused to accept, for want of file descriptors, say.
+/// The pause after the system refused to accept, for example because no file descriptor was free.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens; nobody is answered before [`serve`](Self::serve).
-pub struct Listener {
+/// A bound address. Connections wait in the system's queue until they are accepted.
+pub(super) struct Listener {
+    /// The listener's name in metrics.
+    name: &'static str,
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
-    max_connections: usize,
+    permits: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Takes the address. At most so many connections are open at once; the next ones wait.
-    pub async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>, max_connections: usize) -> io::Result<Self> {
+    /// Binds the address. At most `max_connections` are open at once; further connections wait.
+    pub(super) async fn bind(
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        max_connections: usize,
+    ) -> io::Result<Self> {
         Ok(Self {
+            name,
             tcp: TcpListener::bind(address).await?,
             tls,
-            max_connections,
+            permits: Arc::new(Semaphore::new(max_connections)),
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    /// The bound address.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// The connections from now on. The listener closes when this stream and all clones of it are dropped.
-    pub fn serve(self) -> Connections {
-        let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = self.accept(&sender) => {}
-                () = sender.closed() => {}
-            }
-        });
-        Connections(Arc::new(Mutex::new(receiver)))
-    }
-
-    async fn accept(&self, to: &mpsc::Sender<io::Result<Connection>>) {
-        let permits = Arc::new(Semaphore::new(self.max_connections));
-        // The semaphore is never closed.
-        while let Ok(permit) = permits.clone().acquire_owned().await {
-            match self.tcp.accept().await {
-                Ok((stream, peer)) => {
-                    let (tls, to) = (self.tls.clone(), to.clone());
-                    // A slow handshake delays no other connection.
-                    tokio::spawn(async move {
-                        if let Some(stream) = handshake(stream, tls).await {
-                            let connection = Connection {
-                                stream,
-                                peer,
-                                _counted: OpenConnection::count(),
-                                _permit: permit,
-                            };
-                            // An error means that nobody serves any more.
-                            let _ = to.send(Ok(connection)).await;
-                        }
-                    });
-                }
+    /// The next connection, before its handshake.
+    pub(super) async fn accept(&self) -> Accepted {
+        loop {
+            let accepted = async {
+                let permit = self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+                let (stream, peer) = self.tcp.accept().await?;
+                Ok::<_, io::Error>(Accepted {
+                    stream,
+                    peer,
+                    tls: self.tls.clone(),
+                    open: Open {
+                        _counted: OpenConnection::count(self.name),
+                        _permit: permit,
+                    },
+                })
+            };
+            match accepted.await {
+                Ok(accepted) => return accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -86,75 +78,72 @@ impl Listener {
     }
 }
 
-/// A connection over which the caller has said something; `None` if it does not in time, or no TLS.
-async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Transport> {
-    let shaking = async {
-        // Without it small answers wait; with an error the connection is dead anyhow.
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else {
-            // Whoever says nothing shall not hold a place.
-            stream.peek(&mut [0]).await?;
-            return Ok(Transport::Plain(stream));
-        };
-        let mut stream = BufReader::new(tls.accept(stream).await?);
-        stream.fill_buf().await?;
-        Ok::<_, io::Error>(Transport::Tls(Box::new(stream)))
+/// A connection before its handshake.
+pub(super) struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    open: Open,
+}
+
+impl Accepted {
+    /// Does the TLS handshake and waits for the caller's first byte. `None`: the caller failed or was too slow.
+    pub(super) async fn handshake(self) -> Option<Connection> {
+        let Self {
+            stream,
+            peer,
+            tls,
+            open,
+        } = self;
+        match tokio::time::timeout(HANDSHAKE_TIME, handshake(stream, tls)).await {
+            Ok(Ok(stream)) => {
+                return Some(Connection {
+                    stream,
+                    peer,
+                    _open: open,
+                });
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%peer, "handshake timed out"),
+        }
+        None
+    }
+}
+
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Transport> {
+    // Without it, small answers wait. If this fails, the connection is broken and the next read says so.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        // A silent caller must not keep a connection open.
+        stream.peek(&mut [0]).await?;
+        return Ok(Either::Left(stream));
     };
-    match tokio::time::timeout(HANDSHAKE_TIME, shaking).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "no connection was made");
-            None
-        }
-        Err(_) => {
-            tracing::debug!("a caller said nothing in time");
-            None
-        }
-    }
+    let mut stream = BufReader::new(tls.accept(stream).await?);
+    stream.fill_buf().await?;
+    Ok(Either::Right(Box::new(stream)))
 }
 
-/// The connections that callers make. Each goes to one of the clones.
-#[derive(Clone)]
-pub struct Connections(Arc<Mutex<mpsc::Receiver<io::Result<Connection>>>>);
+type Transport = Either<TcpStream, Box<BufReader<TlsStream<TcpStream>>>>;
 
-impl Stream for Connections {
-    type Item = io::Result<Connection>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)
-    }
-}
-
-/// A connection of a caller; it counts against the limit until it is dropped.
-pub struct Connection {
+/// A caller's connection. It counts against the limit until it is dropped.
+pub(super) struct Connection {
     stream: Transport,
     peer: SocketAddr,
+    _open: Open,
+}
+
+struct Open {
     _counted: OpenConnection,
     _permit: OwnedSemaphorePermit,
 }
 
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<BufReader<TlsStream<TcpStream>>>),
-}
-
-impl Connected for Connection {
-    type ConnectInfo = SocketAddr;
-
-    fn connect_info(&self) -> SocketAddr {
+impl Connection {
+    pub(super) fn peer(&self) -> SocketAddr {
         self.peer
     }
-}
 
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
-
-impl Connection {
-    fn stream(&mut self) -> Pin<&mut dyn Duplex> {
-        match &mut self.stream {
-            Transport::Plain(stream) => Pin::new(stream),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()),
-        }
+    fn stream(&mut self) -> Pin<&mut Transport> {
+        Pin::new(&mut self.stream)
     }
 }
 
@@ -178,10 +167,7 @@ impl AsyncWrite for Connection {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,220 +1,212 @@
-//! Puts the rooms together and serves until it is told to stop.
+//! Starts and stops the service: the database, the doors and the jobs.
 
 mod database;
+mod health;
+mod http;
+mod jobs;
 mod listener;
 mod monitor;
-mod serving;
-mod starting;
 mod tls;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::server::Router;
-use tonic_health::server::HealthReporter;
-use tower::layer::util::{Identity, Stack};
+use tokio_util::sync::CancellationToken;
 
 pub use database::{Database, DatabaseError};
-pub use listener::{Connections, Listener};
-pub use serving::Serving;
 pub use tls::TlsError;
 
-use crate::app::{App, BootstrapError, FirstAccount, SealingError};
-use crate::app::{Policy, Settings};
+use crate::app::{App, FirstAccount, Policy, Settings};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
 use crate::inventory::{Region, RegionId, Regions};
 use crate::secret::Existing;
 use crate::telemetry::metrics;
-use monitor::{Monitor, State, count_certificates, keep_house, set_health, watch_database};
-use starting::Starting;
-
-/// A caller that has not answered a ping by then is gone.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+use health::{Health, State};
+use http::{Limits, Protocol};
+use listener::Listener;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address can't be listened on.
-    #[error("can not listen on {0}: {1}")]
+    #[error("can not listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The listener's certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// There is no database.
+    /// The database can't be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The first account could not be made.
-    #[error(transparent)]
-    Bootstrap(#[from] BootstrapError),
-    /// The key ring does not fit the database.
-    #[error(transparent)]
-    Sealing(#[from] SealingError),
     /// The schema's descriptors can't be served.
-    #[error("reflection can not be set up")]
+    #[error("can not set up reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// A certkeep that serves.
+/// A running certkeep. Dropped, it ends without finishing the calls under way.
 pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     database: Database,
     drain_time: Duration,
-    health: HealthReporter,
-    state: watch::Sender<State>,
-    /// What watches and tells; ends with this.
-    background: JoinSet<()>,
-    /// The listener for metrics and health; ends with this.
-    monitoring: JoinSet<()>,
+    health: Health,
     app: App,
-    serving: Serving,
+    /// Cancelled to stop the doors.
+    stop: CancellationToken,
+    doors: JoinSet<()>,
+    jobs: JoinSet<()>,
+    monitoring: JoinSet<()>,
 }
 
 impl Server {
-    /// Opens the database and serves; returns when calls are answered. Health is told from the start, on both listeners.
-    pub async fn start(
-        config: &Config,
-        policy: Policy,
-        path_env: Option<&std::ffi::OsStr>,
-    ) -> Result<Self, StartError> {
+    /// Starts the service, and returns when it answers calls. Health answers from the start.
+    pub async fn start(config: &Config, policy: Policy, path_env: Option<&OsStr>) -> Result<Self, StartError> {
         metrics::begin();
-        // Before all else: a port that is taken shall cost nothing.
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let failed = |error| StartError::Listen(config.listen, error);
-        let listener = Listener::bind(config.listen, tls, config.max_connections)
-            .await
-            .map_err(failed)?;
-        let address = listener.address().map_err(failed)?;
-        let (state, state_now) = watch::channel(State::Starting);
-        let mut background = JoinSet::new();
-        let mut monitoring = JoinSet::new();
-        let mut metrics_address = None;
-        if let Some(listen) = config.metrics_listen {
-            let failed = |error| StartError::Listen(listen, error);
-            let monitor = Monitor::bind(listen).await.map_err(failed)?;
-            metrics_address = Some(monitor.address().map_err(failed)?);
-            monitoring.spawn(monitor.serve(state_now));
-        }
+        // First: a port in use must not cost anything.
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|files| tls::acceptor(files, Protocol::Http2))
+            .transpose()?;
+        let (listener, address) = listen("grpc", config.listen, tls, config.max_connections).await?;
+        let monitor = match config.metrics_listen {
+            Some(address) => Some(listen("metrics", address, None, config.max_connections).await?),
+            None => None,
+        };
 
-        let connections = listener.serve();
-        let starting = Starting::serve(connections.clone()).await;
+        let limits = Limits {
+            max_streams: config.max_streams,
+            max_age: config.max_connection_age,
+            close_time: http::CLOSE_TIME,
+            keepalive: config.keepalive,
+        };
+        let health = Health::new().await;
+        let (mut doors, mut monitoring) = (JoinSet::new(), JoinSet::new());
+        let mut metrics_address = None;
+        if let Some((listener, address)) = monitor {
+            metrics_address = Some(address);
+            let routes = monitor::routes(health.clone());
+            // It answers until the end of the drain.
+            monitoring.spawn(http::serve(
+                listener,
+                Protocol::Http1,
+                limits,
+                routes,
+                CancellationToken::new(),
+            ));
+        }
+        let door = grpc::door(health.service())?;
+        let stop = CancellationToken::new();
+        doors.spawn(http::serve(
+            listener,
+            Protocol::Http2,
+            limits,
+            door.clone(),
+            stop.clone(),
+        ));
+
         let database = Database::open(&config.database, path_env).await?;
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let (app, routes) = match Self::routes(&database, config, policy).await {
-            Ok((app, routes)) => (app, routes.add_service(health_service)),
+        let app = match open_app(&database, config, policy).await {
+            Ok(app) => app,
             Err(error) => {
                 database.close().await;
-                return Err(error);
+                return Err(error.into());
             }
         };
-        starting.end().await;
-        // The database was just migrated: it takes writes.
-        state.send_replace(State::Serving);
-        set_health(&health, true).await;
-        background.spawn(watch_database(database.store().clone(), health.clone(), state.clone()));
-        background.spawn(count_certificates(app.clone()));
-        background.spawn(keep_house(app.clone()));
-        let serving = Serving::start(|stop| routes.serve_with_incoming_shutdown(connections, stop));
-        let drain_time = config.drain_time;
+        door.open(app.clone());
+        // The migration has just written to the database.
+        health.set(State::Serving).await;
+        let mut jobs = JoinSet::new();
+        jobs.spawn(jobs::watch_database(database.store().clone(), health.clone()));
+        jobs.spawn(jobs::count_certificates(app.clone()));
+        jobs.spawn(jobs::run_maintenance(app.clone()));
         Ok(Self {
             address,
             metrics_address,
             database,
-            drain_time,
+            drain_time: config.drain_time,
             health,
-            state,
-            background,
-            monitoring,
             app,
-            serving,
+            stop,
+            doors,
+            jobs,
+            monitoring,
         })
     }
 
-    async fn routes(
-        database: &Database,
-        config: &Config,
-        policy: Policy,
-    ) -> Result<(App, Router<Stack<grpc::CallLayer, Identity>>), StartError> {
-        let store = database.store();
-        for warning in store.check_durability().await.map_err(DatabaseError::from)? {
-            tracing::warn!("{warning}");
-        }
-        let key_ring = database.key_ring().await?;
-        if database.is_private() {
-            // The data directory is this database's own: what stands in the file opens nothing.
-            FirstAccount::make(store, &config.database.admin_key, Existing::Replace).await?;
-        }
-        let regions = match &config.regions {
-            None => Regions::alibaba(),
-            Some(regions) => regions.iter().map(region).collect(),
-        };
-        let settings = Settings {
-            regions,
-            policy,
-            server_certificate_quota: i64::from(config.server_certificate_quota),
-            ca_certificate_quota: i64::from(config.ca_certificate_quota),
-            retention: config.delete_retention,
-        };
-        let app = App::open(store.clone(), key_ring, settings).await?;
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(grpc::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // Without these grpcurl prints the details of an error in base64.
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        };
-        let routes = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(config.keepalive))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .max_concurrent_streams(config.max_streams)
-            .max_connection_age(config.max_connection_age)
-            .layer(grpc::CallLayer::new(app.clone()))
-            .add_service(grpc::admin_service(app.clone()))
-            .add_service(grpc::certificate_service(app.clone()))
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        Ok((app, routes))
-    }
-
-    /// Where it listens.
+    /// The address for gRPC.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where metrics and health are, if they are anywhere.
+    /// The address for metrics and health, if they are served.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// The database that it serves.
+    /// The database.
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Finishes the calls under way, within a limit, and closes the database.
+    /// Drains: finishes the calls under way, within the drain time, and closes the database.
     pub async fn stop(mut self) {
-        // Callers that ask for its health go elsewhere.
-        self.background.shutdown().await;
-        self.state.send_replace(State::Stopping);
-        set_health(&self.health, false).await;
-        // Whoever watches its health has seen that, and its stream ends: the drain does not wait for it.
-        for service in grpc::SERVICES {
-            self.health.clear_service_status(service).await;
-        }
-        let finished = tokio::time::timeout(self.drain_time, async {
-            self.serving.drain().await;
+        self.jobs.shutdown().await;
+        // Callers that watch health go elsewhere. Then their streams end.
+        self.health.set(State::Stopping).await;
+        self.stop.cancel();
+        let drained = tokio::time::timeout(self.drain_time, async {
+            while self.doors.join_next().await.is_some() {}
             self.app.finish().await;
         });
-        if finished.await.is_err() {
-            tracing::warn!("calls were still under way when the time to drain was over");
+        if drained.await.is_err() {
+            tracing::warn!("calls were still under way at the end of the drain time");
+            self.doors.shutdown().await;
         }
         self.database.close().await;
         self.monitoring.shutdown().await;
     }
+}
+
+async fn listen(
+    name: &'static str,
+    address: SocketAddr,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    max_connections: usize,
+) -> Result<(Listener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen(address, error);
+    let listener = Listener::bind(name, address, tls, max_connections)
+        .await
+        .map_err(failed)?;
+    let bound = listener.address().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn open_app(database: &Database, config: &Config, policy: Policy) -> Result<App, DatabaseError> {
+    let store = database.store();
+    for warning in store.check_durability().await? {
+        tracing::warn!("{warning}");
+    }
+    let key_ring = database.key_ring().await?;
+    if database.is_private() {
+        // This database has no access key. A key that is in the file is another database's.
+        FirstAccount::make(store, &config.database.admin_key, Existing::Replace).await?;
+    }
+    let regions = match &config.regions {
+        None => Regions::alibaba(),
+        Some(regions) => regions.iter().map(region).collect(),
+    };
+    let settings = Settings {
+        regions,
+        policy,
+        server_certificate_quota: i64::from(config.server_certificate_quota),
+        ca_certificate_quota: i64::from(config.ca_certificate_quota),
+        retention: config.delete_retention,
+    };
+    Ok(App::open(store.clone(), key_ring, settings).await?)
 }
 
 fn region(config: &RegionConfig) -> Region {

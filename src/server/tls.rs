@@ -1,4 +1,4 @@
-//! What the listener proves itself with: read again when its files change.
+//! The listeners' certificate. It is read again when its files change.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,22 +12,23 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
+use super::http::Protocol;
 use crate::config::TlsFiles;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Why the listener has no TLS.
+/// Why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read as PEM.
-    #[error("{setting} names {path}, which can not be used: {why}")]
+    #[error("{setting} names {path}, which can not be used: {cause}")]
     File {
         /// The setting.
         setting: &'static str,
         /// The file.
         path: std::path::PathBuf,
         /// What is wrong with it.
-        why: String,
+        cause: String,
     },
     /// The key is of no use or not the certificate's.
     #[error("tls_private_key can not be used with tls_certificate: {0}")]
@@ -44,16 +45,16 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Accepts TLS 1.2 and 1.3 for HTTP/2 with the pair in these files, and follows them for as long as the runtime lives.
-pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
+/// Accepts TLS 1.2 and 1.3 with the pair in these files, for a door that speaks `protocol`. A task reads the files again when they
+/// change. It ends with the acceptor.
+pub(super) fn acceptor(files: &TlsFiles, protocol: Protocol) -> Result<TlsAcceptor, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let current = Arc::new(Current(RwLock::new(read(files, &provider)?)));
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(current.clone());
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // Ends with the acceptor: then nobody else holds the pair.
+    config.alpn_protocols = vec![protocol.alpn().to_vec()];
     tokio::spawn(follow(files.clone(), Arc::downgrade(&current), provider));
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -72,12 +73,12 @@ async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Ar
             Ok(pair) => {
                 *current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
                 served = now;
-                tracing::info!("the listener's certificate was read again");
+                tracing::info!("reloaded the listener's certificate");
             }
-            // Perhaps only one of the two was replaced so far, or its mode comes later: the old pair is served, and this is tried
-            // again. It is said once for each change.
+            // Perhaps only one of the two files was replaced so far. The old pair is served and the new one is tried again. Each
+            // change is logged once.
             Err(error) if tried != now => {
-                tracing::warn!(%error, "the listener's certificate has changed and can not be used yet");
+                tracing::warn!(%error, "the listener's certificate changed and can not be used yet");
             }
             Err(_) => {}
         }
@@ -98,7 +99,7 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>
         move |error| TlsError::File {
             setting,
             path,
-            why: why(&error),
+            cause: cause(&error),
         }
     };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
@@ -109,12 +110,12 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>
     Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
 }
 
-/// Not the error's own text: that shows lines of the file, which may be the key.
-fn why(error: &pem::Error) -> String {
+/// The error's own text shows lines of the file, which may be the key.
+fn cause(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => error.to_string(),
-        pem::Error::NoItemsFound => "it does not hold what it should, in PEM".to_owned(),
-        _ => "it is no PEM".to_owned(),
+        pem::Error::NoItemsFound => "it contains no such PEM block".to_owned(),
+        _ => "it is not PEM".to_owned(),
     }
 }
 

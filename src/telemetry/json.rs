@@ -1,5 +1,5 @@
 //! Log lines in JSON: `timestamp`, `level`, `fields`, `target`, and the innermost `span` with its fields and `name`. The fields of a
-//! span are formatted once. tracing-subscriber's own format parses and formats them again for every line.
+//! span are formatted once. tracing-subscriber's own format parses and writes them again for each line.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// One JSON object per line.
+/// One object per line.
 pub(super) struct JsonLine;
 
-/// Fields as the members of an object, without its braces. A field that is recorded twice appears twice.
+/// Fields as members of an object, without the braces. A field that is recorded twice appears twice.
 pub(super) struct JsonMembers;
 
 impl<S> FormatEvent<S, JsonMembers> for JsonLine
@@ -32,7 +32,7 @@ where
     ) -> fmt::Result {
         writer.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(&mut writer)?;
-        // For events of the log crate.
+        // The metadata of an event of the log crate.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         write!(writer, "\",\"level\":\"{}\",\"fields\":{{", metadata.level())?;
@@ -74,15 +74,15 @@ fn members(writer: &mut Writer<'_>, separator: &'static str, record: impl FnOnce
 
 struct Members<'a, 'w> {
     writer: &'a mut Writer<'w>,
-    /// The text before the next member.
+    /// Written before the next member.
     separator: &'static str,
     written: fmt::Result,
 }
 
 impl Members<'_, '_> {
     fn member(&mut self, field: &Field, value: impl fmt::Display) {
-        // The log crate's own metadata. The target of the line is enough.
-        if field.name().starts_with("log.") {
+        // The log crate's events repeat their target in such fields. OpenTelemetry's fields are for traces.
+        if field.name().starts_with("log.") || field.name().starts_with("otel.") {
             return;
         }
         let written = write!(self.writer, "{}{}:{value}", self.separator, Text(field.name()));
@@ -105,7 +105,7 @@ impl Visit for Members<'_, '_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // A float that JSON cannot express becomes null.
+        // NaN and infinity become null.
         self.member(field, Value::from(value));
     }
 
@@ -118,7 +118,7 @@ impl Visit for Members<'_, '_> {
     }
 }
 
-/// A JSON string.
+/// Displays as a JSON string.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -126,7 +126,7 @@ impl fmt::Display for Text<'_> {
         if self.0.bytes().all(|byte| !matches!(byte, 0..=0x1f | b'"' | b'\\')) {
             return write!(f, "\"{}\"", self.0);
         }
-        // Serialising a string never fails.
+        // Serializing a string does not fail.
         f.write_str(&serde_json::to_string(self.0).unwrap_or_default())
     }
 }
@@ -175,9 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_a_json_object() {
+    fn each_line_is_an_object_whatever_is_told() {
         let told = lines(|| {
-            let span = tracing::info_span!("call", id = "a\"b", later = tracing::field::Empty, number = 7);
+            let span = tracing::info_span!(
+                "call",
+                otel.name = "x",
+                id = "a\"b",
+                later = tracing::field::Empty,
+                number = 7
+            );
             let _in_it = span.enter();
             tracing::warn!(is = true, minus = -1, ratio = 0.5, none = f64::NAN, error = %"two\nlines\u{1}", "what \"happened\"");
             span.record("later", tracing::field::debug(Some("it")));

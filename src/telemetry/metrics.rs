@@ -1,4 +1,4 @@
-//! Metrics for Prometheus: their names, descriptions and values. Labels have few values: no account, id or text of a caller.
+//! Metrics for Prometheus. A label has few values: never an account, an id or a caller's text.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,7 +14,10 @@ const CERTIFICATES: &str = "certkeep_certificates";
 const DATABASE_UP: &str = "certkeep_database_up";
 const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
     ("certkeep_database_connections", "Open connections to Postgres"),
-    ("certkeep_database_connections_idle", "Idle connections to Postgres"),
+    (
+        "certkeep_database_connections_idle",
+        "Open connections to Postgres that are idle",
+    ),
     (
         "certkeep_database_connections_max",
         "Maximum number of connections to Postgres",
@@ -25,44 +28,60 @@ const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
     ),
 ];
 const CONNECTIONS: &str = "certkeep_connections";
+const JOB_FAILURES: &str = "certkeep_job_failures_total";
+const STATEMENT_DURATION: &str = "certkeep_statement_duration_seconds";
+const STATEMENT_RETRIES: &str = "certkeep_statement_retries_total";
+const QUEUE_LENGTH: &str = "certkeep_batch_queue_length";
 const BUILD_INFO: &str = "certkeep_build_info";
 
-/// In seconds. A describe takes a fraction of a millisecond, an upload a few milliseconds.
+/// Seconds. A describe takes a fraction of a millisecond, an upload a few.
 const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Starts recording. Earlier events are not counted. A second call does nothing.
+/// Starts recording. A second call does nothing.
 pub fn begin() {
     RECORDER.get_or_init(|| {
-        let builder =
-            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(CALL_DURATION.to_owned()), &BUCKETS);
-        let handle = builder.and_then(PrometheusBuilder::install_recorder);
-        describe_counter!(CALLS, "Answered calls by method and gRPC code");
-        describe_histogram!(CALL_DURATION, "Duration of calls by method, in seconds");
-        describe_counter!(REFUSALS, "Errors by reason");
-        describe_counter!(UPLOADS, "Stored certificates of both kinds");
-        describe_gauge!(CERTIFICATES, "Live server certificates by time left");
-        describe_gauge!(DATABASE_UP, "1 if Postgres is writable, else 0");
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &BUCKETS)
+            .and_then(PrometheusBuilder::install_recorder);
+        describe_counter!(CALLS, "Calls by method and gRPC code");
+        describe_histogram!(
+            CALL_DURATION,
+            "Duration of calls that answer one message, by method, in seconds"
+        );
+        describe_counter!(REFUSALS, "Errors by the reason that their callers receive");
+        describe_counter!(UPLOADS, "Stored certificates");
+        describe_gauge!(
+            CERTIFICATES,
+            "Live server certificates by the time left until they expire"
+        );
+        describe_gauge!(DATABASE_UP, "1 if Postgres accepts writes, else 0");
         for (name, text) in DATABASE_CONNECTIONS {
             describe_gauge!(name, text);
         }
-        describe_gauge!(CONNECTIONS, "Open client connections");
-        describe_gauge!(BUILD_INFO, "Always 1, with the version");
-        // Start at 0, so that the first upload is an increase.
+        describe_gauge!(CONNECTIONS, "Open connections by listener");
+        describe_counter!(JOB_FAILURES, "Failed runs of the jobs in the background, by task");
+        describe_histogram!(
+            STATEMENT_DURATION,
+            "Duration of statements in Postgres by statement, without the wait for a connection, in seconds"
+        );
+        describe_counter!(STATEMENT_RETRIES, "Repeated statements, by statement");
+        describe_gauge!(QUEUE_LENGTH, "Items that wait for the next batch, by queue");
+        describe_gauge!(BUILD_INFO, "1, with the version");
+        // Prometheus sees an increase from 0 only if it has seen the 0.
         counter!(UPLOADS).absolute(0);
-        gauge!(CONNECTIONS).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
-            .inspect_err(|error| tracing::error!(%error, "metrics are not available"))
+            .inspect_err(|error| tracing::error!(%error, "there are no metrics"))
             .ok()
     });
 }
 
-/// Aggregates the recorded samples. Each sample takes memory until then, so call this regularly, even if nobody reads the metrics.
-pub fn tidy() {
+/// Merges new samples into the histograms. Without it, memory grows with each call until metrics are read.
+pub fn upkeep() {
     if let Some(handle) = RECORDER.get().and_then(Option::as_ref) {
         handle.run_upkeep();
     }
@@ -74,52 +93,81 @@ pub fn render() -> String {
     handle.map(PrometheusHandle::render).unwrap_or_default()
 }
 
-/// Records an answered call.
-pub fn answered(method: &str, code: &str, duration: Duration) {
-    counter!(CALLS, "method" => method.to_owned(), "code" => code.to_owned()).increment(1);
-    histogram!(CALL_DURATION, "method" => method.to_owned()).record(duration.as_secs_f64());
+/// Counts a call that has ended, and its duration if it answered one message.
+pub fn call_ended(method: &str, code: &'static str, duration: Option<Duration>) {
+    counter!(CALLS, "method" => method.to_owned(), "code" => code).increment(1);
+    if let Some(duration) = duration {
+        histogram!(CALL_DURATION, "method" => method.to_owned()).record(duration.as_secs_f64());
+    }
 }
 
-/// Records an error.
+/// Counts an error.
 pub fn refused(reason: &'static str) {
     counter!(REFUSALS, "reason" => reason).increment(1);
 }
 
-/// Records a stored certificate.
+/// Counts a stored certificate.
 pub fn uploaded() {
     counter!(UPLOADS).increment(1);
 }
 
-/// Sets the number of certificates in a bucket of time left.
+/// Sets the number of certificates with this much time left.
 pub fn certificates(expires_in: &'static str, count: i64) {
     gauge!(CERTIFICATES, "expires_in" => expires_in).set(count as f64);
 }
 
-/// Sets whether Postgres is writable.
+/// Sets whether Postgres accepts writes.
 pub fn database_up(is_up: bool) {
     gauge!(DATABASE_UP).set(f64::from(u8::from(is_up)));
 }
 
-/// Sets the connections to Postgres: open, idle, maximum, and calls that wait for one.
+/// Sets the numbers of connections to Postgres: open, idle, maximum, and calls that wait for one.
 pub fn database_connections(counts: [usize; 4]) {
     for ((name, _), count) in DATABASE_CONNECTIONS.into_iter().zip(counts) {
         gauge!(name).set(count as f64);
     }
 }
 
-/// A client connection. It is counted until this is dropped.
-pub struct OpenConnection(());
+/// Declares a job, so that its first failure is seen as an increase.
+pub fn job_exists(job: &'static str) {
+    counter!(JOB_FAILURES, "task" => job).absolute(0);
+}
+
+/// Counts a failed run of a job. The label is `task`: Prometheus itself adds a label `job`.
+pub fn job_failed(job: &'static str) {
+    counter!(JOB_FAILURES, "task" => job).increment(1);
+}
+
+/// Records how long a statement took in Postgres, whether it failed or not.
+pub fn statement_ended(statement: &'static str, duration: Duration) {
+    histogram!(STATEMENT_DURATION, "statement" => statement).record(duration.as_secs_f64());
+}
+
+/// Counts a statement that is repeated.
+pub fn statement_repeated(statement: &'static str) {
+    counter!(STATEMENT_RETRIES, "statement" => statement).increment(1);
+}
+
+/// Sets how many items wait for the next batch of this queue.
+pub fn queue_length(queue: &'static str, length: usize) {
+    gauge!(QUEUE_LENGTH, "queue" => queue).set(length as f64);
+}
+
+/// An open connection, counted until this is dropped.
+pub struct OpenConnection {
+    listener: &'static str,
+}
 
 impl OpenConnection {
-    /// Counts one connection.
-    pub fn count() -> Self {
-        gauge!(CONNECTIONS).increment(1);
-        Self(())
+    /// Counts a connection of this listener.
+    pub fn count(listener: &'static str) -> Self {
+        gauge!(CONNECTIONS, "listener" => listener).increment(1);
+        Self { listener }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        gauge!(CONNECTIONS).decrement(1);
+        gauge!(CONNECTIONS, "listener" => self.listener).decrement(1);
     }
 }

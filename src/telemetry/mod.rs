@@ -1,6 +1,7 @@
-//! Logs, traces and metrics. Logs go to standard error: text on a terminal, otherwise JSON. Traces go to an OTLP endpoint, if one is
-//! set. Metrics: see [`metrics`].
+//! Logs, traces and metrics. Logs go to standard error: as text to a terminal, else as JSON. Traces go to a collector over OTLP, if one
+//! is configured. For metrics see [`metrics`].
 
+mod causes;
 mod json;
 pub mod metrics;
 mod traces;
@@ -16,13 +17,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-pub use traces::continue_trace;
+pub use causes::causes;
+pub use traces::{Export, ServedCall, end_call, start_call, statement, step};
 
-/// Libraries that print parameters and frames below info. certkeep drops these lines with any filter.
+/// Libraries that print parameters and frames below info. No filter makes them do so here.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
 const NAME: &str = "certkeep";
 
-/// The log filter: directives of tracing-subscriber, for example `info` or `certkeep=debug`.
+/// The log filter: tracing-subscriber's directives, for example `info` or `certkeep=debug`.
 pub struct Filter(EnvFilter);
 
 impl FromStr for Filter {
@@ -33,12 +35,12 @@ impl FromStr for Filter {
     }
 }
 
-/// Traces cannot be exported to this endpoint.
+/// Traces can't be exported to this endpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("otlp_endpoint is not usable")]
+#[error("otlp_endpoint can not be used")]
 pub struct Error(#[from] opentelemetry_otlp::ExporterBuildError);
 
-/// Sends the remaining traces when it is dropped.
+/// The exporters. Dropped, it sends the last traces.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
@@ -51,28 +53,30 @@ impl Drop for Telemetry {
     }
 }
 
-/// Starts logs and traces. `otlp_endpoint` receives a span for each call, over gRPC.
-pub fn begin(Filter(filter): Filter, otlp_endpoint: Option<&http::Uri>) -> Result<Telemetry, Error> {
-    let quiet = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target()))
-        // Without this hint, libraries produce all their traces, and the filter drops them one by one.
-        .with_max_level_hint(LevelFilter::TRACE);
+/// Starts logs, and traces if `export` says where they go.
+pub fn begin(Filter(filter): Filter, export: Option<&Export<'_>>) -> Result<Telemetry, Error> {
+    let loggable = filter_fn(|metadata| {
+        (*metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target())) && metadata.target() != traces::INNER
+    })
+    // Without this hint, every event of every library is built and then refused.
+    .with_max_level_hint(LevelFilter::TRACE);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
         logs.boxed()
     } else {
         logs.fmt_fields(json::JsonMembers).event_format(json::JsonLine).boxed()
     };
-    let traces = otlp_endpoint.map(traces::provider).transpose()?;
+    let traces = export.map(traces::provider).transpose()?;
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(NAME))
             .with_location(false)
             .with_threads(false)
-            // Only certkeep's spans: spans of the exporter's transport would cause more spans.
+            // certkeep's own spans only: exporting the spans of the exporter's transport would create more of them.
             .with_filter(Targets::new().with_target(NAME, LevelFilter::INFO))
     });
     tracing_subscriber::registry()
-        .with(logs.with_filter(filter.and(quiet)))
+        .with(logs.with_filter(filter.and(loggable)))
         .with(spans)
         .init();
     Ok(Telemetry { traces })
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_is_matched_by_its_whole_name() {
+    fn quiet_libraries_are_told_by_their_whole_name() {
         assert!(is_quiet("tokio_postgres::connection"));
         assert!(is_quiet("h2"));
         assert!(!is_quiet("h2o"));

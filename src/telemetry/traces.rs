@@ -1,48 +1,124 @@
-//! The export of traces, and the caller's trace of a call.
+//! Traces: where they go, the caller's trace that a call belongs to, and attributes as OpenTelemetry's conventions name them.
+
+use std::net::IpAddr;
 
 use http::{HeaderMap, Uri};
+use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::Status;
+use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use opentelemetry_sdk::resource::EnvResourceDetector;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Error, NAME};
 
 const TRACEPARENT: &str = "traceparent";
+/// The target of spans inside a call. They are for traces only: no log line has them.
+pub(super) const INNER: &str = "certkeep::trace";
 
-/// Sends spans to this endpoint. https means TLS.
-pub(super) fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, Error> {
+/// Where traces go, over OTLP and gRPC.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// The collector, over TLS if it is https.
+    pub endpoint: &'a Uri,
+    /// Headers of each request to the collector.
+    pub headers: &'a HeaderMap,
+    /// The share of traces that are exported, 0 to 1. A caller that names its trace decides itself.
+    pub sample_ratio: f64,
+}
+
+pub(super) fn provider(export: &Export<'_>) -> Result<SdkTracerProvider, Error> {
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
-        .with_endpoint(endpoint.to_string());
-    if endpoint.scheme_str() == Some("https") {
-        // Without this, the exporter trusts no CA certificates.
+        .with_endpoint(export.endpoint.to_string())
+        .with_metadata(MetadataMap::from_headers(export.headers.clone()));
+    if export.endpoint.scheme_str() == Some("https") {
+        // Without this, no root is trusted.
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
     }
-    let resource = Resource::builder_empty().with_service_name(NAME).build();
+    // OTEL_RESOURCE_ATTRIBUTES, which may name the service too.
+    let resource = Resource::builder_empty()
+        .with_service_name(NAME)
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(export.sample_ratio)));
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter.build()?)
         .with_resource(resource)
+        .with_sampler(sampler)
         .build())
 }
 
-/// Makes the span in the caller's `traceparent` (W3C Trace Context, 3.2) the parent of `span`. A malformed or repeated header is
-/// ignored. So is the caller's `tracestate`: it may contain any text.
-pub fn continue_trace(span: &Span, headers: &HeaderMap) {
+/// A call that this service answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ServedCall<'a> {
+    /// The full name of the gRPC service.
+    pub service: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The caller's address.
+    pub address: Option<IpAddr>,
+}
+
+/// Names the span of a call and makes it a child of the span that the caller names in `traceparent` (W3C Trace Context 3.2). A
+/// header that is malformed or occurs twice is ignored. The caller's `tracestate` is dropped: it is text of any kind.
+pub fn start_call(span: &Span, call: &ServedCall<'_>, headers: &HeaderMap) {
     let mut given = headers.get_all(TRACEPARENT).iter();
-    let (Some(traceparent), None) = (given.next(), given.next()) else {
-        return;
+    let parent = match (given.next(), given.next()) {
+        (Some(traceparent), None) => traceparent.to_str().ok(),
+        _ => None,
     };
-    let Ok(traceparent) = traceparent.to_str() else {
+    let parent = parent.map_or_else(Context::new, |traceparent| {
+        TraceContextPropagator::new().extract(&Traceparent(traceparent))
+    });
+    // An error means that this span is not exported.
+    if span.set_parent(parent).is_err() {
         return;
-    };
-    let parent = TraceContextPropagator::new().extract(&Traceparent(traceparent));
-    // An error means that no traces are exported.
-    let _ = span.set_parent(parent);
+    }
+    span.record(
+        "otel.name",
+        tracing::field::display(format_args!("{}/{}", call.service, call.method)),
+    );
+    span.record("otel.kind", "server");
+    span.set_attribute("rpc.system", "grpc");
+    span.set_attribute("rpc.service", call.service.to_owned());
+    span.set_attribute("rpc.method", call.method.to_owned());
+    if let Some(address) = call.address {
+        span.set_attribute("client.address", address.to_string());
+    }
+}
+
+/// Sets the code of a call, and its error if the service is to blame.
+pub fn end_call(span: &Span, code: i32, error: Option<&'static str>) {
+    span.set_attribute("rpc.grpc.status_code", i64::from(code));
+    if let Some(error) = error {
+        span.set_attribute("error.type", error);
+        span.set_status(Status::error(error));
+    }
+}
+
+/// A span for a step of a call.
+pub fn step(name: &'static str) -> Span {
+    tracing::span!(target: INNER, Level::INFO, "step", otel.name = name)
+}
+
+/// A span for a statement in Postgres.
+pub fn statement(name: &'static str) -> Span {
+    tracing::span!(
+        target: INNER,
+        Level::INFO,
+        "statement",
+        otel.name = name,
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.query.summary = name,
+    )
 }
 
 struct Traceparent<'a>(&'a str);

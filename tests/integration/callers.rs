@@ -1,4 +1,4 @@
-//! Who may call, and what is open to all.
+//! Authentication and roles, and the methods that are open to all.
 
 use certkeep::grpc::pb;
 use tonic::Code;
@@ -17,7 +17,7 @@ async fn describe(mut client: Client) -> Result<(), tonic::Status> {
 }
 
 #[tokio::test]
-async fn no_call_is_answered_without_a_right_access_key() {
+async fn every_call_needs_a_valid_access_key() {
     let server = TestServer::start().await;
     let (id, secret) = server.admin_key().split_once('.').unwrap();
     let other_secret = "A".repeat(secret.len());
@@ -50,7 +50,7 @@ async fn no_call_is_answered_without_a_right_access_key() {
 }
 
 #[tokio::test]
-async fn a_disabled_key_or_account_is_told_to_its_holder_within_two_seconds() {
+async fn a_disabled_key_or_account_is_refused_within_two_seconds() {
     let server = TestServer::start().await;
     let sql = server.sql().await;
     let (id, _) = server.admin_key().split_once('.').unwrap();
@@ -120,7 +120,7 @@ async fn a_role_may_do_what_its_name_says() {
     server.stop().await;
 }
 
-/// Older tools know v1alpha only.
+/// Older tools only know v1alpha.
 #[tokio::test]
 async fn reflection_is_open_to_all_in_both_versions() {
     use tonic_reflection::pb::{v1, v1alpha};
@@ -170,9 +170,9 @@ async fn health_is_open_to_all() {
     server.stop().await;
 }
 
-/// Clients that watch health keep a stream open for good.
+/// A client that watches health never ends its stream itself.
 #[tokio::test]
-async fn a_stop_tells_who_watches_health_and_does_not_wait_for_them() {
+async fn a_stop_reports_not_serving_and_ends_the_streams_that_watch_health() {
     let server = TestServer::start().await;
     let request = HealthCheckRequest {
         service: "certkeep.v1.CertificateService".into(),

@@ -1,4 +1,4 @@
-//! Calls on certificates, as the tests of what they do make them.
+//! Calls on certificates, for the other tests.
 
 use certkeep::grpc::pb;
 use tonic::{Code, Status};
@@ -6,12 +6,12 @@ use tonic::{Code, Status};
 use crate::bad_input::reason;
 use crate::harness::{Client, REGION};
 
-/// An etag that is not asked for.
+/// No precondition.
 pub const ANY: &str = "";
 
-/// How a call was refused.
+/// The code and the reason of a refused call.
 pub fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
-    let refused = answer.expect_err("it was to be refused");
+    let refused = answer.expect_err("the call must be refused");
     (refused.code(), reason(&refused))
 }
 
@@ -23,7 +23,7 @@ pub async fn upload(
     Ok(answer.into_inner())
 }
 
-/// Uploads it and answers its id.
+/// Uploads it and returns its id.
 pub async fn stored(client: &Client, request: &pb::UploadServerCertificateRequest) -> String {
     upload(client, request.clone()).await.unwrap().server_certificate_id
 }
@@ -128,12 +128,12 @@ pub fn tags(tags: &[(&str, &str)]) -> Vec<pb::Tag> {
     tags.collect()
 }
 
-/// How many server certificates are counted as live, and how many are, of each account and region.
+/// For each account and region, the counter of live server certificates and their actual number.
 pub async fn counters(sql: &tokio_postgres::Client) -> Vec<(String, i64, i64)> {
     counters_of(sql, "server_certificate").await
 }
 
-/// The same of this table's certificates.
+/// The same for the certificates of this table.
 pub async fn counters_of(sql: &tokio_postgres::Client, table: &str) -> Vec<(String, i64, i64)> {
     let counters = format!(
         "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)

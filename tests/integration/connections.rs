@@ -1,4 +1,4 @@
-//! What a caller's connection may do: how many calls at once, for how long, and how silently.
+//! The limits of a connection: calls at once, age, silence.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 
 use certkeep::grpc::pb;
 
-use crate::harness::{Client, TestServer};
+use tonic::codec::CompressionEncoding;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::bad_input::reason;
+use crate::harness::{Client, TestServer, upload_of};
 use crate::operation::{http, metric};
+use crate::pki::{self, Key};
 use crate::process::{Certkeep, DataDir};
 
 // RFC 9113, 6 and 6.5.2.
@@ -15,7 +21,7 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 
-/// A caller that connects as HTTP/2 asks for and then says no more: no call, no answer to a ping.
+/// A caller that opens an HTTP/2 connection and then sends nothing: no call, no answer to a ping.
 struct SilentCaller(TcpStream);
 
 impl SilentCaller {
@@ -54,7 +60,7 @@ async fn describe(mut client: Client) -> Result<(), tonic::Status> {
         .map(|_| ())
 }
 
-/// Waits until the question is answered so.
+/// Waits until the question has this answer.
 async fn until<T: PartialEq + std::fmt::Debug>(wanted: T, mut question: impl AsyncFnMut() -> T) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -68,7 +74,7 @@ async fn until<T: PartialEq + std::fmt::Debug>(wanted: T, mut question: impl Asy
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_beyond_those_that_a_connection_carries_wait_and_are_answered() {
+async fn calls_beyond_the_limit_of_a_connection_wait_and_are_answered() {
     let server = TestServer::start_with(|config| config.max_streams = 2).await;
     let settings = SilentCaller::connect(server.address()).frame_of(SETTINGS);
     let setting = settings
@@ -77,7 +83,7 @@ async fn calls_beyond_those_that_a_connection_carries_wait_and_are_answered() {
     assert_eq!(setting.unwrap()[2..], 2_u32.to_be_bytes());
 
     let client = server.client();
-    // One first: its connection has learnt the limit afterwards.
+    // After the first call, the client knows the limit.
     describe(client.clone()).await.unwrap();
     let (sql, watcher) = (server.sql().await, server.sql().await);
     let at_work = async || -> i64 {
@@ -101,7 +107,7 @@ async fn calls_beyond_those_that_a_connection_carries_wait_and_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_has_reached_its_age_is_told_to_go_and_no_call_notices() {
+async fn a_connection_at_its_age_is_told_to_go_away_and_no_call_fails() {
     let server = TestServer::start_with(|config| config.max_connection_age = Duration::from_secs(1)).await;
     let address = server.address();
     let told = tokio::task::spawn_blocking(move || SilentCaller::connect(address).frame_of(GOAWAY));
@@ -115,21 +121,67 @@ async fn a_connection_that_has_reached_its_age_is_told_to_go_and_no_call_notices
     let under_way = tokio::spawn(describe(client.clone()));
     tokio::time::sleep(Duration::from_millis(1500)).await;
     sql.batch_execute("rollback").await.unwrap();
-    under_way.await.unwrap().expect("what is under way is finished");
-    // Not at the very moment: tonic's client, unlike others, does not repeat a call that a closing connection never took.
+    under_way.await.unwrap().expect("a call under way is finished");
+    // Not at the same moment: unlike other clients, tonic's does not repeat a call that a closing connection refused.
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         describe(client.clone())
             .await
             .expect("calls go on over a new connection");
     }
-    // Its error code, after the last stream: NO_ERROR.
+    // The error code follows the last stream: NO_ERROR.
     assert_eq!(told.await.unwrap()[4..8], [0; 4]);
     server.stop().await;
 }
 
+/// A client that watches health never ends its stream itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_answers_no_ping_is_dropped_and_one_that_does_is_not() {
+async fn a_stream_ends_when_its_connection_reaches_its_age() {
+    let server = TestServer::start_with(|config| {
+        config.max_connection_age = Duration::from_secs(1);
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let mut health = HealthClient::new(server.channel());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    let ended = tokio::time::timeout(Duration::from_secs(10), watch.message())
+        .await
+        .unwrap();
+    assert_eq!(ended.unwrap_err().code(), tonic::Code::Unavailable);
+    let line = "certkeep_calls_total{method=\"Watch\",code=\"UNAVAILABLE\"}";
+    assert!(metric(&http(server.metrics_address(), "/metrics").1, line) >= 1.0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_may_be_gzip_within_the_same_limit() {
+    let server = TestServer::start().await;
+    let mut client = server.client().send_compressed(CompressionEncoding::Gzip);
+    let pair = pki::self_signed(Key::P256, "gzip.example");
+    client.upload_server_certificate(upload_of(&pair)).await.unwrap();
+    // 2 MiB that compress to 2 KiB.
+    let bomb = pb::UploadServerCertificateRequest {
+        server_certificate: " ".repeat(2 * 1024 * 1024),
+        ..upload_of(&pair)
+    };
+    let refused = client.upload_server_certificate(bomb).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (tonic::Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
+    );
+    // As large as a request may be, decompressed.
+    let large = pb::UploadServerCertificateRequest {
+        server_certificate: " ".repeat(1000 * 1024),
+        ..upload_of(&pair)
+    };
+    let refused = client.upload_server_certificate(large).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_answers_no_ping_is_disconnected() {
     let data_dir = DataDir::new();
     let settings = ["--keepalive-seconds", "1", "--metrics-listen", "127.0.0.1:0"];
     let server = Certkeep::start_with(data_dir.path(), &settings);
@@ -138,7 +190,7 @@ async fn a_caller_that_answers_no_ping_is_dropped_and_one_that_does_is_not() {
         .lines()
         .find_map(|line| line.strip_prefix("metrics   http://")?.strip_suffix("/metrics"));
     let metrics: SocketAddr = metrics.unwrap().parse().unwrap();
-    let connections = async || metric(&http(metrics, "/metrics").1, "certkeep_connections");
+    let connections = async || metric(&http(metrics, "/metrics").1, "certkeep_connections{listener=\"grpc\"}");
 
     let client = server.client(&data_dir);
     describe(client.clone()).await.unwrap();
@@ -147,6 +199,6 @@ async fn a_caller_that_answers_no_ping_is_dropped_and_one_that_does_is_not() {
     until(1.0, connections).await;
     while silent.frame().is_some() {}
     describe(client.clone()).await.unwrap();
-    assert_eq!(connections().await, 1.0, "it is the connection that stood");
+    assert_eq!(connections().await, 1.0, "the other connection is still open");
     server.terminate();
 }

@@ -370,6 +370,8 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         drain_time: Duration::from_secs(5),
         metrics_listen: None,
         otlp_endpoint: None,
+        otlp_headers: http::HeaderMap::new(),
+        trace_sample_ratio: 1.0,
         regions: None,
         database: DatabaseConfig {
             // Ten at least are everybody's, however many cores there are.

@@ -1,4 +1,4 @@
-//! Uploads under way while something breaks, and what must hold afterwards.
+//! Uploads while something breaks, and the checks afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::bad_input::reason;
 use crate::harness::{Client, connect_to, rows, upload_of};
 use crate::pki::{self, Key};
 
-/// Uploads over and over until it is told to stop.
+/// Uploads repeatedly until it is stopped.
 pub struct Load {
     name: String,
     uploads: JoinSet<Outcome>,
     stop: Arc<AtomicBool>,
 }
 
-/// What the callers were told.
+/// The answers that the callers received.
 #[derive(Default)]
 pub struct Outcome {
-    /// The common name of all its certificates.
+    /// The common name of all certificates of this load.
     name: String,
     /// The ids of the uploads that were acknowledged.
     pub acknowledged: Vec<String>,
-    /// How often which reason was given for a refusal; none is given when certkeep itself is gone.
+    /// The number of refusals by reason. The reason is empty when certkeep itself is gone.
     pub refused: BTreeMap<String, u32>,
 }
 
@@ -35,7 +35,7 @@ impl Load {
         Self::with_deadline(client, Duration::from_secs(20))
     }
 
-    /// One whose callers wait no longer than this.
+    /// Starts a load with this deadline for each upload.
     pub fn with_deadline(client: &Client, deadline: Duration) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("load-{}.example", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -80,7 +80,7 @@ impl Load {
 }
 
 impl Outcome {
-    /// No caller was told anything but these reasons.
+    /// Every refusal has one of these reasons.
     pub fn refused_only_as(&self, reasons: &[&str]) {
         let others: Vec<_> = self
             .refused
@@ -90,7 +90,7 @@ impl Outcome {
         assert!(others.is_empty(), "{:?}", self.refused);
     }
 
-    /// Each acknowledged certificate is there with its chain, and every row has its others.
+    /// Every acknowledged certificate is stored with its chain, and every row has the rows that belong to it.
     pub async fn is_whole(&self, mut client: Client, database: &str) {
         assert!(
             self.acknowledged.len() > 20,

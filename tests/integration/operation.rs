@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, health, settings.
+//! The operator's view: metrics, health, settings, traces, logs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use certkeep::grpc::pb;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -18,7 +21,7 @@ use crate::harness::{TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 
-/// Status line and body of an answer over HTTP.
+/// Status line and body of a response over HTTP.
 pub fn http(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
@@ -36,7 +39,7 @@ async fn start() -> TestServer {
     TestServer::start_with(|config| config.metrics_listen = Some("127.0.0.1:0".parse().unwrap())).await
 }
 
-/// The value of a line of metrics.
+/// The value of this metric.
 pub fn metric(text: &str, line: &str) -> f64 {
     let found = text
         .lines()
@@ -48,7 +51,7 @@ pub fn metric(text: &str, line: &str) -> f64 {
 async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
     let server = start().await;
     let pair = pki::self_signed(Key::P256, "metrics.example");
-    // One that stays connected.
+    // This client stays connected.
     let mut client = server.client();
     let uploaded = client
         .upload_server_certificate(upload_of(&pair))
@@ -66,7 +69,7 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
         .unwrap_err();
     let (status, text) = http(server.metrics_address(), "/metrics");
     assert_eq!(status, "HTTP/1.1 200 OK");
-    // Other tests count in the same process: at least these.
+    // Other tests count in the same process.
     for line in [
         "certkeep_calls_total{method=\"UploadServerCertificate\",code=\"OK\"}",
         "certkeep_calls_total{method=\"UploadServerCertificate\",code=\"INVALID_ARGUMENT\"}",
@@ -74,7 +77,7 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
         "certkeep_call_duration_seconds_count{method=\"UploadServerCertificate\"}",
         "certkeep_refusals_total{reason=\"REGION_MISSING\"}",
         "certkeep_uploads_total",
-        "certkeep_connections",
+        "certkeep_connections{listener=\"grpc\"}",
         "certkeep_database_up",
         "certkeep_database_connections_max",
     ] {
@@ -107,7 +110,7 @@ async fn health(server: &TestServer) -> i32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_is_told_and_its_return_is_seen_within_seconds() {
+async fn a_database_that_is_down_makes_the_replica_unready_until_it_is_back() {
     const SERVING: i32 = 1;
     const NOT_SERVING: i32 = 2;
     let server = start().await;
@@ -139,7 +142,7 @@ async fn a_database_that_is_away_is_told_and_its_return_is_seen_within_seconds()
     server.stop().await;
 }
 
-/// A migration waits for its lock: meanwhile health tells that nothing is served, and calls are told to come again.
+/// While a migration waits for its lock, health says NOT_SERVING and calls are unavailable.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_schema_is_migrated_health_is_not_serving() {
     const NOT_SERVING: i32 = 2;
@@ -188,7 +191,7 @@ async fn while_the_schema_is_migrated_health_is_not_serving() {
 
     sql.query("select pg_advisory_unlock_all()", &[]).await.unwrap();
     let server = starting.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
-    // The same channel finds what is served now.
+    // The same channel is served now.
     let deadline = Instant::now() + Duration::from_secs(5);
     while health
         .check(request())
@@ -211,7 +214,7 @@ async fn until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
+fn the_settings_in_force_are_shown_with_their_sources_and_no_secret() {
     let dir = temp_dir();
     let file = dir.path().join("certkeep.toml");
     std::fs::write(
@@ -242,7 +245,7 @@ fn the_settings_in_force_are_shown_with_where_they_came_from_and_no_secret() {
 }
 
 #[test]
-fn every_fault_of_the_settings_is_told_at_once_with_where_it_came_from() {
+fn all_wrong_settings_are_reported_at_once_with_their_sources() {
     let dir = temp_dir();
     let file = dir.path().join("certkeep.toml");
     std::fs::write(&file, "lisen = 1\ndrain_seconds = 0\nlog = \"certkeep=loud\"\n").unwrap();
@@ -276,9 +279,22 @@ fn every_fault_of_the_settings_is_told_at_once_with_where_it_came_from() {
     }
 }
 
-/// The spans that a collector was sent.
+/// A collector.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Span>>>);
+struct Collector(Arc<Mutex<Received>>);
+
+#[derive(Default)]
+struct Received {
+    spans: Vec<Span>,
+    resources: Vec<Resource>,
+    /// The values of the header `x-tenant`, without repetitions.
+    tenants: Vec<String>,
+}
+
+fn attribute(span: &Span, key: &str) -> Option<Value> {
+    let found = span.attributes.iter().find(|attribute| attribute.key == key)?;
+    found.value.clone()?.value
+}
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -286,17 +302,22 @@ impl TraceService for Collector {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let resources = request.into_inner().resource_spans.into_iter();
-        let spans = resources
-            .flat_map(|resource| resource.scope_spans)
-            .flat_map(|scope| scope.spans);
-        self.0.lock().unwrap().extend(spans);
+        let mut received = self.0.lock().unwrap();
+        if let Some(tenant) = request.metadata().get("x-tenant") {
+            received.tenants.push(tenant.to_str().unwrap().to_owned());
+            received.tenants.dedup();
+        }
+        for resource in request.into_inner().resource_spans {
+            received.resources.extend(resource.resource);
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            received.spans.extend(spans);
+        }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 impl Collector {
-    /// Where it takes spans, in plain text or over TLS with this pair.
+    /// Starts it, in plain text or over TLS with this pair, and returns its endpoint.
     async fn serve(&self, tls: Option<&pki::Pair>) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -313,36 +334,66 @@ impl Collector {
         format!("{scheme}://localhost:{port}")
     }
 
-    fn spans(&self) -> Vec<Span> {
-        self.0.lock().unwrap().clone()
+    /// The spans of calls.
+    fn calls(&self) -> Vec<Span> {
+        let received = self.0.lock().unwrap();
+        let calls = received.spans.iter().filter(|span| span.kind() == SpanKind::Server);
+        calls.cloned().collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_a_span_for_a_collector_with_nothing_secret_in_it() {
+async fn a_call_is_a_span_with_opentelemetrys_attributes_and_without_secrets() {
     let collector = Collector::default();
     let endpoint = collector.serve(None).await;
     let data_dir = DataDir::new();
-    let server = Certkeep::start_with(data_dir.path(), &["--otlp-endpoint", &endpoint]);
+    let args = ["--otlp-endpoint", &endpoint, "--otlp-headers", "x-tenant=a%20b"];
+    let server = Certkeep::start_as(data_dir.path(), &args, |command| {
+        command.env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test");
+    });
     let pair = pki::self_signed(Key::P256, "traced.example");
     server
         .client(&data_dir)
         .upload_server_certificate(upload_of(&pair))
         .await
         .unwrap();
-    // What is left is sent at the end.
+    // The last spans are sent at the end.
     server.terminate();
 
-    let spans = collector.spans();
-    let [call] = spans.as_slice() else {
-        panic!("one call, {} spans", spans.len())
+    let received = collector.0.lock().unwrap();
+    assert_eq!(received.tenants, ["a b"]);
+    let resource = format!("{:?}", received.resources);
+    for part in ["service.name", "certkeep", "deployment.environment.name", "test"] {
+        assert!(resource.contains(part), "{part} in {resource}");
+    }
+    let spans = &received.spans;
+    let roots: Vec<_> = spans.iter().filter(|span| span.parent_span_id.is_empty()).collect();
+    let [call] = roots.as_slice() else {
+        panic!("one call, {} spans: {spans:?}", spans.len())
     };
-    assert_eq!(call.name, "call");
-    let shown = format!("{call:?}");
-    for part in ["UploadServerCertificate", "\"OK\"", "account", "request_id"] {
-        assert!(shown.contains(part), "{part} in {shown}");
+    assert_eq!(call.name, "certkeep.v1.CertificateService/UploadServerCertificate");
+    assert_eq!(call.kind(), SpanKind::Server);
+    for (key, value) in [
+        ("rpc.system", "grpc"),
+        ("rpc.service", "certkeep.v1.CertificateService"),
+        ("rpc.method", "UploadServerCertificate"),
+        ("client.address", "127.0.0.1"),
+        ("code", "OK"),
+    ] {
+        assert_eq!(attribute(call, key), Some(Value::StringValue(value.into())), "{key}");
+    }
+    assert_eq!(attribute(call, "rpc.grpc.status_code"), Some(Value::IntValue(0)));
+    for key in ["account", "access_key_id", "request_id"] {
+        assert!(attribute(call, key).is_some(), "{key}");
     }
     assert!(call.end_time_unix_nano > call.start_time_unix_nano);
+    assert!(
+        spans
+            .iter()
+            .any(|span| span.name == "check" && span.parent_span_id == call.span_id),
+        "the check is a step of the call: {spans:?}"
+    );
+    let shown = format!("{spans:?}");
     let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
     let (_, secret) = key.trim().split_once('.').unwrap();
     for secret in [
@@ -378,7 +429,7 @@ async fn a_call_belongs_to_the_trace_that_its_caller_names() {
         (&["nonsense"], true),
         (&[&good, &good], true),
     ] {
-        let before = collector.spans().len();
+        let before = collector.calls().len();
         let mut request = tonic::Request::new(pb::DescribeRegionsRequest::default());
         for value in given {
             request.metadata_mut().append("traceparent", value.parse().unwrap());
@@ -388,21 +439,60 @@ async fn a_call_belongs_to_the_trace_that_its_caller_names() {
             continue;
         }
         let deadline = Instant::now() + Duration::from_secs(30);
-        while collector.spans().len() == before {
+        while collector.calls().len() == before {
             assert!(Instant::now() < deadline, "there is no span for {given:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let call = collector.spans().pop().unwrap();
+        let call = collector.calls().pop().unwrap();
         let is_child = hex::encode(&call.trace_id) == trace && hex::encode(&call.parent_span_id) == parent;
         let is_root = hex::encode(&call.trace_id) != trace && call.parent_span_id.is_empty();
         let is_right = if given == [good.as_str()] { is_child } else { is_root };
         assert!(is_right, "{given:?} {call:?}");
     }
     server.terminate();
-    assert_eq!(collector.spans().len(), 6, "a trace that is not sampled has no span");
+    assert_eq!(collector.calls().len(), 6, "a trace that is not sampled has no span");
 }
 
-/// Starts with its log in this file, and more variables in its environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_callers_trace_the_sample_ratio_decides() {
+    let data_dir = DataDir::new();
+    let collector = Collector::default();
+    let endpoint = collector.serve(None).await;
+    let args = ["--otlp-endpoint", &endpoint, "--trace-sample-ratio", "0"];
+    let server = Certkeep::start_with(data_dir.path(), &args);
+    let mut client = server.client(&data_dir);
+    client
+        .describe_regions(pb::DescribeRegionsRequest::default())
+        .await
+        .unwrap();
+    let mut request = tonic::Request::new(pb::DescribeRegionsRequest::default());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    client.describe_regions(request).await.unwrap();
+    server.terminate();
+    let calls = collector.calls();
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(hex::encode(&calls[0].parent_span_id), "00f067aa0ba902b7");
+}
+
+/// The purge fails because a table is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_is_counted() {
+    let database = crate::harness::database().await;
+    let sql = crate::harness::connect_to(&database).await;
+    sql.batch_execute("alter table client_token rename to client_token_away")
+        .await
+        .unwrap();
+    let server = TestServer::start_on(database, |config| {
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let line = "certkeep_job_failures_total{task=\"purge\"}";
+    until(|| metric(&http(server.metrics_address(), "/metrics").1, line) >= 1.0).await;
+    server.stop().await;
+}
+
+/// Starts a server with its log in this file and these environment variables.
 fn start_logging(data_dir: &DataDir, log: &Path, args: &[&str], variables: &[(&str, &str)]) -> Certkeep {
     Certkeep::start_as(data_dir.path(), args, |command| {
         command
@@ -412,7 +502,7 @@ fn start_logging(data_dir: &DataDir, log: &Path, args: &[&str], variables: &[(&s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_the_filter() {
+async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
     let (data_dir, dir) = (DataDir::new(), temp_dir());
     let log = dir.path().join("log");
     let server = start_logging(&data_dir, &log, &["--log", "trace"], &[]);
@@ -434,7 +524,7 @@ async fn the_log_tells_of_each_call_by_its_request_id_and_of_no_secret_whatever_
         .describe_regions(pb::DescribeRegionsRequest::default())
         .await
         .unwrap_err();
-    // One whose caller leaves.
+    // A call whose caller leaves.
     let sql = crate::harness::connect_to(&data_dir.connection_string()).await;
     sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
         .await
@@ -518,7 +608,7 @@ async fn systemd_is_told_when_it_serves_and_when_it_stops() {
     assert_eq!(told(), "STOPPING=1");
 }
 
-/// The drain: a call under way is finished and answered, and what takes too long does not hold up the stop.
+/// The drain: a call under way is answered, and a call that takes too long does not delay the stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_the_calls_under_way_within_its_time() {
     for (held_for, is_answered) in [(Duration::from_millis(500), true), (Duration::from_secs(4), false)] {

@@ -1,4 +1,4 @@
-//! Replicas of certkeep on one database.
+//! Several replicas on one database.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::load::Load;
 use crate::process::Certkeep;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_killed_under_load_loses_nothing_and_disturbs_no_other() {
+async fn a_killed_replica_loses_no_upload_and_does_not_disturb_the_other_replica() {
     let server = TestServer::start().await;
     let replica = Certkeep::start_replica(&server);
     let load = Load::start(&server.client());

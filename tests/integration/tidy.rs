@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 /// A room and the rooms that it may name, beside the leaves.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("cli", &["app", "grpc", "server", "store"]),
     ("server", &["app", "grpc", "inventory", "postgres", "seal", "store"]),
     ("grpc", &["app"]),
@@ -19,12 +19,13 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("config", &[]),
     ("digest", &[]),
+    ("peer", &[]),
     ("secret", &[]),
     ("telemetry", &[]),
 ];
 
 /// Rooms that all others may name, and that name none, each other neither.
-const LEAVES: [&str; 5] = ["clock", "config", "digest", "secret", "telemetry"];
+const LEAVES: [&str; 6] = ["clock", "config", "digest", "peer", "secret", "telemetry"];
 
 /// A library, or a part of one, and the only places that may name it.
 const LIBRARIES: [(&str, &[&str]); 21] = [

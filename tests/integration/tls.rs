@@ -54,8 +54,8 @@ async fn describe(server: &TestServer, channel: Channel) -> Result<(), tonic::St
         .map(|_| ())
 }
 
-/// The subject's fingerprint and the protocol that the listener chooses.
-fn shake_hands(server: &TestServer, version: SslVersion) -> Result<(Vec<u8>, String), String> {
+/// The certificate and the protocol that the listener chooses.
+fn handshake(server: &TestServer, version: SslVersion) -> Result<(Vec<u8>, String), String> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
     builder.set_verify(SslVerifyMode::NONE);
     builder.set_min_proto_version(Some(version)).unwrap();
@@ -72,7 +72,7 @@ fn shake_hands(server: &TestServer, version: SslVersion) -> Result<(Vec<u8>, Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_go_over_tls_and_plain_ones_nowhere() {
+async fn calls_over_tls_work_and_calls_in_plain_text_fail() {
     let pair = pki::self_signed(Key::P256, NAME);
     let (server, _dir) = start(&pair).await;
     describe(&server, channel(&server, &pair)).await.unwrap();
@@ -81,11 +81,11 @@ async fn calls_go_over_tls_and_plain_ones_nowhere() {
     describe(&server, channel(&server, &stranger)).await.unwrap_err();
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         assert_eq!(
-            shake_hands(&server, version).unwrap(),
+            handshake(&server, version).unwrap(),
             (pair.x509.to_der().unwrap(), "h2".to_owned())
         );
     }
-    assert!(shake_hands(&server, SslVersion::TLS1_1).is_err());
+    assert!(handshake(&server, SslVersion::TLS1_1).is_err());
     server.stop().await;
 }
 
@@ -96,11 +96,11 @@ async fn a_certificate_that_changes_is_served_within_seconds_and_a_broken_one_is
     let kept = channel(&server, &first);
     describe(&server, kept.clone()).await.unwrap();
 
-    // Half of a change: the old pair is served on.
+    // Half of a change: the old pair is still served.
     std::fs::write(dir.path().join("tls.pem"), "broken").unwrap();
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(
-        shake_hands(&server, SslVersion::TLS1_3).unwrap().0,
+        handshake(&server, SslVersion::TLS1_3).unwrap().0,
         first.x509.to_der().unwrap()
     );
 
@@ -108,10 +108,10 @@ async fn a_certificate_that_changes_is_served_within_seconds_and_a_broken_one_is
     write(dir.path(), &second);
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(
-        shake_hands(&server, SslVersion::TLS1_3).unwrap().0,
+        handshake(&server, SslVersion::TLS1_3).unwrap().0,
         second.x509.to_der().unwrap()
     );
-    describe(&server, kept).await.expect("connections that stand go on");
+    describe(&server, kept).await.expect("open connections continue");
     server.stop().await;
 }
 
@@ -142,7 +142,7 @@ async fn the_command_line_speaks_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_limit_wait_for_a_place() {
+async fn connections_beyond_the_limit_wait() {
     let server = TestServer::start_with(|config| config.max_connections = 2).await;
     let first = server.channel();
     describe(&server, first.clone()).await.unwrap();
@@ -150,7 +150,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     describe(&server, second.clone()).await.unwrap();
     let third = server.channel();
     let waiting = tokio::time::timeout(Duration::from_millis(300), describe(&server, third.clone())).await;
-    assert!(waiting.is_err(), "there is no place for it");
+    assert!(waiting.is_err(), "the limit is reached");
     drop(first);
     tokio::time::timeout(Duration::from_secs(5), describe(&server, third))
         .await

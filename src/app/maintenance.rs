@@ -1,11 +1,11 @@
-//! What is done now and then for all accounts, by whichever replica comes first.
+//! The maintenance of the whole service. Every replica runs it; the first one finds the work.
 
 use super::{App, Error};
 use crate::inventory::CertificateKind;
 
 impl App {
-    /// Removes deleted certificates whose time is over, and forgets client tokens that count no longer.
-    pub async fn keep_house(&self) -> Result<(), Error> {
+    /// Purges deleted certificates after their retention, and client tokens that have expired.
+    pub async fn run_maintenance(&self) -> Result<(), Error> {
         let store = &self.0.store;
         let mut purged = 0;
         for kind in CertificateKind::ALL {
@@ -18,7 +18,7 @@ impl App {
         }
         while store.forget_tokens_of_all_accounts().await? > 0 {}
         if purged > 0 {
-            tracing::info!(purged, "removed deleted certificates whose time was over");
+            tracing::info!(purged, "purged deleted certificates");
         }
         Ok(())
     }

@@ -1,0 +1,111 @@
+//! The methods that are served. Any other path is the caller's own text, which no log and no metric may repeat.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost_reflect::DescriptorPool;
+
+use super::DESCRIPTORS;
+
+/// A method that is served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Method {
+    /// The full name of its service.
+    pub(super) service: String,
+    /// Its own name.
+    pub(super) name: String,
+    /// Whether it answers a stream.
+    pub(super) is_stream: bool,
+    /// Whether it needs no access key: health and reflection, which monitors and grpcurl call before they have one.
+    pub(super) is_open: bool,
+}
+
+/// The methods by path.
+pub(super) struct Methods {
+    served: HashMap<String, Arc<Method>>,
+    unknown: Arc<Method>,
+}
+
+impl Methods {
+    /// All methods that [`Door`](super::Door) serves.
+    pub(super) fn new() -> Self {
+        let mut served = HashMap::new();
+        for (descriptors, is_open) in [
+            (DESCRIPTORS, false),
+            (tonic_health::pb::FILE_DESCRIPTOR_SET, true),
+            (tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, true),
+            (tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET, true),
+        ] {
+            // The build made these descriptors. A test finds them all.
+            let pool = DescriptorPool::decode(descriptors).unwrap_or_default();
+            for method in pool
+                .services()
+                .flat_map(|service| service.methods().collect::<Vec<_>>())
+            {
+                let method = Method {
+                    service: method.parent_service().full_name().to_owned(),
+                    name: method.name().to_owned(),
+                    is_stream: method.is_server_streaming(),
+                    is_open,
+                };
+                served.insert(format!("/{}/{}", method.service, method.name), Arc::new(method));
+            }
+        }
+        let unknown = Arc::new(Method {
+            service: "unknown".to_owned(),
+            name: "unknown".to_owned(),
+            is_stream: false,
+            is_open: false,
+        });
+        Self { served, unknown }
+    }
+
+    /// The method of this path. For a path that is not served, its names are `unknown`.
+    pub(super) fn of(&self, path: &str) -> Arc<Method> {
+        self.served.get(path).unwrap_or(&self.unknown).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_methods_that_are_served_have_names() {
+        let methods = Methods::new();
+        for (path, name, is_stream, is_open) in [
+            (
+                "/certkeep.v1.CertificateService/DescribeRegions",
+                "DescribeRegions",
+                false,
+                false,
+            ),
+            ("/grpc.health.v1.Health/Check", "Check", false, true),
+            ("/grpc.health.v1.Health/Watch", "Watch", true, true),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                "ServerReflectionInfo",
+                true,
+                true,
+            ),
+            (
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                "ServerReflectionInfo",
+                true,
+                true,
+            ),
+            ("/certkeep.v1.CertificateService/Nonsense", "unknown", false, false),
+            ("/grpc.health.v1.Health/Nonsense", "unknown", false, false),
+            ("/x.Y/DescribeRegions", "unknown", false, false),
+            ("", "unknown", false, false),
+            ("/", "unknown", false, false),
+        ] {
+            let method = methods.of(path);
+            assert_eq!(
+                (method.name.as_str(), method.is_stream, method.is_open),
+                (name, is_stream, is_open),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The record of a call: its log line, its metrics and the end of its span. It is made when the response ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tracing::Span;
+
+use super::method::Method;
+use crate::telemetry::{self, metrics};
+
+/// A call that has not ended. Dropped, it has ended because its caller left.
+pub(super) struct Record {
+    method: Arc<Method>,
+    span: Span,
+    started: Instant,
+    has_ended: bool,
+}
+
+impl Record {
+    pub(super) fn start(method: Arc<Method>, span: Span) -> Self {
+        Self {
+            method,
+            span,
+            started: Instant::now(),
+            has_ended: false,
+        }
+    }
+
+    /// Attaches the record to the response. A stream ends when `closing` completes and no message is ready.
+    pub(super) fn follow(
+        mut self,
+        response: Response<Body>,
+        closing: Option<WaitForCancellationFutureOwned>,
+    ) -> Response<RecordedBody> {
+        // A refused call has its status in the headers.
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            self.end_with(&status);
+        }
+        let closing = closing
+            .filter(|_| self.method.is_stream && !self.has_ended)
+            .map(Box::pin);
+        response.map(|body| RecordedBody {
+            body,
+            record: self,
+            closing,
+        })
+    }
+
+    fn end_with(&mut self, status: &Status) {
+        if status.code() != Code::Ok
+            && let Some(info) = status.get_details_error_info()
+        {
+            self.span.record("reason", info.reason);
+        }
+        self.end(status.code());
+    }
+
+    fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        let (name, took) = (name_of(code), self.started.elapsed());
+        metrics::call_ended(&self.method.name, name, (!self.method.is_stream).then_some(took));
+        self.span.record("code", name);
+        telemetry::end_call(&self.span, code as i32, is_server_error(code).then_some(name));
+        let _entered = self.span.enter();
+        let duration_us = took.as_micros() as u64;
+        // Monitors make such calls all the time.
+        if self.method.is_open {
+            tracing::debug!(duration_us, "answered");
+        } else {
+            tracing::info!(duration_us, "answered");
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// The body of a response with its record.
+pub struct RecordedBody {
+    body: Body,
+    record: Record,
+    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl http_body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let polled = {
+            let _entered = this.record.span.enter();
+            Pin::new(&mut this.body).poll_frame(cx)
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.record.end_with(&status_of(trailers));
+                }
+            }
+            Poll::Ready(Some(Err(status))) => this.record.end_with(status),
+            Poll::Ready(None) => this.record.end(Code::Ok),
+            Poll::Pending => {
+                if let Some(closing) = &mut this.closing
+                    && closing.as_mut().poll(cx).is_ready()
+                {
+                    let status = Status::unavailable("the connection closes: call again");
+                    this.record.end(status.code());
+                    this.body = Body::empty();
+                    this.closing = None;
+                    let mut trailers = HeaderMap::new();
+                    // The text is a valid header.
+                    let _ = status.add_header(&mut trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body without a status is a failure of the service.
+fn status_of(trailers: &HeaderMap) -> Status {
+    Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("the response has no status"))
+}
+
+/// Whether the service is to blame, as OpenTelemetry's conventions for gRPC servers say.
+fn is_server_error(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// The code as gRPC's specification writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

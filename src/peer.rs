@@ -1,0 +1,14 @@
+//! The other end of a connection. A server puts it into the extensions of each request.
+
+use std::net::IpAddr;
+
+use tokio_util::sync::CancellationToken;
+
+/// Who sent a request, as far as the connection tells.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The caller's address.
+    pub address: IpAddr,
+    /// Cancelled when the connection starts to close, because of its age or because the server stops. Streams then have to end.
+    pub closing: CancellationToken,
+}

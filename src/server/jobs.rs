@@ -1,0 +1,78 @@
+//! The jobs in the background. Each runs until it is dropped.
+
+use std::time::Duration;
+
+use super::health::{Health, State};
+use crate::app::{App, Error};
+use crate::store::Store;
+use crate::telemetry::{causes, metrics};
+
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// A database that answers later than this counts as down.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+/// So many failed probes in a row make the service unready. One slow answer is no reason to send callers elsewhere.
+const MAX_FAILED_PROBES: u32 = 2;
+const COUNT_PAUSE: Duration = Duration::from_secs(300);
+const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
+
+/// Reports whether Postgres accepts writes.
+pub(super) async fn watch_database(store: Store, health: Health) {
+    let mut failed = 0;
+    loop {
+        metrics::upkeep();
+        metrics::database_connections(store.connections());
+        let cause = match tokio::time::timeout(PROBE_TIME, store.can_write()).await {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false)) => Some("it is a standby, read-only, or refused a change".to_owned()),
+            Ok(Err(error)) => Some(causes(&error)),
+            Err(_) => Some(format!("no answer within {} s", PROBE_TIME.as_secs())),
+        };
+        failed = if cause.is_some() { failed + 1 } else { 0 };
+        let is_up = failed < MAX_FAILED_PROBES;
+        metrics::database_up(is_up);
+        let state = if is_up { State::Serving } else { State::DatabaseDown };
+        if health.state() != state {
+            health.set(state).await;
+            match cause {
+                Some(cause) => tracing::error!(cause, "the database does not accept writes"),
+                None => tracing::info!("the database accepts writes"),
+            }
+        }
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+}
+
+/// Counts the certificates by the time left until they expire.
+pub(super) async fn count_certificates(app: App) {
+    metrics::job_exists("count");
+    loop {
+        report("count", count(&app).await);
+        tokio::time::sleep(COUNT_PAUSE).await;
+    }
+}
+
+async fn count(app: &App) -> Result<(), Error> {
+    let left = app.time_left().await?;
+    metrics::certificates("expired", left.expired);
+    metrics::certificates("7d", left.week);
+    metrics::certificates("30d", left.month);
+    metrics::certificates("90d", left.quarter);
+    metrics::certificates("later", left.later);
+    Ok(())
+}
+
+/// Purges what is older than its retention.
+pub(super) async fn run_maintenance(app: App) {
+    metrics::job_exists("purge");
+    loop {
+        report("purge", app.run_maintenance().await);
+        tokio::time::sleep(MAINTENANCE_PAUSE).await;
+    }
+}
+
+fn report(job: &'static str, outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        metrics::job_failed(job);
+        tracing::error!(job, reason = %error.reason(), cause = causes(&error), "a job failed");
+    }
+}
