@@ -1,4 +1,4 @@
-//! certkeep: the certificate store of a fleet. `ARCHITECTURE.md` shows the rooms and the way of a request.
+//! certkeep: the certificate store of a fleet. `ARCHITECTURE.md` describes the modules and the way of a request.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
 pub mod account;

@@ -1,11 +1,11 @@
-//! The lines between the rooms, as ARCHITECTURE.md draws them.
+//! The dependencies between modules, as ARCHITECTURE.md describes them.
 
 use std::path::{Path, PathBuf};
 
 const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// A room and the rooms that it may name, beside the leaves.
-const ROOMS: [(&str, &[&str]); 16] = [
+/// A module and the modules that it may name. It may also name the leaves.
+const MODULES: [(&str, &[&str]); 16] = [
     ("cli", &["app", "grpc", "server", "store"]),
     ("server", &["app", "grpc", "inventory", "postgres", "seal", "store"]),
     ("grpc", &["app"]),
@@ -24,13 +24,13 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("telemetry", &[]),
 ];
 
-/// Rooms that all others may name, and that name none, each other neither.
+/// Modules that every module may name. They name no other module.
 const LEAVES: [&str; 6] = ["clock", "config", "digest", "peer", "secret", "telemetry"];
 
-/// A library, or a part of one, and the only places that may name it.
+/// A library, or a part of one, and the only modules that may name it.
 const LIBRARIES: [(&str, &[&str]); 21] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
-    // And the provider of rustls that is called after it.
+    // Also the provider of rustls with this name.
     ("ring", &["digest", "server/tls"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
@@ -50,11 +50,11 @@ const LIBRARIES: [(&str, &[&str]); 21] = [
     ("tracing_opentelemetry", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     ("SystemTime", &["clock"]),
-    // The one of postgres splits and joins the PATH that it is given.
+    // postgres/binaries only splits and joins a given PATH.
     ("env", &["main", "cli", "postgres/binaries"]),
 ];
 
-/// The library `metrics`, which telemetry's own module is called after.
+/// Uses of the library `metrics`. telemetry has a module with the same name.
 const METRICS: [&str; 4] = ["use metrics", "counter!", "gauge!", "histogram!"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -68,7 +68,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Path below src without its ending, and the code without its comments.
+/// Path relative to src without its extension, and the code without its comments.
 fn code() -> Vec<(String, String)> {
     let mut paths = Vec::new();
     sources(Path::new(SRC), &mut paths);
@@ -87,11 +87,11 @@ fn code() -> Vec<(String, String)> {
         .collect()
 }
 
-fn room(name: &str) -> &str {
+fn module(name: &str) -> &str {
     name.split('/').next().unwrap()
 }
 
-/// Whether these words stand in the code, whole.
+/// Whether the code contains these words as whole words.
 fn names(code: &str, words: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';
     let goes_on = |c: Option<char>| c.is_some_and(is_letter);
@@ -102,16 +102,16 @@ fn names(code: &str, words: &str) -> bool {
 }
 
 #[test]
-fn no_room_names_one_that_is_not_below_it() {
+fn a_module_names_only_the_modules_below_it() {
     let mut wrong = Vec::new();
     for (name, code) in code() {
-        let Some((_, below)) = ROOMS.iter().find(|(above, _)| *above == room(&name)) else {
+        let Some((_, below)) = MODULES.iter().find(|(above, _)| *above == module(&name)) else {
             continue;
         };
-        for (other, _) in ROOMS
+        for (other, _) in MODULES
             .iter()
-            .filter(|(other, _)| *other != room(&name))
-            .filter(|(other, _)| LEAVES.contains(&room(&name)) || !LEAVES.contains(other))
+            .filter(|(other, _)| *other != module(&name))
+            .filter(|(other, _)| LEAVES.contains(&module(&name)) || !LEAVES.contains(other))
         {
             let braced = code.contains("use crate::{")
                 && code
@@ -127,10 +127,10 @@ fn no_room_names_one_that_is_not_below_it() {
 }
 
 #[test]
-fn no_library_is_named_outside_its_rooms() {
+fn a_library_is_named_only_in_its_modules() {
     let mut wrong = Vec::new();
     for (name, code) in code() {
-        // What a room's own tests need is their matter.
+        // Unit tests may use any library.
         let code = code.split("#[cfg(test)]").next().unwrap_or_default();
         let is_inside = |places: &[&str]| {
             places
