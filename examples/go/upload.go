@@ -5,7 +5,7 @@
 //	GOBIN=$PWD/bin go install tool
 //	PATH=$PWD/bin:$PATH protoc -I ../../proto --go_out=. --go_opt=module=certkeep \
 //		--go-grpc_out=. --go-grpc_opt=module=certkeep \
-//		certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
+//		certkeep/v1/reason.proto certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
 package main
 
 import (

@@ -3,7 +3,7 @@
 Generate the client first:
     python3 -m venv venv && venv/bin/pip install -r examples/python/requirements.txt
     venv/bin/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. \
-        certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
+        certkeep/v1/reason.proto certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
 """
 
 import argparse

@@ -4,7 +4,7 @@
 //     npm ci && mkdir -p gen
 //     protoc -I ../../proto -I GOOGLEAPIS --plugin=node_modules/.bin/protoc-gen-es \
 //         --es_out=gen --es_opt=target=ts,import_extension=js \
-//         certkeep/v1/resources.proto certkeep/v1/certificate_service.proto google/rpc/error_details.proto
+//         certkeep/v1/reason.proto certkeep/v1/resources.proto certkeep/v1/certificate_service.proto google/rpc/error_details.proto
 //     npm run build
 
 import { readFileSync } from "node:fs";

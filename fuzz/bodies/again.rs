@@ -4,11 +4,13 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use certkeep::app::{Field, FieldError, Violation};
 use certkeep::certificate::{
     Authorities, CertificateFacts, Chain, FindingCode, Place, Policy, PrivateKeyError, Report, UnverifiedPair,
     VerifiedPair,
 };
 use certkeep::clock::Timestamp;
+use certkeep::grpc::{field_name, violation};
 use certkeep::inventory::CertificateName;
 use certkeep::secret::Secret;
 
@@ -118,14 +120,21 @@ fn sorted(chain: &Chain) -> Vec<&[u8]> {
     der
 }
 
+/// The sentence for an error.
+pub fn words(error: FieldError) -> String {
+    let field = Field::PrivateKey;
+    violation(&Violation { field, error }, field_name).description
+}
+
 /// Nothing that a caller is told has a control character or grows with the input.
 fn texts_are_clean(report: &Report) {
     const MAX: usize = 2048;
     let error = &report.error;
-    let faults = error.certificate.iter().map(ToString::to_string);
+    let certificate = error.certificate.iter().cloned().map(FieldError::Certificate);
+    let errors = certificate.chain(error.private_key.clone().map(FieldError::PrivateKey));
     let findings = error.findings.iter();
-    let told = faults
-        .chain(error.private_key.iter().map(ToString::to_string))
+    let told = errors
+        .map(words)
         .chain(findings.flat_map(|finding| [finding.message.clone(), finding.subject.clone()]))
         .chain(
             report

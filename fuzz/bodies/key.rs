@@ -1,5 +1,6 @@
 //! Private keys.
 
+use certkeep::app::FieldError;
 use certkeep::certificate::{Contents, Policy};
 use certkeep::secret::Secret;
 use openssl::asn1::{Asn1Integer, Asn1Time};
@@ -30,7 +31,7 @@ pub fn key(input: &[u8]) {
     let accepted = match Contents::of(&text).private_key {
         Some(Ok(id)) => Some(id),
         Some(Err(error)) => {
-            assert!(!error.to_string().contains(char::is_control));
+            assert!(!again::words(FieldError::PrivateKey(error)).contains(char::is_control));
             None
         }
         None => None,

@@ -1,5 +1,6 @@
 //! PEM text.
 
+use certkeep::app::FieldError;
 use certkeep::certificate::{Contents, Policy, Sha256Fingerprint};
 use certkeep::secret::Secret;
 
@@ -13,7 +14,7 @@ pub fn pem(text: &[u8]) {
     }
     let contents = cost::within_limit(|| Contents::of(text));
     if let Some(error) = &contents.error {
-        assert!(!error.to_string().contains(char::is_control));
+        assert!(!again::words(FieldError::Certificate(error.clone())).contains(char::is_control));
     }
     let lines: Vec<_> = text
         .iter()

@@ -132,5 +132,5 @@ pub fn check(input: &[u8]) {
         private_key: key,
     };
     let checked = app::check(&request, &policy);
-    assert!(!checked.report.is_accepted || checked.faults.is_empty());
+    assert!(!checked.report.is_accepted || checked.violations.is_empty());
 }

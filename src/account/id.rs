@@ -12,9 +12,8 @@ const MAX: i64 = 9_999_999_999_999_999;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AccountId(i64);
 
-/// A text that is no account id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("an account id has 16 decimal digits, of which the first is not 0")]
+/// A text that is not an account id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AccountIdError;
 
 impl AccountId {

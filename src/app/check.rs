@@ -1,8 +1,8 @@
 //! The check: everything that an upload would find, with nothing stored.
 
 use super::cores::Work;
-use super::error::Faults;
-use super::{App, Call, Error, FieldFault, Role, reuse};
+use super::violation::Violations;
+use super::{App, Call, Error, Role, Violation, reuse};
 use crate::certificate::{Authorities, Policy, Report, UnverifiedPair};
 use crate::clock;
 use crate::inventory::CertificateKind;
@@ -21,7 +21,7 @@ pub struct CheckServerCertificate {
 #[derive(Debug)]
 pub struct Checked {
     /// What is wrong with the fields, in the request's order.
-    pub faults: Vec<FieldFault>,
+    pub violations: Vec<Violation>,
     /// Everything else.
     pub report: Report,
 }
@@ -38,12 +38,12 @@ fn report(request: &CheckServerCertificate, policy: &Policy, authorities: &Autho
 
 impl Checked {
     fn of(report: Report) -> Self {
-        let mut faults = Faults::default();
+        let mut violations = Violations::default();
         let error = &report.error;
-        faults.certificate(error.certificate.clone(), &error.rejected);
-        faults.private_key(error.private_key.clone(), &error.rejected);
+        violations.certificate(error.certificate.clone(), &error.rejected);
+        violations.private_key(error.private_key.clone(), &error.rejected);
         Self {
-            faults: faults.into_noted(),
+            violations: violations.into_noted(),
             report,
         }
     }

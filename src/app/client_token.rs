@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::upload::{GivenCertificate, Upload};
-use super::{App, Fault};
+use super::{App, Field, FieldError};
 use crate::digest;
 use crate::store::ClientToken;
 
@@ -11,16 +11,16 @@ use crate::store::ClientToken;
 const MAX_LEN: usize = 64;
 
 /// The token of an upload, if it has one.
-pub(super) fn client_token(app: &App, request: &Upload) -> Result<Option<ClientToken>, Fault> {
+pub(super) fn client_token(app: &App, request: &Upload) -> Result<Option<ClientToken>, FieldError> {
     let token = &request.client_token;
     if token.is_empty() {
         return Ok(None);
     }
     if request.validate_only {
-        return Err(Fault::ClientTokenOfNothing);
+        return Err(FieldError::Excludes(Field::ValidateOnly));
     }
     if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err(Fault::ClientToken);
+        return Err(FieldError::ClientToken);
     }
     let request = canonical(request);
     Ok(Some(ClientToken {

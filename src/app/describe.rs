@@ -1,8 +1,8 @@
 //! Lists certificates in pages.
 
-use super::error::Faults;
 use super::page_token::List;
-use super::{App, Call, Error, Fault, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Role};
 use crate::inventory::{CertificateId, CertificateKind, ResourceGroupId};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
@@ -64,13 +64,13 @@ impl App {
             account: call.caller.account,
             filter: &filter,
         };
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", self.region_or_any(&request.region_id));
-        let tags = faults.tags(request.tags.clone());
-        let size = faults.check("page_size", page_size(request.page_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token));
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, self.region_or_any(&request.region_id));
+        let tags = violations.tags(request.tags.clone());
+        let size = violations.check(Field::PageSize, page_size(request.page_size));
+        let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, &request.page_token));
         let (Some(region), Some(tags), Some(size), Some(after)) = (region, tags, size, after) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         // What is no id is that of no group, and an unknown group has no certificates.
         let resource_group = match request.resource_group_id.as_str() {
@@ -133,18 +133,18 @@ impl App {
 }
 
 /// How many entries a page has at most (AIP-158).
-pub(super) fn page_size(asked: i32) -> Result<usize, Fault> {
+pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
     const DEFAULT: usize = 100;
     const MAX: usize = 1000;
     match usize::try_from(asked) {
-        Err(_) => Err(Fault::PageSize),
+        Err(_) => Err(FieldError::PageSize),
         Ok(0) => Ok(DEFAULT),
         Ok(size) => Ok(size.min(MAX)),
     }
 }
 
 /// Refuses fields that are set but whose behaviour is not built yet.
-pub(super) fn refuse_unsupported(fields: &[(bool, &'static str)]) -> Result<(), Error> {
+pub(super) fn refuse_unsupported(fields: &[(bool, Field)]) -> Result<(), Error> {
     let set: Vec<_> = fields.iter().filter(|(set, _)| *set).map(|(_, field)| *field).collect();
     if set.is_empty() {
         Ok(())
@@ -161,6 +161,6 @@ mod tests {
     fn page_sizes_have_a_default_and_a_limit() {
         let sizes = [0, 1, 1000, 1001, i32::MAX].map(|asked| page_size(asked).unwrap());
         assert_eq!(sizes, [100, 1, 1000, 1000, 1000]);
-        assert!(matches!(page_size(-1), Err(Fault::PageSize)));
+        assert!(matches!(page_size(-1), Err(FieldError::PageSize)));
     }
 }

@@ -1,9 +1,9 @@
 //! Lists the account's fingerprints in pages.
 
 use super::describe::page_size;
-use super::error::Faults;
 use super::page_token::List;
-use super::{App, Call, Error, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, Role};
 use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
 
@@ -43,11 +43,11 @@ impl App {
         call.caller.require(Role::Reader)?;
         let account = call.caller.account;
         let list = list_of(account);
-        let mut faults = Faults::default();
-        let size = faults.check("page_size", page_size(request.page_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, &request.page_token));
+        let mut violations = Violations::default();
+        let size = violations.check(Field::PageSize, page_size(request.page_size));
+        let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, &request.page_token));
         let (Some(size), Some(after)) = (size, after) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         let page = self.0.store.fingerprint_page(account, after, size).await?;
         Ok(ListedFingerprints {

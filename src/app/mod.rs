@@ -25,6 +25,7 @@ mod storing;
 mod tag;
 mod target;
 mod upload;
+mod violation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub use authenticate::Caller;
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use check::{CheckServerCertificate, Checked, check};
 pub use describe::{DescribeCertificates, Described};
-pub use error::{Error, Fault, FieldFault, Reason, Resource};
+pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use page_token::{List, PageTokens};
@@ -48,13 +49,18 @@ pub use search::{Found, SearchServerCertificates};
 pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
 pub use upload::{GivenCertificate, Upload, Uploaded};
+pub use violation::{Field, FieldError, Violation};
 
 pub use crate::account::Role;
 pub use crate::certificate::{
-    CertificateFacts, Contents, Finding, FindingCode, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, Place,
-    Policy, PolicyError, Report, Severity, Sha256Fingerprint,
+    CaCertificateError, CertificateError, CertificateFacts, Contents, Finding, FindingCode, FoundCertificate,
+    KeyAlgorithm, KeyId, ListedCertificate, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, Severity,
+    Sha256Fingerprint, TextError, UnsupportedKey, X509Error,
 };
-pub use crate::inventory::{CertificateId, CertificateKind, CertificateName, CriterionError, DomainMatch, Tag, Tags};
+pub use crate::inventory::{
+    CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
+    Tag, TagError, TagPart, Tags, TagsError,
+};
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
 use crate::account::Actor;

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::Fault;
+use super::FieldError;
 use crate::account::AccountId;
 use crate::digest;
 use crate::secret::Secret;
@@ -52,20 +52,20 @@ impl PageTokens {
     }
 
     /// The place behind which the page begins; an empty token is the start.
-    pub fn read(&self, list: List<'_>, token: &str) -> Result<Position, Fault> {
+    pub fn read(&self, list: List<'_>, token: &str) -> Result<Position, FieldError> {
         if token.is_empty() {
             return Ok(Position::START);
         }
         match self.read_place(list, token) {
             Ok((position, sort_key)) if sort_key.is_empty() => Ok(position),
-            _ => Err(Fault::PageToken),
+            _ => Err(FieldError::PageToken),
         }
     }
 
     /// The place of a token that is not empty, and its sort key.
-    pub(super) fn read_place(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), Fault> {
+    pub(super) fn read_place(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
         let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else {
-            return Err(Fault::PageToken);
+            return Err(FieldError::PageToken);
         };
         let parts = token.split_last_chunk::<MAC_LEN>().and_then(|(body, mac)| {
             let (created_ms, rest) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
@@ -77,10 +77,10 @@ impl PageTokens {
             Some((body, mac, position, sort_key.to_vec()))
         });
         let Some((body, mac, position, sort_key)) = parts else {
-            return Err(Fault::PageToken);
+            return Err(FieldError::PageToken);
         };
         if !digest::constant_time_eq(&self.mac(list, body), mac) {
-            return Err(Fault::PageToken);
+            return Err(FieldError::PageToken);
         }
         Ok((position, sort_key))
     }

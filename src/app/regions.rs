@@ -1,6 +1,6 @@
 //! Lists the regions.
 
-use super::{App, Call, Error, Fault, Role};
+use super::{App, Call, Error, Field, FieldError, Role};
 use crate::inventory::Language;
 
 /// In which language the regions are named.
@@ -24,7 +24,7 @@ impl App {
     pub fn describe_regions(&self, call: &Call, request: &DescribeRegions) -> Result<Vec<DescribedRegion<'_>>, Error> {
         call.caller.require(Role::Reader)?;
         let language = Language::parse(&request.accept_language)
-            .map_err(|error| Error::field("accept_language", Fault::Language(error)))?;
+            .map_err(|error| Error::field(Field::AcceptLanguage, FieldError::Language(error)))?;
         let regions = self.0.settings.regions.iter();
         Ok(regions
             .map(|region| DescribedRegion {

@@ -1,8 +1,8 @@
 //! Renames a certificate.
 
-use super::error::Faults;
-use super::target::{Target, TargetCertificate, id_field, name_field, own_id, required, revision_of};
-use super::{App, Call, Error, Fault, Role};
+use super::target::{Target, TargetCertificate, own_id, required, revision_of};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Role};
 use crate::inventory::CertificateName;
 use crate::store::Liveness;
 
@@ -11,13 +11,13 @@ impl App {
     pub async fn rename(&self, call: &Call, request: &TargetCertificate, name: &str) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
         let kind = request.kind;
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", self.region(&request.region_id));
-        let id = faults.check(id_field(kind), required(id_field(kind), &request.id));
-        let name = CertificateName::parse(name).map_err(Fault::Name);
-        let name = faults.check(name_field(kind), name);
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+        let id = violations.check(Field::CertificateId(kind), required(&request.id));
+        let name = CertificateName::parse(name).map_err(FieldError::Name);
+        let name = violations.check(Field::CertificateName(kind), name);
         let (Some(region), Some(id), Some(name)) = (region, id, name) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         let target = Target {
             id: own_id(call, kind, id)?,

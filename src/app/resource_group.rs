@@ -1,11 +1,11 @@
 //! Resource groups: making and listing them, and moving certificates between them.
 
 use super::describe::page_size;
-use super::error::Faults;
 use super::page_token::List;
 use super::tag::{named_ids, resource_type};
 use super::target::required;
-use super::{App, Call, Error, Fault, Resource, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Resource, Role};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, ResourceGroupId};
 use crate::store::{Changing, Position, ResourceGroup};
 use crate::{clock, digest};
@@ -39,7 +39,8 @@ impl App {
     /// Makes a group of this name, or answers the one that there is.
     pub async fn make_resource_group(&self, call: &Call, name: &str) -> Result<ResourceGroup, Error> {
         call.caller.require(Role::Admin)?;
-        let name = CertificateName::parse(name).map_err(|error| Error::field("name", Fault::Name(error)))?;
+        let name = CertificateName::parse(name)
+            .map_err(|error| Error::field(Field::ResourceGroupName, FieldError::Name(error)))?;
         let account = call.caller.account;
         if name.as_str() == DEFAULT_NAME {
             return Ok(default_group(call));
@@ -61,11 +62,11 @@ impl App {
             account: call.caller.account,
             filter: &[],
         };
-        let mut faults = Faults::default();
-        let size = faults.check("page_size", page_size(asked_size));
-        let after = faults.check("page_token", self.0.page_tokens.read(list, page_token));
+        let mut violations = Violations::default();
+        let size = violations.check(Field::PageSize, page_size(asked_size));
+        let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, page_token));
         let (Some(size), Some(after)) = (size, after) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         let mut groups = Vec::new();
         let mut behind = id_at(after);
@@ -93,16 +94,13 @@ impl App {
     /// Moves a certificate of either kind; answers its revision after that.
     pub async fn move_resource_group(&self, call: &Call, request: &MoveResourceGroup) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", self.region(&request.region_id));
-        let id = faults.check("resource_id", required("resource_id", &request.resource_id));
-        let of_type = faults.check("resource_type", resource_type(&request.resource_type));
-        let group = faults.check(
-            "new_resource_group_id",
-            required("new_resource_group_id", &request.new_resource_group_id),
-        );
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+        let id = violations.check(Field::ResourceId, required(&request.resource_id));
+        let of_type = violations.check(Field::ResourceType, resource_type(&request.resource_type));
+        let group = violations.check(Field::NewResourceGroupId, required(&request.new_resource_group_id));
         let (Some(region), Some(id), Some(()), Some(group)) = (region, id, of_type, group) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         let group = self.resource_group(call, group).await?;
         let id = named_ids(call, &[id.to_owned()])?[0];

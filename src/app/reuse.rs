@@ -1,8 +1,7 @@
 //! What the account's other certificates tell about one.
 
-use super::error::Faults;
-use super::target::certificate_field;
-use super::{App, Call, Error};
+use super::violation::Violations;
+use super::{App, Call, Error, Field};
 use crate::certificate::{CertificateFacts, Finding, FindingCode, Severity};
 use crate::inventory::CertificateKind;
 use crate::store::Reuse;
@@ -47,9 +46,9 @@ impl App {
         if rejected.is_empty() {
             return Ok(findings);
         }
-        let mut faults = Faults::with(findings);
-        faults.unwise(certificate_field(kind), &rejected);
-        Err(faults.into())
+        let mut violations = Violations::with(findings);
+        violations.policy(Field::Certificate(kind), &rejected);
+        Err(violations.into())
     }
 
     /// Whether the policy refuses a certificate for what only the account's other certificates tell.

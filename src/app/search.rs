@@ -1,9 +1,9 @@
 //! Searches server certificates in pages.
 
 use super::describe::page_size;
-use super::error::Faults;
 use super::page_token::List;
-use super::{App, Call, Error, Fault, KeyAlgorithm, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, KeyAlgorithm, Role};
 use crate::clock::Timestamp;
 use crate::inventory::{
     Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
@@ -91,19 +91,19 @@ impl App {
             filter: &filter,
         };
 
-        let mut faults = Faults::default();
-        let criteria = self.criteria(request, &mut faults);
-        let size = faults.check("page_size", page_size(request.page_size));
+        let mut violations = Violations::default();
+        let criteria = self.criteria(request, &mut violations);
+        let size = violations.check(Field::PageSize, page_size(request.page_size));
         let after = match request.page_token.as_str() {
             "" => Ok(None),
             token => match self.0.page_tokens.read_place(list, token) {
                 Ok((position, key)) => place(order, position, key).map(Some),
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             },
         };
-        let after = faults.check("page_token", after);
+        let after = violations.check(Field::PageToken, after);
         let (Some(criteria), Some(size), Some(after)) = (criteria, size, after) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         let page = self.0.store.search(account, &criteria, order, after, size).await?;
         let token = |place: Place| self.0.page_tokens.write_place(list, place.position, &bytes(&place.key));
@@ -114,28 +114,28 @@ impl App {
     }
 
     /// The checked criteria; `None` if one is wrong, which is noted.
-    fn criteria(&self, request: &SearchServerCertificates, faults: &mut Faults) -> Option<Criteria> {
-        let mut check = Checking(faults);
-        let region = check.0.check("region_id", self.region_or_any(&request.region_id));
-        let fingerprint = check.given("fingerprint", &request.fingerprint, SoughtFingerprint::parse);
-        let domain = check.given("domain", &request.domain, |text| {
+    fn criteria(&self, request: &SearchServerCertificates, violations: &mut Violations) -> Option<Criteria> {
+        let mut check = Checking(violations);
+        let region = check.0.check(Field::RegionId, self.region_or_any(&request.region_id));
+        let fingerprint = check.given(Field::Fingerprint, &request.fingerprint, SoughtFingerprint::parse);
+        let domain = check.given(Field::Domain, &request.domain, |text| {
             let matching = request.domain_match.ok().flatten().unwrap_or_default();
             SoughtDomain::parse(text, matching).map_err(CriterionError::Domain)
         });
         let domain_match = check.that(
-            "domain_match",
+            Field::DomainMatch,
             match request.domain_match {
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
                 Ok(Some(_)) if request.domain.is_empty() => Err(CriterionError::DomainMatchAlone),
                 Ok(_) => Ok(()),
             },
         );
-        let spki_sha256 = check.given("spki_sha256", &request.spki_sha256, parse_spki_sha256);
-        let serial_number = check.given("serial_number", &request.serial_number, SoughtSerial::parse);
-        let issuer = check.given("issuer", &request.issuer, |text| parse_issuer(text.to_owned()));
-        let algorithm = check.that("key_algorithm", request.key_algorithm);
+        let spki_sha256 = check.given(Field::SpkiSha256, &request.spki_sha256, parse_spki_sha256);
+        let serial_number = check.given(Field::SerialNumber, &request.serial_number, SoughtSerial::parse);
+        let issuer = check.given(Field::Issuer, &request.issuer, |text| parse_issuer(text.to_owned()));
+        let algorithm = check.that(Field::KeyAlgorithm, request.key_algorithm);
         let size = check.that(
-            "key_size",
+            Field::KeySize,
             match request.key_size {
                 0 => Ok(None),
                 size if size < 0 => Err(CriterionError::KeySize),
@@ -143,19 +143,19 @@ impl App {
                 size => Ok(Some(size)),
             },
         );
-        let from = check.that("expire_time_from", request.expire_time_from);
-        let before = check.that("expire_time_before", request.expire_time_before);
+        let from = check.that(Field::ExpireTimeFrom, request.expire_time_from);
+        let before = check.that(Field::ExpireTimeBefore, request.expire_time_before);
         let expiry = match (from, before) {
-            (Some(from), Some(before)) => check.that("expire_time_before", expiry(from, before)),
+            (Some(from), Some(before)) => check.that(Field::ExpireTimeBefore, expiry(from, before)),
             _ => None,
         };
         let name_prefix = check.given(
-            "server_certificate_name_prefix",
+            Field::CertificateNamePrefix,
             &request.server_certificate_name_prefix,
             parse_name_prefix,
         );
         let tags = check.0.tags(request.tags.clone());
-        let order = check.that("order_by", request.order_by);
+        let order = check.that(Field::OrderBy, request.order_by);
         domain_match.and(order)?;
         let size = size?;
         Some(Criteria {
@@ -173,14 +173,14 @@ impl App {
     }
 }
 
-/// Notes the faults of criteria.
-struct Checking<'a>(&'a mut Faults);
+/// Notes the violations of criteria.
+struct Checking<'a>(&'a mut Violations);
 
 impl Checking<'_> {
     /// What is read of a text that is not empty; `None` if it is wrong.
     fn given<T>(
         &mut self,
-        field: &str,
+        field: Field,
         text: &str,
         parse: impl FnOnce(&str) -> Result<T, CriterionError>,
     ) -> Option<Option<T>> {
@@ -190,8 +190,8 @@ impl Checking<'_> {
         }
     }
 
-    fn that<T>(&mut self, field: &str, checked: Result<T, CriterionError>) -> Option<T> {
-        self.0.check(field, checked.map_err(Fault::Criterion))
+    fn that<T>(&mut self, field: Field, checked: Result<T, CriterionError>) -> Option<T> {
+        self.0.check(field, checked.map_err(FieldError::Criterion))
     }
 }
 
@@ -209,7 +209,7 @@ fn expiry(from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Option<E
     }
 }
 
-fn place(order: Order, position: Position, key: Vec<u8>) -> Result<Place, Fault> {
+fn place(order: Order, position: Position, key: Vec<u8>) -> Result<Place, FieldError> {
     let key = match order {
         Order::CreateTime if key.is_empty() => Some(SortKey::CreateTime),
         Order::CreateTime => None,
@@ -218,7 +218,7 @@ fn place(order: Order, position: Position, key: Vec<u8>) -> Result<Place, Fault>
     };
     Ok(Place {
         // The token is one of ours, and of this order.
-        key: key.ok_or(Fault::PageToken)?,
+        key: key.ok_or(FieldError::PageToken)?,
         position,
     })
 }

@@ -1,10 +1,10 @@
 //! The tags of certificates, of both kinds alike.
 
 use super::describe::page_size;
-use super::error::Faults;
 use super::page_token::List;
 use super::target::own_id;
-use super::{App, Call, Error, Fault, Resource, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Resource, Role};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 use crate::store::{Filter, Liveness, Page, Position, Tagged, Tagging};
 
@@ -62,12 +62,12 @@ impl App {
         tags: Vec<(String, String)>,
     ) -> Result<(), Error> {
         call.caller.require(Role::Editor)?;
-        let mut faults = Faults::default();
-        let named = self.named(request, &mut faults);
-        faults.note("tags", tags.is_empty().then_some(Fault::Required("tags")));
-        let tags = faults.tags(tags);
-        let (Some(region), Some(tags), true) = (named, tags, faults.is_empty()) else {
-            return Err(faults.into());
+        let mut violations = Violations::default();
+        let named = self.named(request, &mut violations);
+        violations.note(Field::Tags, tags.is_empty().then_some(FieldError::Required));
+        let tags = violations.tags(tags);
+        let (Some(region), Some(tags), true) = (named, tags, violations.is_empty()) else {
+            return Err(violations.into());
         };
         let change = TagChange::Set(&tags);
         self.change_tags(call, (&region, &request.resource_ids), change).await
@@ -81,17 +81,17 @@ impl App {
         (keys, all): (Vec<String>, bool),
     ) -> Result<(), Error> {
         call.caller.require(Role::Editor)?;
-        let mut faults = Faults::default();
-        let region = self.named(request, &mut faults);
-        let fault = match (keys.len(), all) {
-            (0, false) => Some(Fault::Required("tag_keys")),
-            (1.., true) => Some(Fault::TagKeysAndAll),
+        let mut violations = Violations::default();
+        let region = self.named(request, &mut violations);
+        let error = match (keys.len(), all) {
+            (0, false) => Some(FieldError::Required),
+            (1.., true) => Some(FieldError::Excludes(Field::AllTags)),
             (0..=Tags::MAX, _) => None,
-            (count, false) => Some(Fault::TooManyTagKeys { count }),
+            (count, false) => Some(FieldError::TooMany { count, max: Tags::MAX }),
         };
-        faults.note("tag_keys", fault);
-        let (Some(region), true) = (region, faults.is_empty()) else {
-            return Err(faults.into());
+        violations.note(Field::TagKeys, error);
+        let (Some(region), true) = (region, violations.is_empty()) else {
+            return Err(violations.into());
         };
         let change = match all {
             true => TagChange::RemoveAll,
@@ -101,15 +101,18 @@ impl App {
     }
 
     /// The region, if that and the other fields are right; what is not is noted.
-    fn named(&self, request: &TaggedResources, faults: &mut Faults) -> Option<RegionId> {
-        let region = faults.check("region_id", self.region(&request.region_id));
-        faults.check("resource_type", resource_type(&request.resource_type));
-        let fault = match request.resource_ids.len() {
-            0 => Some(Fault::Required("resource_ids")),
+    fn named(&self, request: &TaggedResources, violations: &mut Violations) -> Option<RegionId> {
+        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+        violations.check(Field::ResourceType, resource_type(&request.resource_type));
+        let error = match request.resource_ids.len() {
+            0 => Some(FieldError::Required),
             1..=MAX_RESOURCES => None,
-            count => Some(Fault::TooManyResources { count }),
+            count => Some(FieldError::TooMany {
+                count,
+                max: MAX_RESOURCES,
+            }),
         };
-        faults.note("resource_ids", fault);
+        violations.note(Field::ResourceIds, error);
         region
     }
 
@@ -133,7 +136,7 @@ impl App {
                     let new = tags.iter().filter(|tag| !certificate.tags.has_key(tag.key()));
                     let count = certificate.tags.iter().count() + new.count();
                     if count > Tags::MAX {
-                        return Err(Error::field("tags", Fault::TagsOfResource { index, count }));
+                        return Err(Error::field(Field::Tags, FieldError::TagsOfResource { index, count }));
                     }
                 }
             }
@@ -172,17 +175,20 @@ impl App {
     ) -> Result<ListedTagResources, Error> {
         call.caller.require(Role::Reader)?;
         let resources = &request.resources;
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", self.region(&resources.region_id));
-        faults.check("resource_type", resource_type(&resources.resource_type));
-        let fault = match (resources.resource_ids.len(), request.tags.is_empty()) {
-            (0, true) => Some(Fault::Required("resource_ids")),
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, self.region(&resources.region_id));
+        violations.check(Field::ResourceType, resource_type(&resources.resource_type));
+        let error = match (resources.resource_ids.len(), request.tags.is_empty()) {
+            (0, true) => Some(FieldError::Required),
             (0..=MAX_RESOURCES, _) => None,
-            (count, _) => Some(Fault::TooManyResources { count }),
+            (count, _) => Some(FieldError::TooMany {
+                count,
+                max: MAX_RESOURCES,
+            }),
         };
-        faults.note("resource_ids", fault);
-        let tags = faults.tags(request.tags.clone());
-        let size = faults.check("page_size", page_size(request.page_size));
+        violations.note(Field::ResourceIds, error);
+        let tags = violations.tags(request.tags.clone());
+        let size = violations.check(Field::PageSize, page_size(request.page_size));
         // A token of the list of each kind, which are read one behind the other.
         let ids = resources.resource_ids.len().to_string();
         let mut filter = vec![resources.region_id.as_str(), &ids];
@@ -205,11 +211,11 @@ impl App {
                 .read(list(CertificateKind::Ca), &request.next_token)
                 .map(|after| (CertificateKind::Ca, after)),
         };
-        let place = faults.check("next_token", place.map_err(|_| Fault::NextToken));
+        let place = violations.check(Field::NextToken, place.map_err(|_| FieldError::PageToken));
         let (Some(region), Some(tags), Some(size), Some((kind, after)), true) =
-            (region, tags, size, place, faults.is_empty())
+            (region, tags, size, place, violations.is_empty())
         else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         if !resources.resource_ids.is_empty() {
             return self.tags_of(call, (&region, &resources.resource_ids), &tags).await;
@@ -268,11 +274,11 @@ impl App {
 }
 
 /// Whether this is the type of resources that there is.
-pub(super) fn resource_type(asked: &str) -> Result<(), Fault> {
+pub(super) fn resource_type(asked: &str) -> Result<(), FieldError> {
     match asked {
-        "" => Err(Fault::Required("resource_type")),
+        "" => Err(FieldError::Required),
         RESOURCE_TYPE => Ok(()),
-        _ => Err(Fault::ResourceType),
+        _ => Err(FieldError::ResourceType),
     }
 }
 

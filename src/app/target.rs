@@ -1,7 +1,7 @@
 //! The certificate that a call is about: an id and a region, as all calls on one certificate have them.
 
-use super::error::Faults;
-use super::{App, Call, Error, Fault, Resource};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::inventory::{CertificateId, CertificateKind, RegionError, RegionId};
 use crate::store::{Changing, Liveness};
 
@@ -37,11 +37,11 @@ impl Target {
     /// Reads both fields; the region may be absent. What is no id of the caller's account is not found.
     pub(super) fn parse(app: &App, call: &Call, request: &TargetCertificate) -> Result<Self, Error> {
         let kind = request.kind;
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", app.region_or_any(&request.region_id));
-        let id = faults.check(id_field(kind), required(id_field(kind), &request.id));
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, app.region_or_any(&request.region_id));
+        let id = violations.check(Field::CertificateId(kind), required(&request.id));
         let (Some(region), Some(id)) = (region, id) else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         Ok(Self {
             id: own_id(call, kind, id)?,
@@ -86,47 +86,22 @@ pub(super) fn own_id(call: &Call, kind: CertificateKind, id: &str) -> Result<Cer
         .ok_or(Error::NotFound(Resource::Certificate(kind, id)))
 }
 
-/// The field that holds a certificate of this kind.
-pub(super) fn certificate_field(kind: CertificateKind) -> &'static str {
-    match kind {
-        CertificateKind::Server => "server_certificate",
-        CertificateKind::Ca => "ca_certificate",
-    }
-}
-
-/// The field that holds the id of a certificate of this kind.
-pub(super) fn id_field(kind: CertificateKind) -> &'static str {
-    match kind {
-        CertificateKind::Server => "server_certificate_id",
-        CertificateKind::Ca => "ca_certificate_id",
-    }
-}
-
-/// The field that holds the name of a certificate of this kind.
-pub(super) fn name_field(kind: CertificateKind) -> &'static str {
-    match kind {
-        CertificateKind::Server => "server_certificate_name",
-        CertificateKind::Ca => "ca_certificate_name",
-    }
-}
-
-pub(super) fn required<'a>(field: &'static str, value: &'a str) -> Result<&'a str, Fault> {
-    if value.is_empty() {
-        Err(Fault::Required(field))
-    } else {
-        Ok(value)
+pub(super) fn required(value: &str) -> Result<&str, FieldError> {
+    match value {
+        "" => Err(FieldError::Required),
+        value => Ok(value),
     }
 }
 
 impl App {
-    pub(super) fn region(&self, id: &str) -> Result<RegionId, Fault> {
-        self.0.settings.regions.find(id).map_err(Fault::Region)
+    pub(super) fn region(&self, id: &str) -> Result<RegionId, FieldError> {
+        self.0.settings.regions.find(id).map_err(FieldError::Region)
     }
 
-    pub(super) fn region_or_any(&self, id: &str) -> Result<Option<RegionId>, Fault> {
+    pub(super) fn region_or_any(&self, id: &str) -> Result<Option<RegionId>, FieldError> {
         match self.0.settings.regions.find(id) {
             Err(RegionError::Missing) => Ok(None),
-            found => found.map(Some).map_err(Fault::Region),
+            found => found.map(Some).map_err(FieldError::Region),
         }
     }
 }

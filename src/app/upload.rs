@@ -5,11 +5,10 @@ use tracing::Instrument;
 use super::client_token::client_token;
 use super::cores::Work;
 use super::describe::refuse_unsupported;
-use super::error::Faults;
 use super::fingerprints::ListedFingerprints;
 use super::storing::{Place, Replay};
-use super::target::name_field;
-use super::{App, Call, Error, Fault, Role};
+use super::violation::Violations;
+use super::{App, Call, Error, Field, FieldError, Role};
 use crate::certificate::{
     CaError, CertificateFacts, Finding, PairError, UnverifiedCa, UnverifiedPair, VerifiedCa, VerifiedPair,
 };
@@ -121,11 +120,11 @@ impl App {
         let work = request.work();
         let app = self.clone();
         let prepare = move || -> Result<_, Error> {
-            let (client_token, fault) = match client_token(&app, &request) {
+            let (client_token, error) = match client_token(&app, &request) {
                 Ok(token) => (token, None),
-                Err(fault) => (None, Some(fault)),
+                Err(error) => (None, Some(error)),
             };
-            let checked = telemetry::step("check").in_scope(|| app.verify(request, fault));
+            let checked = telemetry::step("check").in_scope(|| app.verify(request, error));
             let sealed = checked.and_then(|checked| telemetry::step("seal").in_scope(|| app.seal(checked, place)));
             Ok((client_token, sealed))
         };
@@ -143,14 +142,14 @@ impl App {
         let sealed = match (sealed, &client_token) {
             (Ok(sealed), _) => sealed,
             // It may have been accepted before, under another policy or at an earlier time.
-            (Err(Error::Fields { faults, findings }), Some(token)) => {
+            (Err(Error::Fields { violations, findings }), Some(token)) => {
                 let told = own_findings.unwrap_or_else(|| findings.clone());
                 let replayed = self.replay(call, kind, token, fingerprints, told).await;
                 return match replayed {
                     Ok(Replay::Of(uploaded)) => Ok(*uploaded),
                     Err(told @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(told),
                     // A database that is away does not hide what is wrong with the request.
-                    Ok(Replay::None) | Err(_) => Err(Error::Fields { faults, findings }),
+                    Ok(Replay::None) | Err(_) => Err(Error::Fields { violations, findings }),
                 };
             }
             (Err(error), _) => return Err(error),
@@ -213,15 +212,15 @@ impl App {
         })
     }
 
-    /// Reads and verifies every field; all faults at once, in the order of the request's fields.
-    fn verify(&self, request: Upload, client_token: Option<Fault>) -> Result<Checked, Error> {
+    /// Reads and verifies every field; all violations at once, in the order of the request's fields.
+    fn verify(&self, request: Upload, client_token: Option<FieldError>) -> Result<Checked, Error> {
         let kind = request.kind();
         let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
-        let mut faults = Faults::default();
-        let region = faults.check("region_id", self.region(&request.region_id));
+        let mut violations = Violations::default();
+        let region = violations.check(Field::RegionId, self.region(&request.region_id));
         let name = match request.name.as_str() {
             "" => Ok(None),
-            name => CertificateName::parse(name).map(Some).map_err(Fault::Name),
+            name => CertificateName::parse(name).map(Some).map_err(FieldError::Name),
         };
         let (certificate, name) = match &request.certificate {
             GivenCertificate::Server {
@@ -235,10 +234,10 @@ impl App {
                     Ok(pair) => (Some(Verified::Pair(pair)), PairError::default()),
                     Err(error) => (None, error),
                 };
-                faults.found(error.findings);
-                faults.certificate(error.certificate, &error.rejected);
-                let name = faults.check(name_field(kind), name);
-                faults.private_key(error.private_key, &error.rejected);
+                violations.found(error.findings);
+                violations.certificate(error.certificate, &error.rejected);
+                let name = violations.check(Field::CertificateName(kind), name);
+                violations.private_key(error.private_key, &error.rejected);
                 (pair, name)
             }
             GivenCertificate::Ca { ca_certificate } => {
@@ -247,18 +246,18 @@ impl App {
                     Ok(certificate) => (Some(Verified::Ca(certificate)), CaError::default()),
                     Err(error) => (None, error),
                 };
-                faults.found(error.findings);
-                faults.ca_certificate(error.certificate, &error.rejected);
-                (certificate, faults.check(name_field(kind), name))
+                violations.found(error.findings);
+                violations.ca_certificate(error.certificate, &error.rejected);
+                (certificate, violations.check(Field::CertificateName(kind), name))
             }
         };
-        let tags = faults.tags(request.tags);
+        let tags = violations.tags(request.tags);
         let token_is_right = client_token.is_none();
-        faults.note("client_token", client_token);
+        violations.note(Field::ClientToken, client_token);
         let (Some(region), Some(certificate), Some(name), Some(tags), true) =
             (region, certificate, name, tags, token_is_right)
         else {
-            return Err(faults.into());
+            return Err(violations.into());
         };
         Ok(Checked {
             region,
@@ -310,9 +309,9 @@ impl Upload {
             return Ok(());
         };
         refuse_unsupported(&[
-            (!id.is_empty(), "ali_cloud_certificate_id"),
-            (!name.is_empty(), "ali_cloud_certificate_name"),
-            (!region_id.is_empty(), "ali_cloud_certificate_region_id"),
+            (!id.is_empty(), Field::AliCloudCertificateId),
+            (!name.is_empty(), Field::AliCloudCertificateName),
+            (!region_id.is_empty(), Field::AliCloudCertificateRegionId),
         ])
     }
 }

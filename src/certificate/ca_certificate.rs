@@ -1,41 +1,30 @@
-//! The certificate of an authority, by which those are known that it certified.
+//! The certificate of a CA, which verifies the certificates that the CA issued.
 
-use super::given::{Given, TextFault, Unread};
+use super::given::{Given, TextError, Unread};
 use super::issuing::SelfSignature;
 use super::public_key::PublicKeyError;
 use super::rules::{self, Findings};
-use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
-use super::x509::{Certificate, CertificateFault};
+use super::unsupported_key::UnsupportedKey;
+use super::x509::{Certificate, X509Error};
 use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy};
 use crate::clock::Timestamp;
 
-/// Why an authority's certificate is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+/// What is wrong with a CA certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CaCertificateError {
-    /// There is no text.
-    #[error("ca_certificate is empty: give the authority's certificate as PEM text")]
+    /// The text is empty.
     Missing,
     /// There is more than one certificate.
-    #[error(
-        "ca_certificate holds more than one certificate: give that of one authority, and upload each other by itself"
-    )]
     Several,
-    /// The text has a private key, alone or beside the certificate.
-    #[error("ca_certificate holds a private key, which stays with its authority: give the certificate alone")]
+    /// The text contains a private key, alone or beside the certificate.
     HoldsPrivateKey,
-    /// The text is not one of certificates.
-    #[error("ca_certificate {0}")]
-    Text(TextFault),
+    /// The text cannot be used.
+    Text(TextError),
     /// The certificate cannot be read.
-    #[error("ca_certificate {0}: get it from its authority again")]
-    Malformed(CertificateFault),
-    /// It is self-signed, and not by its own key.
-    #[error(
-        "ca_certificate names itself as its issuer and is not signed by its own key: get it from its authority again"
-    )]
+    Malformed(X509Error),
+    /// It names itself as its issuer, and its own key did not sign it.
     SignatureWrong,
-    /// The authority's key is not of a supported kind.
-    #[error("ca_certificate is for {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
+    /// certkeep does not support the CA's key.
     UnsupportedKey(UnsupportedKey),
 }
 
@@ -45,12 +34,12 @@ impl From<Unread> for CaCertificateError {
             Unread::Missing => Self::Missing,
             Unread::TooMany => Self::Several,
             Unread::HoldsPrivateKey => Self::HoldsPrivateKey,
-            Unread::Text(fault) => Self::Text(fault),
+            Unread::Text(error) => Self::Text(error),
         }
     }
 }
 
-/// The DER of the one certificate of a text, or why there is none.
+/// The DER of the only certificate of a text, or the error.
 #[derive(Debug)]
 pub struct UnverifiedCa(Result<One, CaCertificateError>);
 
@@ -61,7 +50,7 @@ struct One {
     is_repeated: bool,
 }
 
-/// The certificate of an authority, which no policy refuses. Only such a one is stored.
+/// A CA certificate that was verified and that the policy accepts. Only a `VerifiedCa` is stored.
 #[derive(Debug)]
 pub struct VerifiedCa {
     facts: CertificateFacts,
@@ -69,25 +58,25 @@ pub struct VerifiedCa {
     findings: Vec<Finding>,
 }
 
-/// Why a certificate is refused, and whatever was noticed. At least one of the first two is set.
+/// Why a CA certificate is refused, and all findings. `certificate` or `rejected` is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CaError {
     /// What is wrong with it.
     pub certificate: Option<CaCertificateError>,
-    /// What the policy refuses it for, each code once.
+    /// The findings for which the policy refuses it, each code once.
     pub rejected: Vec<FindingCode>,
-    /// Everything that was noticed, what matters most first.
+    /// All findings, the most severe first.
     pub findings: Vec<Finding>,
 }
 
 impl UnverifiedCa {
-    /// Reads the PEM text of one certificate, at most 256 KiB, which may stand there more than once. What is wrong with it is kept for
-    /// [`verify`](Self::verify).
+    /// Reads the PEM text of one certificate, at most 256 KiB. The text may contain the certificate more than once.
+    /// [`verify`](Self::verify) returns the error of an invalid text.
     pub fn read(ca_certificate: &[u8]) -> Self {
         Self(One::of(ca_certificate))
     }
 
-    /// Reads the certificate, and asks the policy about everything that there is to notice at this time.
+    /// Verifies the certificate, collects all findings, and applies the policy.
     pub fn verify(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Result<VerifiedCa, CaError> {
         let refused = |error| CaError {
             certificate: Some(error),
@@ -95,7 +84,7 @@ impl UnverifiedCa {
         };
         let One { der, is_repeated } = self.0.map_err(refused)?;
         let certificate =
-            Certificate::read(&der, authorities).map_err(|fault| refused(CaCertificateError::Malformed(fault)))?;
+            Certificate::read(&der, authorities).map_err(|error| refused(CaCertificateError::Malformed(error)))?;
         let signature = SelfSignature::of(&certificate, authorities);
         let key = certificate.public_key();
         let mut findings = Findings::by(policy);
@@ -110,7 +99,7 @@ impl UnverifiedCa {
         let findings = findings.into_noted();
         let rejected = rules::rejected(&findings);
         let error = match key {
-            Err(PublicKeyError::Malformed) => Some(CaCertificateError::Malformed(CertificateFault::PublicKey)),
+            Err(PublicKeyError::Malformed) => Some(CaCertificateError::Malformed(X509Error::PublicKey)),
             Err(PublicKeyError::Unsupported(key)) => Some(CaCertificateError::UnsupportedKey(key.clone())),
             Ok(_) if signature == SelfSignature::Wrong => Some(CaCertificateError::SignatureWrong),
             Ok(_) => None,
@@ -139,7 +128,7 @@ impl One {
         let mut decoded = Vec::new();
         for block in &given.certificates {
             let der = block.decode();
-            let mut der = der.map_err(|error| CaCertificateError::Text(TextFault::Pem(error)))?;
+            let mut der = der.map_err(|error| CaCertificateError::Text(TextError::Pem(error)))?;
             decoded.push(std::mem::take(&mut *der));
         }
         let is_repeated = decoded.len() > 1;
@@ -152,7 +141,7 @@ impl One {
 }
 
 impl VerifiedCa {
-    /// Gives up the proof. The chain is the certificate alone.
+    /// The facts, the chain, which is the certificate alone, and the findings.
     pub fn into_parts(self) -> (CertificateFacts, Chain, Vec<Finding>) {
         (self.facts, self.chain, self.findings)
     }
@@ -352,16 +341,16 @@ mod tests {
             ),
             (
                 b"garbage".to_vec(),
-                CaCertificateError::Text(TextFault::Pem(PemError::NoBlock)),
+                CaCertificateError::Text(TextError::Pem(PemError::NoBlock)),
             ),
-            (pem("PKCS7", b"x"), CaCertificateError::Text(TextFault::Pkcs7)),
+            (pem("PKCS7", b"x"), CaCertificateError::Text(TextError::Pkcs7)),
             (
                 pem("CERTIFICATE", b"x"),
-                CaCertificateError::Malformed(CertificateFault::NotDer),
+                CaCertificateError::Malformed(X509Error::NotDer),
             ),
             (
                 pem("CERTIFICATE", &[one.certificate.to_der().unwrap(), vec![0]].concat()),
-                CaCertificateError::Malformed(CertificateFault::TrailingBytes),
+                CaCertificateError::Malformed(X509Error::TrailingBytes),
             ),
             (
                 TestPair::of(test_pair::ec_key(Nid::BRAINPOOL_P256R1)).certificate_pem(),

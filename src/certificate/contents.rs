@@ -1,6 +1,6 @@
 //! What a text holds of which nobody has said what it is: certificates, a private key, both or neither.
 
-use super::given::{CertificateError, TextFault};
+use super::given::{CertificateError, TextError};
 use super::pem::{self, Label};
 use super::public_key::PublicKey;
 use super::x509::Certificate;
@@ -59,10 +59,10 @@ impl Contents {
                 Ok(block) => match block.label {
                     Label::Certificate => match block.decode() {
                         Ok(der) => contents.add(&der, &authorities),
-                        Err(error) => contents.note(CertificateError::Text(TextFault::Pem(error))),
+                        Err(error) => contents.note(CertificateError::Text(TextError::Pem(error))),
                     },
-                    Label::TrustedCertificate => contents.note(CertificateError::Text(TextFault::Trusted)),
-                    Label::Pkcs7 => contents.note(CertificateError::Text(TextFault::Pkcs7)),
+                    Label::TrustedCertificate => contents.note(CertificateError::Text(TextError::Trusted)),
+                    Label::Pkcs7 => contents.note(CertificateError::Text(TextError::Pkcs7)),
                     label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
                     _ => {}
                 },
@@ -77,7 +77,7 @@ impl Contents {
             // What is not closed has no block.
             let begun: Vec<_> = pem::begun(text).collect();
             if begun.contains(&Label::Certificate) {
-                contents.note(CertificateError::Text(TextFault::Pem(error)));
+                contents.note(CertificateError::Text(TextError::Pem(error)));
             }
             if contents.private_key.is_none() && begun.iter().any(|label| label.is_private_key()) {
                 contents.private_key = Some(Err(PrivateKeyError::Pem(error)));
@@ -92,9 +92,9 @@ impl Contents {
                 fingerprint: Sha256Fingerprint::of_der(der),
                 key: certificate.public_key().ok().map(KeyId::of),
             }),
-            Err(what) => self.note(CertificateError::Malformed {
+            Err(error) => self.note(CertificateError::Malformed {
                 index: self.certificates.len() + 1,
-                what,
+                error,
             }),
         }
     }
@@ -110,8 +110,8 @@ mod tests {
     use openssl::pkey::PKey;
     use openssl::symm::Cipher;
 
-    use super::super::CertificateFault;
     use super::super::PemError;
+    use super::super::X509Error;
     use super::super::test_pair::{self, Entity, TestPair, pem};
     use super::*;
 
@@ -188,7 +188,7 @@ mod tests {
         let not_closed = PemError::NotClosed { block: 1 };
         assert_eq!(
             error(&cut(&certificate)),
-            Some(CertificateError::Text(TextFault::Pem(not_closed)))
+            Some(CertificateError::Text(TextError::Pem(not_closed)))
         );
         assert_eq!(
             Contents::of(&cut(&key)).private_key,
@@ -199,13 +199,13 @@ mod tests {
             error(&second),
             Some(CertificateError::Malformed {
                 index: 2,
-                what: CertificateFault::NotDer
+                error: X509Error::NotDer
             })
         );
         assert_eq!(Contents::of(&second).certificates.len(), 1);
         assert_eq!(
             error(&pem("PKCS7", b"x")),
-            Some(CertificateError::Text(TextFault::Pkcs7))
+            Some(CertificateError::Text(TextError::Pkcs7))
         );
         let encrypted = pair
             .key

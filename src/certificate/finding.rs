@@ -84,9 +84,8 @@ pub enum FindingCode {
     KeyReused,
 }
 
-/// A text that names no code.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("is no code of a finding")]
+/// A text that is not the name of a code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FindingCodeError;
 
 struct Row {

@@ -1,115 +1,87 @@
-//! The certificates of a text, as they were given.
+//! Finds the certificates in a PEM text.
 
 use super::pem::{self, Block, Label, PemError};
-use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
-use super::x509::CertificateFault;
+use super::unsupported_key::UnsupportedKey;
+use super::x509::X509Error;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 /// The most certificates of one text.
 const MAX_CERTIFICATES: usize = 20;
 
-/// Why a text of certificates is refused, whichever field holds it. Each is a predicate of that field.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TextFault {
-    /// The text is longer than 256 KiB.
-    #[error("has {bytes} bytes: give at most 262144")]
+/// Why a text of certificates cannot be used: the part that server and CA certificates share.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TextError {
+    /// It is longer than 256 KiB.
     TooLarge {
-        /// How many it has.
+        /// How many bytes it has.
         bytes: usize,
     },
-    /// The text is not PEM, or broken PEM.
-    #[error(transparent)]
+    /// It is not PEM.
     Pem(PemError),
-    /// The text has a certificate with OpenSSL's trust settings.
-    #[error("holds a TRUSTED CERTIFICATE, which only OpenSSL reads: convert it with openssl x509")]
+    /// It contains a certificate with OpenSSL's trust settings.
     Trusted,
-    /// The text has a PKCS #7 bundle.
-    #[error("holds a PKCS #7 bundle: convert it with openssl pkcs7 -print_certs")]
+    /// It contains a PKCS #7 bundle.
     Pkcs7,
-    /// The text has a certificate signing request.
-    #[error("holds a certificate request: give the certificate that the authority issued for it")]
+    /// It contains a certificate signing request.
     Request,
-    /// The text has a bare public key.
-    #[error("holds a bare public key: give the certificate that contains it")]
+    /// It contains a bare public key.
     PublicKey,
-    /// The text has a block of another kind.
-    #[error("holds a block that is not a certificate: leave only CERTIFICATE blocks")]
+    /// It contains a block of another kind.
     OtherBlock,
 }
 
-/// Why the text of the certificates is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+/// What is wrong with a server certificate and its chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateError {
-    /// There is no text.
-    #[error("server_certificate is empty: give the certificate and its chain as PEM text")]
+    /// The text is empty.
     Missing,
     /// There are more than 20 certificates.
-    #[error(
-        "server_certificate holds more than 20 certificates: give the server's own and those that lead to its root"
-    )]
     TooMany,
-    /// The text is not one of certificates.
-    #[error("server_certificate {0}")]
-    Text(TextFault),
-    /// The text is a private key.
-    #[error("server_certificate holds a private key, not a certificate: are the two fields swapped?")]
+    /// The text cannot be used.
+    Text(TextError),
+    /// The text contains a private key and no certificate.
     HoldsPrivateKey,
-    /// The text has a private key beside the certificates, which is not the one of `private_key`.
-    #[error(
-        "server_certificate holds another private key than private_key: leave only the one that belongs to the certificate"
-    )]
+    /// The text contains a private key that differs from the one that was given beside it.
     OtherPrivateKey,
     /// A certificate cannot be read.
-    #[error("certificate {index} of server_certificate {what}: get it from its authority again")]
     Malformed {
         /// Which certificate, counted from 1.
         index: usize,
         /// What is wrong with it.
-        what: CertificateFault,
+        error: X509Error,
     },
-    /// The leaf's key is not of a supported kind.
-    #[error("the certificate is for {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
+    /// certkeep does not support the leaf's key.
     UnsupportedKey(UnsupportedKey),
-    /// Two certificates are for the private key.
-    #[error(
-        "certificates {first} and {second} of server_certificate are both for private_key: leave the one that shall be served"
-    )]
+    /// Two different certificates belong to the private key.
     LeafAmbiguous {
-        /// Which the one is, counted from 1.
+        /// Which certificate, counted from 1.
         first: usize,
-        /// Which the other is.
+        /// Which other certificate.
         second: usize,
     },
-    /// A certificate does not lead from the leaf to a root.
-    #[error(
-        "certificate {index} of server_certificate is on no path from the server's own to a root: remove it, or add the one that is missing \
-         between; it is {subject}"
-    )]
+    /// A certificate is on no path from the leaf to a root.
     Unrelated {
         /// Which certificate, counted from 1.
         index: usize,
         /// Its subject (RFC 4514), cut at 64 characters.
         subject: String,
     },
-    /// Too many of the certificates may have issued each other, or they have too many names and constraints.
-    #[error(
-        "the certificates of server_certificate are too entangled to be checked: give only the server's own and those that lead to its root"
-    )]
+    /// Too many of the certificates may have issued each other, or they have too many names and name constraints.
     TooComplex,
 }
 
-/// Why a text of certificates is not read. The fields that hold one say it each in their own words.
+/// Why a text contains no certificates to read. Server and CA certificates each have their own error for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unread {
-    /// There is no text.
+    /// The text is empty.
     Missing,
     /// There are more than 20 certificates.
     TooMany,
-    /// There is a private key, and no certificate.
+    /// The text contains a private key and no certificate.
     HoldsPrivateKey,
-    /// The text is not one of certificates.
-    Text(TextFault),
+    /// The text cannot be used.
+    Text(TextError),
 }
 
 impl From<Unread> for CertificateError {
@@ -118,52 +90,52 @@ impl From<Unread> for CertificateError {
             Unread::Missing => Self::Missing,
             Unread::TooMany => Self::TooMany,
             Unread::HoldsPrivateKey => Self::HoldsPrivateKey,
-            Unread::Text(fault) => Self::Text(fault),
+            Unread::Text(error) => Self::Text(error),
         }
     }
 }
 
-/// The blocks of a text with certificates.
+/// The PEM blocks of a text with certificates.
 pub(super) struct Given<'a> {
-    /// 1 to 20.
+    /// 1 to 20 certificates.
     pub(super) certificates: Vec<Block<'a>>,
-    /// Private keys that were pasted in, and the parameters of their curves.
+    /// Private keys in the same text, and the parameters of their curves.
     pub(super) keys: Vec<Block<'a>>,
 }
 
 impl<'a> Given<'a> {
-    /// Reads the PEM text of 1 to 20 certificates, at most 256 KiB. Nothing is decoded yet.
+    /// Splits a PEM text of 1 to 20 certificates and at most 256 KiB. Decodes nothing yet.
     pub(super) fn read(text: &'a [u8]) -> Result<Self, Unread> {
         if text.trim_ascii().is_empty() {
             return Err(Unread::Missing);
         }
         if text.len() > MAX_BYTES {
-            return Err(Unread::Text(TextFault::TooLarge { bytes: text.len() }));
+            return Err(Unread::Text(TextError::TooLarge { bytes: text.len() }));
         }
         let mut given = Self {
             certificates: Vec::new(),
             keys: Vec::new(),
         };
         for block in pem::blocks(text) {
-            let block = block.map_err(|error| Unread::Text(TextFault::Pem(error)))?;
+            let block = block.map_err(|error| Unread::Text(TextError::Pem(error)))?;
             match block.label {
                 Label::Certificate if given.certificates.len() == MAX_CERTIFICATES => {
                     return Err(Unread::TooMany);
                 }
                 Label::Certificate => given.certificates.push(block),
-                Label::TrustedCertificate => return Err(Unread::Text(TextFault::Trusted)),
-                Label::Pkcs7 => return Err(Unread::Text(TextFault::Pkcs7)),
-                Label::CertificateRequest => return Err(Unread::Text(TextFault::Request)),
-                Label::PublicKey => return Err(Unread::Text(TextFault::PublicKey)),
+                Label::TrustedCertificate => return Err(Unread::Text(TextError::Trusted)),
+                Label::Pkcs7 => return Err(Unread::Text(TextError::Pkcs7)),
+                Label::CertificateRequest => return Err(Unread::Text(TextError::Request)),
+                Label::PublicKey => return Err(Unread::Text(TextError::PublicKey)),
                 Label::EcParameters => given.keys.push(block),
                 label if label.is_private_key() => given.keys.push(block),
-                _ => return Err(Unread::Text(TextFault::OtherBlock)),
+                _ => return Err(Unread::Text(TextError::OtherBlock)),
             }
         }
         match (given.certificates.is_empty(), given.keys.is_empty()) {
             (false, _) => Ok(given),
             (true, false) => Err(Unread::HoldsPrivateKey),
-            (true, true) => Err(Unread::Text(TextFault::Pem(PemError::NoBlock))),
+            (true, true) => Err(Unread::Text(TextError::Pem(PemError::NoBlock))),
         }
     }
 }
@@ -191,11 +163,11 @@ mod tests {
         let largest = 256 * 1024;
         assert_eq!(
             read(&vec![b'x'; largest]),
-            Err(Unread::Text(TextFault::Pem(PemError::NoBlock)))
+            Err(Unread::Text(TextError::Pem(PemError::NoBlock)))
         );
         assert_eq!(
             read(&vec![b'x'; largest + 1]),
-            Err(Unread::Text(TextFault::TooLarge { bytes: largest + 1 }))
+            Err(Unread::Text(TextError::TooLarge { bytes: largest + 1 }))
         );
     }
 
@@ -215,12 +187,12 @@ mod tests {
     fn every_other_block_has_its_own_answer() {
         let certificate = test_pair::ec().certificate_pem();
         for (label, error) in [
-            ("TRUSTED CERTIFICATE", TextFault::Trusted),
-            ("PKCS7", TextFault::Pkcs7),
-            ("CERTIFICATE REQUEST", TextFault::Request),
-            ("NEW CERTIFICATE REQUEST", TextFault::Request),
-            ("PUBLIC KEY", TextFault::PublicKey),
-            ("DH PARAMETERS", TextFault::OtherBlock),
+            ("TRUSTED CERTIFICATE", TextError::Trusted),
+            ("PKCS7", TextError::Pkcs7),
+            ("CERTIFICATE REQUEST", TextError::Request),
+            ("NEW CERTIFICATE REQUEST", TextError::Request),
+            ("PUBLIC KEY", TextError::PublicKey),
+            ("DH PARAMETERS", TextError::OtherBlock),
         ] {
             let text = [certificate.clone(), pem(label, b"x")].concat();
             assert_eq!(read(&text), Err(Unread::Text(error)), "{label}");
@@ -231,6 +203,6 @@ mod tests {
     #[test]
     fn der_is_not_pem() {
         let der = test_pair::ec().certificate.to_der().unwrap();
-        assert_eq!(read(&der), Err(Unread::Text(TextFault::Pem(PemError::NoBlock))));
+        assert_eq!(read(&der), Err(Unread::Text(TextError::Pem(PemError::NoBlock))));
     }
 }

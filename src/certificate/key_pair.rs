@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::given::{CertificateError, Given, TextFault};
+use super::given::{CertificateError, Given, TextError};
 use super::listing::{self, ListedCertificate};
 use super::path::Path;
 use super::pem::Block;
@@ -116,7 +116,7 @@ impl UnverifiedPair {
             let mut der = match block.decode() {
                 Ok(der) => der,
                 Err(error) => {
-                    self.errors.push(CertificateError::Text(TextFault::Pem(error)));
+                    self.errors.push(CertificateError::Text(TextError::Pem(error)));
                     continue;
                 }
             };
@@ -210,9 +210,9 @@ impl UnverifiedPair {
                     certificates.push(certificate);
                     places.push(given);
                 }
-                Err(what) => examined.error.certificate.push(CertificateError::Malformed {
+                Err(error) => examined.error.certificate.push(CertificateError::Malformed {
                     index: given.index,
-                    what,
+                    error,
                 }),
             }
         }
@@ -382,7 +382,7 @@ mod tests {
 
     use super::super::key_type::MlDsa;
     use super::super::test_pair::{self, AT, Entity, TestPair, der, integer, pem, sequence, verify};
-    use super::super::{CertificateFault, PemError, Severity, UnsupportedKey};
+    use super::super::{PemError, Severity, UnsupportedKey, X509Error};
     use super::*;
 
     fn codes(findings: &[Finding]) -> Vec<FindingCode> {
@@ -552,7 +552,7 @@ mod tests {
         let error = verify(&text, &pair.key_pem()).unwrap_err();
         let malformed = |index| CertificateError::Malformed {
             index,
-            what: CertificateFault::NotDer,
+            error: X509Error::NotDer,
         };
         assert_eq!(error.certificate, [malformed(1), malformed(3)]);
         assert_eq!(error.private_key, None);
@@ -600,7 +600,7 @@ mod tests {
         let error = verify(&pem("CERTIFICATE", &der), &pair.key_pem()).unwrap_err();
         let malformed = CertificateError::Malformed {
             index: 1,
-            what: CertificateFault::PublicKey,
+            error: X509Error::PublicKey,
         };
         assert_eq!((error.certificate, error.private_key), (vec![malformed], None));
     }

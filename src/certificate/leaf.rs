@@ -3,7 +3,7 @@
 use super::PrivateKey;
 use super::given::CertificateError;
 use super::public_key::{PublicKey, PublicKeyError};
-use super::x509::{Certificate, CertificateFault};
+use super::x509::{Certificate, X509Error};
 
 /// The certificates that are for this key, by their indexes: none twice, so that two of them are two leaves.
 pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PrivateKey) -> Vec<usize> {
@@ -38,7 +38,7 @@ pub(super) fn public_key(leaf: &Certificate<'_>, index: usize) -> Result<PublicK
     leaf.public_key().cloned().map_err(|error| match error {
         PublicKeyError::Malformed => CertificateError::Malformed {
             index,
-            what: CertificateFault::PublicKey,
+            error: X509Error::PublicKey,
         },
         PublicKeyError::Unsupported(key) => CertificateError::UnsupportedKey(key.clone()),
     })

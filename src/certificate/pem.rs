@@ -1,7 +1,7 @@
-//! PEM text (RFC 7468), read as it is found in the wild: any line ends and widths, blank lines, indentation, text around
-//! the blocks, a byte order mark, no newline at the end. What stands between BEGIN and END is read strictly.
+//! Reads PEM text (RFC 7468) as people have it: any line ends and widths, blank lines, indentation, text around the blocks, a byte
+//! order mark, no newline at the end. The text between BEGIN and END is read strictly.
 //!
-//! Reading is total and linear, and decodes nothing until [`Block::decode`] is called.
+//! Reading takes linear time. Only [`Block::decode`] decodes base64.
 
 use base64::Engine;
 use base64::alphabet;
@@ -12,40 +12,32 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
-/// Why PEM text cannot be read. Each is a predicate of the field that holds the text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// Why PEM text cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PemError {
-    /// There is no block at all.
-    #[error(
-        "holds no PEM block: paste the text from its BEGIN line to its END line, or convert DER with openssl first"
-    )]
+    /// The text contains no block.
     NoBlock,
-    /// A block is not closed before the next one begins or the text ends.
-    #[error("has a BEGIN line without its END line in block {block}: paste the whole block")]
+    /// A block has no END line before the next BEGIN line or the end of the text.
     NotClosed {
         /// Which block, counted from 1.
         block: usize,
     },
-    /// An END line stands outside a block.
-    #[error("has an END line without its BEGIN line after block {block}: paste the whole block")]
+    /// An END line has no BEGIN line.
     NotOpened {
-        /// The blocks before it.
+        /// The number of blocks before it.
         block: usize,
     },
     /// The END line of a block has another label than its BEGIN line.
-    #[error("has a BEGIN line and an END line that do not belong together in block {block}: paste the whole block")]
     LabelMismatch {
         /// Which block, counted from 1.
         block: usize,
     },
-    /// A BEGIN or END line has more on it.
-    #[error("has more than a BEGIN or an END on one line at block {block}: keep the line breaks")]
+    /// A BEGIN or END line contains other text.
     NotAlone {
         /// Which block, counted from 1.
         block: usize,
     },
-    /// What stands between BEGIN and END is not base64.
-    #[error("has something other than base64 text between BEGIN and END in block {block}: paste the block unchanged")]
+    /// The text between BEGIN and END is not base64.
     NotBase64 {
         /// Which block, counted from 1.
         block: usize,
@@ -53,7 +45,7 @@ pub enum PemError {
 }
 
 impl PemError {
-    /// The block that it is about, counted from 1, if it is about one.
+    /// The block with the error, counted from 1.
     pub fn block(self) -> Option<usize> {
         match self {
             Self::NoBlock => None,
@@ -66,7 +58,7 @@ impl PemError {
     }
 }
 
-/// What the BEGIN line says that a block holds.
+/// The label of a BEGIN line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Label {
     Certificate,
@@ -84,16 +76,16 @@ pub(super) enum Label {
     Other,
 }
 
-/// One block, not decoded yet.
+/// A block, not decoded yet.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     pub(super) label: Label,
-    /// Which block of the text it is, counted from 1.
+    /// Its number in the text, counted from 1.
     index: usize,
     body: &'a [u8],
 }
 
-/// The blocks of a text, one after the other. Ends after the first error.
+/// The blocks of a text in order. Ends after the first error.
 pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> {
     let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut index = 0;
@@ -107,7 +99,7 @@ pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemE
     })
 }
 
-/// The labels of all BEGIN lines that stand alone, of blocks or not.
+/// The labels of all BEGIN lines without other text, even of blocks that are not closed.
 pub(super) fn begun(text: &[u8]) -> impl Iterator<Item = Label> {
     let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     std::iter::from_fn(move || take_line(&mut rest)).filter_map(|line| match Line::read(line) {
@@ -157,7 +149,7 @@ impl Block<'_> {
             .is_some_and(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
     }
 
-    /// Decodes the base64 text. Neither the text nor the bytes leave a copy in memory.
+    /// Decodes the base64 text. Wipes the text and leaves no copy of the bytes in memory.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, PemError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));
         for part in self.body.split(|byte| is_space(*byte)) {
@@ -172,7 +164,7 @@ impl Block<'_> {
     }
 }
 
-/// RFC 7468 3: standard alphabet; a parser may do without the padding. Stray bits are refused.
+/// The standard alphabet. A parser may accept missing padding (RFC 7468 3). Non-zero trailing bits are refused.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -185,7 +177,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
 }
 
-/// Takes the next line without its end; `None` at the end of the text. Between CR and LF stands an empty line.
+/// Takes the next line without its end; `None` at the end of the text. CR LF counts as two ends with an empty line between them.
 fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;
@@ -203,13 +195,13 @@ enum Line<'a> {
     Text,
     Begin(&'a [u8]),
     End(&'a [u8]),
-    /// A BEGIN or END with something beside it.
+    /// A BEGIN or END line with other text.
     Crowded,
 }
 
 impl<'a> Line<'a> {
     fn read(line: &'a [u8]) -> Self {
-        // Almost every line is base64, which has no dash.
+        // Almost every line is base64, which contains no dash.
         if !line.contains(&b'-') {
             return Self::Text;
         }
@@ -253,7 +245,7 @@ impl Label {
         }
     }
 
-    /// Whether a block of this label is a private key, in whatever form.
+    /// Whether a block with this label is a private key in any format.
     pub(super) fn is_private_key(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What an operator refuses: by default nothing that is merely unwise.
+//! The operator's policy: the findings for which an upload is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use super::{FindingCode, Severity};
 
-/// For each code, whether a pair with such a finding is refused.
+/// Says for each finding code whether an upload with this finding is refused.
 ///
-/// Its text is `default` or `strict`, which refuses every warning, and behind it what is otherwise for single codes:
+/// Its text starts with `default`, or with `strict`, which refuses every warning. Exceptions for single codes follow:
 /// `strict,EXPIRES_SOON=report` or `default,SIGNATURE_WEAK=reject`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Policy {
@@ -22,13 +22,12 @@ enum Action {
     Report,
 }
 
-/// Why a text is no policy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("is not default or strict, with CODE=reject or CODE=report behind it, separated by commas")]
+/// A text that is not a policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PolicyError;
 
 impl Policy {
-    /// How much a finding of this code matters.
+    /// The severity of findings with this code. `Error` means that the upload is refused.
     pub fn severity(&self, code: FindingCode) -> Severity {
         match (self.exceptions.get(&code), code.severity()) {
             (Some(Action::Reject), _) => Severity::Error,

@@ -43,9 +43,9 @@ pub enum KeyAlgorithm {
     MlDsa87,
 }
 
-/// A text that names no algorithm of [`KeyAlgorithm`].
+/// A text that is not the name of a [`KeyAlgorithm`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the key algorithm is none that certkeep knows")]
+#[error("unknown key algorithm")]
 pub struct KeyAlgorithmError;
 
 /// A public key in a form in which equal keys are equal.

@@ -1,44 +1,34 @@
-//! Keys that are sound but not supported.
+//! Keys that certkeep does not support.
 
 use std::borrow::Cow;
 
 use pkcs8::ObjectIdentifier;
 
-/// The keys that are supported, as the answers to others list them.
-pub(super) const SUPPORTED_KEYS: &str =
-    "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
-
-/// What a key is, when it is none of the supported ones.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+/// The kind of a key that certkeep does not support.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UnsupportedKey {
     /// A key of another algorithm.
-    #[error("a key of algorithm {name}")]
     Algorithm {
         /// The algorithm's name, or its object identifier in dotted decimal where certkeep knows no name.
         name: Cow<'static, str>,
     },
     /// An elliptic-curve key on another named curve.
-    #[error("an EC key on curve {name}")]
     Curve {
         /// The curve's name, or its object identifier in dotted decimal where certkeep knows no name.
         name: Cow<'static, str>,
     },
-    /// An elliptic-curve key whose curve is described by its parameters instead of its name, which RFC 5480 2.1.1 forbids.
-    #[error("an EC key with explicit curve parameters")]
+    /// An elliptic-curve key that describes its curve by parameters instead of a name, which RFC 5480 2.1.1 forbids.
     ExplicitCurve,
     /// An RSA key with a modulus shorter or longer than supported.
-    #[error("an RSA key of {bits} bits")]
     RsaSize {
         /// The bits of the modulus.
         bits: u32,
     },
     /// An RSA key of more than two primes (RFC 8017 3.2).
-    #[error("an RSA key of more than two primes")]
     MultiPrimeRsa,
-    /// A key in a form of its own.
-    #[error("a key in {name}'s own format")]
+    /// A key in the format of another program.
     Format {
-        /// The program whose form it is.
+        /// The program.
         name: &'static str,
     },
 }
@@ -96,7 +86,7 @@ mod tests {
     fn an_unknown_algorithm_is_named_by_its_object_identifier() {
         let known = UnsupportedKey::algorithm(ObjectIdentifier::new_unwrap("1.2.840.10040.4.1"));
         let unknown = UnsupportedKey::curve(ObjectIdentifier::new_unwrap("1.2.3.4"));
-        assert_eq!(known.to_string(), "a key of algorithm DSA");
-        assert_eq!(unknown.to_string(), "an EC key on curve 1.2.3.4");
+        assert_eq!(known, UnsupportedKey::Algorithm { name: "DSA".into() });
+        assert_eq!(unknown, UnsupportedKey::Curve { name: "1.2.3.4".into() });
     }
 }

@@ -1,4 +1,4 @@
-//! One certificate, read (RFC 5280 4.1).
+//! One parsed certificate (RFC 5280 4.1).
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -21,37 +21,31 @@ use crate::digest;
 /// The most attributes of a subject or an issuer.
 const MAX_NAME_ATTRIBUTES: usize = 256;
 
-/// What is wrong with one certificate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum CertificateFault {
+/// Why a certificate cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum X509Error {
     /// It is not one DER SEQUENCE.
-    #[error("is not encoded in DER")]
     NotDer,
     /// More bytes follow its SEQUENCE.
-    #[error("has bytes after its end")]
     TrailingBytes,
     /// It does not have the structure of RFC 5280 4.1.
-    #[error("is not an X.509 certificate")]
     Unreadable,
-    /// Its subject or its issuer has more than 256 attributes. OpenSSL takes a microsecond for each, and a
-    /// certificate has room for many thousands.
-    #[error("has a name of more than 256 attributes")]
+    /// Its subject or its issuer has more than 256 attributes. OpenSSL takes a microsecond for each, and many thousands fit
+    /// into a certificate.
     LongName,
     /// It has an extension twice, which RFC 5280 4.2 forbids.
-    #[error("has an extension twice")]
     DuplicateExtension,
-    /// Its public key is not encoded as its algorithm asks, or not on its curve.
-    #[error("has a broken public key")]
+    /// Its public key is not encoded as its algorithm requires, or is not a point of its curve.
     PublicKey,
 }
 
-/// A certificate: strict in its framing, of X.509's structure, no extension twice.
+/// A certificate in strict DER with the structure of X.509 and without duplicate extensions.
 pub(super) struct Certificate<'a> {
     pub(super) der: &'a [u8],
     pub(super) fields: X509Certificate<'a>,
-    /// For names and signatures.
+    /// OpenSSL's form, for comparing names and verifying signatures.
     pub(super) openssl: X509,
-    /// Its SHA-256, by which it is remembered, if it is an authority's.
+    /// The SHA-256 of a CA certificate, which is its key in the cache of [`Authorities`].
     pub(super) authority: Option<Hash>,
     pub(super) signature_strength: Strength,
     public_key: OnceCell<Result<PublicKey, PublicKeyError>>,
@@ -59,42 +53,40 @@ pub(super) struct Certificate<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    /// Reads the DER encoding of one certificate. The framing is checked here, since OpenSSL accepts bytes after the SEQUENCE.
-    pub(super) fn read(der: &'a [u8], authorities: &Authorities) -> Result<Self, CertificateFault> {
+    /// Reads the DER encoding of one certificate. Checks the framing itself, since OpenSSL accepts bytes after the SEQUENCE.
+    pub(super) fn read(der: &'a [u8], authorities: &Authorities) -> Result<Self, X509Error> {
         match AnyRef::from_der(der) {
             Ok(outer) if outer.tag() == Tag::Sequence => {}
             Err(error) if matches!(error.kind(), ErrorKind::TrailingData { .. }) => {
-                return Err(CertificateFault::TrailingBytes);
+                return Err(X509Error::TrailingBytes);
             }
-            Ok(_) | Err(_) => return Err(CertificateFault::NotDer),
+            Ok(_) | Err(_) => return Err(X509Error::NotDer),
         }
-        let (rest, fields) = X509Certificate::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
+        let (rest, fields) = X509Certificate::from_der(der).map_err(|_| X509Error::Unreadable)?;
         if !rest.is_empty() {
-            return Err(CertificateFault::TrailingBytes);
+            return Err(X509Error::TrailingBytes);
         }
         if !is_der(der) || !are_der(&fields) {
-            return Err(CertificateFault::NotDer);
+            return Err(X509Error::NotDer);
         }
         if fields.version().0 > X509Version::V3.0 {
-            return Err(CertificateFault::Unreadable);
+            return Err(X509Error::Unreadable);
         }
         for name in [fields.subject(), fields.issuer()] {
             match count_attributes(name.as_raw()) {
-                Some(count) if count > MAX_NAME_ATTRIBUTES => return Err(CertificateFault::LongName),
-                // x509-parser passes over what follows a part that it can not read.
+                Some(count) if count > MAX_NAME_ATTRIBUTES => return Err(X509Error::LongName),
+                // x509-parser silently skips the attributes that follow one that it cannot read.
                 Some(count) if count == name.iter_attributes().count() => {}
-                _ => return Err(CertificateFault::Unreadable),
+                _ => return Err(X509Error::Unreadable),
             }
         }
-        fields
-            .extensions_map()
-            .map_err(|_| CertificateFault::DuplicateExtension)?;
+        fields.extensions_map().map_err(|_| X509Error::DuplicateExtension)?;
         let authority = fields.is_ca().then(|| digest::sha256(der));
         let openssl = match authority {
             Some(hash) => authorities.load(hash, der),
             None => X509::from_der(der),
         };
-        let openssl = openssl.map_err(|_| CertificateFault::Unreadable)?;
+        let openssl = openssl.map_err(|_| X509Error::Unreadable)?;
         Ok(Self {
             der,
             signature_strength: signature_algorithm::strength(&fields.signature_algorithm),
@@ -135,9 +127,9 @@ impl<'a> Certificate<'a> {
         Timestamp::from_secs(self.fields.validity().not_after.timestamp())
     }
 
-    /// Whether `issuer` has the name that this one says its issuer has (RFC 5280 7.1).
+    /// Whether the subject of `issuer` is the issuer of this certificate (RFC 5280 7.1).
     pub(super) fn names_as_issuer(&self, issuer: &Self) -> bool {
-        // OpenSSL compares as RFC 5280 asks: without regard to case, spaces and kinds of strings.
+        // OpenSSL compares as RFC 5280 requires: it ignores case, spaces and string types.
         let compared = self.openssl.issuer_name().try_cmp(issuer.openssl.subject_name());
         matches!(compared, Ok(Ordering::Equal))
     }
@@ -146,7 +138,7 @@ impl<'a> Certificate<'a> {
         self.names_as_issuer(self)
     }
 
-    /// Which of two certificates is the better one where nothing else tells: the later notAfter, then the smaller DER.
+    /// The order of two certificates that are otherwise equal: the later notAfter first, then the smaller DER.
     pub(super) fn preference(&self, other: &Self) -> Ordering {
         other
             .not_after()
@@ -155,7 +147,7 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// Whether the values of the extensions that were read are in DER. x509-parser reads BER too, and what follows a value it leaves.
+/// Whether the parsed extensions are in DER. x509-parser also reads BER, and ignores bytes after a value.
 fn are_der(fields: &X509Certificate<'_>) -> bool {
     let is_read = |extension: &&X509Extension<'_>| {
         let parsed = extension.parsed_extension();
@@ -165,7 +157,7 @@ fn are_der(fields: &X509Certificate<'_>) -> bool {
     read.all(|extension| is_der(extension.value))
 }
 
-/// The attributes of a name in DER; `None` if a part of it has none (RFC 5280 4.1.2.4: SIZE (1..MAX)).
+/// Counts the attributes of a name in DER. `None` if a relative distinguished name has none (RFC 5280 4.1.2.4: SIZE (1..MAX)).
 fn count_attributes(name: &[u8]) -> Option<usize> {
     let (_, mut parts, _) = split_value(name)?;
     let mut count = 0;
@@ -183,10 +175,10 @@ fn count_attributes(name: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// Whether the bytes are one value in the encoding of X.690 10 and 11, as far as that can be told without its type: lengths are
-/// definite and the shortest, and a BOOLEAN is 0 or 255.
+/// Whether the bytes are one value in DER (X.690 10 and 11). Without the value's type this means: lengths are definite and the
+/// shortest, and a BOOLEAN is 0 or 255.
 fn is_der(bytes: &[u8]) -> bool {
-    // What stands behind each value that the walk is in, the innermost last.
+    // The bytes after each open value, the innermost last.
     let mut behind = Vec::new();
     let mut rest = bytes;
     loop {
@@ -209,13 +201,13 @@ fn is_der(bytes: &[u8]) -> bool {
 }
 
 const BOOLEAN: u8 = 1;
-/// The bit of a tag that says that its content is values (X.690 8.1.2.5).
+/// The bit of a tag that marks a constructed value (X.690 8.1.2.5).
 const CONSTRUCTED: u8 = 0x20;
 
-/// The first byte of the tag, the content, and what stands behind; `None` if the length is not in DER, or too long.
+/// The first byte of the tag, the content, and the bytes after the value. `None` if the length is not in DER or too long.
 fn split_value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, mut rest) = bytes.split_first()?;
-    // A tag number above 30 goes on to the first byte without the high bit (X.690 8.1.2.4).
+    // A tag number above 30 ends with the first byte without the high bit (X.690 8.1.2.4).
     if tag & 0x1f == 0x1f {
         let last = rest.iter().position(|byte| byte & 0x80 == 0)?;
         rest = &rest[last + 1..];
@@ -235,7 +227,7 @@ mod tests {
     use super::super::test_pair::{self, der};
     use super::*;
 
-    fn read(der: &[u8]) -> Result<(), CertificateFault> {
+    fn read(der: &[u8]) -> Result<(), X509Error> {
         Certificate::read(der, &Authorities::default()).map(drop)
     }
 
@@ -247,14 +239,14 @@ mod tests {
         let longer_length = [&[0x30, 0x83, 0], &good_der[2..]].concat();
         let indefinite = [&[0x30, 0x80], content, &[0, 0]].concat();
         for (bad, what) in [
-            (vec![], CertificateFault::NotDer),
-            (good_der[..good_der.len() - 1].to_vec(), CertificateFault::NotDer),
-            (longer_length, CertificateFault::NotDer),
-            (indefinite, CertificateFault::NotDer),
-            (der(0x31, content), CertificateFault::NotDer),
-            ([&good_der[..], &[0]].concat(), CertificateFault::TrailingBytes),
-            (der(0x30, &[content, &[5, 0]].concat()), CertificateFault::Unreadable),
-            (der(0x30, &[5, 0]), CertificateFault::Unreadable),
+            (vec![], X509Error::NotDer),
+            (good_der[..good_der.len() - 1].to_vec(), X509Error::NotDer),
+            (longer_length, X509Error::NotDer),
+            (indefinite, X509Error::NotDer),
+            (der(0x31, content), X509Error::NotDer),
+            ([&good_der[..], &[0]].concat(), X509Error::TrailingBytes),
+            (der(0x30, &[content, &[5, 0]].concat()), X509Error::Unreadable),
+            (der(0x30, &[5, 0]), X509Error::Unreadable),
         ] {
             assert_eq!(read(&bad), Err(what), "{}", hex::encode(bad));
         }
@@ -291,15 +283,11 @@ mod tests {
                 "30098207612e65786174700500",
             ),
         ] {
-            assert_eq!(
-                read(&replaced(&good, from, to)),
-                Err(CertificateFault::NotDer),
-                "{what}"
-            );
+            assert_eq!(read(&replaced(&good, from, to)), Err(X509Error::NotDer), "{what}");
         }
         assert_eq!(
             read(&replaced(&good, "a003020102", "a003020103")),
-            Err(CertificateFault::Unreadable),
+            Err(X509Error::Unreadable),
             "a version that there is not"
         );
     }
@@ -320,9 +308,9 @@ mod tests {
             read(&test_pair::sequence(&[&tbs, signature]))
         };
         assert_eq!(named(&[attribute(b"a"), attribute(b"b")]), Ok(()));
-        assert_eq!(named(&[attribute(b"a"), vec![]]), Err(CertificateFault::Unreadable));
+        assert_eq!(named(&[attribute(b"a"), vec![]]), Err(X509Error::Unreadable));
         let hidden = [vec![vec![]], vec![attribute(b"a"); 257]].concat();
-        assert_eq!(named(&hidden), Err(CertificateFault::Unreadable));
+        assert_eq!(named(&hidden), Err(X509Error::Unreadable));
     }
 
     #[test]
@@ -354,7 +342,7 @@ mod tests {
     #[test]
     fn a_name_has_at_most_256_attributes() {
         let key = test_pair::ec().key;
-        for (attributes, expected) in [(256, Ok(())), (257, Err(CertificateFault::LongName))] {
+        for (attributes, expected) in [(256, Ok(())), (257, Err(X509Error::LongName))] {
             let mut name = openssl::x509::X509NameBuilder::new().unwrap();
             for _ in 0..attributes {
                 name.append_entry_by_text("CN", "a").unwrap();
@@ -379,6 +367,6 @@ mod tests {
                 .unwrap();
         }
         let der = test_pair::sign(builder, &key).to_der().unwrap();
-        assert_eq!(read(&der), Err(CertificateFault::DuplicateExtension));
+        assert_eq!(read(&der), Err(X509Error::DuplicateExtension));
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::Failure;
 use super::client::{ConnectionArgs, Effect, failed, read};
 use super::print::{self, Output, expiry, key, millis, plain};
+use super::words::{self, argument};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
@@ -48,13 +49,13 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
         let policy: Policy = args
             .policy
             .parse()
-            .map_err(|error| Failure::usage(format!("--policy {error}")))?;
+            .map_err(|error| Failure::usage(words::policy(error)))?;
         let request = CheckServerCertificate {
             server_certificate: Secret::from(std::mem::take(&mut *server_certificate)),
             private_key: Secret::from(std::mem::take(&mut *private_key)),
         };
         let request_id = RequestId::random().map_err(|error| Failure::from_error(&error))?;
-        checked(request_id, check_here(&request, &policy))
+        checked(request_id, check_here(&request, &policy), argument)
     };
     match args.output {
         Output::Json => print::json("CheckServerCertificateResponse", &answer)?,
@@ -80,14 +81,14 @@ fn report(answer: &pb::CheckServerCertificateResponse) -> String {
     let verdict = match (answer.violations.len(), answer.accepted) {
         (0, true) => "an upload would store this pair".to_owned(),
         (0, false) => "an upload would store this with its private key, which was not given".to_owned(),
-        (faults, _) => format!("an upload would be refused: {}", counted(faults, "fault")),
+        (errors, _) => format!("an upload would be refused: {}", counted(errors, "error")),
     };
     let mut text = format!("{verdict}, {}\n", counted(count(pb::Severity::Warning), "warning"));
     text.push_str(&tree(&answer.chain));
     for wrong in &answer.violations {
         text.push_str(&format!(
-            "\nfault    {}\n         {}\n",
-            wrong.reason,
+            "\nerror    {}\n         {}\n",
+            wrong.reason().name(),
             plain(&wrong.description)
         ));
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::print::{self, ListOutput, Output};
 use super::settings::default_data_dir;
-use super::{DEFAULT_ENDPOINT, Failure};
+use super::{DEFAULT_ENDPOINT, Failure, words};
 use crate::grpc::pb;
 use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
@@ -425,7 +425,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
             bad_request
                 .field_violations
                 .iter()
-                .map(|wrong| (wrong.field.as_str(), &wrong.description)),
+                .map(|wrong| (words::flag(&wrong.field), &wrong.description)),
         );
     }
     let refusing = findings(&status)

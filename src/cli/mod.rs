@@ -11,11 +11,14 @@ mod search;
 mod serve;
 mod settings;
 mod tag;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::causes;
 use settings::Flags;
 
 const CHECK_EXIT_CODES: &str =
@@ -143,16 +146,7 @@ impl Failure {
 
     /// An error and its causes.
     fn from_error(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let message = error.to_string();
-            if !text.ends_with(&message) {
-                text.push_str(&format!(": {message}"));
-            }
-            cause = error.source();
-        }
-        Self::refused(text)
+        Self::refused(causes(error))
     }
 }
 

@@ -15,8 +15,9 @@ use tracing::{Instrument, Span};
 use super::deadline::time_for;
 use super::method::{Method, Methods};
 use super::record::{Record, RecordedBody};
-use super::status::{refusal, status, unavailable};
-use crate::app::{AccessKeyText, App, Call, Error, Reason, RequestId};
+use super::status::{refusal, status};
+use super::words::Refusal;
+use crate::app::{AccessKeyText, App, Call, Error, RequestId};
 use crate::peer::Peer;
 use crate::telemetry;
 
@@ -99,18 +100,11 @@ impl Door {
             return called(&self.0.open, request).await;
         }
         let Some((app, routes)) = self.0.authenticated.get() else {
-            return unavailable(request_id, "the service is starting and nothing was changed: try again").into_http();
+            return refusal(request_id, Refusal::Starting).into_http();
         };
         let time = time_for(request.headers());
         let answer = tokio::time::timeout(time, authenticated(app, routes, request_id, peer, request)).await;
-        let response = answer.unwrap_or_else(|_| {
-            refusal(
-                request_id,
-                Reason::DeadlineExceeded,
-                "the call took longer than its deadline allows: its outcome is unknown",
-            )
-            .into_http()
-        });
+        let response = answer.unwrap_or_else(|_| refusal(request_id, Refusal::DeadlineExceeded).into_http());
         explained(request_id, response)
     }
 }
@@ -219,27 +213,12 @@ fn explained(request_id: RequestId, response: Response<Body>) -> Response<Body> 
     if refused.code() == Code::Ok || !refused.details().is_empty() {
         return response;
     }
-    let (reason, message) = match refused.code() {
-        Code::Unimplemented => (
-            Reason::MethodUnknown,
-            "there is no such method, or the compression is not gzip",
-        ),
-        Code::Internal | Code::InvalidArgument => (
-            Reason::MessageMalformed,
-            "the message can not be read as the method's request",
-        ),
-        Code::OutOfRange | Code::ResourceExhausted => (
-            Reason::MessageTooLarge,
-            "the message is larger than 1 MiB, decompressed: send less in one call",
-        ),
-        Code::Cancelled | Code::DeadlineExceeded => (
-            Reason::DeadlineExceeded,
-            "the call took longer than its deadline allows: its outcome is unknown",
-        ),
-        _ => {
-            tracing::error!(code = ?refused.code(), "refused by the transport");
-            return status(request_id, &Error::Internal(Box::new(refused))).into_http();
-        }
+    let why = match refused.code() {
+        Code::Unimplemented => Refusal::MethodUnknown,
+        Code::Internal | Code::InvalidArgument => Refusal::MessageMalformed,
+        Code::OutOfRange | Code::ResourceExhausted => Refusal::MessageTooLarge,
+        Code::Cancelled | Code::DeadlineExceeded => Refusal::DeadlineExceeded,
+        _ => return status(request_id, &Error::Internal(Box::new(refused))).into_http(),
     };
-    refusal(request_id, reason, message).into_http()
+    refusal(request_id, why).into_http()
 }

@@ -7,6 +7,7 @@ use super::parse::{self, ca_certificate, server_certificate};
 use super::pb::{self, certificate_service_server::CertificateService};
 use super::render;
 use super::status::status;
+use super::words::field_name;
 use crate::app::{
     App, Call, CheckServerCertificate, DescribeRegions, Error, ListAccountFingerprints, ListTagResources,
     MoveResourceGroup, TaggedResources,
@@ -61,7 +62,10 @@ impl CertificateService for Door {
             private_key,
         };
         let checked = self.app.check(&call, request).await;
-        answer(&call, checked.map(|checked| render::checked(call.request_id, checked)))
+        answer(
+            &call,
+            checked.map(|checked| render::checked(call.request_id, checked, field_name)),
+        )
     }
 
     async fn describe_server_certificates(

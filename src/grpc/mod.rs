@@ -1,4 +1,4 @@
-//! The gRPC door: protobuf to use case and back, and one table from error to Status.
+//! The gRPC door: protobuf to use case and back, and the words for each error.
 
 mod admin_service;
 mod call;
@@ -6,14 +6,17 @@ mod certificate_service;
 mod deadline;
 mod method;
 mod parse;
+mod reason;
 mod record;
 mod render;
 mod status;
+mod words;
 
 pub use call::Door;
 pub use parse::key_algorithm_of;
 pub use record::RecordedBody;
-pub use render::{checked, key_algorithm, uploaded};
+pub use render::{checked, key_algorithm, uploaded, violation};
+pub use words::{FieldName, field_name};
 
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;

@@ -160,7 +160,7 @@ fn is_server_error(code: Code) -> bool {
 }
 
 /// The code as gRPC's specification writes it.
-fn name_of(code: Code) -> &'static str {
+pub(super) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -3,10 +3,11 @@
 use prost_types::Timestamp;
 
 use super::parse::TIMESTAMP_SECONDS;
-use super::pb;
+use super::words::{self, FieldName, field_name};
+use super::{pb, reason};
 use crate::app::{
     CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, KeyAlgorithm, ListedCertificate, Place,
-    RESOURCE_TYPE, RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded,
+    RESOURCE_TYPE, RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded, Violation,
 };
 use crate::clock;
 
@@ -107,21 +108,14 @@ pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::Uplo
     }
 }
 
-/// The answer of a check, of a service or of none.
-pub fn checked(request_id: RequestId, checked: Checked) -> pb::CheckServerCertificateResponse {
-    let Checked { faults, report } = checked;
+/// The answer of a check, by a service or without one. `name` is how the descriptions call the fields.
+pub fn checked(request_id: RequestId, checked: Checked, name: FieldName) -> pb::CheckServerCertificateResponse {
+    let Checked { violations, report } = checked;
     let chain = report.chain.as_ref();
     pb::CheckServerCertificateResponse {
         request_id: request_id.to_string(),
         accepted: report.is_accepted,
-        violations: faults
-            .into_iter()
-            .map(|wrong| pb::Violation {
-                reason: wrong.fault.reason().to_string(),
-                description: wrong.fault.to_string(),
-                field: wrong.field,
-            })
-            .collect(),
+        violations: violations.iter().map(|wrong| violation(wrong, name)).collect(),
         findings: report.error.findings.into_iter().map(finding).collect(),
         server_certificate: report.leaf.map(|facts| pb::ServerCertificate {
             chain_length: chain.map(|chain| chain.len() as i32).unwrap_or_default(), // At most 20.
@@ -129,6 +123,15 @@ pub fn checked(request_id: RequestId, checked: Checked) -> pb::CheckServerCertif
             ..leaf(facts)
         }),
         chain: report.listing.into_iter().map(listed).collect(),
+    }
+}
+
+/// An invalid field. `name` is how the description calls it.
+pub fn violation(violation: &Violation, name: FieldName) -> pb::Violation {
+    pb::Violation {
+        field: field_name(violation.field).into_owned(),
+        reason: reason::of_field(&violation.error) as i32,
+        description: words::violation(violation, name),
     }
 }
 

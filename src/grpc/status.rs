@@ -1,59 +1,67 @@
-//! From error to Status: the only table of its kind.
+//! From error to Status with its details.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message;
 use prost_types::Any;
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use super::pb;
+use super::pb::{self, Reason};
+use super::reason::{self, code};
 use super::render::{etag, finding};
-use crate::app::{CertificateKind, Error, Reason, RequestId, Resource};
-use crate::telemetry::metrics;
+use super::words::{self, Refusal, field_name};
+use crate::app::{
+    CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, NameError, PrivateKeyError,
+    RequestId, Resource, TagError, TagsError, TextError,
+};
+use crate::telemetry::{self, metrics};
 
 /// Of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "certkeep";
-/// All details stay below this together: clients refuse trailers of 8 KiB.
+/// The limit of all details together. Clients refuse trailers of 8 KiB.
 const MAX_DETAILS_LEN: usize = 4 * 1024;
-/// Violations stay below this together.
+/// The limit of all violations together.
 const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
 const FINDINGS_TYPE: &str = "type.googleapis.com/certkeep.v1.Findings";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The status of a refused call. A fault of this service is logged here, with its cause, and nowhere else.
+/// The status of a refused call. Faults of this service are logged here with their causes, and nowhere else.
 pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
-    let mut details = Details::new(request_id, error.reason());
+    let reason = reason::of_error(error);
+    let message = words::error(error);
+    let mut details = Details::new(request_id, reason);
     match error {
-        Error::Fields { faults, findings } => {
-            details.violations(faults.iter().map(|wrong| {
-                let mut violation = FieldViolation::new(&wrong.field, wrong.fault.to_string());
-                violation.reason = wrong.fault.reason().as_str().to_owned();
-                violation
+        Error::Fields { violations, findings } => {
+            details.violations(violations.iter().map(|violation| {
+                let description = words::violation(violation, field_name);
+                let mut listed = FieldViolation::new(field_name(violation.field), description);
+                listed.reason = reason::of_field(&violation.error).name().to_owned();
+                listed
             }));
             details.findings = findings.iter().cloned().map(finding).collect();
-            if let Some(first) = faults.first() {
-                details.metadata.insert("field".into(), first.field.clone());
-                let parts = first.fault.metadata().into_iter();
-                details
-                    .metadata
-                    .extend(parts.map(|(name, value)| (name.to_owned(), value)));
+            if let Some(first) = violations.first() {
+                details.metadata("field", field_name(first.field));
+                for (name, value) in parts(&first.error) {
+                    details.metadata(name, value);
+                }
             }
         }
         Error::FieldsNotSupported(fields) => {
-            details.violations(fields.iter().map(|field| {
-                let mut violation = FieldViolation::new(*field, "it is not supported yet: leave it empty");
-                violation.reason = Reason::FieldNotSupported.as_str().to_owned();
-                violation
+            let names: Vec<_> = fields.iter().map(|field| field_name(*field)).collect();
+            details.violations(names.iter().map(|name| {
+                let mut listed =
+                    FieldViolation::new(name.as_ref(), format!("{name} is not supported yet; leave it empty"));
+                listed.reason = reason.name().to_owned();
+                listed
             }));
-            details.metadata.insert("fields".into(), fields.join(","));
+            details.metadata("fields", names.join(","));
         }
         Error::NotFound(Resource::Certificate(kind, id)) => {
             let id = id.map(|id| id.to_string()).unwrap_or_default();
-            let (resource_type, field) = names(*kind);
-            details.others.set_resource_info(resource_type, &id, "", "");
-            details.metadata.insert(field.into(), id);
+            details.others.set_resource_info(message_of(*kind), &id, "", "");
+            details.metadata(&field_name(Field::CertificateId(*kind)), id);
         }
         Error::NotFound(Resource::ResourceGroup) => {
             details
@@ -61,91 +69,86 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .set_resource_info("certkeep.v1.ResourceGroup", "", "", "");
         }
         Error::QuotaExceeded { kind, region } => {
-            details.others.add_quota_failure_violation(
-                format!("{}s of the account in {}", kind.noun(), region.as_str()),
-                error.to_string(),
-            );
-            details.metadata.insert("region_id".into(), region.as_str().to_owned());
+            let subject = format!("{}s of the account in {region}", words::noun(*kind));
+            details.others.add_quota_failure_violation(subject, message.clone());
+            details.metadata("region_id", region.as_str());
         }
-        Error::EtagMismatch { revision } => {
-            details.metadata.insert("etag".into(), etag(*revision));
-        }
+        Error::EtagMismatch { revision } => details.metadata("etag", etag(*revision)),
         Error::NotDeleted(id) => {
-            details.others.add_precondition_failure_violation(
-                Reason::NotDeleted.as_str(),
-                id.to_string(),
-                error.to_string(),
-            );
-            let (_, field) = names(id.kind);
-            details.metadata.insert(field.into(), id.to_string());
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
+            details.metadata(&field_name(Field::CertificateId(id.kind)), id.to_string());
         }
-        Error::PermissionDenied { needed } => {
-            details.metadata.insert("role".into(), needed.as_str().to_owned());
-        }
+        Error::PermissionDenied { needed } => details.metadata("role", needed.as_str()),
         Error::DatabaseUnavailable(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));
-            log(error);
+            log(reason, error);
         }
-        Error::OutcomeUnknown(_) | Error::Internal(_) => log(error),
+        Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled | Error::ClientTokenReused => {}
     }
-    details.status(error.to_string())
+    details.status(message)
 }
 
-/// The message of certificates of this kind, and the field that their id stands in.
-fn names(kind: CertificateKind) -> (&'static str, &'static str) {
+/// The status of a call that no use case saw, or that took too long.
+pub(super) fn refusal(request_id: RequestId, refusal: Refusal) -> Status {
+    let mut details = Details::new(request_id, reason::of_refusal(refusal));
+    if let Refusal::Starting = refusal {
+        details.others.set_retry_info(Some(RETRY_AFTER));
+    }
+    details.status(words::refusal(refusal).to_owned())
+}
+
+fn log(reason: Reason, error: &Error) {
+    tracing::error!(reason = reason.name(), cause = telemetry::causes(error), "call failed");
+}
+
+/// The message of certificates of this kind.
+fn message_of(kind: CertificateKind) -> &'static str {
     match kind {
-        CertificateKind::Server => ("certkeep.v1.ServerCertificate", "server_certificate_id"),
-        CertificateKind::Ca => ("certkeep.v1.CACertificate", "ca_certificate_id"),
+        CertificateKind::Server => "certkeep.v1.ServerCertificate",
+        CertificateKind::Ca => "certkeep.v1.CACertificate",
     }
 }
 
-/// The status of a call that was refused before any use case saw it, or that took too long.
-pub(super) fn refusal(request_id: RequestId, reason: Reason, message: &str) -> Status {
-    Details::new(request_id, reason).status(message.to_owned())
-}
-
-/// The status of a call that the service can not answer yet.
-pub(super) fn unavailable(request_id: RequestId, message: &str) -> Status {
-    let mut details = Details::new(request_id, Reason::DatabaseUnavailable);
-    details.others.set_retry_info(Some(RETRY_AFTER));
-    details.status(message.to_owned())
-}
-
-fn code(reason: Reason) -> Code {
-    match reason {
-        Reason::CertificateOrKeyMissing
-        | Reason::CertificateMalformed
-        | Reason::PrivateKeyMalformed
-        | Reason::PrivateKeyUnsupported
-        | Reason::PrivateKeyEncrypted
-        | Reason::PrivateKeyMismatch
-        | Reason::PrivateKeyCompromised
-        | Reason::ChainUnrelatedCertificate
-        | Reason::ChainTooComplex
-        | Reason::LeafAmbiguous
-        | Reason::PolicyRejected
-        | Reason::NameInvalid
-        | Reason::TagInvalid
-        | Reason::PageTokenInvalid
-        | Reason::FieldInvalid
-        | Reason::MessageMalformed
-        | Reason::RegionMissing
-        | Reason::RegionNotFound => Code::InvalidArgument,
-        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound | Reason::ResourceGroupNotFound => {
-            Code::NotFound
+/// The variable parts of the sentence about a field, by name.
+fn parts(error: &FieldError) -> Vec<(&'static str, String)> {
+    let part = |name, value: usize| vec![(name, value.to_string())];
+    match error {
+        FieldError::Certificate(CertificateError::Text(error))
+        | FieldError::CaCertificate(CaCertificateError::Text(error)) => match error {
+            TextError::TooLarge { bytes } => part("bytes", *bytes),
+            TextError::Pem(error) => error.block().map(|block| part("block", block)).unwrap_or_default(),
+            _ => Vec::new(),
+        },
+        FieldError::Certificate(CertificateError::Malformed { index, .. }) => part("certificate", *index),
+        FieldError::Certificate(CertificateError::UnsupportedKey(key))
+        | FieldError::CaCertificate(CaCertificateError::UnsupportedKey(key))
+        | FieldError::PrivateKey(PrivateKeyError::Unsupported(key)) => vec![("key", words::key_kind(key))],
+        FieldError::Certificate(CertificateError::LeafAmbiguous { first, second }) => vec![
+            ("certificate", first.to_string()),
+            ("other_certificate", second.to_string()),
+        ],
+        FieldError::Certificate(CertificateError::Unrelated { index, subject }) => {
+            vec![("certificate", index.to_string()), ("subject", subject.clone())]
         }
-        Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
-        Reason::ClientTokenReused => Code::AlreadyExists,
-        Reason::EtagMismatch => Code::Aborted,
-        Reason::NotDeleted => Code::FailedPrecondition,
-        Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
-        Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,
-        Reason::PermissionDenied => Code::PermissionDenied,
-        Reason::DatabaseUnavailable => Code::Unavailable,
-        Reason::OutcomeUnknown => Code::Unknown,
-        Reason::Internal => Code::Internal,
+        FieldError::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", *bytes),
+        FieldError::PrivateKey(PrivateKeyError::Pem(error)) => {
+            error.block().map(|block| part("block", block)).unwrap_or_default()
+        }
+        FieldError::Policy(codes) | FieldError::Compromised(codes) => vec![("findings", words::list(codes))],
+        FieldError::TooMany { count, .. } | FieldError::Tags(TagsError::TooMany { count }) => part("count", *count),
+        FieldError::TagsOfResource { index, count } => {
+            vec![("resource", index.to_string()), ("count", count.to_string())]
+        }
+        FieldError::Name(NameError::TooLong { chars }) => part("characters", *chars),
+        FieldError::Name(NameError::Character { position }) => part("position", *position),
+        FieldError::Tags(TagsError::Tag {
+            error: TagError::TooLong { chars, .. },
+            ..
+        }) => part("characters", *chars),
+        _ => Vec::new(),
     }
 }
 
@@ -168,7 +171,11 @@ impl Details {
         }
     }
 
-    /// As many as there is room for; the rest is counted.
+    fn metadata(&mut self, name: &str, value: impl Into<String>) {
+        self.metadata.insert(name.to_owned(), value.into());
+    }
+
+    /// Lists the violations up to their limit, and counts the rest.
     fn violations(&mut self, violations: impl ExactSizeIterator<Item = FieldViolation>) {
         let total = violations.len();
         let mut len = 0;
@@ -179,15 +186,15 @@ impl Details {
             })
             .collect();
         if listed.len() < total {
-            self.metadata
-                .insert("violations_not_listed".into(), (total - listed.len()).to_string());
+            self.metadata("violations_not_listed", (total - listed.len()).to_string());
         }
         self.others.set_bad_request(listed);
     }
 
     fn status(mut self, message: String) -> Status {
-        metrics::refused(self.reason.as_str());
-        self.others.set_error_info(self.reason.as_str(), DOMAIN, self.metadata);
+        let reason = self.reason.name();
+        metrics::refused(reason);
+        self.others.set_error_info(reason, DOMAIN, self.metadata);
         let status = Status::with_error_details(code(self.reason), message, self.others);
         match self.findings.is_empty() {
             true => status,
@@ -196,9 +203,9 @@ impl Details {
     }
 }
 
-/// Adds [`pb::Findings`] to the details: as many as there is room for, the rest counted.
+/// Adds [`pb::Findings`] to the details up to their limit, and counts the rest.
 fn with_findings(status: &Status, findings: Vec<pb::Finding>) -> Status {
-    // The details are those that were just encoded.
+    // These details were just encoded.
     let mut details = tonic_types::Status::decode(status.details()).unwrap_or_default();
     let total = findings.len();
     let mut room = MAX_DETAILS_LEN.saturating_sub(details.encoded_len() + FINDINGS_TYPE.len() + 32);
@@ -212,20 +219,10 @@ fn with_findings(status: &Status, findings: Vec<pb::Finding>) -> Status {
             .collect(),
         not_listed: 0,
     };
-    listed.not_listed = (total - listed.findings.len()) as i32; // At most some for each of 20 certificates.
+    listed.not_listed = (total - listed.findings.len()) as i32; // A few for each of at most 20 certificates.
     details.details.push(Any {
         type_url: FINDINGS_TYPE.to_owned(),
         value: listed.encode_to_vec(),
     });
     Status::with_details(status.code(), status.message(), details.encode_to_vec().into())
-}
-
-fn log(error: &Error) {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    let mut causes = Vec::new();
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    tracing::error!(reason = %error.reason(), cause = causes.join(": "), "call failed");
 }

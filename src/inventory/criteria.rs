@@ -60,58 +60,36 @@ pub struct ExpiryWindow {
     pub to: i64,
 }
 
-/// Why a text is no criterion.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// Why a criterion is invalid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CriterionError {
-    /// The fingerprint is none.
-    #[error(
-        "fingerprint is not 40 or 64 hexadecimal digits: give the certificate's SHA-1 or SHA-256, with a colon between all bytes or \
-         with none"
-    )]
+    /// The fingerprint is not 40 or 64 hexadecimal digits.
     Fingerprint,
-    /// The domain is none.
-    #[error(transparent)]
+    /// The domain is invalid.
     Domain(DomainError),
     /// There is no such way to match a domain.
-    #[error("domain_match is none that this service knows: give EXACT, COVERED or BELOW, or leave it out")]
     DomainMatch,
-    /// A way to match a domain without one.
-    #[error("domain_match goes with domain: give both, or leave it out")]
+    /// A way to match a domain is set, and no domain.
     DomainMatchAlone,
-    /// The hash of a key is none.
-    #[error(
-        "spki_sha256 is not 64 hexadecimal digits: give the SHA-256 of the SubjectPublicKeyInfo, with a colon between all bytes or \
-         with none"
-    )]
+    /// The hash of a key is not 64 hexadecimal digits.
     SpkiSha256,
-    /// The serial number is none.
-    #[error("serial_number is not hexadecimal digits: give them with a colon between all bytes or with none")]
+    /// The serial number is not hexadecimal.
     SerialNumber,
-    /// The issuer is one that no certificate is answered with.
-    #[error("issuer has a control character: give it exactly as ServerCertificate.issuer answers it")]
+    /// The issuer contains a control character, which no stored issuer does.
     Issuer,
-    /// The algorithm is not known.
-    #[error("key_algorithm is unknown: give one of the values of KeyAlgorithm, or leave it out")]
+    /// There is no such key algorithm.
     KeyAlgorithm,
-    /// The size is negative.
-    #[error("key_size is negative: give 0 for any size, or the bits of the key")]
+    /// The key size is negative.
     KeySize,
-    /// A size without an algorithm.
-    #[error("key_size goes with key_algorithm: give both, or leave it out")]
+    /// A key size is set, and no key algorithm.
     KeySizeAlone,
-    /// The moment is not a valid `google.protobuf.Timestamp`.
-    #[error("the timestamp is not valid: give one between the years 1 and 9999, with nanos from 0 to 999,999,999")]
+    /// The time is not a valid timestamp.
     ExpireTime,
-    /// The window is empty.
-    #[error("expire_time_before is not later than expire_time_from: give a later time, or leave it out")]
+    /// The end of the window is not later than its start.
     ExpiryWindow,
-    /// No name begins so.
-    #[error(
-        "server_certificate_name_prefix has more than 80 characters or one that no name has: give how a name begins"
-    )]
+    /// No name starts with the text.
     NamePrefix,
-    /// The order is not known.
-    #[error("order_by is none that this service knows: give CREATE_TIME, EXPIRE_TIME or NAME, or leave it out")]
+    /// There is no such order.
     Order,
 }
 

@@ -24,17 +24,12 @@ pub enum DomainMatch {
     Below,
 }
 
-/// Why a text is no domain.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// Why a text is not a domain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DomainError {
-    /// It has characters beyond ASCII.
-    #[error("domain has characters beyond ASCII: give its A-label form (RFC 5890), whose labels begin with xn--")]
+    /// It contains characters outside ASCII.
     Internationalised,
     /// It is neither a host name nor an IP address.
-    #[error(
-        "domain is no host name and no IP address: give one such as www.example.com, *.example.com or 192.0.2.1, without a port or \
-         a scheme"
-    )]
     Malformed,
 }
 

@@ -21,9 +21,8 @@ pub struct CertificateId {
     pub random: i64,
 }
 
-/// A text that is no id of a certificate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a certificate's id reads <account id>_<hexadecimal milliseconds>_<int32>_<int32>: copy it from an answer")]
+/// A text that is not the id of a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CertificateIdError;
 
 impl CertificateId {

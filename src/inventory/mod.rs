@@ -21,4 +21,4 @@ pub use kind::CertificateKind;
 pub use name::{CertificateName, NameError};
 pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};
 pub use resource_group::ResourceGroupId;
-pub use tag::{Tag, TagError, TagFault, Tags};
+pub use tag::{Tag, TagError, TagPart, Tags, TagsError};

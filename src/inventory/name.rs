@@ -13,20 +13,17 @@ const MAX_CHARS: usize = 80;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateName(String);
 
-/// Why a text is no name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// Why a text is not a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NameError {
     /// It is empty.
-    #[error("the name is empty: give 1 to 80 characters, or leave the field out")]
     Empty,
     /// It has more than 80 characters.
-    #[error("the name has {chars} characters: give at most 80")]
     TooLong {
         /// How many it has.
         chars: usize,
     },
-    /// It has a character that no name may have.
-    #[error("character {position} of the name is not allowed: use letters, digits, - / . _ and *")]
+    /// It has a character that is not allowed.
     Character {
         /// Which character, counted from 1.
         position: usize,
@@ -48,14 +45,14 @@ impl CertificateName {
         }
     }
 
-    /// The name that the store holds: it was checked before it was stored.
+    /// The name from the store, which was checked before it was stored.
     pub fn from_stored(name: String) -> Self {
         Self(name)
     }
 
-    /// The name of a certificate whose uploader gave none: the leaf's common name (the last, if it has several), else its
-    /// first subject alternative name. Characters that a name may not have become `_`, and it is cut at 80. `None` if the
-    /// leaf has neither: then its id is its name.
+    /// The name of a certificate that was uploaded without one: the leaf's last common name, else its first subject alternative
+    /// name. Characters that are not allowed become `_`, and the name is cut at 80 characters. `None` if the leaf has neither.
+    /// The caller then takes the certificate's id as its name.
     pub fn default_for(facts: &CertificateFacts) -> Option<Self> {
         let text = std::iter::once(&facts.common_name)
             .chain(&facts.subject_alternative_names)
@@ -63,7 +60,8 @@ impl CertificateName {
         Some(Self(fitting(text.chars()).collect()))
     }
 
-    /// The name of a certificate that is called after its file: the end of the path, where paths differ. `None` if it is empty.
+    /// The name of a certificate that is named after its file: the last 80 characters of the path, where paths differ. `None` if
+    /// the path is empty.
     pub fn of_path(path: &str) -> Option<Self> {
         let beyond = path.chars().count().saturating_sub(MAX_CHARS);
         let name: String = fitting(path.chars().skip(beyond)).collect();
@@ -83,7 +81,7 @@ impl From<CertificateId> for CertificateName {
     }
 }
 
-/// As many of the characters as a name may have, each one that it may have.
+/// The first 80 characters. Characters that are not allowed become `_`.
 fn fitting(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
     text.take(MAX_CHARS).map(|c| if is_allowed(c) { c } else { '_' })
 }

@@ -38,20 +38,17 @@ pub enum Language {
     Ja,
 }
 
-/// Why no region was found.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+/// Why a text is not a region.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RegionError {
-    /// No region was named.
-    #[error("region_id is empty: give one that DescribeRegions lists")]
+    /// It is empty.
     Missing,
-    /// The region named is not one of [`Regions`].
-    #[error("region_id names no region of this service: give one that DescribeRegions lists")]
+    /// It is not the id of one of [`Regions`].
     Unknown,
 }
 
-/// A language in which regions are not named.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("accept_language is not one of zh-CN, en-US and ja: give one of them, or leave it out")]
+/// A text that is not a language of [`Language`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LanguageError;
 
 impl RegionId {

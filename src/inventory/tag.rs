@@ -2,11 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// The longest key, in Unicode characters.
-const MAX_KEY_CHARS: usize = 64;
-/// The longest value, in Unicode characters.
-const MAX_VALUE_CHARS: usize = 128;
-
 /// A key with its value.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tag {
@@ -14,69 +9,82 @@ pub struct Tag {
     value: String,
 }
 
-/// The tags of one certificate, ordered by key: at most 20, each key once. A key has 1 to 64 characters, a value 0 to 128;
-/// neither begins with `aliyun` or `acs:`, contains `http://` or `https://`, or has a control character.
+/// The tags of one certificate, ordered by key: at most 20, each key once. A key has 1 to 64 characters, a value has 0 to 128.
+/// Neither starts with `aliyun` or `acs:`, contains `http://` or `https://`, or contains a control character.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tags(Vec<Tag>);
 
-/// Why tags are refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TagError {
+/// What is wrong with the tags of one certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TagsError {
     /// There are more than 20.
-    #[error("there are {count} tags: give at most 20")]
     TooMany {
         /// How many there are.
         count: usize,
     },
-    /// One of them is wrong.
-    #[error("tags[{index}]: {fault}")]
-    Invalid {
-        /// Which one, counted from 0 in the caller's order.
+    /// One tag is invalid.
+    Tag {
+        /// Which tag, counted from 0 in the caller's order.
         index: usize,
         /// What is wrong with it.
-        fault: TagFault,
+        error: TagError,
     },
 }
 
 /// What is wrong with one tag.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TagFault {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TagError {
     /// The key is empty.
-    #[error("the key is empty: give 1 to 64 characters")]
     KeyEmpty,
-    /// The key has more than 64 characters.
-    #[error("the key has {chars} characters: give at most 64")]
-    KeyTooLong {
-        /// How many it has.
-        chars: usize,
-    },
-    /// The value has more than 128 characters.
-    #[error("the value has {chars} characters: give at most 128")]
-    ValueTooLong {
-        /// How many it has.
-        chars: usize,
-    },
-    /// The key begins with a reserved prefix.
-    #[error("the key begins with aliyun or acs:, which are reserved: choose another")]
-    KeyReserved,
-    /// The value begins with a reserved prefix.
-    #[error("the value begins with aliyun or acs:, which are reserved: choose another")]
-    ValueReserved,
-    /// The key contains a URL's scheme.
-    #[error("the key contains http:// or https://: leave it out")]
-    KeyUrl,
-    /// The value contains a URL's scheme.
-    #[error("the value contains http:// or https://: leave it out")]
-    ValueUrl,
-    /// The key has a control character (Unicode general category Cc).
-    #[error("the key has a control character: leave it out")]
-    KeyControl,
-    /// The value has a control character (Unicode general category Cc).
-    #[error("the value has a control character: leave it out")]
-    ValueControl,
     /// An earlier tag has the same key.
-    #[error("the key is that of an earlier tag: give each key once")]
     KeyRepeated,
+    /// The part has more characters than [`TagPart::max_chars`].
+    TooLong {
+        /// Which part.
+        part: TagPart,
+        /// How many characters it has.
+        chars: usize,
+    },
+    /// The part starts with `aliyun` or `acs:`.
+    Reserved(TagPart),
+    /// The part contains `http://` or `https://`.
+    Url(TagPart),
+    /// The part contains a control character (Unicode general category Cc).
+    ControlCharacter(TagPart),
+}
+
+/// A part of a tag.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TagPart {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+}
+
+impl TagPart {
+    /// The most Unicode characters (scalar values) that it may have.
+    pub const fn max_chars(self) -> usize {
+        match self {
+            Self::Key => 64,
+            Self::Value => 128,
+        }
+    }
+
+    fn check(self, text: &str) -> Result<(), TagError> {
+        let chars = text.chars().count();
+        if chars > self.max_chars() {
+            Err(TagError::TooLong { part: self, chars })
+        } else if text.starts_with("aliyun") || text.starts_with("acs:") {
+            Err(TagError::Reserved(self))
+        } else if text.contains("http://") || text.contains("https://") {
+            Err(TagError::Url(self))
+        } else if text.contains(char::is_control) {
+            Err(TagError::ControlCharacter(self))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl Tag {
@@ -100,18 +108,25 @@ impl Tags {
         self.iter().any(|tag| tag.key == key)
     }
 
-    /// Checks keys with their values; what is wrong with any of them is told at once.
-    pub fn parse(tags: Vec<(String, String)>) -> Result<Self, Vec<TagError>> {
+    /// Checks keys and values. Every invalid tag is in the error.
+    pub fn parse(tags: Vec<(String, String)>) -> Result<Self, Vec<TagsError>> {
         if tags.len() > Self::MAX {
-            return Err(vec![TagError::TooMany { count: tags.len() }]);
+            return Err(vec![TagsError::TooMany { count: tags.len() }]);
         }
         let mut checked = BTreeMap::new();
         let mut errors = Vec::new();
         for (index, (key, value)) in tags.into_iter().enumerate() {
-            let fault = key_fault(&key).or_else(|| value_fault(&value));
-            match fault.or_else(|| checked.contains_key(&key).then_some(TagFault::KeyRepeated)) {
-                Some(fault) => errors.push(TagError::Invalid { index, fault }),
-                None => drop(checked.insert(key, value)),
+            let outcome = match key.as_str() {
+                "" => Err(TagError::KeyEmpty),
+                _ => TagPart::Key.check(&key).and_then(|()| TagPart::Value.check(&value)),
+            };
+            match outcome {
+                Ok(()) if checked.contains_key(&key) => {
+                    let error = TagError::KeyRepeated;
+                    errors.push(TagsError::Tag { index, error });
+                }
+                Ok(()) => drop(checked.insert(key, value)),
+                Err(error) => errors.push(TagsError::Tag { index, error }),
             }
         }
         if !errors.is_empty() {
@@ -120,7 +135,7 @@ impl Tags {
         Ok(Self::from_stored(checked.into_iter().collect()))
     }
 
-    /// The tags that the store holds, ordered by key: they were checked before they were stored.
+    /// The tags from the store, ordered by key, which were checked before they were stored.
     pub fn from_stored(tags: Vec<(String, String)>) -> Self {
         Self(tags.into_iter().map(|(key, value)| Tag { key, value }).collect())
     }
@@ -131,40 +146,11 @@ impl Tags {
     }
 }
 
-fn key_fault(key: &str) -> Option<TagFault> {
-    match key.chars().count() {
-        0 => Some(TagFault::KeyEmpty),
-        chars if chars > MAX_KEY_CHARS => Some(TagFault::KeyTooLong { chars }),
-        _ if is_reserved(key) => Some(TagFault::KeyReserved),
-        _ if has_url(key) => Some(TagFault::KeyUrl),
-        _ if key.contains(char::is_control) => Some(TagFault::KeyControl),
-        _ => None,
-    }
-}
-
-fn value_fault(value: &str) -> Option<TagFault> {
-    match value.chars().count() {
-        chars if chars > MAX_VALUE_CHARS => Some(TagFault::ValueTooLong { chars }),
-        _ if is_reserved(value) => Some(TagFault::ValueReserved),
-        _ if has_url(value) => Some(TagFault::ValueUrl),
-        _ if value.contains(char::is_control) => Some(TagFault::ValueControl),
-        _ => None,
-    }
-}
-
-fn is_reserved(text: &str) -> bool {
-    text.starts_with("aliyun") || text.starts_with("acs:")
-}
-
-fn has_url(text: &str) -> bool {
-    text.contains("http://") || text.contains("https://")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(tags: &[(&str, &str)]) -> Result<Vec<(String, String)>, Vec<TagError>> {
+    fn parse(tags: &[(&str, &str)]) -> Result<Vec<(String, String)>, Vec<TagsError>> {
         let owned = tags
             .iter()
             .map(|&(key, value)| (key.to_owned(), value.to_owned()))
@@ -177,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn are_ordered_by_key() {
+    fn tags_are_ordered_by_key() {
         assert_eq!(
             parse(&[("b", "1"), ("a", "")]),
             Ok(vec![("a".to_owned(), String::new()), ("b".to_owned(), "1".to_owned())])
@@ -193,35 +179,49 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_names_its_tag() {
+    fn every_error_names_its_tag() {
         let (long_key, long_value) = ("k".repeat(65), "v".repeat(129));
-        for (key, value, fault) in [
-            ("", "v", TagFault::KeyEmpty),
-            (&long_key, "v", TagFault::KeyTooLong { chars: 65 }),
-            ("aliyun.x", "v", TagFault::KeyReserved),
-            ("acs:x", "v", TagFault::KeyReserved),
-            ("xhttp://", "v", TagFault::KeyUrl),
-            ("x\u{0}", "v", TagFault::KeyControl),
-            ("k", &long_value, TagFault::ValueTooLong { chars: 129 }),
-            ("k", "aliyun", TagFault::ValueReserved),
-            ("k", "acs:", TagFault::ValueReserved),
-            ("k", "see https://example.com", TagFault::ValueUrl),
-            ("k", "a\nb", TagFault::ValueControl),
-            ("first", "v", TagFault::KeyRepeated),
+        for (key, value, error) in [
+            ("", "v", TagError::KeyEmpty),
+            (
+                &long_key,
+                "v",
+                TagError::TooLong {
+                    part: TagPart::Key,
+                    chars: 65,
+                },
+            ),
+            ("aliyun.x", "v", TagError::Reserved(TagPart::Key)),
+            ("acs:x", "v", TagError::Reserved(TagPart::Key)),
+            ("xhttp://", "v", TagError::Url(TagPart::Key)),
+            ("x\u{0}", "v", TagError::ControlCharacter(TagPart::Key)),
+            (
+                "k",
+                &long_value,
+                TagError::TooLong {
+                    part: TagPart::Value,
+                    chars: 129,
+                },
+            ),
+            ("k", "aliyun", TagError::Reserved(TagPart::Value)),
+            ("k", "acs:", TagError::Reserved(TagPart::Value)),
+            ("k", "see https://example.com", TagError::Url(TagPart::Value)),
+            ("k", "a\nb", TagError::ControlCharacter(TagPart::Value)),
+            ("first", "v", TagError::KeyRepeated),
         ] {
             assert_eq!(
                 parse(&[("first", ""), (key, value), ("", "")]),
                 Err(vec![
-                    TagError::Invalid { index: 1, fault },
-                    TagError::Invalid {
+                    TagsError::Tag { index: 1, error },
+                    TagsError::Tag {
                         index: 2,
-                        fault: TagFault::KeyEmpty
+                        error: TagError::KeyEmpty
                     },
                 ]),
                 "{key}"
             );
         }
         let too_many: Vec<_> = (0..21).map(|i| (i.to_string(), String::new())).collect();
-        assert_eq!(Tags::parse(too_many), Err(vec![TagError::TooMany { count: 21 }]));
+        assert_eq!(Tags::parse(too_many), Err(vec![TagsError::TooMany { count: 21 }]));
     }
 }

@@ -73,6 +73,6 @@ pub(super) async fn run_maintenance(app: App) {
 fn report(job: &'static str, outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         metrics::job_failed(job);
-        tracing::error!(job, reason = %error.reason(), cause = causes(&error), "a job failed");
+        tracing::error!(job, cause = causes(&error), "a job failed");
     }
 }

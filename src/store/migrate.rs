@@ -16,13 +16,11 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        oldest_binary: 1,
-        sql: include_str!("migrations/0001_initial.sql"),
-    },
-];
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    oldest_binary: 1,
+    sql: include_str!("migrations/0001_initial.sql"),
+}];
 
 /// How often it is tried while others are in the way, a second of Postgres's deadlock_timeout each time.
 const ATTEMPTS: u32 = 20;

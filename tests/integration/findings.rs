@@ -142,7 +142,7 @@ async fn a_check_tells_everything_and_takes_certificates_without_their_key() {
     let violations: Vec<_> = checked
         .violations
         .iter()
-        .map(|wrong| (wrong.field.as_str(), wrong.reason.as_str()))
+        .map(|wrong| (wrong.field.as_str(), wrong.reason().name()))
         .collect();
     assert_eq!(
         violations,
@@ -154,7 +154,7 @@ async fn a_check_tells_everything_and_takes_certificates_without_their_key() {
     assert_eq!(codes(&checked.findings).len(), 2);
 
     let checked = check(&pb::CheckServerCertificateRequest::default()).await;
-    assert_eq!(checked.violations[0].reason, "CERTIFICATE_OR_KEY_MISSING");
+    assert_eq!(checked.violations[0].reason().name(), "CERTIFICATE_OR_KEY_MISSING");
     assert!(checked.server_certificate.is_none() && checked.chain.is_empty());
 
     let refused = server
@@ -185,7 +185,7 @@ async fn a_policy_refuses_findings_and_tells_them_in_the_details() {
     );
     assert_eq!(
         refused.message(),
-        "the policy refuses the certificate: CHAIN_INCOMPLETE"
+        "the policy of this service rejects server_certificate (CHAIN_INCOMPLETE); see the findings"
     );
     assert_eq!(
         codes(&findings(&refused).findings),
@@ -200,7 +200,7 @@ async fn a_policy_refuses_findings_and_tells_them_in_the_details() {
         .unwrap()
         .into_inner();
     assert!(!checked.accepted);
-    assert_eq!(checked.violations[0].reason, "POLICY_REJECTED");
+    assert_eq!(checked.violations[0].reason().name(), "POLICY_REJECTED");
     assert_eq!(server.rows().await, [0, 0, 0, 0]);
 
     upload.server_certificate.push_str(&pki::pem(&hierarchy.issuer));
@@ -245,7 +245,7 @@ async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() 
             .into_inner();
         assert!(!checked.accepted);
         assert_eq!(checked.findings[0].message, source);
-        assert_eq!(checked.violations[0].reason, "PRIVATE_KEY_COMPROMISED");
+        assert_eq!(checked.violations[0].reason().name(), "PRIVATE_KEY_COMPROMISED");
     }
     let dir = temp_dir();
     let files = [
@@ -355,7 +355,7 @@ async fn the_command_line_checks_here_and_at_the_service() {
     assert_eq!(refused.status.code(), Some(1));
     let told = stdout(&refused);
     assert!(
-        told.contains("fault    PRIVATE_KEY_MISMATCH") && told.contains("CN=Test CA  (not given)"),
+        told.contains("error    PRIVATE_KEY_MISMATCH") && told.contains("CN=Test CA  (not given)"),
         "{told}"
     );
     assert_eq!(stderr(&refused), "");

@@ -159,16 +159,16 @@ async fn every_pair_is_found_and_everything_else_is_told() {
     let expected = "\
 duplicate       all/chain  of all/combined
 uploaded        all/combined  ID  1 warning
-unreadable      broken.crt  CERTIFICATE_MALFORMED: certificate 1 of server_certificate is not encoded in DER: get it from its authority again
+unreadable      broken.crt  CERTIFICATE_MALFORMED: certificate 1 of the file is not encoded in DER; get it from the CA again
 uploaded        certs/2024/one.crt + keys/seven  ID  1 warning
-unreadable      encrypted.key  PRIVATE_KEY_ENCRYPTED: private_key is encrypted: decrypt it with openssl pkey and upload the result
+unreadable      encrypted.key  PRIVATE_KEY_ENCRYPTED: the file is encrypted; decrypt it with `openssl pkey` and use the result
 duplicate       keys/seven.bak  of keys/seven
 unreadable      latin1.crt  the text around the PEM blocks is not UTF-8: remove it
 duplicate       link  of certs/2024/one.crt
 uploaded        old.pem + renewed.key  ID  2 warnings
 no key          orphan.crt
 no certificate  orphan.key
-refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate is on no path from the server's own to a root: remove it, or add the one that is missing between; it is CN=unrelated.example
+refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate (CN=unrelated.example) is on no path from the server certificate to a root; remove it, or add the certificate that is missing between them
 uploaded        renewed.pem + renewed.key  ID  2 warnings
 4 uploaded, 3 duplicate, 1 refused, 1 no key, 1 no certificate, 3 unreadable, 5 ignored
 ";

@@ -141,7 +141,7 @@ async fn a_policy_may_refuse_what_is_stored_already_but_no_retry() {
         .unwrap()
         .into_inner();
     assert!(!checked.accepted);
-    assert_eq!(checked.violations[0].reason, "POLICY_REJECTED");
+    assert_eq!(checked.violations[0].reason().name(), "POLICY_REJECTED");
     assert_eq!(server.rows().await[0], 1);
     // The same key is only reported, and once.
     stored(

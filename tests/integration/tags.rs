@@ -187,7 +187,7 @@ async fn what_is_wrong_for_one_certificate_changes_none() {
     let told = too_many.as_ref().unwrap_err().message();
     assert_eq!(
         told,
-        "resource_ids[1] would have 21 tags, and may have 20: remove some first"
+        "resource_ids[1] would have 21 tags; remove some first, since at most 20 are allowed"
     );
     assert_eq!(refusal(too_many), (Code::InvalidArgument, "TAG_INVALID".into()));
     assert_eq!((of(&client, one).await.len(), of(&client, two).await.len()), (0, 19));

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::pem::{self, Block, Label, PemError};
 use super::public_key::{PublicKey, PublicKeyError};
-use super::unsupported_key::{SUPPORTED_KEYS, UnsupportedKey};
+use super::unsupported_key::UnsupportedKey;
 use crate::secret::Secret;
 use encoding::Encoding;
 pub(super) use weakness::Weaknesses;
@@ -32,55 +32,39 @@ pub struct PrivateKey {
     public: PublicKey,
 }
 
-/// Why the text of the private key is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+/// What is wrong with a private key.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PrivateKeyError {
     /// There is no text.
-    #[error("private_key is empty: give the private key as PEM text")]
     Missing,
     /// The text is longer than 64 KiB.
-    #[error("private_key has {bytes} bytes: give at most 65536")]
     TooLarge {
         /// How many it has.
         bytes: usize,
     },
     /// The text is not PEM, or broken PEM.
-    #[error("private_key {0}")]
     Pem(PemError),
     /// The text is a certificate.
-    #[error("private_key holds a certificate, not a private key: are the two fields swapped?")]
     HoldsCertificate,
     /// The text has a certificate beside the key.
-    #[error("private_key holds a certificate beside the private key: move it to server_certificate")]
     CertificateBeside,
     /// The text has different private keys.
-    #[error("private_key holds two private keys: leave the one that belongs to the certificate")]
     TwoKeys,
     /// The text has a bare public key.
-    #[error("private_key holds a public key: give the private key that belongs to it")]
     PublicKey,
     /// The text has a block of another kind.
-    #[error("private_key holds a block that is not a private key: leave only the private key")]
     OtherBlock,
     /// The key is encrypted.
-    #[error("private_key is encrypted: decrypt it with openssl pkey and upload the result")]
     Encrypted,
     /// The key is of a kind that certkeep does not support.
-    #[error("private_key is {0}, which is not supported: use {supported}", supported = SUPPORTED_KEYS)]
     Unsupported(UnsupportedKey),
     /// The key is not encoded in DER as its BEGIN line says.
-    #[error("private_key is not encoded as its BEGIN line says: export it again")]
     Malformed,
     /// The elliptic-curve key does not say on which curve it is.
-    #[error("private_key names no curve: export it again with its EC parameters, or as PKCS#8")]
     NoCurve,
     /// The parts of the key contradict each other.
-    #[error("the parts of private_key contradict each other: export it again from where it was made")]
     Inconsistent,
     /// The key is sound, but another certificate's.
-    #[error(
-        "private_key belongs to none of the certificates of server_certificate: give the key that one was issued for"
-    )]
     Mismatch,
 }
 

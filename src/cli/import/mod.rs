@@ -15,9 +15,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
 use super::client::{ConnectionArgs, Effect, failed, tags};
 use super::print::ListOutput;
+use super::{Failure, words};
+use crate::grpc;
 use folder::{Folder, FoundFile};
 use pairs::{Left, Pair, pair_up};
 use report::{Entry, Report, State};
@@ -186,7 +187,10 @@ fn entry_of(files: &[FoundFile], index: usize, left: &Left) -> Entry {
     match left {
         Left::NoKey => entry(State::NoKey),
         Left::NoCertificate => entry(State::NoCertificate),
-        Left::Unreadable(fault) => entry(State::Unreadable).because(fault.reason().as_str(), fault.to_string()),
+        Left::Unreadable(violation) => {
+            let told = grpc::violation(violation, words::file);
+            entry(State::Unreadable).because(told.reason().name(), told.description)
+        }
         Left::Duplicate(of) => entry(State::Duplicate).because("", format!("of {}", files[*of].path.display())),
     }
 }

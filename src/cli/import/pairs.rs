@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::folder::FoundFile;
-use crate::app::{Contents, Fault, KeyId, Sha256Fingerprint};
+use crate::app::{CertificateKind, Contents, Field, FieldError, KeyId, Sha256Fingerprint, Violation};
 
 /// A pair to upload, by the indexes of its files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,9 +23,13 @@ pub(super) enum Left {
     /// No certificate file belongs to its key.
     NoCertificate,
     /// The file is broken, encrypted or unsupported.
-    Unreadable(Box<Fault>),
+    Unreadable(Box<Violation>),
     /// The file with this index contains the same and is uploaded.
     Duplicate(usize),
+}
+
+fn unreadable(field: Field, error: FieldError) -> Left {
+    Left::Unreadable(Box::new(Violation { field, error }))
 }
 
 /// Groups files into pairs, and returns the remaining files. A key file may be in several pairs.
@@ -52,7 +56,10 @@ pub(super) fn pair_up(files: &[FoundFile]) -> (Vec<Pair>, Vec<(usize, Left)>) {
     ) in files.iter().map(|file| &file.contents).enumerate()
     {
         match private_key {
-            Some(Err(error)) => left.push((index, Left::Unreadable(Box::new(Fault::PrivateKey(error.clone()))))),
+            Some(Err(error)) => left.push((
+                index,
+                unreadable(Field::PrivateKey, FieldError::PrivateKey(error.clone())),
+            )),
             Some(Ok(key)) if holds_certificates(&files[index].contents) => {
                 pairs.push(pair(files, index, None, *key));
             }
@@ -65,7 +72,8 @@ pub(super) fn pair_up(files: &[FoundFile]) -> (Vec<Pair>, Vec<(usize, Left)>) {
                 match (key, error) {
                     (Some((key, file)), _) => pairs.push(pair(files, index, Some(file), key)),
                     (None, Some(error)) => {
-                        left.push((index, Left::Unreadable(Box::new(Fault::Certificate(error.clone())))));
+                        let field = Field::Certificate(CertificateKind::Server);
+                        left.push((index, unreadable(field, FieldError::Certificate(error.clone()))));
                     }
                     (None, None) => lone_certificates.push(index),
                 }

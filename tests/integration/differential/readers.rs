@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use certkeep::app::{CheckServerCertificate, Policy, check};
+use certkeep::grpc::{field_name, violation};
 use certkeep::secret::Secret;
 use openssl::pkey::PKey;
 
@@ -16,15 +17,15 @@ use super::Case;
 /// Nothing, or why a pair is refused.
 pub type Verdict = Result<(), String>;
 
-/// As `certkeep check` finds it: the reason of the first fault.
+/// As `certkeep check` finds it: the reason of the first error.
 pub fn certkeep(case: &Case) -> Verdict {
     let request = CheckServerCertificate {
         server_certificate: Secret::from(case.certificate.clone()),
         private_key: Secret::from(case.key.clone()),
     };
     let checked = check(&request, &Policy::default());
-    match checked.faults.first() {
-        Some(wrong) => Err(wrong.fault.reason().as_str().to_owned()),
+    match checked.violations.first() {
+        Some(first) => Err(violation(first, field_name).reason().name().to_owned()),
         None if checked.report.is_accepted => Ok(()),
         None => Err("NO_KEY".to_owned()),
     }

@@ -1,0 +1,212 @@
+//! What is wrong with the fields of a request.
+
+use super::Error;
+use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError};
+use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError, RegionError, Tags, TagsError};
+
+/// A field of a request. Each door has its own name for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the public schema explains the fields")]
+pub enum Field {
+    AcceptLanguage,
+    AliCloudCertificateId,
+    AliCloudCertificateName,
+    AliCloudCertificateRegionId,
+    /// Whether all tags are removed.
+    AllTags,
+    /// The text of the certificate.
+    Certificate(CertificateKind),
+    CertificateId(CertificateKind),
+    CertificateName(CertificateKind),
+    CertificateNamePrefix,
+    ClientToken,
+    Domain,
+    DomainMatch,
+    ExpireTimeBefore,
+    ExpireTimeFrom,
+    Fingerprint,
+    Issuer,
+    KeyAlgorithm,
+    KeySize,
+    NewResourceGroupId,
+    NextToken,
+    OrderBy,
+    PageSize,
+    PageToken,
+    PrivateKey,
+    RegionId,
+    ResourceGroupName,
+    ResourceId,
+    ResourceIds,
+    ResourceType,
+    SerialNumber,
+    SpkiSha256,
+    /// One tag, counted from 0.
+    Tag(usize),
+    TagKeys,
+    Tags,
+    ValidateOnly,
+}
+
+/// An invalid field.
+#[derive(Debug)]
+pub struct Violation {
+    /// Which field.
+    pub field: Field,
+    /// What is wrong with it.
+    pub error: FieldError,
+}
+
+/// What is wrong with a field.
+#[derive(Debug)]
+pub enum FieldError {
+    /// The server certificate.
+    Certificate(CertificateError),
+    /// The CA certificate.
+    CaCertificate(CaCertificateError),
+    /// The private key.
+    PrivateKey(PrivateKeyError),
+    /// The private key of the certificate is published or can be computed, as these findings say.
+    Compromised(Vec<FindingCode>),
+    /// The policy rejects the certificate for these findings.
+    Policy(Vec<FindingCode>),
+    /// The name.
+    Name(NameError),
+    /// The tags, or one of them.
+    Tags(TagsError),
+    /// The region.
+    Region(RegionError),
+    /// The language.
+    Language(LanguageError),
+    /// A criterion of a search.
+    Criterion(CriterionError),
+    /// The field is required and empty.
+    Required,
+    /// The field and another one exclude each other.
+    Excludes(Field),
+    /// The field has more entries than a call takes.
+    TooMany {
+        /// How many it has.
+        count: usize,
+        /// How many a call takes.
+        max: usize,
+    },
+    /// The client token is not 1 to 64 printable ASCII characters.
+    ClientToken,
+    /// The page size is negative.
+    PageSize,
+    /// The token was not written by this call, with these filters, for this account.
+    PageToken,
+    /// There is no such type of resources.
+    ResourceType,
+    /// A certificate would have more than 20 tags.
+    TagsOfResource {
+        /// Which certificate, counted from 0 in the caller's order.
+        index: usize,
+        /// How many it would have.
+        count: usize,
+    },
+}
+
+/// Collects the violations of a request, in the order of its fields.
+#[derive(Default)]
+pub(super) struct Violations {
+    noted: Vec<Violation>,
+    findings: Vec<Finding>,
+}
+
+impl Violations {
+    /// No violations so far, and these findings.
+    pub(super) fn with(findings: Vec<Finding>) -> Self {
+        Self {
+            noted: Vec::new(),
+            findings,
+        }
+    }
+
+    /// Adds findings, which the error carries beside the violations.
+    pub(super) fn found(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// Notes the errors of the certificates, and the findings for which the policy rejects them.
+    pub(super) fn certificate(&mut self, errors: Vec<CertificateError>, rejected: &[FindingCode]) {
+        for error in errors {
+            self.note(
+                Field::Certificate(CertificateKind::Server),
+                Some(FieldError::Certificate(error)),
+            );
+        }
+        self.policy(Field::Certificate(CertificateKind::Server), rejected);
+    }
+
+    /// Notes the error of the private key, and the findings that say that it is compromised.
+    pub(super) fn private_key(&mut self, error: Option<PrivateKeyError>, rejected: &[FindingCode]) {
+        self.note(Field::PrivateKey, error.map(FieldError::PrivateKey));
+        self.compromised(Field::PrivateKey, rejected);
+    }
+
+    /// Notes the error of a CA certificate, and the findings for which it is refused.
+    pub(super) fn ca_certificate(&mut self, error: Option<CaCertificateError>, rejected: &[FindingCode]) {
+        self.note(
+            Field::Certificate(CertificateKind::Ca),
+            error.map(FieldError::CaCertificate),
+        );
+        self.compromised(Field::Certificate(CertificateKind::Ca), rejected);
+        self.policy(Field::Certificate(CertificateKind::Ca), rejected);
+    }
+
+    /// Notes those findings that do not say that the key is compromised.
+    pub(super) fn policy(&mut self, field: Field, rejected: &[FindingCode]) {
+        let codes: Vec<_> = rejected.iter().copied().filter(|code| !code.is_compromise()).collect();
+        self.note(field, (!codes.is_empty()).then_some(FieldError::Policy(codes)));
+    }
+
+    fn compromised(&mut self, field: Field, rejected: &[FindingCode]) {
+        let codes: Vec<_> = rejected.iter().copied().filter(|code| code.is_compromise()).collect();
+        self.note(field, (!codes.is_empty()).then_some(FieldError::Compromised(codes)));
+    }
+
+    /// The checked tags; `None` if one is invalid.
+    pub(super) fn tags(&mut self, tags: Vec<(String, String)>) -> Option<Tags> {
+        let checked = Tags::parse(tags).map_err(|errors| {
+            for error in errors {
+                let field = match error {
+                    TagsError::TooMany { .. } => Field::Tags,
+                    TagsError::Tag { index, .. } => Field::Tag(index),
+                };
+                self.note(field, Some(FieldError::Tags(error)));
+            }
+        });
+        checked.ok()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.noted.is_empty()
+    }
+
+    /// The violations without the findings.
+    pub(super) fn into_noted(self) -> Vec<Violation> {
+        self.noted
+    }
+
+    /// Notes the error of a field, if there is one.
+    pub(super) fn note(&mut self, field: Field, error: Option<FieldError>) {
+        self.noted.extend(error.map(|error| Violation { field, error }));
+    }
+
+    /// The checked value; `None` if the field is invalid.
+    pub(super) fn check<T>(&mut self, field: Field, checked: Result<T, FieldError>) -> Option<T> {
+        checked.map_err(|error| self.note(field, Some(error))).ok()
+    }
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Self::Fields {
+            violations: violations.noted,
+            findings: violations.findings,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From error to reason, and from reason to status code.
+
+use tonic::Code;
+
+use super::pb::Reason;
+use super::words::Refusal;
+use crate::app::{
+    CaCertificateError, CertificateError, CertificateKind, Error, FieldError, PrivateKeyError, RegionError, Resource,
+};
+
+impl Reason {
+    /// The name as `google.rpc.ErrorInfo` holds it, such as `REGION_NOT_FOUND`.
+    pub fn name(self) -> &'static str {
+        let name = self.as_str_name();
+        name.strip_prefix("REASON_").unwrap_or(name)
+    }
+}
+
+/// For fields, the reason of the first.
+pub(super) fn of_error(error: &Error) -> Reason {
+    match error {
+        Error::Fields { violations, .. } => violations
+            .first()
+            .map_or(Reason::Internal, |first| of_field(&first.error)),
+        Error::FieldsNotSupported(_) => Reason::FieldNotSupported,
+        Error::NotFound(Resource::Certificate(CertificateKind::Server, _)) => Reason::ServerCertificateNotFound,
+        Error::NotFound(Resource::Certificate(CertificateKind::Ca, _)) => Reason::CaCertificateNotFound,
+        Error::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
+        Error::QuotaExceeded { .. } => Reason::QuotaExceeded,
+        Error::ClientTokenReused => Reason::ClientTokenReused,
+        Error::EtagMismatch { .. } => Reason::EtagMismatch,
+        Error::NotDeleted(_) => Reason::NotDeleted,
+        Error::Unauthenticated => Reason::Unauthenticated,
+        Error::AccessKeyDisabled => Reason::AccessKeyDisabled,
+        Error::AccountDisabled => Reason::AccountDisabled,
+        Error::PermissionDenied { .. } => Reason::PermissionDenied,
+        Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
+        Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+        Error::Internal(_) => Reason::Internal,
+    }
+}
+
+pub(super) fn of_field(error: &FieldError) -> Reason {
+    match error {
+        FieldError::Certificate(CertificateError::Missing)
+        | FieldError::CaCertificate(CaCertificateError::Missing)
+        | FieldError::PrivateKey(PrivateKeyError::Missing) => Reason::CertificateOrKeyMissing,
+        FieldError::Certificate(CertificateError::LeafAmbiguous { .. }) => Reason::LeafAmbiguous,
+        FieldError::Certificate(CertificateError::Unrelated { .. }) => Reason::ChainUnrelatedCertificate,
+        FieldError::Certificate(CertificateError::TooComplex) => Reason::ChainTooComplex,
+        FieldError::Certificate(_) | FieldError::CaCertificate(_) => Reason::CertificateMalformed,
+        FieldError::PrivateKey(PrivateKeyError::Encrypted) => Reason::PrivateKeyEncrypted,
+        FieldError::PrivateKey(PrivateKeyError::Unsupported(_)) => Reason::PrivateKeyUnsupported,
+        FieldError::PrivateKey(PrivateKeyError::Mismatch) => Reason::PrivateKeyMismatch,
+        FieldError::PrivateKey(_) => Reason::PrivateKeyMalformed,
+        FieldError::Compromised(_) => Reason::PrivateKeyCompromised,
+        FieldError::Policy(_) => Reason::PolicyRejected,
+        FieldError::Name(_) => Reason::NameInvalid,
+        FieldError::Tags(_) | FieldError::TagsOfResource { .. } => Reason::TagInvalid,
+        FieldError::Region(RegionError::Missing) => Reason::RegionMissing,
+        FieldError::Region(RegionError::Unknown) => Reason::RegionNotFound,
+        FieldError::PageToken => Reason::PageTokenInvalid,
+        FieldError::Language(_)
+        | FieldError::Criterion(_)
+        | FieldError::Required
+        | FieldError::Excludes(_)
+        | FieldError::TooMany { .. }
+        | FieldError::ClientToken
+        | FieldError::PageSize
+        | FieldError::ResourceType => Reason::FieldInvalid,
+    }
+}
+
+pub(super) fn of_refusal(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::DeadlineExceeded => Reason::DeadlineExceeded,
+        Refusal::MessageMalformed => Reason::MessageMalformed,
+        Refusal::MessageTooLarge => Reason::MessageTooLarge,
+        Refusal::MethodUnknown => Reason::MethodUnknown,
+        Refusal::Starting => Reason::DatabaseUnavailable,
+    }
+}
+
+/// The status code, which the comment of each reason in the schema states too.
+pub(super) fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::CertificateOrKeyMissing
+        | Reason::CertificateMalformed
+        | Reason::PrivateKeyMalformed
+        | Reason::PrivateKeyUnsupported
+        | Reason::PrivateKeyEncrypted
+        | Reason::PrivateKeyMismatch
+        | Reason::PrivateKeyCompromised
+        | Reason::ChainUnrelatedCertificate
+        | Reason::ChainTooComplex
+        | Reason::LeafAmbiguous
+        | Reason::PolicyRejected
+        | Reason::NameInvalid
+        | Reason::TagInvalid
+        | Reason::PageTokenInvalid
+        | Reason::FieldInvalid
+        | Reason::MessageMalformed
+        | Reason::RegionMissing
+        | Reason::RegionNotFound => Code::InvalidArgument,
+        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound | Reason::ResourceGroupNotFound => {
+            Code::NotFound
+        }
+        Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
+        Reason::ClientTokenReused => Code::AlreadyExists,
+        Reason::EtagMismatch => Code::Aborted,
+        Reason::NotDeleted => Code::FailedPrecondition,
+        Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
+        Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,
+        Reason::PermissionDenied => Code::PermissionDenied,
+        Reason::DatabaseUnavailable => Code::Unavailable,
+        Reason::OutcomeUnknown => Code::Unknown,
+        Reason::Internal | Reason::Unspecified => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+    use prost_reflect::prost_types::source_code_info::Location;
+
+    use super::super::DESCRIPTORS;
+    use super::super::record::name_of;
+    use super::*;
+
+    /// The names of the reasons in the schema, each with its comment.
+    fn schema() -> Vec<(String, String)> {
+        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+        let reasons = pool.get_enum_by_name("certkeep.v1.Reason").unwrap();
+        let file = reasons.parent_file();
+        let locations = &file.file_descriptor_proto().source_code_info.as_ref().unwrap().location;
+        let comment = |path: &[i32]| {
+            let is_it = |location: &&Location| location.path == path;
+            locations
+                .iter()
+                .find(is_it)
+                .unwrap()
+                .leading_comments()
+                .trim()
+                .to_owned()
+        };
+        let values = reasons
+            .values()
+            .map(|value| (value.name().to_owned(), comment(value.path())));
+        values.collect()
+    }
+
+    #[test]
+    fn the_comment_of_every_reason_begins_with_its_status_code() {
+        let schema = schema();
+        assert!(schema.len() > 30);
+        for (full_name, comment) in schema.into_iter().skip(1) {
+            let reason = Reason::from_str_name(&full_name).unwrap();
+            let (stated, meaning) = comment.split_once(": ").unwrap();
+            assert_eq!(stated, name_of(code(reason)), "{full_name}");
+            assert!(meaning.ends_with('.'), "{full_name}");
+            assert_eq!(format!("REASON_{}", reason.name()), full_name);
+        }
+    }
+}

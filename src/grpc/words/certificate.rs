@@ -1,0 +1,176 @@
+//! The words for wrong certificates and private keys.
+
+use super::FieldName;
+use crate::app::{
+    CaCertificateError, CertificateError, CertificateKind, Field, PemError, PrivateKeyError, TextError, UnsupportedKey,
+    X509Error,
+};
+
+const SUPPORTED_KEYS: &str =
+    "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA on P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
+
+pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
+    let field = name(Field::Certificate(CertificateKind::Server));
+    let key = name(Field::PrivateKey);
+    match error {
+        CertificateError::Missing => format!("{field} is empty; it must contain the certificate and its chain in PEM"),
+        CertificateError::TooMany => {
+            format!("{field} contains more than 20 certificates; keep only the server certificate and its issuers")
+        }
+        CertificateError::Text(error) => text(*error, &field),
+        CertificateError::HoldsPrivateKey => format!(
+            "{field} contains a private key and no certificate; check whether the certificate and the key are swapped"
+        ),
+        CertificateError::OtherPrivateKey => format!(
+            "{field} contains a private key that differs from {key}; keep only the key that belongs to the certificate"
+        ),
+        CertificateError::Malformed { index, error } => {
+            format!(
+                "certificate {index} of {field} {}; get it from the CA again",
+                x509(*error)
+            )
+        }
+        CertificateError::UnsupportedKey(key) => unsupported_key("the certificate is for", key),
+        CertificateError::LeafAmbiguous { first, second } => format!(
+            "certificates {first} and {second} of {field} both belong to {key}; keep only the one that is to be served"
+        ),
+        CertificateError::Unrelated { index, subject } => format!(
+            "certificate {index} of {field} ({subject}) is on no path from the server certificate to a root; remove it, or add \
+             the certificate that is missing between them"
+        ),
+        CertificateError::TooComplex => {
+            format!("checking {field} takes too many steps; keep only the server certificate and its issuers")
+        }
+    }
+}
+
+pub(super) fn ca_certificate(error: &CaCertificateError, name: FieldName) -> String {
+    let field = name(Field::Certificate(CertificateKind::Ca));
+    match error {
+        CaCertificateError::Missing => format!("{field} is empty; it must contain one CA certificate in PEM"),
+        CaCertificateError::Several => {
+            format!("{field} contains more than one certificate; upload each CA certificate by itself")
+        }
+        CaCertificateError::HoldsPrivateKey => {
+            format!("{field} contains a private key; upload the certificate alone, since the key stays with its CA")
+        }
+        CaCertificateError::Text(error) => text(*error, &field),
+        CaCertificateError::Malformed(error) => format!("{field} {}; get it from the CA again", x509(*error)),
+        CaCertificateError::SignatureWrong => {
+            format!("{field} names itself as its issuer, but its own key did not sign it; get it from the CA again")
+        }
+        CaCertificateError::UnsupportedKey(key) => unsupported_key(&format!("{field} is for"), key),
+    }
+}
+
+pub(super) fn private_key(error: &PrivateKeyError, name: FieldName) -> String {
+    let field = name(Field::PrivateKey);
+    match error {
+        PrivateKeyError::Missing => format!("{field} is empty; it must contain the private key in PEM"),
+        PrivateKeyError::TooLarge { bytes } => format!("{field} has {bytes} bytes; at most 65536 are allowed"),
+        PrivateKeyError::Pem(error) => pem(*error, &field),
+        PrivateKeyError::HoldsCertificate => format!(
+            "{field} contains a certificate and no private key; check whether the certificate and the key are swapped"
+        ),
+        PrivateKeyError::CertificateBeside => format!(
+            "{field} contains a certificate beside the private key; move the certificate to {}",
+            name(Field::Certificate(CertificateKind::Server))
+        ),
+        PrivateKeyError::TwoKeys => {
+            format!("{field} contains two private keys; keep only the key that belongs to the certificate")
+        }
+        PrivateKeyError::PublicKey => format!("{field} contains a public key; use the private key that belongs to it"),
+        PrivateKeyError::OtherBlock => {
+            format!("{field} contains a PEM block that is not a private key; keep only the private key")
+        }
+        PrivateKeyError::Encrypted => {
+            format!("{field} is encrypted; decrypt it with `openssl pkey` and use the result")
+        }
+        PrivateKeyError::Unsupported(key) => unsupported_key(&format!("{field} is"), key),
+        PrivateKeyError::Malformed => format!("{field} is not encoded as its BEGIN line says; export it again"),
+        PrivateKeyError::NoCurve => {
+            format!("{field} does not name its curve; export it again as PKCS #8, or with its EC parameters")
+        }
+        PrivateKeyError::Inconsistent => {
+            format!("the parts of {field} contradict each other; export it again from where it was made")
+        }
+        PrivateKeyError::Mismatch => format!(
+            "{field} does not belong to {}; use the key for which the certificate was issued",
+            name(Field::Certificate(CertificateKind::Server))
+        ),
+    }
+}
+
+fn text(error: TextError, field: &str) -> String {
+    match error {
+        TextError::TooLarge { bytes } => format!("{field} has {bytes} bytes; at most 262144 are allowed"),
+        TextError::Pem(error) => pem(error, field),
+        TextError::Trusted => format!(
+            "{field} contains a TRUSTED CERTIFICATE block, which only OpenSSL reads; convert it with `openssl x509`"
+        ),
+        TextError::Pkcs7 => {
+            format!("{field} contains a PKCS #7 bundle; convert it with `openssl pkcs7 -print_certs`")
+        }
+        TextError::Request => {
+            format!("{field} contains a certificate request; use the certificate that the CA issued for it")
+        }
+        TextError::PublicKey => format!("{field} contains a bare public key; use the certificate that contains it"),
+        TextError::OtherBlock => {
+            format!("{field} contains a PEM block that is not a certificate; keep only CERTIFICATE blocks")
+        }
+    }
+}
+
+fn pem(error: PemError, field: &str) -> String {
+    match error {
+        PemError::NoBlock => format!(
+            "{field} contains no PEM block; include the BEGIN and END lines, or convert DER to PEM with `openssl`"
+        ),
+        PemError::NotClosed { block } => {
+            format!("block {block} of {field} has a BEGIN line without its END line; use the whole block")
+        }
+        PemError::NotOpened { block } => {
+            format!("{field} has an END line without its BEGIN line after block {block}; use the whole block")
+        }
+        PemError::LabelMismatch { block } => {
+            format!("the BEGIN and END lines of block {block} of {field} differ; use the whole block")
+        }
+        PemError::NotAlone { block } => format!(
+            "block {block} of {field} has other text on its BEGIN or END line; keep the line breaks of the original"
+        ),
+        PemError::NotBase64 { block } => {
+            format!("block {block} of {field} contains other text than base64; use the block unchanged")
+        }
+    }
+}
+
+/// A predicate of the certificate.
+fn x509(error: X509Error) -> &'static str {
+    match error {
+        X509Error::NotDer => "is not encoded in DER",
+        X509Error::TrailingBytes => "has bytes after its end",
+        X509Error::Unreadable => "is not an X.509 certificate",
+        X509Error::LongName => "has a name of more than 256 attributes",
+        X509Error::DuplicateExtension => "has the same extension twice",
+        X509Error::PublicKey => "has an invalid public key",
+    }
+}
+
+fn unsupported_key(start: &str, key: &UnsupportedKey) -> String {
+    format!(
+        "{start} {}, which is not supported; use {SUPPORTED_KEYS}",
+        key_kind(key)
+    )
+}
+
+/// What the key is, with its article.
+pub(in crate::grpc) fn key_kind(key: &UnsupportedKey) -> String {
+    match key {
+        UnsupportedKey::Algorithm { name } => format!("a key of the algorithm {name}"),
+        UnsupportedKey::Curve { name } => format!("an EC key on the curve {name}"),
+        UnsupportedKey::ExplicitCurve => "an EC key with explicit curve parameters".to_owned(),
+        UnsupportedKey::RsaSize { bits } => format!("an RSA key of {bits} bits"),
+        UnsupportedKey::MultiPrimeRsa => "an RSA key of more than two primes".to_owned(),
+        UnsupportedKey::Format { name } => format!("a key in the format of {name}"),
+    }
+}

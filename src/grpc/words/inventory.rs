@@ -1,0 +1,98 @@
+//! The words for wrong names, tags, regions and criteria.
+
+use super::FieldName;
+use crate::app::{CriterionError, DomainError, Field, NameError, RegionError, TagError, TagPart, TagsError};
+
+pub(super) fn name(error: NameError, field: &str) -> String {
+    match error {
+        NameError::Empty => format!("{field} is empty; use 1 to 80 characters"),
+        NameError::TooLong { chars } => format!("{field} has {chars} characters; use at most 80"),
+        NameError::Character { position } => {
+            format!("character {position} of {field} is not allowed; use letters, digits and - / . _ *")
+        }
+    }
+}
+
+pub(super) fn tags(error: TagsError, field: &str) -> String {
+    match error {
+        TagsError::TooMany { count } => format!("{field} has {count} tags; use at most 20"),
+        TagsError::Tag { error, .. } => tag(error, field),
+    }
+}
+
+fn tag(error: TagError, field: &str) -> String {
+    let part = |part| match part {
+        TagPart::Key => format!("the key of {field}"),
+        TagPart::Value => format!("the value of {field}"),
+    };
+    match error {
+        TagError::KeyEmpty => format!("the key of {field} is empty; use 1 to 64 characters"),
+        TagError::KeyRepeated => format!("the key of {field} is also the key of an earlier tag; use each key once"),
+        TagError::TooLong { part: at, chars } => {
+            format!("{} has {chars} characters; use at most {}", part(at), at.max_chars())
+        }
+        TagError::Reserved(at) => {
+            format!(
+                "{} starts with aliyun or acs:, which are reserved; use another one",
+                part(at)
+            )
+        }
+        TagError::Url(at) => format!("{} contains http:// or https://; remove it", part(at)),
+        TagError::ControlCharacter(at) => format!("{} contains a control character; remove it", part(at)),
+    }
+}
+
+pub(super) fn region(error: RegionError, field: &str) -> String {
+    match error {
+        RegionError::Missing => format!("{field} is empty; call DescribeRegions for the valid ids"),
+        RegionError::Unknown => format!("unknown {field}; call DescribeRegions for the valid ids"),
+    }
+}
+
+pub(super) fn criterion(error: CriterionError, field: &str, name: FieldName) -> String {
+    match error {
+        CriterionError::Fingerprint => format!(
+            "{field} is neither a SHA-1 nor a SHA-256 fingerprint; use 40 or 64 hexadecimal digits, with colons between all bytes \
+             or without"
+        ),
+        CriterionError::Domain(DomainError::Internationalised) => {
+            format!("{field} contains characters outside ASCII; use the form of RFC 5890, whose labels start with xn--")
+        }
+        CriterionError::Domain(DomainError::Malformed) => format!(
+            "{field} is neither a host name nor an IP address; use one such as www.example.com, *.example.com or 192.0.2.1, without \
+             scheme and port"
+        ),
+        CriterionError::DomainMatch => format!("unknown {field}; use EXACT, COVERED or BELOW, or leave it out"),
+        CriterionError::DomainMatchAlone => {
+            format!("{field} requires {}; set both, or leave it out", name(Field::Domain))
+        }
+        CriterionError::SpkiSha256 => {
+            format!("{field} is not a SHA-256; use 64 hexadecimal digits, with colons between all bytes or without")
+        }
+        CriterionError::SerialNumber => {
+            format!("{field} is not hexadecimal; use hexadecimal digits, with colons between all bytes or without")
+        }
+        CriterionError::Issuer => {
+            format!("{field} contains a control character; copy it from the issuer of a ServerCertificate")
+        }
+        CriterionError::KeyAlgorithm => format!("unknown {field}; use a value of KeyAlgorithm, or leave it out"),
+        CriterionError::KeySize => format!("{field} is negative; use 0 for any size, or a number of bits"),
+        CriterionError::KeySizeAlone => {
+            format!(
+                "{field} requires {}; set both, or leave it out",
+                name(Field::KeyAlgorithm)
+            )
+        }
+        CriterionError::ExpireTime => {
+            format!("{field} is not a valid timestamp; use the years 1 to 9999, and nanos from 0 to 999,999,999")
+        }
+        CriterionError::ExpiryWindow => format!(
+            "{field} is not later than {}; use a later time, or leave it out",
+            name(Field::ExpireTimeFrom)
+        ),
+        CriterionError::NamePrefix => {
+            format!("no name starts with {field}; use at most 80 letters, digits and - / . _ *")
+        }
+        CriterionError::Order => format!("unknown {field}; use CREATE_TIME, EXPIRE_TIME or NAME, or leave it out"),
+    }
+}

@@ -1,0 +1,149 @@
+//! The sentences that callers read: the only table of its kind. Each says what is wrong and what to do, and repeats no input but ids.
+//!
+//! A sentence names fields by the words of its door, see [`FieldName`].
+
+mod certificate;
+mod field;
+mod inventory;
+
+use std::borrow::Cow;
+
+use crate::app::{CertificateKind, Error, Field, FieldError, FindingCode, Resource, Violation};
+pub(super) use certificate::key_kind;
+pub use field::field_name;
+
+/// How a door calls a field: `private_key` over gRPC, `--key` on the command line.
+pub type FieldName = fn(Field) -> Cow<'static, str>;
+
+/// Why a call was refused before a use case saw it, or without one.
+#[derive(Clone, Copy)]
+pub(super) enum Refusal {
+    DeadlineExceeded,
+    MessageMalformed,
+    MessageTooLarge,
+    MethodUnknown,
+    Starting,
+}
+
+pub(super) fn refusal(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::DeadlineExceeded => "the call took longer than its deadline; its outcome is unknown",
+        Refusal::MessageMalformed => "the message cannot be read as the request of this method",
+        Refusal::MessageTooLarge => "the message is larger than 1 MiB, decompressed; send less in one call",
+        Refusal::MethodUnknown => "no such method, or the compression is not gzip",
+        Refusal::Starting => "the service is starting and nothing was changed; try again",
+    }
+}
+
+pub(super) fn error(error: &Error) -> String {
+    match error {
+        Error::Fields { violations, .. } => fields(violations),
+        Error::FieldsNotSupported(fields) => {
+            let names: Vec<_> = fields.iter().map(|field| field_name(*field)).collect();
+            let (are, them) = if fields.len() == 1 { ("is", "it") } else { ("are", "them") };
+            format!("{} {are} not supported yet; leave {them} empty", names.join(", "))
+        }
+        Error::NotFound(Resource::Certificate(kind, _)) => {
+            format!("no such {} in this account and region; check the id and the region", noun(*kind))
+        }
+        Error::NotFound(Resource::ResourceGroup) => "no such resource group in this account; check the id".to_owned(),
+        Error::QuotaExceeded { kind, region } => format!(
+            "quota exceeded: the account has all the {}s in {region} that it may have; delete some, or ask the operator for a higher quota",
+            noun(*kind)
+        ),
+        Error::ClientTokenReused => {
+            "another request used client_token in the last 24 hours; use a new token for each upload".to_owned()
+        }
+        Error::EtagMismatch { .. } => {
+            "the certificate changed after if_etag was read; read the certificate again and decide again".to_owned()
+        }
+        Error::NotDeleted(_) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
+        Error::Unauthenticated => {
+            "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
+        }
+        Error::AccessKeyDisabled => "the access key is disabled; use another one".to_owned(),
+        Error::AccountDisabled => "the account is disabled; ask the operator of this service".to_owned(),
+        Error::PermissionDenied { needed } => {
+            format!("the call needs the role {}; use an access key that has it", needed.as_str())
+        }
+        Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
+        Error::OutcomeUnknown(_) => {
+            "the connection to the database was lost during the commit; check whether the change took effect before you repeat it"
+                .to_owned()
+        }
+        Error::Internal(_) => "internal error; the log of this service has the cause under this request id".to_owned(),
+    }
+}
+
+fn fields(violations: &[Violation]) -> String {
+    match violations {
+        [] => "the request is invalid".to_owned(),
+        [only] => violation(only, field_name),
+        [first, rest @ ..] => {
+            let fields = if rest.len() == 1 { "field is" } else { "fields are" };
+            format!(
+                "{} ({} more {fields} invalid)",
+                violation(first, field_name),
+                rest.len()
+            )
+        }
+    }
+}
+
+/// The words for one invalid field.
+pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
+    let field = name(violation.field);
+    match &violation.error {
+        FieldError::Certificate(error) => certificate::certificate(error, name),
+        FieldError::CaCertificate(error) => certificate::ca_certificate(error, name),
+        FieldError::PrivateKey(error) => certificate::private_key(error, name),
+        FieldError::Compromised(codes) => {
+            let of = match violation.field {
+                Field::Certificate(_) => format!(" of {field}"),
+                _ => String::new(),
+            };
+            format!(
+                "the private key{of} is compromised ({}); get a certificate for a new key",
+                list(codes)
+            )
+        }
+        FieldError::Policy(codes) => {
+            format!(
+                "the policy of this service rejects {field} ({}); see the findings",
+                list(codes)
+            )
+        }
+        FieldError::Name(error) => inventory::name(*error, &field),
+        FieldError::Tags(error) => inventory::tags(*error, &field),
+        FieldError::Region(error) => inventory::region(*error, &field),
+        FieldError::Language(_) => format!("unknown {field}; use zh-CN, en-US or ja, or leave it empty"),
+        FieldError::Criterion(error) => inventory::criterion(*error, &field, name),
+        FieldError::Required => format!("{field} is empty; it is required"),
+        FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
+        FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
+        FieldError::ClientToken => format!("{field} is invalid; use 1 to 64 printable ASCII characters"),
+        FieldError::PageSize => format!("{field} is negative; use 0 for the default of 100, or 1 to 1000"),
+        FieldError::PageToken => {
+            format!("{field} is not from this call with the same filters; start again with an empty token")
+        }
+        FieldError::ResourceType => format!("unknown {field}; the only type is certificate"),
+        FieldError::TagsOfResource { index, count } => format!(
+            "{}[{index}] would have {count} tags; remove some first, since at most 20 are allowed",
+            name(Field::ResourceIds)
+        ),
+    }
+}
+
+/// What a certificate of this kind is called.
+pub(super) fn noun(kind: CertificateKind) -> &'static str {
+    match kind {
+        CertificateKind::Server => "server certificate",
+        CertificateKind::Ca => "CA certificate",
+    }
+}
+
+/// The codes, separated by commas.
+pub(super) fn list(codes: &[FindingCode]) -> String {
+    let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
+    names.join(", ")
+}
