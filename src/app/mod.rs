@@ -1,9 +1,10 @@
-//! The use cases, one file each: the only place that knows the order of their steps. The doors call them and render their
-//! answers; the rooms below do not know of each other.
+//! The use cases, one file each. Only this layer knows the order of their steps. The doors call them and render their answers. The
+//! modules below do not know each other.
 
 mod access_key;
 mod authenticate;
 mod bootstrap;
+mod call;
 mod check;
 mod client_token;
 mod cores;
@@ -21,6 +22,7 @@ mod resource_group;
 mod reuse;
 mod sealing;
 mod search;
+mod settings;
 mod storing;
 mod tag;
 mod target;
@@ -28,14 +30,13 @@ mod upload;
 mod violation;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 pub use access_key::AccessKeyText;
 pub use authenticate::Caller;
 pub use bootstrap::{BootstrapError, FirstAccount};
+pub use call::{Call, RequestId};
 pub use check::{CheckServerCertificate, Checked, check};
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
@@ -46,6 +47,7 @@ pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use sealing::SealingError;
 pub use search::{Found, SearchServerCertificates};
+pub use settings::Settings;
 pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
 pub use upload::{GivenCertificate, Upload, Uploaded};
@@ -63,103 +65,15 @@ pub use crate::inventory::{
 };
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 
-use crate::account::Actor;
 use crate::certificate::Authorities;
-use crate::digest;
-use crate::inventory::Regions;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
-use crate::store::{Change, Store};
+use crate::store::Store;
 use authenticate::CheckedKeys;
+use call::random_uuid;
 use cores::Cores;
 
-/// The id of a call: a random UUID, written in upper case.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RequestId(Uuid);
-
-impl RequestId {
-    /// A fresh id.
-    pub fn random() -> Result<Self, Error> {
-        Ok(Self(random_uuid()?))
-    }
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.hyphenated().encode_upper(&mut Uuid::encode_buffer()))
-    }
-}
-
-/// A random UUID (RFC 9562 5.4).
-fn random_uuid() -> Result<Uuid, digest::Error> {
-    Ok(uuid::Builder::from_random_bytes(digest::random()?).into_uuid())
-}
-
-/// An authenticated call.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// Its id, in its answer and in every log line of it.
-    pub request_id: RequestId,
-    /// Who calls.
-    pub caller: Caller,
-}
-
-impl Call {
-    /// Who acts, for the event of a change.
-    pub fn actor(&self) -> Actor {
-        Actor {
-            principal: self.caller.principal.clone(),
-            address: self.caller.address,
-            request_id: self.request_id.0,
-        }
-    }
-
-    fn change(&self, id: CertificateId) -> Change<'_> {
-        Change {
-            id,
-            access_key_id: self.caller.access_key_id(),
-            request_id: self.request_id.0,
-        }
-    }
-}
-
-/// What an operator decides.
-#[derive(Debug)]
-pub struct Settings {
-    /// Where certificates can be kept.
-    pub regions: Regions,
-    /// Which findings an upload is refused for.
-    pub policy: Policy,
-    /// How many live server certificates an account may have in a region, if it has no quota of its own.
-    pub server_certificate_quota: i64,
-    /// The same of CA certificates.
-    pub ca_certificate_quota: i64,
-    /// How long deleted certificates are kept; zero: they are removed at once.
-    pub retention: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            regions: Regions::alibaba(),
-            policy: Policy::default(),
-            server_certificate_quota: 10_000,
-            ca_certificate_quota: 1_000,
-            retention: Duration::from_secs(7 * 24 * 60 * 60),
-        }
-    }
-}
-
-impl Settings {
-    fn quota(&self, kind: CertificateKind) -> i64 {
-        match kind {
-            CertificateKind::Server => self.server_certificate_quota,
-            CertificateKind::Ca => self.ca_certificate_quota,
-        }
-    }
-}
-
-/// The use cases and what they stand on. Cheap to clone.
+/// The use cases and their dependencies. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
@@ -168,20 +82,20 @@ struct Parts {
     key_ring: KeyRing,
     settings: Settings,
     page_tokens: PageTokens,
-    /// Of the MACs of requests.
+    /// The key of the requests' MACs.
     client_token_key: Secret,
     checked_keys: CheckedKeys,
     authorities: Authorities,
     cores: Cores,
-    /// What was handed over to be stored.
+    /// The certificates that are being stored.
     storing: TaskTracker,
 }
 
 impl App {
-    /// Opens the service's own keys with the ring, which must have every key that sealed what the store holds.
+    /// Opens the service's own keys with the ring. The ring must have every key that sealed something in the store.
     pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, SealingError> {
         sealing::check_ring(&store, &key_ring).await?;
-        // Of two rings that meet on an empty database, one opens the service's key: only that one is noted.
+        // If two replicas bring different rings to an empty database, only one ring opens the service's key. Only that one is recorded.
         let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
         let client_token_key = sealing::service_key(&store, &key_ring, "client-token").await?;
         store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
@@ -198,7 +112,7 @@ impl App {
         })))
     }
 
-    /// Waits until what was handed over to be stored is stored, also of callers that have left.
+    /// Waits until all uploads are stored, also those of callers that have left.
     pub async fn finish(&self) {
         self.0.storing.close();
         self.0.storing.wait().await;

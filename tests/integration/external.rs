@@ -1,4 +1,4 @@
-//! Calls of clients that are not ours: grpcurl through reflection, and a client generated for each language of `examples/`.
+//! Other clients: grpcurl through reflection, and a client generated for each language of `examples/`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ fn tool(path: &str) -> PathBuf {
     })
 }
 
-/// The file whose name begins so.
+/// The file with this name, or with this name and a version.
 fn glob(path: &Path) -> Option<PathBuf> {
     let prefix = path.file_name()?.to_str()?;
     let entries = std::fs::read_dir(path.parent()?).ok()?;
@@ -118,7 +118,7 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
     server.stop().await;
 }
 
-/// As the README shows it.
+/// The calls that README shows.
 #[tokio::test]
 async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
     let dir = temp_dir();
@@ -163,7 +163,7 @@ async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
     server.stop().await;
 }
 
-/// Runs an example with a pair, then with the key of another certificate; in plain text, then over TLS.
+/// Runs an example with a pair, then with another certificate's key. Once in plain text, once over TLS.
 async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
     let dir = temp_dir();
     let pair = pki::issued(Key::Rsa(2048), "shop.example");

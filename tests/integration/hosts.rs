@@ -1,4 +1,4 @@
-//! Several hosts in the database's URL.
+//! Several hosts in the database URL.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::operation::http;
 use crate::pki::{self, Key};
 use crate::proxy::{Proxy, Way};
 
-/// A host that accepts connections and never says a word; its port.
+/// The port of a host that accepts connections and sends nothing.
 async fn silent_host() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -23,7 +23,7 @@ async fn silent_host() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_host_that_accepts_and_never_answers_costs_its_time_once() {
+async fn a_silent_first_host_delays_only_the_start() {
     for timeout in ["", " connect_timeout=6"] {
         let through = database()
             .await
@@ -32,7 +32,7 @@ async fn a_first_host_that_accepts_and_never_answers_costs_its_time_once() {
         let monitored = "127.0.0.1:0".parse().unwrap();
         let starting = TestServer::start_on(through + timeout, |config| config.metrics_listen = Some(monitored));
         let server = tokio::time::timeout(Duration::from_secs(60), starting).await;
-        let server = server.expect("the second host is not asked");
+        let server = server.expect("the second host must be asked");
         let request = upload_of(&pki::self_signed(Key::P256, "hosts.example"));
         let began = Instant::now();
         let uploads: Vec<_> = (0..8)
@@ -50,9 +50,9 @@ async fn a_first_host_that_accepts_and_never_answers_costs_its_time_once() {
     }
 }
 
-/// Callers, and whoever watches the database, may have less time than the host.
+/// A caller's deadline may be shorter than the time for a host.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_falls_silent_is_passed_over_by_callers_that_never_wait_for_its_time_to_be_over() {
+async fn callers_move_to_the_next_host_before_the_time_for_a_silent_host_is_over() {
     let database = database().await;
     let (proxy, through) = Proxy::before(&database);
     let socket_dir = |text: &str| text.split('\'').nth(1).unwrap().to_owned();

@@ -15,7 +15,7 @@ use crate::harness::{Client, TestServer, bearer, temp_dir};
 
 pub const CERTKEEP: &str = env!("CARGO_BIN_EXE_certkeep");
 
-/// A data directory. What still runs on it when the test is over, or has failed, is stopped.
+/// A data directory. Dropped, it stops the processes that still use it.
 pub struct DataDir(TempDir);
 
 impl DataDir {
@@ -42,7 +42,7 @@ impl DataDir {
         pid
     }
 
-    /// Waits until another postmaster than this one takes connections at the same place.
+    /// Waits until another postmaster than this one accepts connections there.
     pub async fn until_postgres_is_back(&self, before: i32, connection_string: &str) {
         let began = Instant::now();
         while self.postmaster_pid().is_none_or(|pid| pid == before)
@@ -83,23 +83,23 @@ pub fn signal(pid: i32, signal: Signal) {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// The processes that this one started.
+/// The child processes of this process.
 pub fn children(pid: i32) -> Vec<i32> {
     let pgrep = Command::new("pgrep").args(["-P", &pid.to_string()]).output().unwrap();
     stdout(&pgrep).lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// A process and its children that do nothing until this is dropped.
+/// Suspends a process and its children until this is dropped.
 pub struct Stopped(Vec<i32>);
 
 impl Stopped {
     pub fn with_children(pid: i32) -> Self {
         let mut stopped = Self(vec![pid]);
-        // Stopped first: it starts no further ones.
+        // First the parent, so that it starts no more children.
         signal(pid, Signal::STOP);
         stopped.0.extend(children(pid));
         for pid in &stopped.0[1..] {
-            // One that has ended meanwhile needs none.
+            // The process may have ended.
             let _ = rustix::process::kill_process(Pid::from_raw(*pid).unwrap(), Signal::STOP);
         }
         stopped
@@ -126,7 +126,7 @@ impl Certkeep {
         Self::start_with(data_dir.path(), &[])
     }
 
-    /// A further one on this server's database.
+    /// Starts a replica on this server's database.
     pub fn start_replica(server: &TestServer) -> Self {
         Self::start_with(server.data_dir(), &["--database-url", server.database()])
     }
@@ -135,12 +135,12 @@ impl Certkeep {
         Self::start_as(data_dir, args, |_| {})
     }
 
-    /// One at this address, for callers that know it already.
+    /// Starts a server at this address, for callers that know it.
     pub fn start_at(data_dir: &DataDir, address: SocketAddr) -> Self {
         Self::start_listening(address, data_dir.path(), &[], |_| {})
     }
 
-    /// One whose process is changed before it starts.
+    /// Starts a server after `change` has changed its command.
     pub fn start_as(data_dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         Self::start_listening(([127, 0, 0, 1], 0).into(), data_dir, args, change)
     }
@@ -190,7 +190,7 @@ impl Certkeep {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Sends SIGTERM and waits until the process has ended.
     pub fn terminate(mut self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -206,7 +206,7 @@ impl Drop for Certkeep {
     }
 }
 
-/// Runs a command of certkeep to its end.
+/// Runs a command of certkeep and waits for its end.
 pub fn certkeep(args: &[&str]) -> Output {
     Command::new(CERTKEEP).args(args).output().unwrap()
 }

@@ -1,0 +1,60 @@
+//! An authenticated call.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::{Caller, CertificateId, Error};
+use crate::account::Actor;
+use crate::digest;
+use crate::store::Change;
+
+/// The id of a request: a random UUID, written in upper case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestId(pub(super) Uuid);
+
+impl RequestId {
+    /// A new id.
+    pub fn random() -> Result<Self, Error> {
+        Ok(Self(random_uuid()?))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.hyphenated().encode_upper(&mut Uuid::encode_buffer()))
+    }
+}
+
+/// A random UUID (RFC 9562 5.4).
+pub(super) fn random_uuid() -> Result<Uuid, digest::Error> {
+    Ok(uuid::Builder::from_random_bytes(digest::random()?).into_uuid())
+}
+
+/// An authenticated call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The id of the request. It is in the answer and in every log line of the call.
+    pub request_id: RequestId,
+    /// The caller.
+    pub caller: Caller,
+}
+
+impl Call {
+    /// The actor, for the event of a change.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            principal: self.caller.principal.clone(),
+            address: self.caller.address,
+            request_id: self.request_id.0,
+        }
+    }
+
+    pub(super) fn change(&self, id: CertificateId) -> Change<'_> {
+        Change {
+            id,
+            access_key_id: self.caller.access_key_id(),
+            request_id: self.request_id.0,
+        }
+    }
+}
