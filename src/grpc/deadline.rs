@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_malformed_timeout_is_ignored() {
         for value in ["", "S", "1", "1s", "-1S", "123456789S", "1é"] {
-            assert!(parse(value).is_none() || value == "S", "{value}");
+            assert_eq!(parse(value), None, "{value}");
         }
     }
 }

@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 
 use crate::bad_input::reason;
-use crate::harness::{Client, bearer, temp_dir, upload_of};
+use crate::harness::{Client, bearer, temp_dir, until, upload_of};
 use crate::load::resumes_within;
 use crate::pki::{self, Key};
 use crate::process::CERTKEEP;
@@ -40,7 +40,7 @@ struct OnSmallDisk {
     words: ChildStdin,
     answers: BufReader<ChildStdout>,
     client: Client,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl OnSmallDisk {
@@ -59,7 +59,7 @@ impl OnSmallDisk {
             .args([disk.as_path(), CERTKEEP.as_ref(), keys.as_path()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let words = child.stdin.take().unwrap();
@@ -80,8 +80,18 @@ impl OnSmallDisk {
             words,
             answers,
             client: CertificateServiceClient::with_interceptor(channel, bearer(key.trim())),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Waits until Postgres has ended this often.
+    async fn postgres_ends(&self, times: usize) {
+        let log = self.dir.path().join("log");
+        until(async || {
+            let log = std::fs::read_to_string(&log).unwrap();
+            log.matches("Postgres ended").count() >= times
+        })
+        .await;
     }
 
     /// Says a word to the script and waits until it is done.
@@ -140,10 +150,10 @@ async fn a_full_disk_refuses_uploads_damages_nothing_and_is_forgotten_when_there
     acknowledged.push(again.into_inner().server_certificate_id);
     all_are_there(&mut client, &acknowledged).await;
 
-    // Postgres dies and can't start for want of room, again and again.
+    // Postgres dies, and cannot start while the disk is full. After six ends certkeep waits its longest pause.
     server.tell("fill");
     server.tell("crash");
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    server.postgres_ends(6).await;
     let refused = client.upload_server_certificate(upload).await.unwrap_err();
     assert_eq!(reason(&refused), "DATABASE_UNAVAILABLE");
     server.tell("clear");

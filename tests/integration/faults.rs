@@ -67,7 +67,7 @@ async fn an_upload_whose_answer_is_lost_for_long_is_said_to_be_of_unknown_outcom
 async fn an_outage_of_the_way_to_postgres_under_load_loses_nothing_and_is_over_when_it_is_over() {
     let (server, proxy, database) = server_behind_proxy().await;
     let load = Load::start(&server.client());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.acknowledges(50).await;
     proxy.set(Way::Cut);
     // Longer than a checked access key is remembered.
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -148,7 +148,7 @@ async fn postgres_stopped_for_a_while_costs_callers_their_deadline_and_nothing_a
     let server = Certkeep::start(&data_dir);
     let client = server.client(&data_dir);
     let load = Load::with_deadline(&client, Duration::from_secs(1));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.acknowledges(50).await;
     let stopped = Stopped::with_children(data_dir.postmaster_pid().unwrap());
     // Until the calls that a stopped Postgres had answered already are over.
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -176,13 +176,13 @@ async fn postgres_shut_down_under_load_is_started_again_and_nothing_is_lost() {
     let server = Certkeep::start(&data_dir);
     let client = server.client(&data_dir);
     let load = Load::start(&client);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.acknowledges(50).await;
     let database = data_dir.connection_string();
     let first = data_dir.postmaster_pid().unwrap();
     signal(first, Signal::INT);
     data_dir.until_postgres_is_back(first, &database).await;
     resumes_within(&client, RESUMES_WITHIN).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.acknowledges(50).await;
     let outcome = load.stop().await;
     outcome.refused_only_as(&["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"]);
     outcome.is_whole(client, &data_dir.connection_string()).await;

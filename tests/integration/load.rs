@@ -9,13 +9,14 @@ use certkeep::grpc::pb;
 use tokio::task::JoinSet;
 
 use crate::bad_input::reason;
-use crate::harness::{Client, connect_to, rows, upload_of};
+use crate::harness::{Client, connect_to, rows, until, upload_of};
 use crate::pki::{self, Key};
 
 /// Uploads repeatedly until it is stopped.
 pub struct Load {
     name: String,
     uploads: JoinSet<Outcome>,
+    acknowledged: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
 }
 
@@ -40,17 +41,22 @@ impl Load {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("load-{}.example", NUMBER.fetch_add(1, Ordering::Relaxed));
         let pairs = [Key::P256, Key::Rsa(2048)].map(|key| pki::issued(key, &name));
-        let stop = Arc::new(AtomicBool::new(false));
+        let (acknowledged, stop) = (Arc::default(), Arc::default());
         let mut uploads = JoinSet::new();
         for n in 0..8 {
-            let (mut client, request, stop) = (client.clone(), upload_of(&pairs[n % pairs.len()]), stop.clone());
+            let (mut client, request) = (client.clone(), upload_of(&pairs[n % pairs.len()]));
+            let (acknowledged, stop): (Arc<AtomicU32>, Arc<AtomicBool>) =
+                (Arc::clone(&acknowledged), Arc::clone(&stop));
             uploads.spawn(async move {
                 let mut outcome = Outcome::default();
                 while !stop.load(Ordering::Relaxed) {
                     let mut request = tonic::Request::new(request.clone());
                     request.set_timeout(deadline);
                     match client.upload_server_certificate(request).await {
-                        Ok(answer) => outcome.acknowledged.push(answer.into_inner().server_certificate_id),
+                        Ok(answer) => {
+                            outcome.acknowledged.push(answer.into_inner().server_certificate_id);
+                            acknowledged.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(refused) => {
                             *outcome.refused.entry(reason(&refused)).or_default() += 1;
                             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -60,7 +66,18 @@ impl Load {
                 outcome
             });
         }
-        Self { name, uploads, stop }
+        Self {
+            name,
+            uploads,
+            acknowledged,
+            stop,
+        }
+    }
+
+    /// Waits until this many more uploads are acknowledged.
+    pub async fn acknowledges(&self, more: u32) {
+        let enough = self.acknowledged.load(Ordering::Relaxed) + more;
+        until(async || self.acknowledged.load(Ordering::Relaxed) >= enough).await;
     }
 
     pub async fn stop(self) -> Outcome {

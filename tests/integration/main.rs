@@ -37,6 +37,7 @@ mod pki;
 mod plans;
 mod private_postgres;
 mod process;
+mod proof;
 mod proxy;
 mod quotas;
 mod replicas;

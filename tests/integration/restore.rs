@@ -1,7 +1,8 @@
-//! The very steps of docs/operations.md: what was backed up comes back, private keys and all.
+//! The steps of docs/operations.md bring back everything that was backed up, private keys included.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
@@ -13,8 +14,9 @@ use tonic::transport::{Channel, Endpoint};
 use crate::harness::{bearer, config, connect_to, database, path_env, temp_dir, upload_of};
 use crate::pki::{self, Key, Pair};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr};
+use crate::proof::{figure, times};
 
-/// The commands that stand below a heading of the document, up to the next one.
+/// The commands below a heading of the document.
 fn steps(heading: &str) -> String {
     let document = include_str!("../../docs/operations.md");
     let (_, section) = document.split_once(&format!("# {heading}\n")).unwrap();
@@ -28,7 +30,7 @@ fn steps(heading: &str) -> String {
     commands.join("\n")
 }
 
-/// Follows them in the directory of the dump.
+/// Runs these commands in the directory of the dump.
 fn follow(heading: &str, backup: &Path, database: &str, data_dir: &Path) {
     let programs = Path::new(CERTKEEP).parent().unwrap().to_owned();
     let path = path_env().unwrap_or_default();
@@ -45,24 +47,25 @@ fn follow(heading: &str, backup: &Path, database: &str, data_dir: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A dump and a ring, and what they hold.
+/// A dump and a key ring, and their contents.
 struct Backup {
     dir: TempDir,
     admin_key: String,
     answer: pb::ServerCertificate,
-    pkcs8: Vec<u8>,
+    private_keys: Vec<Vec<u8>>,
 }
 
-/// Of a certkeep that is gone.
+/// Backs up a certkeep, and stops it.
 async fn backup() -> Backup {
     let data_dir = DataDir::new();
     let server = Certkeep::start(&data_dir);
     let pair = pki::issued(Key::P256, "shop.example");
-    let uploaded = server
-        .client(&data_dir)
-        .upload_server_certificate(upload_of(&pair))
-        .await
-        .unwrap();
+    let mut client = server.client(&data_dir);
+    let uploads = times(1, 5_000);
+    let mut uploaded = client.upload_server_certificate(upload_of(&pair)).await.unwrap();
+    for _ in 1..uploads {
+        uploaded = client.upload_server_certificate(upload_of(&pair)).await.unwrap();
+    }
     let admin_key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
     let id = uploaded.into_inner().server_certificate_id;
     let answer = get(server.channel(), admin_key.trim(), &id).await;
@@ -73,7 +76,7 @@ async fn backup() -> Backup {
         dir,
         admin_key,
         answer,
-        pkcs8: pkcs8(&pair),
+        private_keys: vec![pkcs8(&pair); uploads],
     }
 }
 
@@ -129,7 +132,10 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
         .await
         .unwrap();
     let data_dir = temp_dir();
+    let began = Instant::now();
     follow("Restore", backup.dir.path(), &database, data_dir.path());
+    figure("certificates restored", backup.private_keys.len());
+    figure("restore, ms", began.elapsed().as_millis());
 
     let config = config(&data_dir, &database);
     let server = Server::start(&config, certkeep::app::Policy::default(), None)
@@ -141,7 +147,10 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
         get(endpoint.connect_lazy(), backup.admin_key.trim(), id).await,
         backup.answer
     );
-    assert_eq!(private_keys(&database, &config.database.key_ring).await, [backup.pkcs8]);
+    assert_eq!(
+        private_keys(&database, &config.database.key_ring).await,
+        backup.private_keys
+    );
     server.stop().await;
 }
 
@@ -163,7 +172,10 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_private_postgres() {
     let server = Certkeep::start(&data_dir);
     let id = &backup.answer.server_certificate_id;
     assert_eq!(get(server.channel(), backup.admin_key.trim(), id).await, backup.answer);
-    assert_eq!(private_keys(&data_dir.connection_string(), &ring).await, [backup.pkcs8]);
+    assert_eq!(
+        private_keys(&data_dir.connection_string(), &ring).await,
+        backup.private_keys
+    );
     server.terminate();
 }
 
