@@ -6,7 +6,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::bad_input::reason;
-use crate::harness::{Account, Client, TestServer, upload_of};
+use crate::harness::{Account, Client, TestServer, until, upload_of};
 use crate::pki::{self, Key};
 
 async fn describe(mut client: Client) -> Result<(), tonic::Status> {

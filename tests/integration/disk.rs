@@ -84,12 +84,12 @@ impl OnSmallDisk {
         }
     }
 
-    /// Waits until Postgres has ended this often.
-    async fn postgres_ends(&self, times: usize) {
+    /// Waits until Postgres has exited this often.
+    async fn postgres_exits(&self, times: usize) {
         let log = self.dir.path().join("log");
         until(async || {
             let log = std::fs::read_to_string(&log).unwrap();
-            log.matches("Postgres ended").count() >= times
+            log.matches("Postgres exited").count() >= times
         })
         .await;
     }
@@ -150,10 +150,10 @@ async fn a_full_disk_refuses_uploads_damages_nothing_and_is_forgotten_when_there
     acknowledged.push(again.into_inner().server_certificate_id);
     all_are_there(&mut client, &acknowledged).await;
 
-    // Postgres dies, and cannot start while the disk is full. After six ends certkeep waits its longest pause.
+    // Postgres dies, and cannot start while the disk is full. After six exits certkeep waits its longest pause.
     server.tell("fill");
     server.tell("crash");
-    server.postgres_ends(6).await;
+    server.postgres_exits(6).await;
     let refused = client.upload_server_certificate(upload).await.unwrap_err();
     assert_eq!(reason(&refused), "DATABASE_UNAVAILABLE");
     server.tell("clear");

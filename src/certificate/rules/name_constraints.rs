@@ -202,17 +202,13 @@ fn is_mail_within((local, host): (&str, &str), base: &str) -> bool {
     }
 }
 
-/// An address and its mask.
+/// A net and its mask.
 fn is_address_within(address: &[u8], base: &[u8]) -> bool {
     if base.len() != address.len() * 2 {
         return false;
     }
     let (net, mask) = base.split_at(address.len());
-    address
-        .iter()
-        .zip(net)
-        .zip(mask)
-        .all(|((address, net), mask)| address & mask == net & mask)
+    (0..address.len()).all(|byte| (address[byte] ^ net[byte]) & mask[byte] == 0)
 }
 
 /// The host of a URI (RFC 3986 3.2.2), if it is a name.
