@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::client::{
-    DescribeArgs, Effect, GetArgs, RenameArgs, TargetArgs, UploadOptions, answered, pages, read, tags,
-};
+use super::answer::{Effect, answered, pages};
+use super::file::read;
 use super::print;
+use super::server_certificate::{DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
+use super::tag::tags;
 use crate::grpc::pb;
 
 #[derive(Subcommand)]

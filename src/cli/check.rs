@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
-use super::client::{ConnectionArgs, Effect, failed, read};
+use super::answer::{Effect, answered};
+use super::connection::ConnectionArgs;
+use super::file::read;
 use super::print::{self, Output, expiry, key, millis, plain};
 use super::words::{self, argument};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
@@ -44,7 +46,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
             private_key: std::mem::take(&mut *private_key),
         };
         let answer = args.connection.connect()?.check_server_certificate(request).await;
-        answer.map_err(|status| failed(status, Effect::Reads))?.into_inner()
+        answered(answer, Effect::Reads)?
     } else {
         let policy: Policy = args
             .policy

@@ -1,14 +1,18 @@
 //! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
 //! environment.
 
+mod answer;
 mod ca;
 mod check;
-mod client;
+mod connection;
+mod file;
 mod import;
 mod print;
+mod region;
 mod resource_group;
 mod search;
 mod serve;
+mod server_certificate;
 mod settings;
 mod tag;
 mod words;
@@ -44,7 +48,7 @@ enum Command {
     /// Make the first account and its admin key, and a key ring if there is none, in a database of your own.
     Bootstrap(Flags<false>),
     /// Upload a server certificate and its private key.
-    Upload(client::UploadArgs),
+    Upload(server_certificate::UploadArgs),
     /// Upload every certificate of a folder that has its private key there, whatever the files are called.
     #[command(after_help = IMPORT_EXIT_CODES)]
     Import(import::ImportArgs),
@@ -52,21 +56,21 @@ enum Command {
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(check::CheckArgs),
     /// List server certificates.
-    Describe(client::DescribeArgs),
+    Describe(server_certificate::DescribeArgs),
     /// Search server certificates: those that meet all that is given.
     Search(search::SearchArgs),
     /// List what expires soon, the expired first.
     Expiring(search::ExpiringArgs),
     /// Show one server certificate, with its chain.
-    Get(client::GetArgs),
+    Get(server_certificate::GetArgs),
     /// Rename a server certificate.
-    Rename(client::RenameArgs),
+    Rename(server_certificate::RenameArgs),
     /// Delete a server certificate. It can be undeleted for some days, then it is removed with its private key.
-    Delete(client::TargetArgs),
+    Delete(server_certificate::TargetArgs),
     /// Make a deleted server certificate live again.
-    Undelete(client::TargetArgs),
+    Undelete(server_certificate::TargetArgs),
     /// Remove a deleted server certificate and its private key, for good.
-    Purge(client::TargetArgs),
+    Purge(server_certificate::TargetArgs),
     /// Keep certificates of authorities.
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -80,7 +84,7 @@ enum Command {
     #[command(subcommand)]
     ResourceGroup(resource_group::ResourceGroupCommand),
     /// List the regions in which certificates can be kept.
-    Regions(client::RegionsArgs),
+    Regions(region::RegionsArgs),
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -189,23 +193,23 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             let (config, _, _telemetry) = serve::configure(flags.layers()?)?;
             serve::bootstrap(&config.database).await
         }
-        Command::Upload(args) => client::upload(args).await,
+        Command::Upload(args) => server_certificate::upload(args).await,
         Command::Import(args) => import::import(args).await,
         Command::Check(args) => check::check(args).await,
-        Command::Describe(args) => client::describe(args).await,
+        Command::Describe(args) => server_certificate::describe(args).await,
         Command::Search(args) => search::search(args).await,
         Command::Expiring(args) => search::expiring(args).await,
-        Command::Get(args) => client::get(args).await,
-        Command::Rename(args) => client::rename(args).await,
-        Command::Delete(args) => client::delete(args).await,
-        Command::Undelete(args) => client::undelete(args).await,
-        Command::Purge(args) => client::purge(args).await,
+        Command::Get(args) => server_certificate::get(args).await,
+        Command::Rename(args) => server_certificate::rename(args).await,
+        Command::Delete(args) => server_certificate::delete(args).await,
+        Command::Undelete(args) => server_certificate::undelete(args).await,
+        Command::Purge(args) => server_certificate::purge(args).await,
         Command::Ca(command) => ca::run(command).await,
         Command::Tag(args) => tag::tag(args).await,
         Command::Untag(args) => tag::untag(args).await,
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
-        Command::Regions(args) => client::regions(args).await,
+        Command::Regions(args) => region::regions(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(

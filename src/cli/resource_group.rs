@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::client::{ConnectionArgs, Effect, failed};
+use super::answer::{Effect, answered};
+use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput};
 use crate::app::RESOURCE_TYPE;
 use crate::grpc::pb;
@@ -65,7 +66,7 @@ pub(super) async fn run(command: ResourceGroupCommand) -> Result<(), Failure> {
 async fn create(args: CreateArgs) -> Result<(), Failure> {
     let request = pb::CreateResourceGroupRequest { name: args.name };
     let answer = args.connection.connect_as_admin()?.create_resource_group(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::made_group(&answer, args.output)
 }
 
@@ -78,7 +79,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     let mut all = pb::ListResourceGroupsResponse::default();
     loop {
         let page = client.list_resource_groups(request.clone()).await;
-        let page = page.map_err(|status| failed(status, Effect::Reads))?.into_inner();
+        let page = answered(page, Effect::Reads)?;
         all.request_id = page.request_id;
         all.resource_groups.extend(page.resource_groups);
         if page.next_page_token.is_empty() {
@@ -96,7 +97,7 @@ async fn move_to(args: MoveArgs) -> Result<(), Failure> {
         new_resource_group_id: args.resource_group,
     };
     let answer = args.connection.connect()?.move_resource_group(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::changed(
         ("moved", &args.id, &answer.etag),
         "MoveResourceGroupResponse",

@@ -6,8 +6,10 @@ use prost_types::Timestamp;
 use time::{Date, Month};
 
 use super::Failure;
-use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::answer::{Effect, answered};
+use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput};
+use super::tag::tags;
 use crate::app::KeyAlgorithm;
 use crate::clock;
 use crate::grpc::{key_algorithm, pb};
@@ -165,11 +167,7 @@ async fn show(
     loop {
         let wanted = shown.limit.map_or(usize::MAX, |limit| limit as usize) - all.server_certificates.len();
         request.page_size = wanted.min(MAX_PAGE_SIZE) as i32; // At most 1000.
-        let page = client
-            .search_server_certificates(request.clone())
-            .await
-            .map_err(|status| failed(status, Effect::Reads))?
-            .into_inner();
+        let page = answered(client.search_server_certificates(request.clone()).await, Effect::Reads)?;
         let is_enough = page.server_certificates.len() >= wanted;
         all.request_id = page.request_id;
         all.server_certificates.extend(page.server_certificates);

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::Failure;
-use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::answer::{Effect, answered};
+use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput};
 use crate::app::RESOURCE_TYPE;
 use crate::grpc::pb;
@@ -65,6 +66,20 @@ pub(super) struct TagsArgs {
     output: ListOutput,
 }
 
+/// Tags that are given as `KEY=VALUE`.
+pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
+    let tag = |tag: &String| {
+        let (key, value) = tag
+            .split_once('=')
+            .ok_or_else(|| Failure::usage("a --tag is KEY=VALUE"))?;
+        Ok(pb::Tag {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    };
+    given.iter().map(tag).collect()
+}
+
 pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
     let request = pb::TagResourcesRequest {
         region_id: args.region,
@@ -73,7 +88,7 @@ pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
         tags: tags(&args.tags)?,
     };
     let answer = args.connection.connect()?.tag_resources(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::done("tagged", &args.ids, ("TagResourcesResponse", &answer), args.output)
 }
 
@@ -86,7 +101,7 @@ pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
         all: args.all,
     };
     let answer = args.connection.connect()?.untag_resources(request).await;
-    let answer = answer.map_err(|status| failed(status, Effect::Changes))?.into_inner();
+    let answer = answered(answer, Effect::Changes)?;
     print::done("untagged", &args.ids, ("UntagResourcesResponse", &answer), args.output)
 }
 
@@ -103,7 +118,7 @@ pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {
     let mut all = pb::ListTagResourcesResponse::default();
     loop {
         let page = client.list_tag_resources(request.clone()).await;
-        let page = page.map_err(|status| failed(status, Effect::Reads))?.into_inner();
+        let page = answered(page, Effect::Reads)?;
         all.request_id = page.request_id;
         all.tag_resources.extend(page.tag_resources);
         if page.next_token.is_empty() {

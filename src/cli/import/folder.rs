@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::super::client::MAX_FILE_LEN;
+use super::super::file::MAX_FILE_LEN;
 use crate::app::Contents;
 use crate::digest;
 

@@ -15,8 +15,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ConnectionArgs, Effect, failed, tags};
+use super::answer::{Effect, failed};
+use super::connection::ConnectionArgs;
 use super::print::ListOutput;
+use super::tag::tags;
 use super::{Failure, words};
 use crate::grpc;
 use folder::{Folder, FoundFile};

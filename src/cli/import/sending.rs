@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use zeroize::Zeroizing;
 
-use super::super::client::Client;
+use super::super::connection::Client;
 use super::NameFrom;
 use super::folder::FoundFile;
 use super::report::{Entry, State};

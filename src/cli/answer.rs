@@ -1,0 +1,106 @@
+//! The answer of the service, or why there is none.
+
+use prost::Message;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+
+use super::{Failure, print, words};
+use crate::grpc::pb;
+
+/// Requests all pages, each with the token of the previous page.
+pub(super) async fn pages(mut page: impl AsyncFnMut(String) -> Result<String, Failure>) -> Result<(), Failure> {
+    let mut page_token = page(String::new()).await?;
+    while !page_token.is_empty() {
+        page_token = page(page_token).await?;
+    }
+    Ok(())
+}
+
+/// The answer to a call.
+pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -> Result<T, Failure> {
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| failed(status, effect))
+}
+
+/// What the service said, each wrong field on a line of its own.
+pub(super) fn failed(status: Status, effect: Effect) -> Failure {
+    let details = status.get_error_details();
+    let mut lines = Vec::new();
+    if let Some(info) = details.error_info() {
+        lines.push(("reason", &info.reason));
+    }
+    if let Some(bad_request) = details.bad_request() {
+        lines.extend(
+            bad_request
+                .field_violations
+                .iter()
+                .map(|wrong| (words::flag(&wrong.field), &wrong.description)),
+        );
+    }
+    let refusing = findings(&status)
+        .into_iter()
+        .filter(|one| one.severity() == pb::Severity::Error);
+    let refusing: Vec<_> = refusing.collect();
+    lines.extend(refusing.iter().map(|finding| (print::code(finding), &finding.message)));
+    if let Some(info) = details.request_info() {
+        lines.push(("request id", &info.request_id));
+    }
+    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or_default();
+    let lines: String = lines
+        .iter()
+        .map(|(label, value)| format!("\n  {label:<width$}  {value}"))
+        .collect();
+    let text = format!("{}{lines}", status.message());
+    // What carries a reason was said by the service itself.
+    let is_from_service = details.error_info().is_some();
+    match status.code() {
+        Code::Unavailable if is_from_service => Failure::unavailable(text),
+        Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
+        _ if is_from_service => Failure::refused(text),
+        _ if never_connected(&status) => {
+            Failure::unavailable(format!("the service can not be reached: {}", status.message()))
+        }
+        // The connection broke, or tonic's own time-out was over.
+        _ => effect.failure(&text),
+    }
+}
+
+/// What was noticed about a pair that was refused.
+fn findings(status: &Status) -> Vec<pb::Finding> {
+    let details = tonic_types::Status::decode(status.details())
+        .unwrap_or_default()
+        .details;
+    let found = details
+        .iter()
+        .find(|detail| detail.type_url.ends_with("/certkeep.v1.Findings"));
+    let found = found.and_then(|detail| pb::Findings::decode(detail.value.as_slice()).ok());
+    found.unwrap_or_default().findings
+}
+
+/// What a call does, which tells what its loss means.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    Reads,
+    Changes,
+}
+
+impl Effect {
+    fn failure(self, text: &str) -> Failure {
+        match self {
+            Self::Reads => Failure::unavailable(format!("there was no answer: {text}")),
+            Self::Changes => Failure::unknown(format!("it is not known whether the call took effect: {text}")),
+        }
+    }
+}
+
+fn never_connected(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

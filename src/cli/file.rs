@@ -1,0 +1,30 @@
+//! The files of certificates and keys.
+
+use std::io;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Failure;
+
+/// No file of a private key or of certificates is larger.
+pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
+
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("{} can not be read: {error}", path.display()));
+    let len = std::fs::metadata(path).map_err(failed)?.len();
+    if len > MAX_FILE_LEN {
+        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display())));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(Failure::usage(format!(
+                "{} is binary: convert it to PEM, with `openssl x509 -inform der` or `openssl pkey -inform der`",
+                path.display()
+            )))
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The commands on one server certificate, and their arguments, which CA certificates have too.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::answer::{Effect, answered, pages};
+use super::connection::ConnectionArgs;
+use super::file::read;
+use super::print::{self, ListOutput, Output};
+use super::tag::tags;
+use crate::grpc::pb;
+
+#[derive(Args)]
+pub(super) struct UploadArgs {
+    /// PEM file with the certificate and its chain.
+    #[arg(long, value_name = "FILE")]
+    cert: PathBuf,
+    /// PEM file with the private key.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    #[command(flatten)]
+    options: UploadOptions,
+}
+
+/// Options of all uploads.
+#[derive(Args)]
+pub(super) struct UploadOptions {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Region of the certificate, for example cn-hangzhou.
+    #[arg(long)]
+    pub(super) region: String,
+    /// Name of the certificate. Default: its common name.
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Id of the resource group. Default: the account's default group.
+    #[arg(long, value_name = "ID")]
+    pub(super) resource_group: Option<String>,
+    /// A tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(super) tags: Vec<String>,
+    /// Up to 64 characters that identify a retry of this upload, so that it stores no second certificate.
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) client_token: Option<String>,
+    /// Check everything and store nothing.
+    #[arg(long)]
+    pub(super) validate_only: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct DescribeArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Only certificates in this region.
+    #[arg(long)]
+    pub(super) region: Option<String>,
+    /// Only the certificate with this id.
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// Only certificates in the resource group with this id.
+    #[arg(long, value_name = "ID")]
+    pub(super) resource_group: Option<String>,
+    /// Only certificates with this tag; may be repeated.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(super) tags: Vec<String>,
+    /// List deleted certificates that can be undeleted.
+    #[arg(long)]
+    pub(super) deleted: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Id of the certificate.
+    pub(super) id: String,
+    /// Output format; `pem` prints only the chain.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct RenameArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Region of the certificate.
+    #[arg(long)]
+    pub(super) region: String,
+    /// Id of the certificate.
+    pub(super) id: String,
+    /// New name of the certificate.
+    pub(super) name: String,
+    /// Only if the certificate still has this etag.
+    #[arg(long, value_name = "ETAG")]
+    pub(super) if_etag: Option<String>,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: ListOutput,
+}
+
+/// The certificate to delete, undelete or purge.
+#[derive(Args)]
+pub(super) struct TargetArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Only if the certificate is in this region.
+    #[arg(long)]
+    pub(super) region: Option<String>,
+    /// Id of the certificate.
+    pub(super) id: String,
+    /// Only if the certificate still has this etag.
+    #[arg(long, value_name = "ETAG")]
+    pub(super) if_etag: Option<String>,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: ListOutput,
+}
+
+pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
+    let options = args.options;
+    let request = pb::UploadServerCertificateRequest {
+        region_id: options.region,
+        server_certificate: read(&args.cert)?.to_string(),
+        private_key: std::mem::take(&mut *read(&args.key)?),
+        server_certificate_name: options.name.unwrap_or_default(),
+        client_token: options.client_token.unwrap_or_default(),
+        validate_only: options.validate_only,
+        resource_group_id: options.resource_group.unwrap_or_default(),
+        tags: tags(&options.tags)?,
+        // The list is long, and the table does not show it.
+        omit_account_fingerprints: options.output == ListOutput::Table,
+        ..Default::default()
+    };
+    let answer = options.connection.connect()?.upload_server_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::uploaded(&answer, "UploadServerCertificateResponse", &answer, options.output)
+}
+
+pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect()?;
+    let request = pb::DescribeServerCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.unwrap_or_default(),
+        resource_group_id: args.resource_group.unwrap_or_default(),
+        tags: tags(&args.tags)?,
+        deleted: args.deleted,
+        page_size: 1000,
+        ..Default::default()
+    };
+    let mut all = pb::DescribeServerCertificatesResponse::default();
+    pages(async |page_token| {
+        let request = pb::DescribeServerCertificatesRequest {
+            page_token,
+            ..request.clone()
+        };
+        let page = answered(client.describe_server_certificates(request).await, Effect::Reads)?;
+        all.request_id = page.request_id;
+        all.server_certificates.extend(page.server_certificates);
+        Ok(page.next_page_token)
+    })
+    .await?;
+    print::described(
+        &all.server_certificates,
+        "DescribeServerCertificatesResponse",
+        &all,
+        args.output,
+    )
+}
+
+pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
+    let request = pb::GetServerCertificateRequest {
+        region_id: String::new(),
+        server_certificate_id: args.id,
+    };
+    let answer = args.connection.connect()?.get_server_certificate(request).await;
+    let answer = answered(answer, Effect::Reads)?;
+    let certificate = answer.server_certificate.clone().unwrap_or_default();
+    print::got(&certificate, "GetServerCertificateResponse", &answer, args.output)
+}
+
+pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let request = pb::SetServerCertificateNameRequest {
+        region_id: args.region,
+        server_certificate_id: args.id.clone(),
+        server_certificate_name: args.name.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.set_server_certificate_name(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::renamed(
+        (&args.id, &args.name, &answer.etag),
+        "SetServerCertificateNameResponse",
+        &answer,
+        args.output,
+    )
+}
+
+pub(super) async fn delete(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::DeleteServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.delete_server_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("deleted", &args.id, &answer.etag),
+        "DeleteServerCertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+pub(super) async fn undelete(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::UndeleteServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.undelete_server_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("undeleted", &args.id, &answer.etag),
+        "UndeleteServerCertificateResponse",
+        &answer,
+        args.output,
+    )
+}
+
+pub(super) async fn purge(args: TargetArgs) -> Result<(), Failure> {
+    let request = pb::PurgeServerCertificateRequest {
+        region_id: args.region.unwrap_or_default(),
+        server_certificate_id: args.id.clone(),
+        if_etag: args.if_etag.unwrap_or_default(),
+    };
+    let answer = args.connection.connect()?.purge_server_certificate(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("purged", &args.id, ""),
+        "PurgeServerCertificateResponse",
+        &answer,
+        args.output,
+    )
+}
