@@ -18,7 +18,7 @@ use certkeep::certificate::{Authorities, CertificateFacts, Finding, Policy, Unve
 use certkeep::clock::Timestamp;
 use certkeep::grpc;
 use certkeep::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
-use certkeep::seal::KeyRing;
+use certkeep::seal::{KeyRing, SealedPair};
 use certkeep::secret::Secret;
 use gungraun::Callgrind;
 use gungraun::prelude::*;
@@ -116,10 +116,8 @@ impl Upload {
         pair.verify(AT, &self.policy, authorities).unwrap()
     }
 
-    fn seal(&self, pair: &VerifiedPair) -> Vec<u8> {
-        // As long as what a private key's row is bound to.
-        let fields: [&[u8]; 5] = [b"private-key", &[1; 8], &[2; 16], &[3; 16], &pair.facts().spki_sha256];
-        self.key_ring.seal(pair.private_key().pkcs8_der(), &fields).unwrap()
+    fn seal(&self, pair: VerifiedPair) -> SealedPair {
+        self.key_ring.seal(pair, self.id).unwrap()
     }
 
     fn render(&self, facts: CertificateFacts, findings: Vec<Finding>) -> Vec<u8> {
@@ -140,10 +138,10 @@ impl Upload {
 
     /// All of it, one step after the other.
     fn whole(&self) -> (Vec<u8>, Vec<u8>) {
-        let pair = self.check(self.read(), &self.authorities);
-        let sealed = self.seal(&pair);
-        let (facts, _, _, findings) = pair.into_parts();
-        (sealed, self.render(facts, findings))
+        let sealed = self.seal(self.check(self.read(), &self.authorities));
+        let private_key = sealed.private_key().as_bytes().to_vec();
+        let (facts, _, findings) = sealed.into_certificate().into_parts();
+        (private_key, self.render(facts, findings))
     }
 }
 
@@ -225,7 +223,7 @@ fn checked_upload(keys: Keys) -> (&'static Upload, VerifiedPair) {
 
 fn told_upload(keys: Keys) -> (&'static Upload, CertificateFacts, Vec<Finding>) {
     let (upload, pair) = checked_upload(keys);
-    let (facts, _, _, findings) = pair.into_parts();
+    let (facts, _, findings) = pair.into_parts().0.into_parts();
     (upload, facts, findings)
 }
 
@@ -254,8 +252,8 @@ fn check_new_issuer((upload, pair, none): (&Upload, UnverifiedPair, Authorities)
 #[library_benchmark]
 #[bench::p256(args = (Keys::P256), setup = checked_upload)]
 #[bench::rsa_2048(args = (Keys::Rsa2048), setup = checked_upload)]
-fn seal((upload, pair): (&Upload, VerifiedPair)) -> (Vec<u8>, VerifiedPair) {
-    (black_box(upload.seal(&pair)), pair)
+fn seal((upload, pair): (&Upload, VerifiedPair)) -> SealedPair {
+    black_box(upload.seal(pair))
 }
 
 #[library_benchmark]

@@ -2,6 +2,7 @@
 
 use openssl::sha::{Sha1, Sha256};
 use ring::hmac;
+use uuid::Uuid;
 
 /// The random generator of the crypto library failed. Nothing can be done but to refuse the call.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,11 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     openssl::rand::rand_bytes(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A random UUID (RFC 9562 5.4).
+pub fn random_uuid() -> Result<Uuid, Error> {
+    Ok(uuid::Builder::from_random_bytes(random()?).into_uuid())
 }
 
 /// Random bytes that stay private: keys and secrets.

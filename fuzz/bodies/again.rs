@@ -43,9 +43,9 @@ pub fn verify(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy)
             if !report.is_accepted {
                 assert_eq!(report.error.private_key, Some(PrivateKeyError::Inconsistent));
             }
-            assert_eq!(report.leaf.as_ref(), Some(pair.facts()));
-            assert_eq!(report.chain.as_ref(), Some(pair.chain()));
-            assert_eq!(report.error.findings, pair.findings());
+            assert_eq!(report.leaf.as_ref(), Some(pair.certificate().facts()));
+            assert_eq!(report.chain.as_ref(), Some(pair.certificate().chain()));
+            assert_eq!(report.error.findings, pair.certificate().findings());
         }
         Err(error) => {
             assert!(!report.is_accepted);
@@ -61,7 +61,7 @@ pub fn verify(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy)
 pub fn pair(pair: &VerifiedPair, first: &Report, at: Timestamp, policy: &Policy) {
     let pkcs8 = pair.private_key().pkcs8_der().expose();
     let key = Secret::from(pem("PRIVATE KEY", pkcs8));
-    let text = pair.chain().to_pem();
+    let text = pair.certificate().chain().to_pem();
     if key.expose().len() > MAX_KEY || text.len() > MAX_CERTIFICATES {
         // One line of base64 is a little shorter than the lines of the answer.
         return;

@@ -39,7 +39,7 @@ pub fn names(input: &[u8]) {
     let Some((pair, first)) = again::verify(&text, &key, AT, &policy) else {
         return;
     };
-    let facts = pair.facts();
+    let facts = pair.certificate().facts();
     for name in [&facts.subject, &facts.issuer] {
         is_rfc4514(name);
     }

@@ -16,7 +16,7 @@ pub struct RequestId(pub(super) Uuid);
 impl RequestId {
     /// A new id.
     pub fn random() -> Result<Self, Error> {
-        Ok(Self(random_uuid()?))
+        Ok(Self(digest::random_uuid()?))
     }
 }
 
@@ -24,11 +24,6 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.hyphenated().encode_upper(&mut Uuid::encode_buffer()))
     }
-}
-
-/// A random UUID (RFC 9562 5.4).
-pub(super) fn random_uuid() -> Result<Uuid, digest::Error> {
-    Ok(uuid::Builder::from_random_bytes(digest::random()?).into_uuid())
 }
 
 /// An authenticated call.

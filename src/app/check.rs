@@ -1,6 +1,6 @@
-//! The check: everything that an upload would find, with nothing stored.
+//! Checks a pair: answers everything that an upload would find, and stores nothing.
 
-use super::cores::Work;
+use super::cpu_pool::Cost;
 use super::violation::Violations;
 use super::{App, Call, Error, Role, Violation, reuse};
 use crate::certificate::{Authorities, Policy, Report, UnverifiedPair};
@@ -11,24 +11,24 @@ use crate::secret::Secret;
 /// A pair to check, or certificates without their key.
 #[derive(Debug)]
 pub struct CheckServerCertificate {
-    /// The certificate and its chain, in PEM. A secret, since people paste keys into it.
+    /// The certificate and its chain, in PEM. A secret, because people paste private keys into it.
     pub server_certificate: Secret,
-    /// Its key, in PEM; empty: there is none to check.
+    /// The private key, in PEM; empty: only the certificates are checked.
     pub private_key: Secret,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug)]
-pub struct Checked {
-    /// What is wrong with the fields, in the request's order.
+pub struct CheckReport {
+    /// The violations of the fields, in the request's order.
     pub violations: Vec<Violation>,
-    /// Everything else.
+    /// The certificates, the findings and the verdict.
     pub report: Report,
 }
 
-/// Checks by a policy. Needs no service: it stands on nothing but the pair and the time.
-pub fn check(request: &CheckServerCertificate, policy: &Policy) -> Checked {
-    Checked::of(report(request, policy, &Authorities::default()))
+/// Checks by this policy alone, without a service.
+pub fn check(request: &CheckServerCertificate, policy: &Policy) -> CheckReport {
+    CheckReport::of(report(request, policy, &Authorities::default()))
 }
 
 fn report(request: &CheckServerCertificate, policy: &Policy, authorities: &Authorities) -> Report {
@@ -36,7 +36,7 @@ fn report(request: &CheckServerCertificate, policy: &Policy, authorities: &Autho
     pair.report(clock::now(), policy, authorities)
 }
 
-impl Checked {
+impl CheckReport {
     fn of(report: Report) -> Self {
         let mut violations = Violations::default();
         let error = &report.error;
@@ -50,13 +50,13 @@ impl Checked {
 }
 
 impl App {
-    /// Checks by the service's policy, and against what the account has.
-    pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<Checked, Error> {
+    /// Checks by the service's policy, and compares with the account's certificates.
+    pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<CheckReport, Error> {
         call.caller.require(Role::Editor)?;
         let app = self.clone();
         let checking = move || report(&request, &app.0.settings.policy, &app.0.authorities);
-        // It signs, which takes longer than all else.
-        let mut report = self.0.cores.run(Work::Much, checking).await?;
+        // A check signs with the key, which takes longer than everything else.
+        let mut report = self.0.cpu_pool.run(Cost::Blocking, checking).await?;
         if let Some(leaf) = &report.leaf {
             let of_reuse = self.reuse(call, CertificateKind::Server, leaf).await?;
             let rejected = reuse::rejected(&of_reuse);
@@ -64,6 +64,6 @@ impl App {
             report.error.rejected.extend(rejected);
             report.error.findings = reuse::and(report.error.findings, of_reuse);
         }
-        Ok(Checked::of(report))
+        Ok(CheckReport::of(report))
     }
 }

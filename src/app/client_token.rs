@@ -1,36 +1,83 @@
-//! The token by which a retried upload is known, and what its request was.
+//! The token that makes the retry of an upload safe: a retry answers as the first upload did.
 
 use zeroize::Zeroizing;
 
-use super::upload::{GivenCertificate, Upload};
-use super::{App, Field, FieldError};
+use super::fingerprints::AnswerFingerprints;
+use super::upload::{CertificateText, Upload, Uploaded};
+use super::{App, Call, Error, Field, FieldError, Resource, reuse};
+use crate::certificate::Finding;
 use crate::digest;
-use crate::store::ClientToken;
+use crate::inventory::CertificateKind;
+use crate::store::{ClientToken, Liveness};
 
-/// The longest token, in bytes.
+/// The longest token, in octets.
 const MAX_LEN: usize = 64;
 
-/// The token of an upload, if it has one.
-pub(super) fn client_token(app: &App, request: &Upload) -> Result<Option<ClientToken>, FieldError> {
-    let token = &request.client_token;
-    if token.is_empty() {
-        return Ok(None);
+impl App {
+    /// The token of an upload, if it has one.
+    pub(super) fn client_token(&self, request: &Upload) -> Result<Option<ClientToken>, FieldError> {
+        let token = &request.client_token;
+        if token.is_empty() {
+            return Ok(None);
+        }
+        if request.validate_only {
+            return Err(FieldError::Excludes(Field::ValidateOnly));
+        }
+        if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Err(FieldError::ClientToken);
+        }
+        let request = canonical(request);
+        Ok(Some(ClientToken {
+            token: token.clone(),
+            request_mac: digest::hmac_sha256(self.0.client_token_key.expose(), &request),
+        }))
     }
-    if request.validate_only {
-        return Err(FieldError::Excludes(Field::ValidateOnly));
+
+    /// The certificate of the upload that used this token, as it is now; `None` if no upload did. A void token is
+    /// forgotten.
+    pub(super) async fn replay(
+        &self,
+        call: &Call,
+        kind: CertificateKind,
+        token: &ClientToken,
+        answer: AnswerFingerprints,
+        findings: Vec<Finding>,
+    ) -> Result<Option<Uploaded>, Error> {
+        let (store, account) = (&self.0.store, call.caller.account);
+        let Some(used) = store.used_token(kind, account, &token.token).await? else {
+            return Ok(None);
+        };
+        if used.is_void {
+            store.forget_token(&token.token, used.id).await?;
+            return Ok(None);
+        }
+        if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
+            return Err(Error::ClientTokenReused);
+        }
+        let not_found = Error::NotFound(Resource::of(used.id));
+        let stored = store.find(used.id, None, Liveness::Live).await?.ok_or(not_found)?;
+        let fingerprints = match answer {
+            AnswerFingerprints::Yes => Some(store.fingerprints_of_stored(account).await),
+            AnswerFingerprints::No => None,
+        };
+        let reuse = store.reuse_of_stored(stored.id, &stored.facts).await;
+        let findings = reuse::and(findings, self.findings_of(reuse, &stored.facts));
+        Ok(Some(Uploaded {
+            id: Some(stored.id),
+            region: stored.region,
+            name: Some(stored.name),
+            revision: stored.revision,
+            version: stored.version,
+            resource_group: stored.resource_group,
+            facts: stored.facts,
+            findings,
+            account_fingerprints: self.listed(call, fingerprints),
+        }))
     }
-    if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err(FieldError::ClientToken);
-    }
-    let request = canonical(request);
-    Ok(Some(ClientToken {
-        token: token.clone(),
-        request_mac: digest::hmac_sha256(app.0.client_token_key.expose(), &request),
-    }))
 }
 
-/// Everything that is stored, each part behind its length. Uploads of the two kinds have tokens of their own, so that these need not
-/// differ.
+/// Everything that the upload stores: each part after its length. The two kinds of certificates have separate tokens, so
+/// that their forms need not differ.
 fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
     let Upload {
         region_id,
@@ -42,7 +89,7 @@ fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
         certificate,
     } = request;
     let (mut parts, texts): (_, &[&String]) = match certificate {
-        GivenCertificate::Server {
+        CertificateText::Server {
             server_certificate,
             private_key,
             ali_cloud_certificate_id,
@@ -60,13 +107,13 @@ fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
                 resource_group_id,
             ],
         ),
-        GivenCertificate::Ca { ca_certificate } => {
+        CertificateText::Ca { ca_certificate } => {
             (vec![ca_certificate.expose()], &[region_id, name, resource_group_id])
         }
     };
     parts.extend(texts.iter().map(|text| text.as_bytes()));
     parts.extend(tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
-    // As large as it becomes: what grows leaves copies behind.
+    // The whole length from the start: a vector that grows leaves copies in memory.
     let len = parts.iter().map(|part| part.len() + 8).sum();
     let mut canonical = Zeroizing::new(Vec::with_capacity(len));
     for part in parts {

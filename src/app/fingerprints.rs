@@ -6,6 +6,7 @@ use super::violation::Violations;
 use super::{App, Call, Error, Field, Role};
 use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
+use crate::store::AccountFingerprints;
 
 /// Which page.
 #[derive(Debug)]
@@ -25,6 +26,13 @@ pub struct ListedFingerprints {
     pub next_page_token: String,
 }
 
+/// Whether an answer has the account's fingerprints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AnswerFingerprints {
+    Yes,
+    No,
+}
+
 pub(super) fn list_of(account: AccountId) -> List<'static> {
     List {
         name: "ListAccountFingerprints",
@@ -34,6 +42,17 @@ pub(super) fn list_of(account: AccountId) -> List<'static> {
 }
 
 impl App {
+    /// The answer's form of the fingerprints that were read; empty if none were.
+    pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> ListedFingerprints {
+        let Some(AccountFingerprints { fingerprints, next }) = read else {
+            return ListedFingerprints::default();
+        };
+        ListedFingerprints {
+            fingerprints,
+            next_page_token: self.next_page_token(list_of(call.caller.account), next),
+        }
+    }
+
     /// A page of the fingerprints of the account's certificates, over all regions.
     pub async fn fingerprints(
         &self,

@@ -7,23 +7,23 @@ mod bootstrap;
 mod call;
 mod check;
 mod client_token;
-mod cores;
+mod cpu_pool;
 mod delete;
 mod describe;
 mod error;
 mod expiry;
 mod fingerprints;
 mod get;
+mod key_ring;
 mod maintenance;
 mod page_token;
+mod parsed_upload;
 mod regions;
 mod rename;
 mod resource_group;
 mod reuse;
-mod sealing;
 mod search;
 mod settings;
-mod storing;
 mod tag;
 mod target;
 mod upload;
@@ -37,20 +37,20 @@ pub use access_key::AccessKeyText;
 pub use authenticate::Caller;
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use call::{Call, RequestId};
-pub use check::{CheckServerCertificate, Checked, check};
+pub use check::{CheckReport, CheckServerCertificate, check};
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
+pub use key_ring::KeyRingMismatch;
 pub use page_token::{List, PageTokens};
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
-pub use sealing::SealingError;
 pub use search::{Found, SearchServerCertificates};
 pub use settings::Settings;
 pub use tag::{ListTagResources, ListedTagResources, RESOURCE_TYPE, TaggedResources};
 pub use target::TargetCertificate;
-pub use upload::{GivenCertificate, Upload, Uploaded};
+pub use upload::{CertificateText, Upload, Uploaded};
 pub use violation::{Field, FieldError, Violation};
 
 pub use crate::account::Role;
@@ -70,8 +70,7 @@ use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
 use authenticate::CheckedKeys;
-use call::random_uuid;
-use cores::Cores;
+use cpu_pool::CpuPool;
 
 /// The use cases and their dependencies. Cheap to clone.
 #[derive(Clone)]
@@ -86,18 +85,18 @@ struct Parts {
     client_token_key: Secret,
     checked_keys: CheckedKeys,
     authorities: Authorities,
-    cores: Cores,
+    cpu_pool: CpuPool,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
 
 impl App {
     /// Opens the service's own keys with the ring. The ring must have every key that sealed something in the store.
-    pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, SealingError> {
-        sealing::check_ring(&store, &key_ring).await?;
+    pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, KeyRingMismatch> {
+        key_ring::check(&store, &key_ring).await?;
         // If two replicas bring different rings to an empty database, only one ring opens the service's key. Only that one is recorded.
-        let page_tokens = PageTokens::new(sealing::service_key(&store, &key_ring, "page-token").await?);
-        let client_token_key = sealing::service_key(&store, &key_ring, "client-token").await?;
+        let page_tokens = PageTokens::new(key_ring::service_key(&store, &key_ring, "page-token").await?);
+        let client_token_key = key_ring::service_key(&store, &key_ring, "client-token").await?;
         store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
         Ok(Self(Arc::new(Parts {
             store,
@@ -107,7 +106,7 @@ impl App {
             client_token_key,
             checked_keys: CheckedKeys::default(),
             authorities: Authorities::default(),
-            cores: Cores::of_this_machine(),
+            cpu_pool: CpuPool::of_this_machine(),
             storing: TaskTracker::new(),
         })))
     }

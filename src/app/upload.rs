@@ -1,162 +1,139 @@
-//! The upload: a certificate, with its private key if it is a server's, is read, verified and handed over to be stored.
+//! Uploads a certificate; a server certificate has a private key. The steps, in [`App::upload`]:
+//!
+//! 1. parse the fields and the PEM texts;
+//! 2. verify the certificate, and its private key if it has one: a [`VerifiedPair`] or a [`VerifiedCa`];
+//! 3. seal the private key: a [`SealedPair`](crate::seal::SealedPair);
+//! 4. store everything with one statement: [`Store::upload`](crate::store::Store::upload);
+//! 5. answer.
+
+use std::sync::Arc;
 
 use tracing::Instrument;
 
-use super::client_token::client_token;
-use super::cores::Work;
+use super::cpu_pool::Cost;
 use super::describe::refuse_unsupported;
-use super::fingerprints::ListedFingerprints;
-use super::storing::{Place, Replay};
-use super::violation::Violations;
-use super::{App, Call, Error, Field, FieldError, Role};
-use crate::certificate::{
-    CaError, CertificateFacts, Finding, PairError, UnverifiedCa, UnverifiedPair, VerifiedCa, VerifiedPair,
-};
-use crate::clock;
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
+use super::fingerprints::{AnswerFingerprints, ListedFingerprints};
+use super::parsed_upload::{ParsedFields, ParsedUpload, VerifiedPairOrCa};
+use super::{App, Call, Error, Field, Role, reuse};
+use crate::certificate::{CertificateFacts, Finding};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId};
 use crate::secret::Secret;
-use crate::store::FIRST;
-use crate::telemetry;
+use crate::store::{self, ClientToken, FIRST, NewCertificate, NewContent, UploadOutcome};
+use crate::telemetry::{self, metrics};
+use crate::{clock, digest};
 
 /// A certificate to upload, as the caller sent it.
 #[derive(Debug)]
 pub struct Upload {
-    /// Where it is kept.
+    /// The region that will store it.
     pub region_id: String,
-    /// Its name; empty: by default from the certificate.
+    /// Its name; empty: the default name, from the certificate.
     pub name: String,
     /// Its resource group; empty: the account's default group.
     pub resource_group_id: String,
     /// Its tags, as keys and values.
     pub tags: Vec<(String, String)>,
-    /// Makes a retried upload safe; empty: it is not.
+    /// The token that makes a retry safe; empty: none.
     pub client_token: String,
-    /// Answer as the upload would, but store nothing.
+    /// Answer as the upload would, and store nothing.
     pub validate_only: bool,
     /// The certificate.
-    pub certificate: GivenCertificate,
+    pub certificate: CertificateText,
 }
 
-/// What an upload is of. The texts are secrets, since people paste keys into certificates.
+/// The texts of an upload. They are secrets, because people paste private keys into certificates.
 #[derive(Debug)]
-pub enum GivenCertificate {
+pub enum CertificateText {
     /// A server certificate and its private key.
     Server {
         /// The certificate and its chain, in PEM.
         server_certificate: Secret,
-        /// Its key, in PEM.
+        /// The private key, in PEM.
         private_key: Secret,
-        /// A certificate of Alibaba Cloud to take instead. Not supported yet.
+        /// The certificate of Alibaba Cloud to use instead. Not supported yet.
         ali_cloud_certificate_id: String,
         /// Its name there. Not supported yet.
         ali_cloud_certificate_name: String,
         /// Its region there. Not supported yet.
         ali_cloud_certificate_region_id: String,
-        /// Do not read the account's fingerprints, which are those of its server certificates.
+        /// Do not answer the fingerprints of the account's server certificates.
         omit_account_fingerprints: bool,
     },
-    /// The certificate of an authority.
+    /// A CA certificate.
     Ca {
         /// The certificate, in PEM.
         ca_certificate: Secret,
     },
 }
 
-/// What was stored, or would have been.
+/// The certificate that was stored, or that an upload would store.
 #[derive(Debug)]
 pub struct Uploaded {
     /// The certificate's id; `None` if nothing was stored.
     pub id: Option<CertificateId>,
     /// Its region.
     pub region: RegionId,
-    /// Its name; `None` if it is the id of what was not stored.
+    /// Its name; `None` if the name would be the id, and nothing was stored.
     pub name: Option<CertificateName>,
-    /// Its first revision.
+    /// Its revision.
     pub revision: i64,
-    /// Its first version.
+    /// Its version.
     pub version: i64,
     /// Its resource group.
     pub resource_group: ResourceGroupId,
-    /// What is known of the leaf.
+    /// The facts about the leaf, or about the CA certificate.
     pub facts: CertificateFacts,
-    /// What was noticed about it.
+    /// The findings, the most severe first.
     pub findings: Vec<Finding>,
-    /// The account's fingerprints; the token tells where ListAccountFingerprints goes on.
+    /// The account's fingerprints. The token continues the list with ListAccountFingerprints.
     pub account_fingerprints: ListedFingerprints,
 }
 
-/// A request whose fields are all right.
-pub(super) struct Checked {
-    pub(super) region: RegionId,
-    pub(super) name: Option<CertificateName>,
-    pub(super) tags: Tags,
-    pub(super) certificate: Verified,
-}
-
-/// What may be stored: the proof of the one or the other.
-pub(super) enum Verified {
-    Pair(VerifiedPair),
-    Ca(VerifiedCa),
-}
-
-/// Whether an answer has the account's fingerprints.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum AnswerFingerprints {
-    Yes,
-    No,
-}
-
 impl App {
-    /// Uploads a certificate. Once it is verified and its key sealed, storing it is finished even if the caller leaves.
+    /// Uploads a certificate. Storing it is finished even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         call.caller.require(Role::Editor)?;
         request.refuse_unsupported()?;
-        if request.validate_only {
-            return self.validate(call, request).await;
+        let (kind, answer) = (request.kind(), request.answer_fingerprints());
+        let (cost, validate_only, app) = (request.cost(), request.validate_only, self.clone());
+        let parse = move || telemetry::step("check").in_scope(|| app.parse_upload(request));
+        let (client_token, parsed) = self.0.cpu_pool.run(cost, parse).await?;
+        let ParsedUpload { fields, certificate } = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return self.replay_or(call, kind, client_token, answer, (error, None)).await,
+        };
+        if validate_only {
+            return self.validate(call, fields, certificate, answer).await;
         }
-        let (kind, fingerprints) = (request.kind(), request.answer_fingerprints());
-        let place = Place::new(kind, call.caller.account)?;
-        let resource_group_id = request.resource_group_id.clone();
-        let work = request.work();
-        let app = self.clone();
-        let prepare = move || -> Result<_, Error> {
-            let (client_token, error) = match client_token(&app, &request) {
-                Ok(token) => (token, None),
-                Err(error) => (None, Some(error)),
-            };
-            let checked = telemetry::step("check").in_scope(|| app.verify(request, error));
-            let sealed = checked.and_then(|checked| telemetry::step("seal").in_scope(|| app.seal(checked, place)));
-            Ok((client_token, sealed))
-        };
-        let (client_token, sealed) = self.0.cores.run(work, prepare).await??;
-        // What a repeated upload tells of reuse is not what refuses it: its own certificate is there.
-        let mut own_findings = None;
-        let sealed = match sealed {
-            Ok(sealed) if self.refuses_reuse() => {
-                own_findings = Some(sealed.findings.clone());
-                let refused = self.refuse_reuse(call, kind, &sealed.facts, sealed.findings.clone());
-                refused.await.map(|_| sealed)
+        let content = telemetry::step("seal").in_scope(|| self.seal(call, certificate))?;
+        let certificate = content.certificate();
+        if self.refuses_reuse() {
+            let findings = certificate.findings().to_vec();
+            let refused = self.refuse_reuse(call, kind, certificate.facts(), findings.clone());
+            if let Err(error) = refused.await {
+                // The certificate of an earlier upload with this token is no reuse.
+                let error = (error, Some(findings));
+                return self.replay_or(call, kind, client_token, answer, error).await;
             }
-            sealed => sealed,
+        }
+        let resource_group = self.resource_group(call, &fields.resource_group_id).await?;
+        let name = fields
+            .name
+            .or_else(|| CertificateName::default_for(certificate.facts()));
+        let new = NewCertificate {
+            name: name.unwrap_or_else(|| CertificateName::from(content.id())),
+            content,
+            access_key_id: call.caller.access_key_id().to_owned(),
+            request_id: call.request_id.0,
+            region: fields.region,
+            resource_group,
+            tags: fields.tags,
+            with_account_fingerprints: answer == AnswerFingerprints::Yes,
+            client_token,
+            quota: self.0.settings.quota(kind),
         };
-        let sealed = match (sealed, &client_token) {
-            (Ok(sealed), _) => sealed,
-            // It may have been accepted before, under another policy or at an earlier time.
-            (Err(Error::Fields { violations, findings }), Some(token)) => {
-                let told = own_findings.unwrap_or_else(|| findings.clone());
-                let replayed = self.replay(call, kind, token, fingerprints, told).await;
-                return match replayed {
-                    Ok(Replay::Of(uploaded)) => Ok(*uploaded),
-                    Err(told @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(told),
-                    // A database that is away does not hide what is wrong with the request.
-                    Ok(Replay::None) | Err(_) => Err(Error::Fields { violations, findings }),
-                };
-            }
-            (Err(error), _) => return Err(error),
-        };
-        let group = self.resource_group(call, &resource_group_id).await?;
         let (app, call) = (self.clone(), call.clone());
-        let storing = async move { app.store(&call, (sealed, group), client_token, fingerprints).await };
+        let storing = async move { app.store(&call, new, answer).await };
         self.0
             .storing
             .spawn(storing.in_current_span())
@@ -164,35 +141,19 @@ impl App {
             .map_err(Error::internal)?
     }
 
-    async fn validate(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
-        let (kind, fingerprints) = (request.kind(), request.answer_fingerprints());
-        let resource_group_id = request.resource_group_id.clone();
-        let work = request.work();
-        let app = self.clone();
-        let verify = move || {
-            let client_token = client_token(&app, &request);
-            telemetry::step("check").in_scope(|| app.verify(request, client_token.err()))
-        };
-        let Checked {
-            region,
-            name,
-            tags: _,
-            certificate,
-        } = self.0.cores.run(work, verify).await??;
-        let (facts, findings) = match certificate {
-            Verified::Pair(pair) => {
-                let (facts, _, _, findings) = pair.into_parts();
-                (facts, findings)
-            }
-            Verified::Ca(certificate) => {
-                let (facts, _, findings) = certificate.into_parts();
-                (facts, findings)
-            }
-        };
+    /// The answer of an upload that stores nothing. The private key, if there is one, ends here.
+    async fn validate(
+        &self,
+        call: &Call,
+        fields: ParsedFields,
+        certificate: VerifiedPairOrCa,
+        answer: AnswerFingerprints,
+    ) -> Result<Uploaded, Error> {
+        let kind = certificate.kind();
+        let (facts, _, findings) = certificate.into_certificate().into_parts();
         let findings = self.refuse_reuse(call, kind, &facts, findings).await?;
-        let resource_group = self.resource_group(call, &resource_group_id).await?;
-        let name = name.or_else(|| CertificateName::default_for(&facts));
-        let fingerprints = match fingerprints {
+        let resource_group = self.resource_group(call, &fields.resource_group_id).await?;
+        let fingerprints = match answer {
             AnswerFingerprints::Yes => {
                 let stored = self.0.store.account_fingerprints(call.caller.account).await?;
                 Some(stored.and(facts.fingerprint))
@@ -201,8 +162,8 @@ impl App {
         };
         Ok(Uploaded {
             id: None,
-            region,
-            name,
+            region: fields.region,
+            name: fields.name.or_else(|| CertificateName::default_for(&facts)),
             revision: FIRST,
             version: FIRST,
             resource_group,
@@ -212,94 +173,119 @@ impl App {
         })
     }
 
-    /// Reads and verifies every field; all violations at once, in the order of the request's fields.
-    fn verify(&self, request: Upload, client_token: Option<FieldError>) -> Result<Checked, Error> {
-        let kind = request.kind();
-        let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
-        let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, self.region(&request.region_id));
-        let name = match request.name.as_str() {
-            "" => Ok(None),
-            name => CertificateName::parse(name).map(Some).map_err(FieldError::Name),
-        };
-        let (certificate, name) = match &request.certificate {
-            GivenCertificate::Server {
-                server_certificate,
-                private_key,
-                ..
-            } => {
-                let pair = UnverifiedPair::read(server_certificate.expose(), private_key);
-                let pair = pair.verify(now, policy, authorities);
-                let (pair, error) = match pair {
-                    Ok(pair) => (Some(Verified::Pair(pair)), PairError::default()),
-                    Err(error) => (None, error),
-                };
-                violations.found(error.findings);
-                violations.certificate(error.certificate, &error.rejected);
-                let name = violations.check(Field::CertificateName(kind), name);
-                violations.private_key(error.private_key, &error.rejected);
-                (pair, name)
-            }
-            GivenCertificate::Ca { ca_certificate } => {
-                let certificate = UnverifiedCa::read(ca_certificate.expose()).verify(now, policy, authorities);
-                let (certificate, error) = match certificate {
-                    Ok(certificate) => (Some(Verified::Ca(certificate)), CaError::default()),
-                    Err(error) => (None, error),
-                };
-                violations.found(error.findings);
-                violations.ca_certificate(error.certificate, &error.rejected);
-                (certificate, violations.check(Field::CertificateName(kind), name))
-            }
-        };
-        let tags = violations.tags(request.tags);
-        let token_is_right = client_token.is_none();
-        violations.note(Field::ClientToken, client_token);
-        let (Some(region), Some(certificate), Some(name), Some(tags), true) =
-            (region, certificate, name, tags, token_is_right)
-        else {
-            return Err(violations.into());
-        };
-        Ok(Checked {
-            region,
-            name,
-            tags,
-            certificate,
+    /// Gives the certificate an id and seals its private key, if it has one.
+    fn seal(&self, call: &Call, certificate: VerifiedPairOrCa) -> Result<NewContent, Error> {
+        let (kind, account) = (certificate.kind(), call.caller.account);
+        let id = CertificateId::new(kind, account, clock::now(), digest::random()?);
+        Ok(match certificate {
+            VerifiedPairOrCa::Pair(pair) => NewContent::Pair(self.0.key_ring.seal(pair, id)?),
+            VerifiedPairOrCa::Ca(certificate) => NewContent::Ca { id, certificate },
         })
+    }
+
+    /// Stores the certificate, once for each client token.
+    async fn store(&self, call: &Call, new: NewCertificate, answer: AnswerFingerprints) -> Result<Uploaded, Error> {
+        let new = Arc::new(new);
+        let id = new.content.id();
+        let (fingerprints, reuse) = loop {
+            match (self.0.store.upload(&new).await?, &new.client_token) {
+                (UploadOutcome::Stored { fingerprints, reuse }, _) => break (fingerprints, reuse),
+                (UploadOutcome::OverQuota, _) => {
+                    return Err(Error::QuotaExceeded {
+                        kind: id.kind,
+                        region: new.region.clone(),
+                    });
+                }
+                (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
+                (UploadOutcome::TokenSeen, Some(token)) => {
+                    let findings = new.content.certificate().findings().to_vec();
+                    if let Some(uploaded) = self.replay(call, id.kind, token, answer, findings).await? {
+                        return Ok(uploaded);
+                    }
+                    // The token was void and is forgotten. A token is void once, so that the loop ends.
+                }
+            }
+        };
+        // The store has dropped its reference.
+        let new = Arc::unwrap_or_clone(new);
+        let (facts, _, findings) = new.content.into_certificate().into_parts();
+        metrics::uploaded();
+        match id.kind {
+            CertificateKind::Server => {
+                tracing::info!(server_certificate_id = %id, fingerprint = %facts.fingerprint, "uploaded");
+            }
+            CertificateKind::Ca => {
+                tracing::info!(ca_certificate_id = %id, fingerprint = %facts.fingerprint, "uploaded");
+            }
+        }
+        Ok(Uploaded {
+            id: Some(id),
+            region: new.region,
+            name: Some(new.name),
+            revision: FIRST,
+            version: FIRST,
+            resource_group: new.resource_group,
+            findings: reuse::and(findings, self.findings_of(reuse, &facts)),
+            facts,
+            account_fingerprints: self.listed(call, fingerprints),
+        })
+    }
+
+    /// An upload was refused with `error`. If an earlier upload with the same token succeeded, under another policy or at
+    /// an earlier time, answers as that one. `findings` replace those of the error.
+    async fn replay_or(
+        &self,
+        call: &Call,
+        kind: CertificateKind,
+        client_token: Option<ClientToken>,
+        answer: AnswerFingerprints,
+        (error, findings): (Error, Option<Vec<Finding>>),
+    ) -> Result<Uploaded, Error> {
+        let (Some(token), Error::Fields { findings: told, .. }) = (client_token, &error) else {
+            return Err(error);
+        };
+        let findings = findings.unwrap_or_else(|| told.clone());
+        match self.replay(call, kind, &token, answer, findings).await {
+            Ok(Some(uploaded)) => Ok(uploaded),
+            Err(token_error @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(token_error),
+            // An unavailable database does not hide the error of the request.
+            Ok(None) | Err(_) => Err(error),
+        }
     }
 }
 
 impl Upload {
-    fn kind(&self) -> CertificateKind {
+    pub(super) fn kind(&self) -> CertificateKind {
         match self.certificate {
-            GivenCertificate::Server { .. } => CertificateKind::Server,
-            GivenCertificate::Ca { .. } => CertificateKind::Ca,
+            CertificateText::Server { .. } => CertificateKind::Server,
+            CertificateText::Ca { .. } => CertificateKind::Ca,
         }
     }
 
-    /// To verify it.
-    fn work(&self) -> Work {
-        Work::verifying(match &self.certificate {
-            GivenCertificate::Server {
+    /// The cost of parsing and verifying it.
+    fn cost(&self) -> Cost {
+        Cost::of_octets(match &self.certificate {
+            CertificateText::Server {
                 server_certificate,
                 private_key,
                 ..
             } => server_certificate.expose().len() + private_key.expose().len(),
-            GivenCertificate::Ca { ca_certificate } => ca_certificate.expose().len(),
+            CertificateText::Ca { ca_certificate } => ca_certificate.expose().len(),
         })
     }
 
     fn answer_fingerprints(&self) -> AnswerFingerprints {
         match self.certificate {
-            GivenCertificate::Server {
+            CertificateText::Server {
                 omit_account_fingerprints: false,
                 ..
             } => AnswerFingerprints::Yes,
-            GivenCertificate::Server { .. } | GivenCertificate::Ca { .. } => AnswerFingerprints::No,
+            CertificateText::Server { .. } | CertificateText::Ca { .. } => AnswerFingerprints::No,
         }
     }
 
     fn refuse_unsupported(&self) -> Result<(), Error> {
-        let GivenCertificate::Server {
+        let CertificateText::Server {
             ali_cloud_certificate_id: id,
             ali_cloud_certificate_name: name,
             ali_cloud_certificate_region_id: region_id,

@@ -6,7 +6,7 @@ use super::public_key::PublicKeyError;
 use super::rules::{self, Findings};
 use super::unsupported_key::UnsupportedKey;
 use super::x509::{Certificate, X509Error};
-use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy};
+use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, VerifiedCertificate};
 use crate::clock::Timestamp;
 
 /// What is wrong with a CA certificate.
@@ -51,12 +51,8 @@ struct One {
 }
 
 /// A CA certificate that was verified and that the policy accepts. Only a `VerifiedCa` is stored.
-#[derive(Debug)]
-pub struct VerifiedCa {
-    facts: CertificateFacts,
-    chain: Chain,
-    findings: Vec<Finding>,
-}
+#[derive(Clone, Debug)]
+pub struct VerifiedCa(VerifiedCertificate);
 
 /// Why a CA certificate is refused, and all findings. `certificate` or `rejected` is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -105,11 +101,11 @@ impl UnverifiedCa {
             Ok(_) => None,
         };
         match (key, error) {
-            (Ok(key), None) if rejected.is_empty() => Ok(VerifiedCa {
-                facts: CertificateFacts::of(&certificate.fields, key),
-                chain: Chain::of(std::iter::once(der.clone())),
+            (Ok(key), None) if rejected.is_empty() => Ok(VerifiedCa(VerifiedCertificate::new(
+                CertificateFacts::of(&certificate.fields, key),
+                Chain::of(std::iter::once(der.clone())),
                 findings,
-            }),
+            ))),
             (_, certificate) => Err(CaError {
                 certificate,
                 rejected,
@@ -141,9 +137,14 @@ impl One {
 }
 
 impl VerifiedCa {
-    /// The facts, the chain, which is the certificate alone, and the findings.
-    pub fn into_parts(self) -> (CertificateFacts, Chain, Vec<Finding>) {
-        (self.facts, self.chain, self.findings)
+    /// The certificate. The chain is the certificate alone.
+    pub fn certificate(&self) -> &VerifiedCertificate {
+        &self.0
+    }
+
+    /// The certificate, without the proof that it is an authority's.
+    pub fn into_certificate(self) -> VerifiedCertificate {
+        self.0
     }
 }
 
@@ -166,8 +167,8 @@ mod tests {
 
     fn found(certificate: &X509) -> Vec<(Code, String)> {
         let verified = verify(&certificate.to_pem().unwrap()).unwrap();
-        let told = verified.findings.into_iter();
-        told.map(|finding| (finding.code, finding.message)).collect()
+        let told = verified.certificate().findings().iter();
+        told.map(|finding| (finding.code, finding.message.clone())).collect()
     }
 
     fn codes(certificate: &X509) -> Vec<Code> {
@@ -192,7 +193,7 @@ mod tests {
             (root.certify_authority(&issuer), "CN=issuer"),
         ] {
             let verified = verify(&certificate.to_pem().unwrap()).unwrap();
-            let (facts, chain, findings) = verified.into_parts();
+            let (facts, chain, findings) = verified.into_certificate().into_parts();
             assert_eq!((facts.subject.as_str(), findings), (subject, vec![]));
             assert_eq!(chain.der().collect::<Vec<_>>(), [certificate.to_der().unwrap()]);
         }
@@ -313,7 +314,12 @@ mod tests {
             }
         }
         let verified = verify(&pem("CERTIFICATE", &der)).unwrap();
-        let told: Vec<_> = verified.findings.iter().map(|finding| finding.code).collect();
+        let told: Vec<_> = verified
+            .certificate()
+            .findings()
+            .iter()
+            .map(|finding| finding.code)
+            .collect();
         assert_eq!(told, [Code::SignatureWeak]);
     }
 
@@ -322,10 +328,11 @@ mod tests {
         let (one, other) = (test_pair::ec(), test_pair::ec());
         let (text, other_text) = (one.certificate_pem(), other.certificate_pem());
         let twice = verify(&text.repeat(2)).unwrap();
-        assert_eq!(twice.chain.len(), 1);
+        assert_eq!(twice.certificate().chain().len(), 1);
         assert!(
             twice
-                .findings
+                .certificate()
+                .findings()
                 .iter()
                 .any(|finding| finding.code == Code::DuplicateDropped)
         );

@@ -115,6 +115,7 @@ fn the_largest_rsa_key_and_twenty_of_its_certificates() {
     assert_eq!(
         verify("RSA-16384", &text, &pem("RSA PRIVATE KEY", &body))
             .unwrap()
+            .certificate()
             .facts()
             .key_size,
         16384

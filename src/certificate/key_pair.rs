@@ -8,7 +8,10 @@ use super::path::Path;
 use super::pem::Block;
 use super::rules::{self, Findings, cut_at};
 use super::x509::Certificate;
-use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError};
+use super::{
+    Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError,
+    VerifiedCertificate,
+};
 use super::{leaf, public_key::PublicKey};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -38,10 +41,8 @@ struct GivenCertificate {
 /// and stored.
 #[derive(Debug)]
 pub struct VerifiedPair {
-    facts: CertificateFacts,
-    chain: Chain,
+    certificate: VerifiedCertificate,
     private_key: PrivateKey,
-    findings: Vec<Finding>,
 }
 
 /// Why a pair is refused, by field, and whatever was noticed. At least one of the first three is set.
@@ -155,10 +156,8 @@ impl UnverifiedPair {
         let Examined { leaf, chain, error, .. } = examined;
         match (self.private_key, leaf, chain) {
             (Ok(private_key), Some(facts), Some(chain)) if error.is_none() => Ok(VerifiedPair {
-                facts,
-                chain,
+                certificate: VerifiedCertificate::new(facts, chain, error.findings),
                 private_key,
-                findings: error.findings,
             }),
             _ => Err(error),
         }
@@ -332,14 +331,9 @@ fn unrelated(certificates: &[Certificate<'_>], places: &[&GivenCertificate], pat
 }
 
 impl VerifiedPair {
-    /// What the leaf says.
-    pub fn facts(&self) -> &CertificateFacts {
-        &self.facts
-    }
-
-    /// The certificates, in the order in which they are served.
-    pub fn chain(&self) -> &Chain {
-        &self.chain
+    /// The leaf and its chain.
+    pub fn certificate(&self) -> &VerifiedCertificate {
+        &self.certificate
     }
 
     /// The leaf's private key.
@@ -347,14 +341,9 @@ impl VerifiedPair {
         &self.private_key
     }
 
-    /// What was noticed, what matters most first.
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Gives up the proof.
-    pub fn into_parts(self) -> (CertificateFacts, Chain, PrivateKey, Vec<Finding>) {
-        (self.facts, self.chain, self.private_key, self.findings)
+    /// The certificate and its private key.
+    pub fn into_parts(self) -> (VerifiedCertificate, PrivateKey) {
+        (self.certificate, self.private_key)
     }
 }
 
@@ -412,7 +401,8 @@ mod tests {
         ] {
             let pkcs8 = key.private_key_to_pkcs8().unwrap();
             let pair = TestPair::of(key);
-            let (facts, chain, key, _) = pair.verify().into_parts();
+            let (certificate, key) = pair.verify().into_parts();
+            let (facts, chain, _) = certificate.into_parts();
             assert_eq!(facts.subject, "CN=localhost");
             assert_eq!(chain.der().collect::<Vec<_>>(), [pair.certificate.to_der().unwrap()]);
             assert_eq!(key.pkcs8_der().expose(), pkcs8);
@@ -432,7 +422,7 @@ mod tests {
                 let verified = verify(&pair.certificate_pem(), &pem("PRIVATE KEY", &pkcs8)).unwrap();
                 assert_eq!(verified.private_key().pkcs8_der().expose(), pkcs8);
                 assert!(verified.private_key().signs());
-                assert!(codes(verified.findings()).contains(&FindingCode::KeyTypeUnsupportedByEnvoy));
+                assert!(codes(verified.certificate().findings()).contains(&FindingCode::KeyTypeUnsupportedByEnvoy));
             }
         }
     }
@@ -452,7 +442,7 @@ mod tests {
             let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
             let pair = verify(&text(&[&above, &leaf]), &server.key_pem()).unwrap();
             let served: Vec<_> = [&leaf, &above].map(|certificate| certificate.to_der().unwrap()).into();
-            assert_eq!(pair.chain().der().collect::<Vec<_>>(), served);
+            assert_eq!(pair.certificate().chain().der().collect::<Vec<_>>(), served);
         }
     }
 
@@ -461,7 +451,7 @@ mod tests {
         let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
         let chain = [&issuer.certify_server(&server), &root.certify_authority(&issuer)];
         let pair = verify(&text(&chain), &server.key_pem()).unwrap();
-        assert_eq!(pair.findings(), []);
+        assert_eq!(pair.certificate().findings(), []);
     }
 
     #[test]
@@ -470,11 +460,11 @@ mod tests {
         let (leaf, above) = (issuer.certify_server(&server), root.certify_authority(&issuer));
         let top = root.certify_authority(&root);
         let pair = verify(&text(&[&top, &above, &leaf, &above]), &server.key_pem()).unwrap();
-        assert_eq!(pair.facts().subject, "CN=server");
+        assert_eq!(pair.certificate().facts().subject, "CN=server");
         let served: Vec<_> = [&leaf, &above].map(|certificate| certificate.to_der().unwrap()).into();
-        assert_eq!(pair.chain().der().collect::<Vec<_>>(), served);
+        assert_eq!(pair.certificate().chain().der().collect::<Vec<_>>(), served);
         assert_eq!(
-            codes(pair.findings()),
+            codes(pair.certificate().findings()),
             [
                 FindingCode::DuplicateDropped,
                 FindingCode::RootDropped,
@@ -482,7 +472,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            pair.findings()
+            pair.certificate()
+                .findings()
                 .iter()
                 .map(|finding| finding.subject.as_str())
                 .collect::<Vec<_>>(),
@@ -565,7 +556,7 @@ mod tests {
         let both = [pair.key_pem(), pair.certificate_pem()].concat();
         for key in [vec![], pair.key_pem()] {
             let verified = verify(&both, &key).unwrap();
-            assert!(codes(verified.findings()).contains(&FindingCode::KeyFoundInCertificateField));
+            assert!(codes(verified.certificate().findings()).contains(&FindingCode::KeyFoundInCertificateField));
             assert_eq!(
                 verified.private_key().pkcs8_der().expose(),
                 pair.key.private_key_to_pkcs8().unwrap()

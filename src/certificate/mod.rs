@@ -32,6 +32,7 @@ mod signature_algorithm;
 #[cfg(test)]
 pub(crate) mod test_pair;
 mod unsupported_key;
+mod verified_certificate;
 mod x509;
 
 pub use authorities::Authorities;
@@ -50,4 +51,5 @@ pub use private_key::{PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
 pub use rules::EXPIRES_SOON_DAYS;
 pub use unsupported_key::UnsupportedKey;
+pub use verified_certificate::VerifiedCertificate;
 pub use x509::X509Error;

@@ -195,7 +195,8 @@ mod tests {
     fn stored(given: &[&X509], server: &Entity) -> Vec<usize> {
         let pair = verify(&pem(given), &server.key_pem()).unwrap();
         let given: Vec<_> = given.iter().map(|certificate| certificate.to_der().unwrap()).collect();
-        pair.chain()
+        pair.certificate()
+            .chain()
             .der()
             .map(|der| given.iter().position(|given| given == der).unwrap())
             .collect()
@@ -356,7 +357,7 @@ mod tests {
                 until(&authorities[by], &authorities[of], YEAR_2030 + end * i as i64)
             }));
             let given: Vec<_> = all.iter().collect();
-            let chain = |given: &[&X509]| verify(&pem(given), &server.key_pem()).map(|pair| pair.chain().clone());
+            let chain = |given: &[&X509]| verify(&pem(given), &server.key_pem()).map(|pair| pair.certificate().chain().clone());
             let expected = chain(&given).unwrap();
             prop_assert_eq!(expected.der().next(), Some(&all[0].to_der().unwrap()[..]));
 
@@ -401,7 +402,7 @@ mod tests {
                 let outcome = |authorities: &Authorities| {
                     let pair = UnverifiedPair::read(&pem(&given), &server.key_pem().into());
                     let verified = pair.verify(AT, &Policy::default(), authorities);
-                    verified.map(|pair| (pair.chain().clone(), pair.findings().to_vec()))
+                    verified.map(|pair| (pair.certificate().chain().clone(), pair.certificate().findings().to_vec()))
                 };
                 prop_assert_eq!(outcome(&warm), outcome(&Authorities::default()));
             }

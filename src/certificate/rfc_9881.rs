@@ -94,7 +94,7 @@ fn the_seed_is_read_and_stored_byte_for_byte() {
 
         let pair = example.verify(example.seed_pem).unwrap();
         assert_eq!(pair.private_key().pkcs8_der().expose(), *given);
-        let facts = pair.facts();
+        let facts = pair.certificate().facts();
         assert_eq!(facts.key_algorithm.as_str(), example.algorithm);
         assert_eq!(facts.key_size as usize, 8 * example.set.public_key_bytes());
     }

@@ -50,7 +50,7 @@ impl TestPair {
     }
 
     pub(crate) fn facts(&self) -> CertificateFacts {
-        self.verify().facts().clone()
+        self.verify().certificate().facts().clone()
     }
 }
 

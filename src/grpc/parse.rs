@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::pb;
 use super::render;
 use crate::app::{
-    CertificateKind, CriterionError, DescribeCertificates, DomainMatch, GivenCertificate, KeyAlgorithm, Order,
+    CertificateKind, CertificateText, CriterionError, DescribeCertificates, DomainMatch, KeyAlgorithm, Order,
     SearchServerCertificates, TargetCertificate, Upload,
 };
 use crate::clock::Timestamp;
@@ -27,7 +27,7 @@ pub(super) fn upload_server_certificate(
         tags: pairs(message.tags),
         client_token: message.client_token,
         validate_only: message.validate_only,
-        certificate: GivenCertificate::Server {
+        certificate: CertificateText::Server {
             server_certificate,
             private_key,
             ali_cloud_certificate_id: message.ali_cloud_certificate_id,
@@ -47,7 +47,7 @@ pub(super) fn upload_ca_certificate(message: pb::UploadCaCertificateRequest, ca_
         tags: pairs(message.tags),
         client_token: message.client_token,
         validate_only: message.validate_only,
-        certificate: GivenCertificate::Ca { ca_certificate },
+        certificate: CertificateText::Ca { ca_certificate },
     }
 }
 

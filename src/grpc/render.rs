@@ -6,7 +6,7 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    CertificateFacts, CertificateId, Checked, DescribedRegion, Finding, KeyAlgorithm, ListedCertificate, Place,
+    CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm, ListedCertificate, Place,
     RESOURCE_TYPE, RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded, Violation,
 };
 use crate::clock;
@@ -109,8 +109,8 @@ pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::Uplo
 }
 
 /// The answer of a check, by a service or without one. `name` is how the descriptions call the fields.
-pub fn checked(request_id: RequestId, checked: Checked, name: FieldName) -> pb::CheckServerCertificateResponse {
-    let Checked { violations, report } = checked;
+pub fn checked(request_id: RequestId, checked: CheckReport, name: FieldName) -> pb::CheckServerCertificateResponse {
+    let CheckReport { violations, report } = checked;
     let chain = report.chain.as_ref();
     pb::CheckServerCertificateResponse {
         request_id: request_id.to_string(),

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::KEY_LEN;
+use super::KeyEncryptionKeyId;
+use super::key_encryption_key::KeyEncryptionKey;
 use crate::digest;
 use crate::secret::{Existing, Secret};
 
@@ -17,41 +18,12 @@ const HEADER: &str = "# certkeep key ring. Whoever has it and the database has e
 /// Some thousand keys; a ring has a few.
 const MAX_FILE_LEN: u64 = 256 * 1024;
 
-/// The id of a key-encryption key: 64 random bits, written in lower-case hex. It is no secret.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct KeyEncryptionKeyId([u8; Self::LEN]);
-
-impl KeyEncryptionKeyId {
-    pub(super) const LEN: usize = 8;
-
-    /// The id with these bytes.
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(bytes)
-    }
-
-    /// The id's bytes.
-    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyEncryptionKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-struct Entry {
-    id: KeyEncryptionKeyId,
-    key: Zeroizing<[u8; KEY_LEN]>,
-}
-
 /// The key-encryption keys, at least one: the first seals, all open.
-pub struct KeyRing(Vec<Entry>);
+pub struct KeyRing(Vec<KeyEncryptionKey>);
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|entry| entry.id)).finish()
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 
@@ -114,70 +86,51 @@ impl KeyRing {
     /// Writes a ring with one fresh key to a file that must not exist yet, with mode 0600, and returns it.
     pub fn create(path: &Path) -> Result<Self, KeyRingError> {
         let failed = |error| KeyRingError::File(path.to_owned(), error);
-        let entry = Entry {
-            id: KeyEncryptionKeyId(digest::random()?),
-            key: digest::random_secret()?,
-        };
-        let hex_key = Zeroizing::new(hex::encode(entry.key.as_slice()));
-        let text = format!("{HEADER}{} {}\n", entry.id, *hex_key);
+        let key = KeyEncryptionKey::random()?;
+        let text = format!("{HEADER}{}", *key.to_line());
         Secret::from(text).write(path, Existing::Keep).map_err(failed)?;
-        Ok(Self(vec![entry]))
+        Ok(Self(vec![key]))
     }
 
     pub(super) fn parse(text: &Secret) -> Result<Self, KeyRingError> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut keys: Vec<KeyEncryptionKey> = Vec::new();
         for (number, line) in text.expose().split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let entry = parse_line(line).ok_or(KeyRingError::Line(number + 1))?;
-            if entries.iter().any(|other| other.id == entry.id) {
-                return Err(KeyRingError::Twice(entry.id));
+            let key = KeyEncryptionKey::parse(line).ok_or(KeyRingError::Line(number + 1))?;
+            if keys.iter().any(|other| other.id() == key.id()) {
+                return Err(KeyRingError::Twice(key.id()));
             }
-            entries.push(entry);
+            keys.push(key);
         }
-        if entries.is_empty() {
+        if keys.is_empty() {
             Err(KeyRingError::Empty)
         } else {
-            Ok(Self(entries))
+            Ok(Self(keys))
         }
     }
 
-    /// The ids of all keys, the sealing one first.
+    /// The ids of all keys, that of the sealing key first.
     pub fn ids(&self) -> impl Iterator<Item = KeyEncryptionKeyId> {
-        self.0.iter().map(|entry| entry.id)
+        self.0.iter().map(KeyEncryptionKey::id)
     }
 
     /// The id of the key that seals.
     pub fn sealing_id(&self) -> KeyEncryptionKeyId {
-        self.first().0
+        self.first().id()
     }
 
-    pub(super) fn first(&self) -> (KeyEncryptionKeyId, &[u8]) {
+    /// The key that seals.
+    pub(super) fn first(&self) -> &KeyEncryptionKey {
         // `parse` and `create` make no empty ring.
-        (self.0[0].id, self.0[0].key.as_slice())
+        &self.0[0]
     }
 
-    pub(super) fn find(&self, id: KeyEncryptionKeyId) -> Option<&[u8]> {
-        self.0
-            .iter()
-            .find(|entry| entry.id == id)
-            .map(|entry| entry.key.as_slice())
+    pub(super) fn find(&self, id: KeyEncryptionKeyId) -> Option<&KeyEncryptionKey> {
+        self.0.iter().find(|key| key.id() == id)
     }
-}
-
-fn parse_line(line: &[u8]) -> Option<Entry> {
-    let (id, key) = line.split_at_checked(2 * KeyEncryptionKeyId::LEN)?;
-    let mut entry = Entry {
-        id: KeyEncryptionKeyId([0; KeyEncryptionKeyId::LEN]),
-        key: Zeroizing::new([0; KEY_LEN]),
-    };
-    hex::decode_to_slice(id, &mut entry.id.0).ok()?;
-    // Without the 0x that would be passed over.
-    let key = key.strip_prefix(b" ").filter(|key| key.len() == 2 * KEY_LEN)?;
-    hex::decode_to_slice(key, entry.key.as_mut_slice()).ok()?;
-    Some(entry)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::app::{self, App, BootstrapError, FirstAccount, SealingError};
+use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
@@ -27,7 +27,7 @@ pub enum DatabaseError {
     KeyRing(#[from] KeyRingError),
     /// The key ring and the database do not belong together.
     #[error(transparent)]
-    Sealing(#[from] SealingError),
+    KeyRingMismatch(#[from] KeyRingMismatch),
     /// The first account could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::reuse::reuse_columns;
 use super::upload::{FIRST, NewCertificate};
 use super::{Statement, id_columns};
+use crate::seal::SealedPair;
 
 /// One row for each certificate, in arrays: a column is an array, and what a certificate has several of stands in one array
 /// for all, with the first and last place of each certificate's part.
@@ -102,14 +103,14 @@ impl<'a> Batch<'a> {
     }
 
     fn push(&mut self, row: i64, new: &'a NewCertificate) {
-        let (account_id, created_ms, random) = id_columns(new.id);
-        let facts = &new.facts;
+        let (account_id, created_ms, random) = id_columns(new.content.id());
+        let (facts, pair) = (new.content.certificate().facts(), new.content.pair());
         self.account_id.push(account_id);
         self.created_ms.push(created_ms);
         self.random.push(random);
         self.region_id.push(new.region.as_str());
         self.name.push(new.name.as_str());
-        self.key_id.push(new.private_key.as_ref().map(|key| key.key_id));
+        self.key_id.push(pair.map(SealedPair::key_id));
         self.fingerprint.push(facts.fingerprint.as_bytes());
         self.fingerprint_sha256.push(facts.fingerprint_sha256.as_bytes());
         self.common_name.push(&facts.common_name);
@@ -122,8 +123,7 @@ impl<'a> Batch<'a> {
         self.key_size.push(facts.key_size as i32); // At most 16384.
         self.signature_algorithm.push(&facts.signature_algorithm);
         self.spki_sha256.push(&facts.spki_sha256);
-        self.sealed
-            .push(new.private_key.as_ref().map(|key| key.sealed.as_slice()));
+        self.sealed.push(pair.map(|pair| pair.private_key().as_bytes()));
         self.access_key_id.push(&new.access_key_id);
         self.request_id.push(new.request_id);
         self.with_fingerprints.push(new.with_account_fingerprints);
@@ -133,13 +133,14 @@ impl<'a> Batch<'a> {
             .extend(facts.subject_alternative_names.iter().map(String::as_str));
         self.names_to.push(self.names.len() as i32);
         self.chain_from.push(self.chain.len() as i32 + 1);
-        self.chain.extend(new.chain.der());
+        self.chain.extend(new.content.certificate().chain().der());
         self.chain_to.push(self.chain.len() as i32);
         let token = new.client_token.as_ref();
         self.client_token.push(token.map(|token| token.token.as_str()));
         self.request_mac.push(token.map(|token| token.request_mac.as_slice()));
         self.quota.push(new.quota);
-        self.resource_group_id.push(new.resource_group.stored(new.id.account));
+        self.resource_group_id
+            .push(new.resource_group.stored(new.content.id().account));
         for tag in new.tags.iter() {
             self.tag_row.push(row);
             self.tag_key.push(tag.key());

@@ -47,7 +47,7 @@ pub use resource_group::ResourceGroup;
 pub use reuse::Reuse;
 pub use search::{FoundPage, Order, Place, SortKey};
 pub use tag::{Tagged, Tagging};
-pub use upload::{FIRST, NewCertificate, SealedKey, UploadOutcome};
+pub use upload::{FIRST, NewCertificate, NewContent, UploadOutcome};
 
 use crate::inventory::{CertificateId, CertificateKind};
 use batches::{Batches, Undone};

@@ -1,6 +1,7 @@
 //! What the key ring seals besides private keys, and which of its keys have sealed anything.
 
 use super::{Error, Statement, Store};
+use crate::seal::Sealed;
 
 impl Store {
     /// Notes that this key-encryption key is about to seal.
@@ -27,7 +28,7 @@ impl Store {
     }
 
     /// The sealed service key for this purpose: the one that is there, else `sealed`, which is kept from now on.
-    pub async fn service_key(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    pub async fn service_key(&self, purpose: &str, sealed: &Sealed) -> Result<Vec<u8>, Error> {
         const KEEP: Statement = Statement {
             name: "store::service_key",
             sql: "-- store::service_key
@@ -38,7 +39,7 @@ impl Store {
             sql: "-- store::service_key\nselect sealed from service_key where purpose = $1",
         };
         // Repeated, it does no harm: it may run as a read does.
-        self.read(KEEP, &[&purpose, &sealed]).await?;
+        self.read(KEEP, &[&purpose, &sealed.as_bytes()]).await?;
         let rows = self.read(FIND, &[&purpose]).await?;
         rows.first().map(|row| row.get(0)).ok_or(Error::Row("service_key"))
     }

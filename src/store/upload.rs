@@ -15,14 +15,15 @@ use super::read::Position;
 use super::reuse::Reuse;
 use super::{Change, Changed, Error, Lost, Store};
 use crate::account::AccountId;
-use crate::certificate::{CertificateFacts, Chain};
+use crate::certificate::{VerifiedCa, VerifiedCertificate};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
+use crate::seal::SealedPair;
 
 /// A certificate to store, which was verified and whose key, if it has one, is sealed.
 #[derive(Clone, Debug)]
 pub struct NewCertificate {
-    /// Its id.
-    pub id: CertificateId,
+    /// The certificate and its private key.
+    pub content: NewContent,
     /// The access key of who stores it.
     pub access_key_id: String,
     /// The request that asks for it.
@@ -31,12 +32,6 @@ pub struct NewCertificate {
     pub region: RegionId,
     /// Its name.
     pub name: CertificateName,
-    /// What is known of the leaf.
-    pub facts: CertificateFacts,
-    /// Leaf and chain.
-    pub chain: Chain,
-    /// The private key: a server certificate has one, a CA certificate has none.
-    pub private_key: Option<SealedKey>,
     /// Its resource group.
     pub resource_group: ResourceGroupId,
     /// Its tags.
@@ -49,13 +44,52 @@ pub struct NewCertificate {
     pub quota: i64,
 }
 
-/// A sealed private key to store.
+/// A verified certificate to store, with its id.
 #[derive(Clone, Debug)]
-pub struct SealedKey {
-    /// The id of its row.
-    pub key_id: Uuid,
-    /// The key.
-    pub sealed: Vec<u8>,
+pub enum NewContent {
+    /// A server certificate and its sealed private key.
+    Pair(SealedPair),
+    /// A CA certificate.
+    Ca {
+        /// Its id.
+        id: CertificateId,
+        /// The certificate.
+        certificate: VerifiedCa,
+    },
+}
+
+impl NewContent {
+    /// The id of the certificate.
+    pub fn id(&self) -> CertificateId {
+        match self {
+            Self::Pair(pair) => pair.id(),
+            Self::Ca { id, .. } => *id,
+        }
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &VerifiedCertificate {
+        match self {
+            Self::Pair(pair) => pair.certificate(),
+            Self::Ca { certificate, .. } => certificate.certificate(),
+        }
+    }
+
+    /// The certificate, without its key.
+    pub fn into_certificate(self) -> VerifiedCertificate {
+        match self {
+            Self::Pair(pair) => pair.into_certificate(),
+            Self::Ca { certificate, .. } => certificate.into_certificate(),
+        }
+    }
+
+    /// The pair, if the certificate has a private key.
+    pub(super) fn pair(&self) -> Option<&SealedPair> {
+        match self {
+            Self::Pair(pair) => Some(pair),
+            Self::Ca { .. } => None,
+        }
+    }
 }
 
 /// What became of an upload.
@@ -104,7 +138,7 @@ pub(super) fn uploads() -> Uploads {
 impl Store {
     /// Stores a certificate and answers its account's fingerprints, if they are asked for.
     pub async fn upload(&self, new: &Arc<NewCertificate>) -> Result<UploadOutcome, Error> {
-        let uploads = self.uploads.of(new.id.kind);
+        let uploads = self.uploads.of(new.content.id().kind);
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
         let lost = match uploads.done(new.clone(), new.weight(), together).await {
@@ -138,7 +172,7 @@ impl Store {
             true => (one, batch.params_of_one(&method)),
             false => (many, batch.params(&method)),
         };
-        let sql = statement.text(first.id.kind);
+        let sql = statement.text(first.content.id().kind);
         let connection = match self.homes.connection().await {
             Ok(connection) => connection,
             Err(error) => {
@@ -203,7 +237,7 @@ impl Store {
         if !row.get::<_, bool>("stored") {
             return Ok(UploadOutcome::OverQuota);
         }
-        let reuse = Reuse::of_row(new.id.kind, new.id.account, row)?;
+        let reuse = Reuse::of_row(new.content.id().kind, new.content.id().account, row)?;
         let fingerprints = match row.get("fingerprints") {
             Some(octets) => match AccountFingerprints::whole(fingerprints(octets)?) {
                 Some(whole) => Some(whole),
@@ -218,13 +252,15 @@ impl Store {
     async fn stored_before(&self, new: &NewCertificate) -> UploadOutcome {
         UploadOutcome::Stored {
             fingerprints: self.fingerprints_after(new).await,
-            reuse: self.reuse_of_stored(new.id, &new.facts).await,
+            reuse: self
+                .reuse_of_stored(new.content.id(), new.content.certificate().facts())
+                .await,
         }
     }
 
     async fn fingerprints_after(&self, new: &NewCertificate) -> Option<AccountFingerprints> {
         match new.with_account_fingerprints {
-            true => Some(self.fingerprints_of_stored(new.id.account).await),
+            true => Some(self.fingerprints_of_stored(new.content.id().account).await),
             false => None,
         }
     }
@@ -246,7 +282,7 @@ impl Store {
 impl NewCertificate {
     fn change(&self) -> Change<'_> {
         Change {
-            id: self.id,
+            id: self.content.id(),
             access_key_id: &self.access_key_id,
             request_id: self.request_id,
         }
@@ -254,17 +290,20 @@ impl NewCertificate {
 
     /// What stores it, and the method that its token is noted for.
     fn insert(&self) -> (Insert, &'static str) {
-        let insert = match self.id.kind {
+        let insert = match self.content.id().kind {
             CertificateKind::Server => INSERT_WITH_KEY,
             CertificateKind::Ca => INSERT,
         };
-        (insert, upload_of(self.id.kind))
+        (insert, upload_of(self.content.id().kind))
     }
 
     /// Its part of a batch of [`MAX_ROWS`].
     fn weight(&self) -> usize {
-        let sealed = self.private_key.as_ref().map_or(0, |key| key.sealed.len());
-        let octets = sealed + self.chain.der().map(<[u8]>::len).sum::<usize>();
+        let sealed = self
+            .content
+            .pair()
+            .map_or(0, |pair| pair.private_key().as_bytes().len());
+        let octets = sealed + self.content.certificate().chain().der().map(<[u8]>::len).sum::<usize>();
         let rows = match self.with_account_fingerprints {
             true => WITH_FINGERPRINTS,
             false => 1,

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use certkeep::app::{FirstAccount, Policy};
+use certkeep::account::AccountId;
+use certkeep::app::{CertificateId, CertificateKind, FirstAccount, Policy};
+use certkeep::clock::Timestamp;
 use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
@@ -418,6 +420,16 @@ pub async fn rows(sql: &tokio_postgres::Client) -> [i64; 4] {
                     (select count(*) from server_certificate_tag), (select count(*) from event)";
     let row = sql.query_one(counts, &[]).await.unwrap();
     [row.get(0), row.get(1), row.get(2), row.get(3)]
+}
+
+/// The id of a server certificate, from the columns of its row.
+pub fn stored_id(account_id: i64, created_ms: i64, random: i64) -> CertificateId {
+    CertificateId::new(
+        CertificateKind::Server,
+        AccountId::from_i64(account_id),
+        Timestamp::from_millis(created_ms),
+        random.to_be_bytes(),
+    )
 }
 
 /// An upload of this pair and nothing else.

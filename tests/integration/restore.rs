@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
+use certkeep::seal::Row;
 use certkeep::server::Server;
 use openssl::pkey::PKey;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{bearer, config, connect_to, database, path_env, temp_dir, upload_of};
+use crate::harness::{bearer, config, connect_to, database, path_env, stored_id, temp_dir, upload_of};
 use crate::pki::{self, Key, Pair};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr};
 use crate::proof::{figure, times};
@@ -113,11 +114,12 @@ async fn private_keys(database: &str, key_ring: &Path) -> Vec<Vec<u8>> {
         .unwrap();
     let ring = certkeep::seal::KeyRing::read(key_ring).unwrap();
     let open = |row: tokio_postgres::Row| {
-        let [account, created, random] = [0, 1, 2].map(|column| row.get::<_, i64>(column).to_be_bytes());
-        let key_id = hex::decode(row.get::<_, String>(3).replace('-', "")).unwrap();
-        let (sealed, spki): (Vec<u8>, Vec<u8>) = (row.get(4), row.get(5));
-        let bound_to: [&[u8]; 5] = [b"private-key", &account, &[created, random].concat(), &key_id, &spki];
-        ring.open(&sealed, &bound_to).unwrap().expose().to_vec()
+        let bound_to = Row::PrivateKey {
+            certificate: stored_id(row.get(0), row.get(1), row.get(2)),
+            key_id: row.get::<_, String>(3).parse().unwrap(),
+            spki_sha256: &row.get::<_, Vec<u8>>(5).try_into().unwrap(),
+        };
+        ring.open(row.get(4), &bound_to).unwrap().expose().to_vec()
     };
     rows.into_iter().map(open).collect()
 }

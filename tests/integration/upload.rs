@@ -1,10 +1,11 @@
 //! The upload: what is answered, and what is stored.
 
 use certkeep::grpc::pb::{self, KeyAlgorithm};
+use certkeep::seal::Row;
 use openssl::hash::MessageDigest;
 use tokio_postgres::types::Type;
 
-use crate::harness::{Account, REGION, TestServer, upload_of};
+use crate::harness::{Account, REGION, TestServer, stored_id, upload_of};
 use crate::pki::{self, Key};
 
 fn colons(digest: &[u8]) -> String {
@@ -134,14 +135,14 @@ async fn the_stored_key_opens_with_the_ring_for_its_own_row_and_no_other() {
 
     let ring = certkeep::seal::KeyRing::read(&server.key_ring_file()).unwrap();
     let [account, created, random]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-    let certificate = [created.to_be_bytes(), random.to_be_bytes()].concat();
-    let key_id = hex::decode(row.get::<_, String>(3).replace('-', "")).unwrap();
-    let spki: Vec<u8> = row.get(5);
+    let spki_sha256 = row.get::<_, Vec<u8>>(5).try_into().unwrap();
     let open = |account: i64| {
-        ring.open(
-            &sealed,
-            &[b"private-key", &account.to_be_bytes(), &certificate, &key_id, &spki],
-        )
+        let row = Row::PrivateKey {
+            certificate: stored_id(account, created, random),
+            key_id: row.get::<_, String>(3).parse().unwrap(),
+            spki_sha256: &spki_sha256,
+        };
+        ring.open(&sealed, &row)
     };
     assert_eq!(open(account).unwrap().expose(), pkcs8);
     assert!(open(account + 1).is_err());

@@ -27,7 +27,7 @@ fn findings(chain: &[X509], server: &Entity) -> Vec<Finding> {
         .flat_map(|certificate| certificate.to_pem().unwrap())
         .collect();
     let pair = verify(&text, &server.key_pem()).unwrap();
-    pair.findings().to_vec()
+    pair.certificate().findings().to_vec()
 }
 
 /// Code and message of each.
