@@ -1,11 +1,11 @@
-//! The other end of a connection. A server puts it into the extensions of each request.
+//! The other end of a connection. A server puts it into the extensions of each request, as an `Arc<Peer>`.
 
 use std::net::IpAddr;
 
 use tokio_util::sync::CancellationToken;
 
 /// Who sent a request, as far as the connection tells.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Peer {
     /// The caller's address.
     pub address: IpAddr,

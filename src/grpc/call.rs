@@ -21,7 +21,7 @@ use crate::app::{AccessKeyText, App, Call, Error, RequestId};
 use crate::peer::Peer;
 use crate::telemetry;
 
-/// The gRPC door: a service for HTTP/2 connections. Requests must have a [`Peer`]. Before [`open`](Self::open), it answers health and
+/// The gRPC door: a service for HTTP/2 connections. Requests must have an `Arc<Peer>`. Before [`open`](Self::open), it answers health and
 /// reflection only. Cheap to clone.
 #[derive(Clone)]
 pub struct Door(Arc<Parts>);
@@ -73,11 +73,14 @@ impl Door {
     async fn answer(&self, request: Request<Body>) -> Response<RecordedBody> {
         let method = self.0.methods.of(request.uri().path());
         // Nothing is known of a request without a peer, and nothing may be done for it.
-        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let request_id = RequestId::random();
         let span = span(&method, &request_id, &peer, request.headers());
         let record = Record::start(method.clone(), span.clone());
-        let closing = peer.as_ref().map(|peer| peer.closing.clone().cancelled_owned());
+        let closing = peer
+            .as_ref()
+            .filter(|_| method.is_stream)
+            .map(|peer| peer.closing.clone().cancelled_owned());
         let call = async {
             match (request_id, peer) {
                 (Ok(request_id), Some(peer)) => self.answer_in_time(&method, request_id, &peer, request).await,
@@ -128,7 +131,7 @@ where
     }
 }
 
-fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Peer>, headers: &HeaderMap) -> Span {
+fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Arc<Peer>>, headers: &HeaderMap) -> Span {
     let span = if method.is_open {
         // Monitors call all the time: by default neither logs nor traces have these calls.
         tracing::debug_span!(

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -123,10 +124,10 @@ async fn serve_connection<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let peer = Peer {
+    let peer = Arc::new(Peer {
         address: connection.peer().ip().to_canonical(),
         closing: stop.child_token(),
-    };
+    });
     let (address, closing) = (peer.address, peer.closing.clone());
     let service = service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
