@@ -9,7 +9,7 @@ use crate::inventory::{
     Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
     parse_issuer, parse_name_prefix, parse_spki_sha256,
 };
-use crate::store::{Order, Place, Position, SortKey, StoredCertificate};
+use crate::store::{Cursor, Order, Position, SortKey, StoredCertificate};
 
 /// Which certificates: those that meet every given criterion. An empty text, and 0, is a criterion that is not given.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl App {
         let after = match request.page_token.as_str() {
             "" => Ok(None),
             token => match self.0.page_tokens.read_place(list, token) {
-                Ok((position, key)) => place(order, position, key).map(Some),
+                Ok((position, key)) => cursor(order, position, key).map(Some),
                 Err(error) => Err(error),
             },
         };
@@ -106,7 +106,7 @@ impl App {
             return Err(violations.into());
         };
         let page = self.0.store.search(account, &criteria, order, after, size).await?;
-        let token = |place: Place| self.0.page_tokens.write_place(list, place.position, &bytes(&place.key));
+        let token = |next: Cursor| self.0.page_tokens.write_place(list, next.position, &bytes(&next.key));
         Ok(Found {
             certificates: page.certificates,
             next_page_token: page.next.map(token).unwrap_or_default(),
@@ -209,14 +209,14 @@ fn expiry(from: Option<Timestamp>, before: Option<Timestamp>) -> Result<Option<E
     }
 }
 
-fn place(order: Order, position: Position, key: Vec<u8>) -> Result<Place, FieldError> {
+fn cursor(order: Order, position: Position, key: Vec<u8>) -> Result<Cursor, FieldError> {
     let key = match order {
         Order::CreateTime if key.is_empty() => Some(SortKey::CreateTime),
         Order::CreateTime => None,
         Order::ExpireTime => key.try_into().ok().map(i64::from_be_bytes).map(SortKey::ExpireTime),
         Order::Name => String::from_utf8(key).ok().map(SortKey::Name),
     };
-    Ok(Place {
+    Ok(Cursor {
         // The token is one of ours, and of this order.
         key: key.ok_or(FieldError::PageToken)?,
         position,

@@ -1,7 +1,6 @@
 //! Reading certificates, without their keys.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::batches::BatchesByKind;
 use super::error::Cause;
@@ -68,21 +67,6 @@ pub struct StoredCertificate {
     pub deleted: Option<Timestamp>,
 }
 
-/// Which certificates of an account to list.
-#[derive(Clone, Copy, Debug)]
-pub struct Filter<'a> {
-    /// Of this kind.
-    pub kind: CertificateKind,
-    /// Of this region, or of any.
-    pub region: Option<&'a RegionId>,
-    /// Of this resource group, or of any.
-    pub resource_group: Option<&'a ResourceGroupId>,
-    /// With all of these tags.
-    pub tags: &'a Tags,
-    /// Whether they are live or deleted.
-    pub liveness: Liveness,
-}
-
 /// Whether a certificate is deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Liveness {
@@ -90,15 +74,6 @@ pub enum Liveness {
     Live,
     /// It is, and can be undeleted.
     Deleted,
-}
-
-/// A page of certificates.
-#[derive(Debug)]
-pub struct Page {
-    /// The certificates, oldest first.
-    pub certificates: Vec<StoredCertificate>,
-    /// Where the next page begins, if there are more.
-    pub next: Option<Position>,
 }
 
 /// A certificate that is looked up.
@@ -157,135 +132,7 @@ macro_rules! select {
     };
 }
 
-/// A page and one row more, which tells whether there is a next page; it ends where its texts would pass 3 MiB, but for the
-/// first row. `found` counts what there was before that cut.
-macro_rules! select_page {
-    ($name:literal, $rest:literal) => {
-        select_page!($name, $rest, "created_ms, random")
-    };
-    ($name:literal, $rest:literal, $order:literal) => {
-        Statement {
-            name: $name,
-            sql: concat!(
-                "-- ",
-                $name,
-                "\nselect * from (
-                  select *, count(*) over () as found, sum(",
-                octets!(),
-                ") over (order by created_ms, random) as octets,
-                    row_number() over (order by created_ms, random) as place
-                  from (",
-                columns!(),
-                $rest,
-                " order by ",
-                $order,
-                " limit $4) as page
-                ) as measured
-                where octets <= 3145728 or place = 1
-                order by created_ms, random"
-            ),
-        }
-    };
-}
-
 impl Store {
-    /// At most `size` certificates of the account behind `after`.
-    pub async fn page(
-        &self,
-        account: AccountId,
-        filter: Filter<'_>,
-        after: Position,
-        size: usize,
-    ) -> Result<Page, Error> {
-        const OF_ANY_REGION: Statement = select_page!(
-            "store::page",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null"
-        );
-        const OF_REGION: Statement = select_page!(
-            "store::page_of_region",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
-               and region_id = $5"
-        );
-        const OF_GROUP: Statement = select_page!(
-            "store::page_of_group",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
-               and coalesce(resource_group_id, '') = $6 and ($5::text is null or region_id = $5)"
-        );
-        const DELETED: Statement = select_page!(
-            "store::page_of_deleted",
-            "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is not null
-               and ($5::text is null or region_id = $5) and ($6::text is null or coalesce(resource_group_id, '') = $6)"
-        );
-        // From the first tag's certificates, in their order, to those that have the others too. Its value is written as a range:
-        // only the index by value has that order.
-        const TAGGED: Statement = select_page!(
-            "store::page_of_tagged",
-            "from (
-               select value as tagged_value, created_ms as tagged_ms, random as tagged_random from server_certificate_tag
-               where account_id = $1 and key = ($7::text[])[1] and value <= ($8::text[])[1]
-                 and (value, created_ms, random) > (($8::text[])[1], $2, $3)
-               order by value, created_ms, random offset 0
-             ) as tagged cross join lateral (
-               select * from server_certificate
-               where account_id = $1 and created_ms = tagged_ms and random = tagged_random offset 0
-             ) as server_certificate
-             where (deleted_at is not null) = $9 and ($5::text is null or region_id = $5)
-               and ($6::text is null or coalesce(resource_group_id, '') = $6)
-               and not exists (
-                 select from unnest($7::text[], $8::text[]) as wanted(key, value)
-                 where not exists (
-                   select from server_certificate_tag as tag
-                   where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
-                     and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
-                   offset 0
-                 )
-                 offset 0
-               )",
-            "tagged_value, tagged_ms, tagged_random"
-        );
-        let limit = size as i64 + 1;
-        let account_id = account.as_i64();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&account_id, &after.created_ms, &after.random, &limit];
-        let region = filter.region.map(RegionId::as_str);
-        let is_deleted = filter.liveness == Liveness::Deleted;
-        let (keys, values): (Vec<_>, Vec<_>) = filter.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
-        // As the expression of their index: the default group is no text.
-        let group = filter
-            .resource_group
-            .map(|group| group.stored(account).unwrap_or_default());
-        let statement = match (keys.is_empty(), is_deleted, &region, &group) {
-            (true, false, None, None) => OF_ANY_REGION,
-            (true, false, Some(region), None) => {
-                params.push(region);
-                OF_REGION
-            }
-            (true, false, region, Some(group)) => {
-                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
-                OF_GROUP
-            }
-            (true, true, region, group) => {
-                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
-                DELETED
-            }
-            (false, _, region, group) => {
-                params.extend::<[&(dyn ToSql + Sync); 5]>([region, group, &keys, &values, &is_deleted]);
-                TAGGED
-            }
-        };
-        let rows = self.read_of(filter.kind, statement, &params).await?;
-        let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
-        let certificates = rows
-            .iter()
-            .take(size)
-            .map(|row| stored(filter.kind, row))
-            .collect::<Result<Vec<_>, _>>()?;
-        let next = match certificates.last() {
-            Some(last) if found > certificates.len() as i64 => Some(Position::from(last.id)),
-            _ => None,
-        };
-        Ok(Page { certificates, next })
-    }
-
     /// How many certificates end before each of these moments, and how many there are.
     pub async fn expiring_of_all_accounts(&self, moments: [Timestamp; 4]) -> Result<[i64; 5], Error> {
         const STATEMENT: Statement = Statement {

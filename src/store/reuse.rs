@@ -1,4 +1,4 @@
-//! Which certificates of an account are the same as one, or have its key.
+//! Finds other live certificates of an account with the same leaf or the same key.
 
 use tokio_postgres::Row;
 
@@ -8,43 +8,49 @@ use crate::certificate::CertificateFacts;
 use crate::clock::Timestamp;
 use crate::inventory::{CertificateId, CertificateKind};
 
-/// The other live certificates of an account that have something of one's.
+/// Other live certificates of an account with the leaf or the key of one certificate.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reuse {
-    /// The youngest with the same leaf.
+    /// A certificate with the same leaf.
     pub same_leaf: Option<CertificateId>,
-    /// One with the same public key and another leaf.
+    /// A certificate with the same public key and another leaf.
     pub same_key: Option<CertificateId>,
 }
 
-/// Two columns, each the creation time and the random part of an id: for a row `asked` that has an account, hashes, and, of the
-/// certificate that is none of the others, an id. All certificates of a key, or of a leaf, may be many: one is looked up. That
-/// of another leaf is the neighbour in the index by key and leaf; the order by both lets the planner take no other, also while there
-/// is so little that all are alike to it.
+/// Two columns, each an id as an array of its creation time and random part. `asked` is a row with an account, the hashes and the id to
+/// leave out, which can be null. Many certificates can share a key or a leaf: one is looked up. In the index by key and leaf, a
+/// certificate with another leaf is a neighbour of those with this leaf. The order leaves the planner no other index, also while
+/// the tables are so small that all indexes cost the same.
 macro_rules! reuse_columns {
     () => {
         "(
           select array[created_ms, random] from server_certificate as other
-          where other.account_id = asked.account_id and other.spki_sha256 = asked.spki_sha256
-            and other.fingerprint_sha256 = asked.fingerprint_sha256 and other.deleted_at is null
+          where other.account_id = asked.account_id and other.deleted_at is null
+            and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
+              >= (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
+            and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
+              <= (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
+            and other.fingerprint_sha256 = asked.fingerprint_sha256
             and (other.created_ms, other.random) is distinct from (asked.created_ms, asked.random)
-          order by other.created_ms desc, other.random desc limit 1
+          order by substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8) limit 1
         ) as same_leaf,
         coalesce(
           (
             select id from (
               select array[created_ms, random] as id, spki_sha256 from server_certificate as other
               where other.account_id = asked.account_id and other.deleted_at is null
-                and (other.spki_sha256, other.fingerprint_sha256) > (asked.spki_sha256, asked.fingerprint_sha256)
-              order by other.spki_sha256, other.fingerprint_sha256 limit 1
+                and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
+                  > (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
+              order by substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8) limit 1
             ) as next where next.spki_sha256 = asked.spki_sha256
           ),
           (
             select id from (
               select array[created_ms, random] as id, spki_sha256 from server_certificate as other
               where other.account_id = asked.account_id and other.deleted_at is null
-                and (other.spki_sha256, other.fingerprint_sha256) < (asked.spki_sha256, asked.fingerprint_sha256)
-              order by other.spki_sha256 desc, other.fingerprint_sha256 desc limit 1
+                and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
+                  < (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
+              order by substr(other.spki_sha256, 1, 8) desc, substr(other.fingerprint_sha256, 1, 8) desc limit 1
             ) as previous where previous.spki_sha256 = asked.spki_sha256
           )
         ) as same_key"
@@ -53,7 +59,7 @@ macro_rules! reuse_columns {
 pub(super) use reuse_columns;
 
 impl Store {
-    /// The account's certificates of this kind that are the same as one of these facts or have its key; `besides` is that one itself.
+    /// The account's certificates of this kind with the leaf or the key of these facts; `besides` is left out.
     pub async fn reuse(
         &self,
         kind: CertificateKind,
@@ -84,18 +90,18 @@ impl Store {
         Reuse::of_row(kind, account, rows.first().ok_or(Error::Row("server_certificate"))?)
     }
 
-    /// What a stored certificate's account has of it besides. If it can't be read now, that is no reason to call its upload failed.
+    /// The same for a stored certificate. An error is only logged: the upload itself has succeeded.
     pub async fn reuse_of_stored(&self, id: CertificateId, facts: &CertificateFacts) -> Reuse {
         let read = self.reuse(id.kind, id.account, facts, Some(id)).await;
         read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what the account has of an uploaded certificate could not be read");
+            tracing::warn!(%error, "reading other certificates with the same leaf or key failed after an upload");
             Reuse::default()
         })
     }
 }
 
 impl Reuse {
-    /// From the columns of a row.
+    /// Reads the columns of a row.
     pub(super) fn of_row(kind: CertificateKind, account: AccountId, row: &Row) -> Result<Self, Error> {
         let id = |column| match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
             None => Ok(None),

@@ -1,7 +1,6 @@
 //! How Postgres carries out searches: of 100,000 certificates as of 7,000.
 
-use certkeep::grpc::pb::{self, DomainMatch, SearchOrder, SearchServerCertificatesRequest as Search};
-use prost_types::Timestamp;
+use certkeep::grpc::pb::{self, DomainMatch, KeyAlgorithm, SearchOrder, SearchServerCertificatesRequest as Search};
 use tokio_postgres::Client as Sql;
 
 use crate::calls::{stored, tags};
@@ -16,7 +15,7 @@ const LARGE: i64 = 100_000;
 const PAGE: i64 = 101;
 
 /// So many certificates of the account and some of another, each with a name, an expiry, a fingerprint and a serial number of its
-/// own, in orders that have nothing to do with each other; all of one issuer, half of one key type, three tenths of
+/// own, in ORDERS that have nothing to do with each other; all of one issuer, half of one key type, three tenths of
 /// one key, of one domain and with one tag; the rest below one domain. The 3,000 that expire last have a tag of their own.
 async fn fill(sql: &Sql, certificates: i64) {
     let fill = format!(
@@ -55,176 +54,109 @@ async fn fill(sql: &Sql, certificates: i64) {
     sql.batch_execute(&fill).await.unwrap();
 }
 
-/// What is searched by: as it is asked for at the wire, and as parameters 6 to 19 of each page.
+/// A search that many certificates match, so that the order's index is walked.
 struct Case {
     name: &'static str,
     search: Search,
-    /// Which parameters are not null, and what they are.
-    given: Vec<(usize, String)>,
-    /// How many rows are looked at for each that is answered: the next that meets it, with what tells that it does.
-    looked_at: f64,
-    /// What is walked in the order of creation, and what is sought there.
-    walk: (&'static str, &'static str),
+    /// The criteria as parameters of the walks, by their numbers.
+    parameters: Vec<(usize, String)>,
+    /// How many rows are read for each that matches: those that are passed over, and those that tell whether it matches.
+    read_for_each: f64,
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, search, given: &[(usize, &str)], looked_at, walk| Case {
-        name,
-        search,
-        given: given
-            .iter()
-            .map(|(number, text)| (*number, (*text).to_owned()))
-            .collect(),
-        looked_at,
-        walk,
-    };
-    const CREATION: (&str, &str) = ("search_walk_by_creation", "0");
     let shared = hex::encode(certkeep::digest::sha256(b"shared"));
     let shared_literal = format!("'\\x{shared}'");
+    let case = |name, read_for_each, parameters: &[(usize, &str)], change: &dyn Fn(&mut Search)| {
+        let mut search = Search::default();
+        change(&mut search);
+        Case {
+            name,
+            search,
+            parameters: parameters
+                .iter()
+                .map(|(number, text)| (*number, (*text).to_owned()))
+                .collect(),
+            read_for_each,
+        }
+    };
     vec![
-        case("nothing", Search::default(), &[], 1.0, CREATION),
-        case(
-            "key",
-            Search {
-                spki_sha256: shared,
-                ..Default::default()
-            },
-            &[(8, shared_literal.as_str())],
-            4.0,
-            CREATION,
-        ),
+        case("nothing", 1.0, &[], &|_| ()),
+        case("key", 4.0, &[(9, &shared_literal)], &|r| {
+            r.spki_sha256.clone_from(&shared)
+        }),
         case(
             "domain",
-            Search {
-                domain: "shop.example".into(),
-                ..Default::default()
-            },
-            &[(16, "'{example.shop}'"), (17, "'{example.shop}'")],
             5.0,
-            CREATION,
+            &[(17, "'{example.shop}'"), (18, "'{example.shop}'")],
+            &|r| {
+                r.domain = "shop.example".into();
+            },
         ),
         case(
             "domain covered",
-            Search {
-                domain: "shop.example".into(),
-                domain_match: DomainMatch::Covered.into(),
-                ..Default::default()
-            },
-            &[(16, "'{example.shop,example.*}'"), (17, "'{example.shop,example.*}'")],
             5.0,
-            CREATION,
+            &[(17, "'{example.shop,example.*}'"), (18, "'{example.shop,example.*}'")],
+            &|r| {
+                r.domain = "shop.example".into();
+                r.set_domain_match(DomainMatch::Covered);
+            },
         ),
         case(
             "below a domain",
-            Search {
-                domain: "below.example".into(),
-                domain_match: DomainMatch::Below.into(),
-                ..Default::default()
-            },
-            &[
-                (16, "'{example.below,example.below.}'"),
-                (17, "'{example.below,example.below/}'"),
-            ],
             4.0,
-            CREATION,
-        ),
-        case(
-            "tag",
-            Search {
-                tags: tags(&[("env", "prod")]),
-                ..Default::default()
+            &[
+                (17, "'{example.below,example.below.}'"),
+                (18, "'{example.below,example.below/}'"),
+            ],
+            &|r| {
+                r.domain = "below.example".into();
+                r.set_domain_match(DomainMatch::Below);
             },
-            &[(18, "'{env}'"), (19, "'{prod}'")],
-            6.0,
-            ("search_walk_of_tag", "'prod'"),
         ),
-        case(
-            "issuer",
-            Search {
-                issuer: "CN=Only CA".into(),
-                ..Default::default()
-            },
-            &[(10, "'CN=Only CA'")],
-            1.0,
-            ("search_walk_of_issuer", "'CN=Only CA'"),
-        ),
-        case(
-            "key type",
-            Search {
-                key_algorithm: pb::KeyAlgorithm::Rsa.into(),
-                key_size: 2048,
-                ..Default::default()
-            },
-            &[(11, "'RSA'"), (12, "2048")],
-            2.5,
-            ("search_walk_of_key_type", "2048"),
-        ),
-        case(
-            "key type of any size",
-            Search {
-                key_algorithm: pb::KeyAlgorithm::Rsa.into(),
-                ..Default::default()
-            },
-            &[(11, "'RSA'")],
-            2.5,
-            CREATION,
-        ),
-        case(
-            "expiry",
-            Search {
-                expire_time_from: Some(Timestamp {
-                    seconds: 3_000_000_000,
-                    nanos: 0,
-                }),
-                expire_time_before: Some(Timestamp {
-                    seconds: 3_000_080_000,
-                    nanos: 0,
-                }),
-                ..Default::default()
-            },
-            &[(13, "3000000000000"), (14, "3000080000000")],
-            1.6,
-            CREATION,
-        ),
-        case(
-            "name",
-            Search {
-                server_certificate_name_prefix: "n0".into(),
-                ..Default::default()
-            },
-            &[(15, "'n0'")],
-            1.1,
-            CREATION,
-        ),
-        case(
-            "region",
-            Search {
-                region_id: "cn-hangzhou".into(),
-                ..Default::default()
-            },
-            &[(6, "'cn-hangzhou'")],
-            1.3,
-            ("search_walk_of_region", "'cn-hangzhou'"),
-        ),
+        case("tag", 6.0, &[(19, "'{env}'"), (20, "'{prod}'")], &|r| {
+            r.tags = tags(&[("env", "prod")])
+        }),
+        case("issuer", 1.0, &[(11, "'CN=Only CA'")], &|r| {
+            r.issuer = "CN=Only CA".into()
+        }),
+        case("key type", 2.5, &[(12, "'RSA'"), (13, "2048")], &|r| {
+            (r.key_algorithm, r.key_size) = (KeyAlgorithm::Rsa.into(), 2048);
+        }),
+        case("key type of any size", 2.5, &[(12, "'RSA'")], &|r| {
+            r.key_algorithm = KeyAlgorithm::Rsa.into()
+        }),
+        case("expiry", 1.6, &[(14, "3000000000000"), (15, "3000080000000")], &|r| {
+            let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+            (r.expire_time_from, r.expire_time_before) = (at(3_000_000_000), at(3_000_080_000));
+        }),
+        case("name", 1.1, &[(16, "'n0'")], &|r| {
+            r.server_certificate_name_prefix = "n0".into()
+        }),
+        case("region", 1.3, &[(7, "'cn-hangzhou'")], &|r| {
+            r.region_id = "cn-hangzhou".into()
+        }),
     ]
 }
 
-/// The parameters of a page: account, place, size, criteria.
-fn parameters(account: i64, place: (&str, i64, i64), given: &[(usize, String)]) -> String {
-    let (key, created_ms, random) = place;
-    let mut parameters = vec![
-        account.to_string(),
-        key.into(),
-        format!("'{created_ms}'"),
-        format!("'{random}'"),
-        PAGE.to_string(),
-    ];
-    for number in 6..20 {
-        let found = given.iter().find(|(of, _)| *of == number).map(|(_, text)| text.clone());
-        let nothing = if number < 18 { "null" } else { "'{}'" };
-        parameters.push(found.unwrap_or_else(|| nothing.into()));
+const ORDERS: [SearchOrder; 3] = [SearchOrder::CreateTime, SearchOrder::ExpireTime, SearchOrder::Name];
+const WALKS: [&str; 3] = [
+    "search_walk_by_creation",
+    "search_walk_by_expiry",
+    "search_walk_by_name",
+];
+
+/// The parameters of a walk: account, cursor (expiry, name, id), size and criteria.
+fn parameters(account: i64, after: (i64, &str, i64), criteria: &[(usize, String)]) -> String {
+    let (expiry, name, created_ms) = after;
+    let mut parameters = format!("{account}, {expiry}, '{name}', {created_ms}, 0, {PAGE}");
+    for number in 7..=20 {
+        let given = criteria.iter().find(|(of, _)| *of == number);
+        let absent = if number < 19 { "null" } else { "'{}'" };
+        parameters.push_str(", ");
+        parameters.push_str(given.map_or(absent, |(_, text)| text));
     }
-    parameters.join(", ")
+    parameters
 }
 
 async fn pages(client: &Client, mut request: Search, most: usize) -> Vec<String> {
@@ -249,106 +181,84 @@ async fn pages(client: &Client, mut request: Search, most: usize) -> Vec<String>
     ids
 }
 
-/// What searches ask of a database with so many certificates.
+/// The statements of searches of so many certificates.
 async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     let account = account(sql).await;
-    let mut all = Vec::new();
-    // What asks for the ids of a criterion, of many and of none, and how many rows it may look at.
     let hash = |text: &str| format!("'\\x{}'", hex::encode(certkeep::digest::sha256(text.as_bytes())));
-    let lookups = [
+    let domains = |first: &str, last: &str| format!("'{{{first}}}', '{{{last}}}'");
+    let mut all = Vec::new();
+    // Look-ups of values that many certificates have, that one has, and that none has.
+    for (name, value) in [
         ("search_fingerprint", "'\\x00'".to_owned()),
         ("search_fingerprint_sha256", hash("77")),
         ("search_serial", "'104d'".into()),
         ("search_serial", "'none'".into()),
         ("search_key", hash("shared")),
         ("search_key", hash("none")),
-        ("search_domain", "'{example.shop}', '{example.shop}'".into()),
+        ("search_domain", domains("example.shop", "example.shop")),
         (
             "search_domain",
-            "'{example.below.h77,example.*}', '{example.below.h77,example.*}'".into(),
+            domains("example.below.h77,example.*", "example.below.h77,example.*"),
         ),
         (
             "search_domain",
-            "'{example.below,example.below.}', '{example.below,example.below/}'".into(),
+            domains("example.below,example.below.", "example.below,example.below/"),
         ),
-        ("search_domain", "'{none}', '{none}'".into()),
-        ("search_tag", "'env', 'prod'".into()),
-        ("search_tag", "'number', '77'".into()),
-        ("search_tag", "'env', 'none'".into()),
-        ("search_name", "'n0'".into()),
-        ("search_name", "'n00007'".into()),
-        ("search_expiry", "'-9223372036854775808', '9223372036854775807'".into()),
-        ("search_expiry", "3000000000000, 3000000100000".into()),
-        ("search_issuer", "'CN=Only CA'".into()),
-        ("search_issuer", "'CN=None'".into()),
-        ("search_key_type", "'RSA', 0, 2147483647".into()),
-        ("search_key_type", "'RSA', 1024, 1024".into()),
-        ("search_region", "'eu-central-1'".into()),
-        ("search_region", "'none'".into()),
-    ];
-    for (name, parameters) in lookups {
+        ("search_domain", domains("none", "none")),
+    ] {
         let most = if name == "search_domain" { 10_020.0 } else { 2010.0 };
         all.push(Asked {
             name,
-            parameters: format!("{account}, {parameters}"),
+            parameters: format!("{account}, {value}"),
             read_for_each: 0.0,
             besides: most,
             pages: Some(most * 1.3 + 20.0),
         });
     }
-    // A page of each criterion that many meet, in each order, from the first and from the middle on.
+    // A page of each search in each order, from the first certificate and from the first third.
     for case in cases() {
-        for (place, order) in (0..2).flat_map(|place| (0..3).map(move |order| (place, order))) {
-            // What is behind the middle is enough for a page.
-            let n = certificates / 3 * place;
-            let key = [
-                case.walk.1.to_owned(),
-                format!("'{}'", 3_000_000_000_000 + n * 1000),
-                format!("'n{n:06}'"),
-            ];
-            let created_ms = if order == 0 { 2_000_000_000_000 + n } else { 0 };
-            // With two steps of the walk, and the row of each that is answered with its tags.
-            let read_for_each = case.looked_at + 4.0;
-            all.push(Asked {
-                name: [case.walk.0, "search_walk_by_expiry", "search_walk_by_name"][order],
-                parameters: parameters(account, (&key[order], created_ms, 0), &case.given),
-                read_for_each,
-                besides: 20.0 * read_for_each,
-                pages: None,
-            });
+        for n in [0, certificates / 3] {
+            for (order, name) in WALKS.into_iter().enumerate() {
+                let after = match order {
+                    0 => (0, "", 2_000_000_000_000 + n),
+                    1 => (3_000_000_000_000 + n * 1000, "", 0),
+                    _ => (0, &*format!("n{n:06}"), 0),
+                };
+                // Each row of the answer is read again, with its tags; and the walk passes the end by two steps.
+                let read_for_each = case.read_for_each + 4.0;
+                all.push(Asked {
+                    name,
+                    parameters: parameters(account, after, &case.parameters),
+                    read_for_each,
+                    besides: 20.0 * read_for_each,
+                    pages: None,
+                });
+            }
         }
     }
-    // As many as may drive a page.
+    // As many ids as one page may read, in each order.
     let ids = "select array_agg(created_ms)::text, array_agg(random)::text from (
                  select created_ms, random from server_certificate where account_id <> 7 limit 2000
                ) as few";
     let row = sql.query_one(ids, &[]).await.unwrap();
     let (created_ms, random): (String, String) = (row.get(0), row.get(1));
-    for (name, key) in [
-        ("search_few_by_creation", "0"),
-        ("search_few_by_expiry", "0"),
-        ("search_few_by_name", "''"),
-    ] {
-        let parameters = parameters(account, (key, 0, 0), &[]);
+    for order in ["false, false", "true, false", "false, true"] {
+        let parameters = parameters(account, (0, "", 0), &[]);
         all.push(Asked {
-            name,
-            parameters: format!("{parameters}, '{created_ms}', '{random}'"),
+            name: "search_ids",
+            parameters: format!("{parameters}, '{created_ms}', '{random}', {order}"),
             read_for_each: 0.0,
             besides: 2000.0 + 3.0 * PAGE as f64,
             pages: Some(12_000.0),
         });
     }
     if certificates == LARGE {
-        // What none meets is looked for no further than 10,000 rows, and the next page goes on from there.
-        let nothing = [(16, "'{none}'".to_owned()), (17, "'{none}'".to_owned())];
-        for (name, key) in [
-            ("search_walk_by_creation", "0"),
-            ("search_walk_by_expiry", "0"),
-            ("search_walk_by_name", "''"),
-        ] {
+        // A search without a match stops after 10,000 rows, and the next page goes on from there.
+        let nothing = [17, 18].map(|number| (number, "'{none}'".to_owned()));
+        for name in WALKS {
             all.push(Asked {
                 name,
-                parameters: parameters(account, (key, 0, 0), &nothing),
+                parameters: parameters(account, (0, "", 0), &nothing),
                 read_for_each: 0.0,
                 besides: 10_010.0,
                 pages: Some(60_000.0),
@@ -377,9 +287,8 @@ async fn a_page_of_a_search_costs_the_same_however_many_certificates_there_are()
 
     // Each statement comes by once, and is the one that is expected.
     let client = small_server.client();
-    let orders = [SearchOrder::CreateTime, SearchOrder::ExpireTime, SearchOrder::Name];
     for case in cases() {
-        for order in orders {
+        for order in ORDERS {
             let search = Search {
                 order_by: order.into(),
                 page_size: 100,
@@ -403,7 +312,7 @@ async fn a_page_of_a_search_costs_the_same_however_many_certificates_there_are()
         },
     ];
     for search in few {
-        for order in orders {
+        for order in ORDERS {
             let search = Search {
                 order_by: order.into(),
                 ..search.clone()
@@ -428,7 +337,7 @@ async fn a_page_of_a_search_costs_the_same_however_many_certificates_there_are()
 
     // Each certificate once, over all pages, where many meet the criterion.
     let client = server.client();
-    for order in orders {
+    for order in ORDERS {
         let search = Search {
             domain: "shop.example".into(),
             order_by: order.into(),

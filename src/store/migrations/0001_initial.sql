@@ -73,48 +73,38 @@ create table server_certificate (
   deleted_at timestamptz,
   -- Null: the account's default group, so that an upload locks no row of a group.
   resource_group_id text,
-  primary key (account_id, created_ms, random),
+  -- The account's fingerprints are read from this index alone.
+  primary key (account_id, created_ms, random) include (fingerprint, deleted_at),
   foreign key (account_id, resource_group_id) references resource_group
 );
 -- Certificates do not compress: do not try.
 alter table server_certificate alter column chain set storage external;
 
--- The account's fingerprints are read from this index alone.
-create index server_certificate_live on server_certificate (account_id, created_ms, random) include (fingerprint)
-  where deleted_at is null;
 create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random)
   where deleted_at is null;
 create index server_certificate_of_group on server_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
   where deleted_at is null;
 create index server_certificate_deleted on server_certificate (account_id, created_ms, random) where deleted_at is not null;
 create index server_certificate_by_deletion on server_certificate (deleted_at) where deleted_at is not null;
--- Finds the certificates with the same key, and the same certificates among them.
-create index server_certificate_by_key on server_certificate (account_id, spki_sha256, fingerprint_sha256, created_ms, random)
-  where deleted_at is null;
 
--- Search. Each index yields the ids of one criterion's certificates in a fixed order, which bounds the cost of a page
--- (store::search). Only live certificates are searched.
---
--- Many certificates can have the same fingerprint, serial number or issuer: the id follows each.
-create index server_certificate_by_fingerprint on server_certificate (account_id, fingerprint, created_ms, random)
-  where deleted_at is null;
-create index server_certificate_by_fingerprint_sha256 on server_certificate
-  (account_id, fingerprint_sha256, created_ms, random) where deleted_at is null;
--- Serial numbers and issuers can be longer than an index entry may be. The index holds their hash, and the text is compared in
--- the row. A serial number is compared without leading zeros, which few tools show.
-create index server_certificate_by_serial on server_certificate
-  (account_id, hashtextextended(ltrim(serial_number, '0'), 0), created_ms, random) where deleted_at is null;
-create index server_certificate_by_issuer on server_certificate
-  (account_id, hashtextextended(issuer, 0), created_ms, random) where deleted_at is null;
--- RSA of any size is a range of this index.
-create index server_certificate_by_key_type on server_certificate
-  (account_id, key_algorithm, key_size, created_ms, random) where deleted_at is null;
--- For prefixes and for the order by name, both by code point in any collation of the database.
-create index server_certificate_by_name on server_certificate (account_id, name collate "C", created_ms, random)
-  where deleted_at is null;
--- For the expiry window and for the order by expiry. The id follows, so that pages can end between equal times.
+-- The orders of a search (store::search). The id follows, so that pages can end between equal values. Names are compared by code
+-- point in any collation of the database.
 create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms, created_ms, random)
   where deleted_at is null;
+create index server_certificate_by_name on server_certificate (account_id, name collate "C", created_ms, random)
+  where deleted_at is null;
+
+-- Look-ups. Uploads add entries at random places of these indexes. So an entry is small: it has the first 8 octets of a hash, and the
+-- look-up compares the rest in the row. A serial number can be too long for an index: the entry has its hash, without leading zeros.
+create index server_certificate_by_fingerprint on server_certificate (account_id, substr(fingerprint, 1, 8))
+  where deleted_at is null;
+create index server_certificate_by_fingerprint_sha256 on server_certificate (account_id, substr(fingerprint_sha256, 1, 8))
+  where deleted_at is null;
+create index server_certificate_by_serial on server_certificate (account_id, hashtextextended(ltrim(serial_number, '0'), 0))
+  where deleted_at is null;
+-- Also for the certificates of one leaf among those of one key (store::reuse).
+create index server_certificate_by_key on server_certificate
+  (account_id, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
 
 create table private_key (
   account_id bigint not null,
@@ -258,15 +248,14 @@ create table ca_certificate (
   foreign key (account_id, resource_group_id) references resource_group
 );
 alter table ca_certificate alter column chain set storage external;
-create index ca_certificate_live on ca_certificate (account_id, created_ms, random) where deleted_at is null;
 create index ca_certificate_of_region on ca_certificate (account_id, region_id, created_ms, random)
   where deleted_at is null;
 create index ca_certificate_of_group on ca_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
   where deleted_at is null;
 create index ca_certificate_deleted on ca_certificate (account_id, created_ms, random) where deleted_at is not null;
 create index ca_certificate_by_deletion on ca_certificate (deleted_at) where deleted_at is not null;
-create index ca_certificate_by_key on ca_certificate (account_id, spki_sha256, fingerprint_sha256, created_ms, random)
-  where deleted_at is null;
+create index ca_certificate_by_key on ca_certificate
+  (account_id, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
 
 create table ca_certificate_tag (
   account_id bigint not null,

@@ -1,0 +1,148 @@
+//! The criteria of a search as parameters of SQL, and the condition that checks a row against all of them.
+
+use tokio_postgres::types::ToSql;
+
+use super::{Cursor, Order, SortKey};
+use crate::account::AccountId;
+use crate::inventory::{Criteria, RegionId, SoughtFingerprint};
+
+/// A parameter of a statement.
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// Whether a row of `server_certificate` meets all criteria. They are parameters 7 to 20 ([`Parameters::of_page`]); one that was
+/// not given is null. The inner orders and `offset 0` leave the planner one index for each subquery.
+macro_rules! criteria {
+    () => {
+        "($7::text is null or region_id = $7)
+         and ($8::bytea is null or fingerprint = $8 or fingerprint_sha256 = $8)
+         and ($9::bytea is null or spki_sha256 = $9)
+         and ($10::text is null or ltrim(serial_number, '0') = $10)
+         and ($11::text is null or issuer = $11)
+         and ($12::text is null or key_algorithm = $12) and ($13::int is null or key_size = $13)
+         and ($14::bigint is null or not_after_ms >= $14) and ($15::bigint is null or not_after_ms < $15)
+         and ($16::text is null or starts_with(name, $16))
+         and ($17::text[] is null or exists (
+           select from unnest($17::text[], $18::text[]) as sought(first, last) cross join lateral (
+             select from server_certificate_domain as named
+             where named.account_id = $1
+               and (named.created_ms, named.random, named.domain)
+                 >= (server_certificate.created_ms, server_certificate.random, sought.first)
+               and (named.created_ms, named.random, named.domain)
+                 <= (server_certificate.created_ms, server_certificate.random, sought.last)
+             order by named.created_ms, named.random, named.domain limit 1
+           ) as named
+           offset 0
+         ))
+         and (cardinality($19::text[]) = 0 or not exists (
+           select from unnest($19::text[], $20::text[]) as wanted(key, value)
+           where not exists (
+             select from server_certificate_tag as tag
+             where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
+               and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
+             offset 0
+           )
+           offset 0
+         ))"
+    };
+}
+pub(super) use criteria;
+
+/// The account, the cursor, the size and the criteria, in the types of their columns.
+pub(super) struct Parameters<'a> {
+    pub(super) account: i64,
+    /// Of the cursor: 0 or `""` where the order is another.
+    after_expiry: i64,
+    after_name: &'a str,
+    after_ms: i64,
+    after_random: i64,
+    /// One more than the page has: it tells whether there is a next page.
+    limit: i64,
+    region: Option<&'a str>,
+    pub(super) fingerprint: Option<&'a [u8]>,
+    pub(super) spki_sha256: Option<&'a [u8]>,
+    pub(super) serial: Option<&'a str>,
+    issuer: Option<&'a str>,
+    key_algorithm: Option<&'static str>,
+    key_size: Option<i32>,
+    expires_from: Option<i64>,
+    expires_before: Option<i64>,
+    name_prefix: Option<&'a str>,
+    pub(super) first_domains: Option<Vec<&'a str>>,
+    pub(super) last_domains: Option<Vec<&'a str>>,
+    tag_keys: Vec<&'a str>,
+    tag_values: Vec<&'a str>,
+    pub(super) is_sha256: bool,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn of(account: AccountId, criteria: &'a Criteria, after: &'a Cursor, size: usize) -> Self {
+        let (after_expiry, after_name) = match &after.key {
+            SortKey::CreateTime => (0, ""),
+            SortKey::ExpireTime(moment) => (*moment, ""),
+            SortKey::Name(name) => (0, name.as_str()),
+        };
+        let domain = criteria.domain.as_ref();
+        let (tag_keys, tag_values) = criteria.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
+        Self {
+            account: account.as_i64(),
+            after_expiry,
+            after_name,
+            after_ms: after.position.created_ms,
+            after_random: after.position.random,
+            limit: size as i64 + 1,
+            region: criteria.region.as_ref().map(RegionId::as_str),
+            fingerprint: criteria.fingerprint.as_ref().map(SoughtFingerprint::as_bytes),
+            spki_sha256: criteria.spki_sha256.as_ref().map(<[u8; 32]>::as_slice),
+            serial: criteria.serial_number.as_ref().map(|serial| serial.as_str()),
+            issuer: criteria.issuer.as_deref(),
+            key_algorithm: criteria.key_type.map(|key| key.algorithm.as_str()),
+            key_size: criteria.key_type.and_then(|key| key.size),
+            expires_from: criteria.expiry.map(|window| window.from),
+            expires_before: criteria.expiry.map(|window| window.to),
+            name_prefix: criteria.name_prefix.as_deref(),
+            first_domains: domain.map(|domain| domain.ranges().map(|(first, _)| first).collect()),
+            last_domains: domain.map(|domain| domain.ranges().map(|(_, last)| last).collect()),
+            tag_keys,
+            tag_values,
+            is_sha256: matches!(criteria.fingerprint, Some(SoughtFingerprint::Sha256(_))),
+        }
+    }
+
+    /// The parameters of a walk, 1 to 20.
+    pub(super) fn of_page(&self) -> [Parameter<'_>; 20] {
+        [
+            &self.account,
+            &self.after_expiry,
+            &self.after_name,
+            &self.after_ms,
+            &self.after_random,
+            &self.limit,
+            &self.region,
+            &self.fingerprint,
+            &self.spki_sha256,
+            &self.serial,
+            &self.issuer,
+            &self.key_algorithm,
+            &self.key_size,
+            &self.expires_from,
+            &self.expires_before,
+            &self.name_prefix,
+            &self.first_domains,
+            &self.last_domains,
+            &self.tag_keys,
+            &self.tag_values,
+        ]
+    }
+
+    /// The same with the ids to choose from and the order, parameters 21 to 24.
+    pub(super) fn of_page_of_ids<'b>(&'b self, ids: &'b (Vec<i64>, Vec<i64>), order: &'b Order) -> Vec<Parameter<'b>> {
+        let (by_expiry, by_name) = match order {
+            Order::CreateTime => (&false, &false),
+            Order::ExpireTime => (&true, &false),
+            Order::Name => (&false, &true),
+        };
+        let mut parameters = Vec::from(self.of_page());
+        parameters.extend::<[Parameter<'_>; 4]>([&ids.0, &ids.1, by_expiry, by_name]);
+        parameters
+    }
+}
