@@ -46,13 +46,14 @@ VARIED = {
     "name": "'h' || lpad(n::text, 12, '0') || '.bench.example.com'",
     "common_name": "'h' || lpad(n::text, 12, '0') || '.bench.example.com'",
     "subject_alternative_names": "array['h' || lpad(n::text, 12, '0') || '.bench.example.com']",
-    "domain": "'com.example.bench.h' || lpad(n::text, 12, '0') || coalesce(substring(sample.domain from '[.]www$'), '')",
+    "searchable_names": "array['com.example.bench.h' || lpad(n::text, 12, '0')]",
+    "searchable_name": "'com.example.bench.h' || lpad(n::text, 12, '0') || coalesce(substring(sample.searchable_name from '[.]www$'), '')",
     "serial_number": "encode(substring(sha256(int8send(n)) for 15), 'hex')",
     "fingerprint": "substring(sha256(int8send(n)) for 20)",
     "fingerprint_sha256": "sha256(int8send(-n))",
     "spki_sha256": "sha256(int8send(~n))",
 }
-ROWS = ["server_certificate", "private_key", "event", "server_certificate_domain"]
+ROWS = ["server_certificate", "private_key", "event", "searchable_name"]
 COUNTERS = {"server_certificate_count": "region_id", "stream": "name"}
 
 

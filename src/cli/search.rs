@@ -143,12 +143,15 @@ pub(super) async fn search(args: SearchArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
-    let now = clock::now().millis().div_euclid(1000);
-    let at = |seconds| Timestamp { seconds, nanos: 0 };
+    let now = clock::now().millis();
+    let at = |millis: i64| Timestamp {
+        seconds: millis.div_euclid(1000),
+        nanos: (millis.rem_euclid(1000) * 1_000_000) as i32, // Below 10^9.
+    };
     let request = pb::SearchServerCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
         expire_time_from: args.without_expired.then(|| at(now)),
-        expire_time_before: Some(at(now + args.within)),
+        expire_time_before: Some(at(now + args.within * 1000)),
         tags: tags(&args.tags)?,
         order_by: pb::SearchOrder::ExpireTime.into(),
         ..Default::default()

@@ -38,9 +38,9 @@ pub enum SoughtFingerprint {
     Sha256([u8; 32]),
 }
 
-/// The digits of a serial number in lower case, without leading zeros.
+/// A serial number, in the two forms that a certificate can have it in.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SoughtSerial(String);
+pub struct SoughtSerial([String; 2]);
 
 /// A key algorithm and a size in bits; `None`: of any size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,14 +113,21 @@ impl SoughtFingerprint {
 }
 
 impl SoughtSerial {
-    /// Reads hexadecimal digits of any case, with a colon between all bytes or with none.
+    /// Reads hexadecimal digits in upper or lower case, with a colon between all bytes or without colons.
     pub fn parse(text: &str) -> Result<Self, CriterionError> {
         let digits = digits(text).ok_or(CriterionError::SerialNumber)?;
-        Ok(Self(digits.trim_start_matches('0').to_owned()))
+        let digits = digits.trim_start_matches('0');
+        // A DER integer has whole bytes, at least one, and one zero byte before a first bit that is set (X.690 8.3).
+        let bytes = match digits.len() {
+            0 => "00".to_owned(),
+            len if len % 2 == 1 => format!("0{digits}"),
+            _ => digits.to_owned(),
+        };
+        Ok(Self([format!("00{bytes}"), bytes]))
     }
 
-    /// The digits; `""` for zero.
-    pub fn as_str(&self) -> &str {
+    /// The texts of [`CertificateFacts::serial_number`](crate::certificate::CertificateFacts) that are this number.
+    pub fn texts(&self) -> &[String] {
         &self.0
     }
 }
@@ -198,15 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn serial_numbers_have_no_leading_zeros() {
-        for (text, digits) in [
-            ("0A1B", "a1b"),
-            ("00:0a:1b", "a1b"),
-            ("a1b", "a1b"),
-            ("00", ""),
-            ("0", ""),
+    fn a_serial_number_is_found_with_any_leading_zeros() {
+        for (text, bytes) in [
+            ("0A1B", "0a1b"),
+            ("00:0a:1b", "0a1b"),
+            ("a1b", "0a1b"),
+            ("f00d", "f00d"),
+            ("00", "00"),
+            ("0", "00"),
         ] {
-            assert_eq!(SoughtSerial::parse(text), Ok(SoughtSerial(digits.into())), "{text}");
+            let serial = SoughtSerial::parse(text).unwrap();
+            assert_eq!(serial.texts(), [format!("00{bytes}"), bytes.to_owned()], "{text}");
         }
         for wrong in ["", "0x1", "-1", "a:1b", "1 2"] {
             assert_eq!(SoughtSerial::parse(wrong), Err(CriterionError::SerialNumber), "{wrong}");

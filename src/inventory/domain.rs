@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// A longer text is no host name (RFC 1035 2.3.4, without the dots' own octets), and none is kept for the search.
-const MAX_LEN: usize = 255;
+pub(super) const MAX_LEN: usize = 255;
 
 /// A host name or an IP address, and which names of certificates it is to match. Names are kept for the search in lower case
 /// and without a trailing dot, a host name's labels reversed, so that what matches is some ranges of that form.
@@ -84,7 +84,8 @@ fn only(text: String) -> (String, String) {
     (text.clone(), text)
 }
 
-fn reversed(name: &str) -> String {
+/// The labels in reverse order: all names below a domain are then one range.
+pub(super) fn reversed(name: &str) -> String {
     name.split('.').rev().collect::<Vec<_>>().join(".")
 }
 

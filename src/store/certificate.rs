@@ -95,11 +95,15 @@ impl Store {
                     delete from server_certificate
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
                       and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
-                    returning region_id, revision + 1 as revision
+                    returning region_id, revision + 1 as revision, searchable_names
                   ),
                   counted as (
                     update server_certificate_count as counter set live = live - 1 from changed
                     where counter.account_id = $1 and counter.region_id = changed.region_id
+                  ),
+                  name_row as (
+                    delete from searchable_name using changed
+                    where account_id = $1 and searchable_name = any(searchable_names) and created_ms = $2 and random = $3
                   ),
                   key_row as (
                     delete from private_key using changed where account_id = $1 and created_ms = $2 and random = $3
@@ -122,7 +126,11 @@ impl Store {
                     delete from server_certificate
                     where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
                       and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 0
-                    returning revision + 1 as revision
+                    returning revision + 1 as revision, searchable_names
+                  ),
+                  name_row as (
+                    delete from searchable_name using changed
+                    where account_id = $1 and searchable_name = any(searchable_names) and created_ms = $2 and random = $3
                   ),
                   key_row as (
                     delete from private_key using changed where account_id = $1 and created_ms = $2 and random = $3
@@ -246,7 +254,13 @@ impl Store {
                     where server_certificate.account_id = due.account_id
                       and server_certificate.created_ms = due.created_ms and server_certificate.random = due.random
                       and server_certificate.deleted_at >= '-infinity' and server_certificate.deleted_at <= 'infinity'
-                    returning server_certificate.account_id, server_certificate.created_ms, server_certificate.random, revision
+                    returning server_certificate.account_id, server_certificate.created_ms, server_certificate.random, revision,
+                      searchable_names
+                  ),
+                  name_row as (
+                    delete from searchable_name as named using purged
+                    where named.account_id = purged.account_id and named.searchable_name = any(purged.searchable_names)
+                      and named.created_ms = purged.created_ms and named.random = purged.random
                   ),
                   key_row as (
                     delete from private_key using purged

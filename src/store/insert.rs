@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::reuse::reuse_columns;
 use super::upload::{FIRST, NewCertificate};
 use super::{Statement, id_columns};
+use crate::inventory::{CertificateKind, searchable_names};
 use crate::seal::SealedPair;
 
 /// One row for each certificate, in arrays: a column is an array, and what a certificate has several of stands in one array
@@ -46,6 +47,9 @@ pub(super) struct Batch<'a> {
     resource_group_id: Vec<Option<&'a str>>,
     names: Vec<&'a str>,
     chain: Vec<&'a [u8]>,
+    searchable_names: Vec<String>,
+    searchable_from: Vec<i32>,
+    searchable_to: Vec<i32>,
     tag_row: Vec<i64>,
     tag_key: Vec<&'a str>,
     tag_value: Vec<&'a str>,
@@ -54,7 +58,7 @@ pub(super) struct Batch<'a> {
 /// The parameters, each a column of the batch or its value of one row.
 macro_rules! params {
     ($batch:ident, $method:ident $(, $row:tt)?) => {{
-        let params: [&(dyn ToSql + Sync); 33] = [
+        let params: [&(dyn ToSql + Sync); 34] = [
             &$batch.account_id$($row)?,
             &$batch.created_ms$($row)?,
             &$batch.random$($row)?,
@@ -88,6 +92,7 @@ macro_rules! params {
             &$batch.tag_value,
             $method,
             &FIRST,
+            &$batch.searchable_names,
         ];
         params
     }};
@@ -135,6 +140,11 @@ impl<'a> Batch<'a> {
         self.chain_from.push(self.chain.len() as i32 + 1);
         self.chain.extend(new.content.certificate().chain().der());
         self.chain_to.push(self.chain.len() as i32);
+        self.searchable_from.push(self.searchable_names.len() as i32 + 1);
+        if new.content.id().kind == CertificateKind::Server {
+            self.searchable_names.extend(searchable_names(facts));
+        }
+        self.searchable_to.push(self.searchable_names.len() as i32);
         let token = new.client_token.as_ref();
         self.client_token.push(token.map(|token| token.token.as_str()));
         self.request_mac.push(token.map(|token| token.request_mac.as_slice()));
@@ -151,7 +161,14 @@ impl<'a> Batch<'a> {
     /// Of the statement of several.
     pub(super) fn params<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
         let mut params = Vec::from(params!(self, method));
-        params.extend::<[&(dyn ToSql + Sync); 4]>([&self.names_from, &self.names_to, &self.chain_from, &self.chain_to]);
+        params.extend::<[&(dyn ToSql + Sync); 6]>([
+            &self.names_from,
+            &self.names_to,
+            &self.chain_from,
+            &self.chain_to,
+            &self.searchable_from,
+            &self.searchable_to,
+        ]);
         params
     }
 
@@ -175,12 +192,14 @@ macro_rules! many_accepted {
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
             $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
             $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::text[], $24::bytea[],
-            $25::bigint[], $26::text[], $34::int[], $35::int[], $36::int[], $37::int[]
+            $25::bigint[], $26::text[], $35::int[], $36::int[], $37::int[], $38::int[],
+            $39::int[], $40::int[]
           ) with ordinality as input(
             account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
             common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
             signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, client_token,
-            request_mac, quota, resource_group_id, names_from, names_to, chain_from, chain_to, row
+            request_mac, quota, resource_group_id, names_from, names_to, chain_from, chain_to,
+            searchable_from, searchable_to, row
           )
         ),
         token as (
@@ -217,7 +236,8 @@ macro_rules! many_accepted {
           returning account_id, region_id, granted
         ),
         accepted as (
-          select candidate.*, ($27::text[])[names_from:names_to] as names, ($28::bytea[])[chain_from:chain_to] as chain
+          select candidate.*, ($27::text[])[names_from:names_to] as names, ($28::bytea[])[chain_from:chain_to] as chain,
+            ($34::text[])[searchable_from:searchable_to] as searchable_names
           from candidate join counted using (account_id, region_id) where place <= granted
         )"
     };
@@ -272,7 +292,8 @@ macro_rules! one_accepted {
             $16::int as key_size, $17::text as signature_algorithm, $18::bytea as spki_sha256, $19::bytea as sealed,
             $20::text as access_key_id, $21::uuid as request_id, $22::bool as with_fingerprints,
             $23::text as client_token, $24::bytea as request_mac, $25::bigint as quota, $26::text as resource_group_id,
-            $27::text[] as names, $28::bytea[] as chain, 1::bigint as row
+            $27::text[] as names, $28::bytea[] as chain, $34::text[] as searchable_names,
+            1::bigint as row
         ),
         token as (
           insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
@@ -335,13 +356,15 @@ macro_rules! insert {
           insert into server_certificate (
             account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
             common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id",
+            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id,
+            searchable_names",
                 $key_column,
                 "
           )
           select account_id, created_ms, random, region_id, name, $33::bigint, $33::bigint, fingerprint, fingerprint_sha256,
             common_name, names, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-            signature_algorithm, spki_sha256, chain, cardinality(chain), resource_group_id",
+            signature_algorithm, spki_sha256, chain, cardinality(chain), resource_group_id,
+            searchable_names",
                 $key_column,
                 "
           from accepted
@@ -350,6 +373,10 @@ macro_rules! insert {
         ",
                 $key_row,
                 "
+        name_row as (
+          insert into searchable_name (account_id, searchable_name, created_ms, random)
+          select account_id, unnest(searchable_names), created_ms, random from accepted
+        ),
         tag_row as (
           insert into server_certificate_tag (account_id, created_ms, random, key, value)
           select account_id, created_ms, random, key, value

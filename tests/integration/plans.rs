@@ -17,7 +17,7 @@ const GROWING: [&str; 6] = [
     "server_certificate",
     "private_key",
     "server_certificate_tag",
-    "server_certificate_domain",
+    "searchable_name",
     "event",
     "client_token",
 ];
@@ -230,21 +230,15 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
     let of_row = format!(
         "account_id, 2100000000000, {number}, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
          not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
-         ''::bytea, 'key', gen_random_uuid(), {is_alone}, 'new token {number}', sha256(''), 1000000, null::text"
+         ''::bytea, 'key', gen_random_uuid(), false, 'new token {number}', sha256(''), 1000000, null::text"
     );
-    // Of one alone the account's fingerprints are asked for, which are known.
     let (begin, end, rest) = match is_alone {
-        true => (
-            "quote_nullable(",
-            ")",
-            "quote_literal(
-               (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint || array(
-                 select xmin::text::bigint from server_certificate_count as counter
-                 where counter.account_id = server_certificate.account_id order by region_id
-               )
-             )",
+        true => ("quote_nullable(", ")", "null"),
+        false => (
+            "quote_nullable(array[",
+            "])",
+            "$$'{1}', '{1}', '{1}', '{1}', '{1}', '{1}'$$",
         ),
-        false => ("quote_nullable(array[", "])", "$$'{1}', '{1}', '{1}', '{1}'$$"),
     };
     let of_row: Vec<_> = of_row
         .split(',')
@@ -252,7 +246,7 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
         .collect();
     let parameters = format!(
         "select concat_ws(', ', {}, quote_literal(subject_alternative_names), quote_literal(chain),
-           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1$$, {rest})
+           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1$$, quote_literal(searchable_names), {rest})
          from server_certificate where name = 'model' and account_id <> 7",
         of_row.join(", ")
     );
@@ -308,22 +302,24 @@ async fn fill(sql: &Sql, certificates: i64) {
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
          insert into server_certificate (
            account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, deleted_at, resource_group_id
          )
            select row.account_id, row.created_ms, row.random, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || n, revision, version, key_id, fingerprint, fingerprint_sha256,
-             common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+             common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
              key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, row.deleted_at,
              case when n % 100 = 0 and row.account_id <> 7 then 'rg-1' end
            from row, model;
+         insert into searchable_name (account_id, searchable_name, created_ms, random)
+           select row.account_id, unnest(searchable_names), row.created_ms, row.random from row, model;
          insert into server_certificate_tag (account_id, created_ms, random, key, value)
            select account_id, created_ms, random, key, value
            from row, (values ('team', 'shop'), ('env', 'prod')) as tag(key, value) where n % 100 = 0
            union all
            select account_id, created_ms, random, 'number', n::text from row where n % 100 <> 0;
-         insert into event (account_id, created_ms, random, revision, kind, access_key_id, request_id)
-           select account_id, created_ms, random, 1, 'uploaded', '', gen_random_uuid() from row;
+         insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
+           select account_id, created_ms, random, 1, 'uploaded', 'server_certificate', '', gen_random_uuid() from row;
          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
            select account_id, 'UploadServerCertificate', 'token ' || n, created_ms, random, sha256('')
            from row where deleted_at is null;

@@ -31,17 +31,20 @@ async fn fill(sql: &Sql, certificates: i64) {
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
          insert into server_certificate (
            account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
          )
            select row.account_id, row.created_ms, row.random, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || lpad((n * 31 % {certificates})::text, 6, '0'), revision, version, key_id,
              substr(sha256(n::text::bytea), 1, 20), sha256(n::text::bytea), common_name,
-             case when n % 10 < 3 then '{{shop.example}}' else array['h' || n || '.below.example'] end, not_before_ms,
-             3000000000000 + n * 37 % {certificates} * 1000, to_hex(n + 4096), 'CN=Only CA', subject,
+             case when n % 10 < 3 then '{{shop.example}}' else array['h' || n || '.below.example'] end,
+             case when n % 10 < 3 then '{{example.shop}}' else array['example.below.h' || n] end, not_before_ms,
+             3000000000000 + n * 37 % {certificates} * 1000, lpad(to_hex(n + 4096), 6, '0'), 'CN=Only CA', subject,
              case when n % 2 = 0 then 'RSA' else key_algorithm end, case when n % 2 = 0 then 2048 else key_size end,
              signature_algorithm, case when n % 10 < 3 then sha256('shared') else sha256(n::text::bytea) end, chain, chain_length
            from row, model;
+         insert into searchable_name (account_id, searchable_name, created_ms, random)
+           select account_id, case when n % 10 < 3 then 'example.shop' else 'example.below.h' || n end, created_ms, random from row;
          insert into server_certificate_tag (account_id, created_ms, random, key, value)
            select account_id, created_ms, random, 'env', 'prod' from row where n % 10 < 3
            union all
@@ -191,8 +194,8 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     for (name, value) in [
         ("search_fingerprint", "'\\x00'".to_owned()),
         ("search_fingerprint_sha256", hash("77")),
-        ("search_serial", "'104d'".into()),
-        ("search_serial", "'none'".into()),
+        ("search_serial", "'{00104d,104d}'".into()),
+        ("search_serial", "'{none,nil}'".into()),
         ("search_key", hash("shared")),
         ("search_key", hash("none")),
         ("search_domain", domains("example.shop", "example.shop")),

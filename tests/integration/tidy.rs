@@ -158,7 +158,7 @@ fn every_statement_begins_with_the_name_of_its_function_and_asks_for_the_account
             "server_certificate",
             "private_key",
             "server_certificate_tag",
-            "server_certificate_domain",
+            "searchable_name",
             "event",
             "client_token",
             "quota",

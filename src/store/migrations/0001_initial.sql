@@ -57,6 +57,8 @@ create table server_certificate (
   fingerprint_sha256 bytea not null check (octet_length(fingerprint_sha256) = 32),
   common_name text not null,
   subject_alternative_names text[] not null,
+  -- The same names as in searchable_name.
+  searchable_names text[] collate "C" not null,
   not_before_ms bigint not null,
   not_after_ms bigint not null,
   serial_number text not null,
@@ -95,12 +97,12 @@ create index server_certificate_by_name on server_certificate (account_id, name 
   where deleted_at is null;
 
 -- Look-ups. Uploads add entries at random places of these indexes. So an entry is small: it has the first 8 octets of a hash, and the
--- look-up compares the rest in the row. A serial number can be too long for an index: the entry has its hash, without leading zeros.
+-- look-up compares the rest in the row. A serial number can be too long for an index: the entry has its hash.
 create index server_certificate_by_fingerprint on server_certificate (account_id, substr(fingerprint, 1, 8))
   where deleted_at is null;
 create index server_certificate_by_fingerprint_sha256 on server_certificate (account_id, substr(fingerprint_sha256, 1, 8))
   where deleted_at is null;
-create index server_certificate_by_serial on server_certificate (account_id, hashtextextended(ltrim(serial_number, '0'), 0))
+create index server_certificate_by_serial on server_certificate (account_id, hashtextextended(serial_number, 0))
   where deleted_at is null;
 -- Also for the certificates of one leaf among those of one key (store::reuse).
 create index server_certificate_by_key on server_certificate
@@ -141,81 +143,15 @@ create table server_certificate_count (
   primary key (account_id, region_id)
 ) with (fillfactor = 50);
 
--- The host names and IP addresses of certificates, deleted ones included. A host name's labels are reversed, com.example.www,
--- so that all names below a domain are one range.
-create table server_certificate_domain (
+-- The searchable names of certificates, deleted ones included (inventory::searchable_names). The statement that writes or removes a
+-- certificate writes or removes them.
+create table searchable_name (
   account_id bigint not null,
+  searchable_name text collate "C" not null,
   created_ms bigint not null,
   random bigint not null,
-  domain text collate "C" not null,
-  -- For the removal with the certificate, and to ask whether a certificate has a name.
-  primary key (account_id, created_ms, random, domain)
+  primary key (account_id, searchable_name, created_ms, random)
 );
-create index server_certificate_domain_by_name on server_certificate_domain (account_id, domain, created_ms, random);
-
--- The searchable names of a certificate, in lower case and without a trailing dot: subject alternative names that are host names
--- or IP addresses by their characters, and the common name where none is a host name. A name of more than 255 octets is no host
--- name (RFC 1035 2.3.4) and could exceed the limit of an index. Of more than 1,000 names the first 1,000 can be searched: a
--- certificate may hold tens of thousands, each of which would cost its row.
-create function server_certificate_domains(names text[], common_name text) returns setof text
-  language plpgsql immutable parallel safe as $$
-  declare
-    given text[] := names[1:1000] || common_name;
-    name text collate "C";
-    labels text[];
-    has_host boolean := false;
-  begin
-    for place in 1 .. cardinality(given) loop
-      -- The common name is the last.
-      exit when has_host and place = cardinality(given);
-      name := rtrim(lower(given[place] collate "C"), '.');
-      continue when (octet_length(name) <= 255 and name ~ '^[0-9a-z*._:-]+$') is not true;
-      if name ~ '[a-z*_-]' and name !~ ':' then
-        has_host := true;
-        labels := string_to_array(name, '.');
-        name := labels[cardinality(labels)];
-        for label in reverse cardinality(labels) - 1 .. 1 loop
-          name := name || '.' || labels[label];
-        end loop;
-      end if;
-      return next name;
-    end loop;
-  end
-$$;
-
-create function server_certificate_domain_insert() returns trigger language plpgsql as $$
-  begin
-    insert into server_certificate_domain (account_id, created_ms, random, domain)
-    select distinct account_id, created_ms, random, domain
-    from added cross join lateral server_certificate_domains(subject_alternative_names, common_name) as domain;
-    return null;
-  end
-$$;
-create trigger server_certificate_domain_insert after insert on server_certificate
-  referencing new table as added for each statement execute function server_certificate_domain_insert();
-
-create function server_certificate_domain_update() returns trigger language plpgsql as $$
-  begin
-    delete from server_certificate_domain
-    where account_id = new.account_id and created_ms = new.created_ms and random = new.random;
-    insert into server_certificate_domain (account_id, created_ms, random, domain)
-    select distinct new.account_id, new.created_ms, new.random, domain
-    from server_certificate_domains(new.subject_alternative_names, new.common_name) as domain;
-    return null;
-  end
-$$;
-create trigger server_certificate_domain_update after update of subject_alternative_names, common_name on server_certificate
-  for each row execute function server_certificate_domain_update();
-
-create function server_certificate_domain_delete() returns trigger language plpgsql as $$
-  begin
-    delete from server_certificate_domain
-    where account_id = old.account_id and created_ms = old.created_ms and random = old.random;
-    return null;
-  end
-$$;
-create trigger server_certificate_domain_delete after delete on server_certificate
-  for each row execute function server_certificate_domain_delete();
 
 -- CA certificates. The tables have the same columns, without the key's, so that the same statements serve both kinds: their
 -- names differ by this prefix alone. Each has one version, and its chain is the certificate itself.
@@ -231,6 +167,8 @@ create table ca_certificate (
   fingerprint_sha256 bytea not null check (octet_length(fingerprint_sha256) = 32),
   common_name text not null,
   subject_alternative_names text[] not null,
+  -- Empty: only server certificates are searched.
+  searchable_names text[] collate "C" not null,
   not_before_ms bigint not null,
   not_after_ms bigint not null,
   serial_number text not null,

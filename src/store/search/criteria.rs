@@ -4,7 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{Cursor, Order, SortKey};
 use crate::account::AccountId;
-use crate::inventory::{Criteria, RegionId, SoughtFingerprint};
+use crate::inventory::{Criteria, RegionId, SoughtFingerprint, SoughtSerial};
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -16,21 +16,14 @@ macro_rules! criteria {
         "($7::text is null or region_id = $7)
          and ($8::bytea is null or fingerprint = $8 or fingerprint_sha256 = $8)
          and ($9::bytea is null or spki_sha256 = $9)
-         and ($10::text is null or ltrim(serial_number, '0') = $10)
+         and ($10::text[] is null or serial_number = any($10))
          and ($11::text is null or issuer = $11)
          and ($12::text is null or key_algorithm = $12) and ($13::int is null or key_size = $13)
          and ($14::bigint is null or not_after_ms >= $14) and ($15::bigint is null or not_after_ms < $15)
          and ($16::text is null or starts_with(name, $16))
          and ($17::text[] is null or exists (
-           select from unnest($17::text[], $18::text[]) as sought(first, last) cross join lateral (
-             select from server_certificate_domain as named
-             where named.account_id = $1
-               and (named.created_ms, named.random, named.domain)
-                 >= (server_certificate.created_ms, server_certificate.random, sought.first)
-               and (named.created_ms, named.random, named.domain)
-                 <= (server_certificate.created_ms, server_certificate.random, sought.last)
-             order by named.created_ms, named.random, named.domain limit 1
-           ) as named
+           select from unnest(searchable_names) as has(name), unnest($17::text[], $18::text[]) as sought(first, last)
+           where has.name >= sought.first collate \"C\" and has.name <= sought.last collate \"C\"
            offset 0
          ))
          and (cardinality($19::text[]) = 0 or not exists (
@@ -60,7 +53,7 @@ pub(super) struct Parameters<'a> {
     region: Option<&'a str>,
     pub(super) fingerprint: Option<&'a [u8]>,
     pub(super) spki_sha256: Option<&'a [u8]>,
-    pub(super) serial: Option<&'a str>,
+    pub(super) serial_numbers: Option<&'a [String]>,
     issuer: Option<&'a str>,
     key_algorithm: Option<&'static str>,
     key_size: Option<i32>,
@@ -93,7 +86,7 @@ impl<'a> Parameters<'a> {
             region: criteria.region.as_ref().map(RegionId::as_str),
             fingerprint: criteria.fingerprint.as_ref().map(SoughtFingerprint::as_bytes),
             spki_sha256: criteria.spki_sha256.as_ref().map(<[u8; 32]>::as_slice),
-            serial: criteria.serial_number.as_ref().map(|serial| serial.as_str()),
+            serial_numbers: criteria.serial_number.as_ref().map(SoughtSerial::texts),
             issuer: criteria.issuer.as_deref(),
             key_algorithm: criteria.key_type.map(|key| key.algorithm.as_str()),
             key_size: criteria.key_type.and_then(|key| key.size),
@@ -120,7 +113,7 @@ impl<'a> Parameters<'a> {
             &self.region,
             &self.fingerprint,
             &self.spki_sha256,
-            &self.serial,
+            &self.serial_numbers,
             &self.issuer,
             &self.key_algorithm,
             &self.key_size,

@@ -57,21 +57,30 @@ const BY_KEY: Statement = ids!(
     "substr($2::bytea, 1, 8)",
     "spki_sha256 = $2"
 );
-const BY_SERIAL: Statement = ids!(
-    "store::search_serial",
-    "hashtextextended(ltrim(serial_number, '0'), 0)",
-    "hashtextextended($2::text, 0)",
-    "ltrim(serial_number, '0') = $2"
-);
+const BY_SERIAL: Statement = Statement {
+    name: "store::search_serial",
+    sql: "-- store::search_serial
+          select created_ms, random, 0::bigint as names
+          from unnest($2::text[]) as sought(serial) cross join lateral (
+            select created_ms, random from server_certificate
+            where account_id = $1 and deleted_at is null
+              and hashtextextended(serial_number, 0) >= hashtextextended(sought.serial, 0)
+              and hashtextextended(serial_number, 0) <= hashtextextended(sought.serial, 0)
+              and serial_number = sought.serial
+            order by hashtextextended(serial_number, 0) limit 2001
+          ) as certificate
+          limit 2001",
+};
 /// `names` is the number of names read.
 const BY_DOMAIN: Statement = Statement {
     name: "store::search_domain",
     sql: "-- store::search_domain
           select created_ms, random, (sum(count(*)) over ())::bigint as names
           from unnest($2::text[], $3::text[]) as sought(first, last) cross join lateral (
-            select created_ms, random from server_certificate_domain
-            where account_id = $1 and domain >= sought.first collate \"C\" and domain <= sought.last collate \"C\"
-            order by domain limit 10001
+            select created_ms, random from searchable_name
+            where account_id = $1
+              and searchable_name >= sought.first collate \"C\" and searchable_name <= sought.last collate \"C\"
+            order by searchable_name limit 10001
           ) as named
           group by created_ms, random limit 2001",
 };
@@ -88,8 +97,8 @@ impl Parameters<'_> {
             };
             lookups.push((statement, vec![&self.account, fingerprint]));
         }
-        if let Some(serial) = &self.serial {
-            lookups.push((BY_SERIAL, vec![&self.account, serial]));
+        if let Some(serials) = &self.serial_numbers {
+            lookups.push((BY_SERIAL, vec![&self.account, serials]));
         }
         if let Some(spki_sha256) = &self.spki_sha256 {
             lookups.push((BY_KEY, vec![&self.account, spki_sha256]));

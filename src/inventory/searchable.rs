@@ -1,0 +1,143 @@
+//! The names of a certificate that a search by domain can find.
+
+use std::collections::BTreeSet;
+
+use super::domain::{MAX_LEN, reversed};
+use crate::certificate::CertificateFacts;
+
+/// A certificate can have tens of thousands of names, and each searchable name costs a row: the first so many are searchable.
+const MAX_NAMES: usize = 1000;
+
+/// The searchable names of a certificate: its first 1,000 subject alternative names that are host names or IP addresses by their
+/// characters, and its common name where none of them is a host name. They are in the form of
+/// [`SoughtDomain::ranges`](super::SoughtDomain::ranges).
+pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut has_host = false;
+    for text in facts.subject_alternative_names.iter().take(MAX_NAMES) {
+        let name = searchable(text);
+        has_host |= matches!(name, Some(Name::Host(_)));
+        names.extend(name.map(Name::into_text));
+    }
+    if !has_host {
+        names.extend(searchable(&facts.common_name).map(Name::into_text));
+    }
+    names
+}
+
+enum Name {
+    /// With its labels reversed.
+    Host(String),
+    /// An IP address, or another text of such characters.
+    Address(String),
+}
+
+impl Name {
+    fn into_text(self) -> String {
+        match self {
+            Self::Host(text) | Self::Address(text) => text,
+        }
+    }
+}
+
+/// A name in lower case and without trailing dots; `None` if it has other characters than host names and IP addresses have.
+fn searchable(text: &str) -> Option<Name> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_searchable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"*._:-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_LEN || !name.bytes().all(is_searchable) {
+        return None;
+    }
+    let is_host = name.contains(|c: char| !c.is_ascii_digit() && c != '.') && !name.contains(':');
+    Some(if is_host {
+        Name::Host(reversed(&name))
+    } else {
+        Name::Address(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::test_pair;
+    use crate::inventory::{DomainMatch, SoughtDomain};
+
+    fn names(common_name: &str, alternative_names: &[&str]) -> Vec<String> {
+        let mut facts = test_pair::rsa().facts();
+        facts.common_name = common_name.to_owned();
+        facts.subject_alternative_names = alternative_names.iter().map(|&name| name.to_owned()).collect();
+        searchable_names(&facts).into_iter().collect()
+    }
+
+    #[test]
+    fn host_names_are_reversed_in_lower_case_and_without_a_trailing_dot() {
+        let given = [
+            "www.Shop.Example",
+            "*.a_b.example.",
+            "localhost",
+            "1-2.3",
+            "WWW.shop.example",
+        ];
+        let expected = ["3.1-2", "example.a_b.*", "example.shop.www", "localhost"];
+        assert_eq!(names("", &given), expected);
+    }
+
+    #[test]
+    fn addresses_are_kept_as_they_are() {
+        assert_eq!(names("", &["192.0.2.1", "2001:db8::1"]), ["192.0.2.1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn texts_that_are_no_host_name_and_no_address_are_left_out() {
+        let long = "a".repeat(256);
+        let given = [
+            "https://a.example/",
+            "a@b.example",
+            "b\u{fc}cher.example",
+            "a b",
+            "a\0",
+            "",
+            ".",
+            &long,
+        ];
+        assert_eq!(names("", &given), Vec::<String>::new());
+        assert_eq!(names("", &[&long[1..]]), [&long[1..]]);
+    }
+
+    #[test]
+    fn the_common_name_counts_where_no_alternative_name_is_a_host_name() {
+        assert_eq!(names("Common.Example", &[]), ["example.common"]);
+        assert_eq!(names("common.example", &["192.0.2.1"]), ["192.0.2.1", "example.common"]);
+        assert_eq!(
+            names("common.example", &["a.example", "192.0.2.1"]),
+            ["192.0.2.1", "example.a"]
+        );
+        assert_eq!(names("A Person", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_first_thousand_names_are_searchable() {
+        let many: Vec<_> = (0..1001).map(|number| format!("h{number:04}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(names("common.example", &many), many[..1000]);
+        // A host name after them does not hide the common name.
+        let addresses = vec!["192.0.2.1"; 1000];
+        let given = [&addresses[..], &["late.example"]].concat();
+        assert_eq!(names("common.example", &given), ["192.0.2.1", "example.common"]);
+    }
+
+    #[test]
+    fn a_certificate_is_found_by_each_of_its_names() {
+        for name in [
+            "Www.shop.example",
+            "*.shop.example.",
+            "192.0.2.1",
+            "2001:db8::1",
+            "localhost",
+        ] {
+            let searchable = names("", &[name]);
+            let sought = SoughtDomain::parse(name, DomainMatch::Exact).unwrap();
+            let is_in = |(first, last): (&str, &str)| (first..=last).contains(&searchable[0].as_str());
+            assert!(sought.ranges().any(is_in), "{name}");
+        }
+    }
+}
