@@ -17,7 +17,7 @@ impl App {
         };
         match deleted {
             Some(revision) => Ok(is_kept.then_some(revision)),
-            None => Err(target.why_unchanged(self, Liveness::Live).await),
+            None => Err(target.explain_no_match(self, Liveness::Live).await),
         }
     }
 
@@ -28,7 +28,7 @@ impl App {
         let quota = self.0.settings.quota(request.kind);
         match self.0.store.undelete(target.changing(call), quota).await? {
             Undeletion::Undeleted(revision) => Ok(revision),
-            Undeletion::NotFound => Err(target.why_unchanged(self, Liveness::Deleted).await),
+            Undeletion::NotFound => Err(target.explain_no_match(self, Liveness::Deleted).await),
             Undeletion::OverQuota => match self.0.store.standing(target.id).await? {
                 Some(now) => Err(Error::QuotaExceeded {
                     kind: target.id.kind,
@@ -45,7 +45,7 @@ impl App {
         let target = Target::parse(self, call, request)?;
         match self.0.store.purge(target.changing(call)).await? {
             Some(_) => Ok(()),
-            None => Err(target.why_unchanged(self, Liveness::Deleted).await),
+            None => Err(target.explain_no_match(self, Liveness::Deleted).await),
         }
     }
 }

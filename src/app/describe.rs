@@ -1,8 +1,8 @@
 //! Lists certificates in pages.
 
-use super::page_token::List;
+use super::page::{List, page_size};
 use super::violation::Violations;
-use super::{App, Call, Error, Field, FieldError, Role};
+use super::{App, Call, Error, Field, Role};
 use crate::inventory::{CertificateId, CertificateKind, ResourceGroupId};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
@@ -125,22 +125,6 @@ impl App {
             next_page_token: String::new(),
         })
     }
-
-    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> String {
-        next.map(|position| self.0.page_tokens.write(list, position))
-            .unwrap_or_default()
-    }
-}
-
-/// How many entries a page has at most (AIP-158).
-pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
-    const DEFAULT: usize = 100;
-    const MAX: usize = 1000;
-    match usize::try_from(asked) {
-        Err(_) => Err(FieldError::PageSize),
-        Ok(0) => Ok(DEFAULT),
-        Ok(size) => Ok(size.min(MAX)),
-    }
 }
 
 /// Refuses fields that are set but whose behaviour is not built yet.
@@ -150,17 +134,5 @@ pub(super) fn refuse_unsupported(fields: &[(bool, Field)]) -> Result<(), Error> 
         Ok(())
     } else {
         Err(Error::FieldsNotSupported(set))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn page_sizes_have_a_default_and_a_limit() {
-        let sizes = [0, 1, 1000, 1001, i32::MAX].map(|asked| page_size(asked).unwrap());
-        assert_eq!(sizes, [100, 1, 1000, 1000, 1000]);
-        assert!(matches!(page_size(-1), Err(FieldError::PageSize)));
     }
 }

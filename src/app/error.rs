@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use super::{Field, FieldError, Role, Violation};
 use crate::certificate::Finding;
-use crate::inventory::{CertificateId, CertificateKind, RegionId};
+use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::{digest, seal, store};
 
 /// Why a call was refused. The texts are for the log; callers get those of their door.
@@ -44,6 +44,9 @@ pub enum Error {
     /// The certificate is not deleted.
     #[error("certificate {0} is not deleted")]
     NotDeleted(CertificateId),
+    /// A certificate is in the resource group.
+    #[error("resource group {0} is not empty")]
+    ResourceGroupNotEmpty(ResourceGroupId),
     /// The access key is missing or unknown, or its secret is wrong. The caller does not learn which.
     #[error("unauthenticated")]
     Unauthenticated,
@@ -106,7 +109,13 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Unavailable(_) => Self::DatabaseUnavailable(error),
             store::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
-            store::Error::Statement { .. } | store::Error::Row(_) => Self::internal(error),
+            // The group was deleted after it was looked up.
+            store::Error::Constraint(store::Constraint::ResourceGroupOfCertificate, _) => {
+                Self::NotFound(Resource::ResourceGroup)
+            }
+            store::Error::Statement { .. } | store::Error::Constraint(..) | store::Error::Row(_) => {
+                Self::internal(error)
+            }
         }
     }
 }

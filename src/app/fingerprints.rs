@@ -1,7 +1,6 @@
 //! Lists the account's fingerprints in pages.
 
-use super::describe::page_size;
-use super::page_token::List;
+use super::page::{List, page_size};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, Role};
 use crate::account::AccountId;

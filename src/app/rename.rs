@@ -26,7 +26,7 @@ impl App {
         };
         match self.0.store.rename(target.changing(call), &name).await? {
             Some(revision) => Ok(revision),
-            None => Err(target.why_unchanged(self, Liveness::Live).await),
+            None => Err(target.explain_no_match(self, Liveness::Live).await),
         }
     }
 }

@@ -1,46 +1,46 @@
-//! Resource groups: making and listing them, and moving certificates between them.
+//! Resource groups: makes, lists, renames and deletes them, and moves certificates between them.
 
-use super::describe::page_size;
-use super::page_token::List;
-use super::tag::{named_ids, resource_type};
-use super::target::required;
+use super::page::{List, page_size};
+use super::resources::{named_ids, resource_type};
+use super::target::{Target, required, revision_of};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource, Role};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, ResourceGroupId};
-use crate::store::{Changing, Position, ResourceGroup};
+use crate::store::{GroupDeletion, GroupRenaming, Liveness, Position, ResourceGroup};
 use crate::{clock, digest};
 
 /// The name of every account's default group.
 const DEFAULT_NAME: &str = "default";
 
-/// Which certificate to move, and where.
+/// Which certificate to move, and where to.
 #[derive(Debug)]
 pub struct MoveResourceGroup {
-    /// The certificate's region.
+    /// The region of the certificate.
     pub region_id: String,
-    /// The certificate's id.
+    /// The id of the certificate.
     pub resource_id: String,
     /// `certificate`.
     pub resource_type: String,
-    /// The group to move it to.
+    /// The id of the new group.
     pub new_resource_group_id: String,
+    /// The etag of the certificate; empty: any.
+    pub if_etag: String,
 }
 
 /// A page of resource groups.
 #[derive(Debug)]
 pub struct ListedResourceGroups {
-    /// The groups: the default group, then the others, oldest first.
+    /// The default group, then the other groups, oldest first.
     pub groups: Vec<ResourceGroup>,
     /// The token of the next page; empty on the last.
     pub next_page_token: String,
 }
 
 impl App {
-    /// Makes a group of this name, or answers the one that there is.
+    /// Makes a group with this name, or returns the existing one.
     pub async fn make_resource_group(&self, call: &Call, name: &str) -> Result<ResourceGroup, Error> {
         call.caller.require(Role::Admin)?;
-        let name = CertificateName::parse(name)
-            .map_err(|error| Error::field(Field::ResourceGroupName, FieldError::Name(error)))?;
+        let name = group_name(name)?;
         let account = call.caller.account;
         if name.as_str() == DEFAULT_NAME {
             return Ok(default_group(call));
@@ -57,41 +57,91 @@ impl App {
         page_token: &str,
     ) -> Result<ListedResourceGroups, Error> {
         call.caller.require(Role::Admin)?;
+        let account = call.caller.account;
         let list = List {
             name: "ListResourceGroups",
-            account: call.caller.account,
+            account,
             filter: &[],
         };
         let mut violations = Violations::default();
         let size = violations.check(Field::PageSize, page_size(asked_size));
-        let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, page_token));
+        // A token has the id of the last group, or nothing where that is the default group.
+        let after = match page_token {
+            "" => Ok(None),
+            token => self.0.page_tokens.read_sorted(list, token).and_then(|(_, id)| {
+                let id = String::from_utf8(id).map_err(|_| FieldError::PageToken)?;
+                Ok(Some(id))
+            }),
+        };
+        let after = violations.check(Field::PageToken, after);
         let (Some(size), Some(after)) = (size, after) else {
             return Err(violations.into());
         };
+        let default_group = default_group(call);
         let mut groups = Vec::new();
-        let mut behind = id_at(after);
-        if after == Position::START {
-            groups.push(default_group(call));
-            behind = String::new();
+        if after.is_none() {
+            groups.push(default_group.clone());
         }
         // One more tells whether there is a next page.
-        let account = call.caller.account;
-        groups.extend(
-            self.0
-                .store
-                .resource_groups(account, &behind, size + 1 - groups.len())
-                .await?,
-        );
+        let rest = size + 1 - groups.len();
+        let after = after.unwrap_or_default();
+        groups.extend(self.0.store.resource_groups(account, &after, rest).await?);
         let has_more = groups.len() > size;
         groups.truncate(size);
-        let next = groups.last().filter(|_| has_more).map(|last| position_of(&last.id));
+        let next = groups.last().filter(|_| has_more).map(|last| {
+            let id = if *last == default_group { "" } else { last.id.as_str() };
+            self.0.page_tokens.write_sorted(list, Position::START, id.as_bytes())
+        });
         Ok(ListedResourceGroups {
             groups,
-            next_page_token: self.next_page_token(list, next),
+            next_page_token: next.unwrap_or_default(),
         })
     }
 
-    /// Moves a certificate of either kind; answers its revision after that.
+    /// Renames a group. The default group keeps its name.
+    pub async fn rename_resource_group(&self, call: &Call, id: &str, name: &str) -> Result<ResourceGroup, Error> {
+        call.caller.require(Role::Admin)?;
+        let mut violations = Violations::default();
+        let id = violations.check(Field::ResourceGroupId, required(id));
+        let name = violations.check(
+            Field::ResourceGroupName,
+            CertificateName::parse(name).map_err(FieldError::Name),
+        );
+        let (Some(id), Some(name)) = (id, name) else {
+            return Err(violations.into());
+        };
+        let id = own_group(call, id)?;
+        if name.as_str() == DEFAULT_NAME {
+            return Err(Error::field(Field::ResourceGroupName, FieldError::GroupNameTaken));
+        }
+        match self
+            .0
+            .store
+            .rename_resource_group(call.caller.account, &id, &name)
+            .await?
+        {
+            GroupRenaming::Renamed => Ok(ResourceGroup {
+                id,
+                name: name.as_str().to_owned(),
+            }),
+            GroupRenaming::NameTaken => Err(Error::field(Field::ResourceGroupName, FieldError::GroupNameTaken)),
+            GroupRenaming::NotFound => Err(Error::NotFound(Resource::ResourceGroup)),
+        }
+    }
+
+    /// Deletes a group that no certificate is in, not even a deleted one. The default group stays.
+    pub async fn delete_resource_group(&self, call: &Call, id: &str) -> Result<(), Error> {
+        call.caller.require(Role::Admin)?;
+        let id = required(id).map_err(|error| Error::field(Field::ResourceGroupId, error))?;
+        let id = own_group(call, id)?;
+        match self.0.store.delete_resource_group(call.caller.account, &id).await? {
+            GroupDeletion::Deleted => Ok(()),
+            GroupDeletion::NotEmpty => Err(Error::ResourceGroupNotEmpty(id)),
+            GroupDeletion::NotFound => Err(Error::NotFound(Resource::ResourceGroup)),
+        }
+    }
+
+    /// Moves a server or CA certificate into another group and returns its new revision.
     pub async fn move_resource_group(&self, call: &Call, request: &MoveResourceGroup) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
         let mut violations = Violations::default();
@@ -105,19 +155,23 @@ impl App {
         let group = self.resource_group(call, group).await?;
         let id = named_ids(call, &[id.to_owned()])?[0];
         for kind in CertificateKind::ALL {
-            let changing = Changing {
-                change: call.change(CertificateId { kind, ..id }),
-                region: Some(&region),
-                revision: None,
+            let target = Target {
+                id: CertificateId { kind, ..id },
+                region: Some(region.clone()),
+                revision: revision_of(&request.if_etag),
             };
-            if let Some(revision) = self.0.store.move_to_group(changing, &group).await? {
+            if let Some(revision) = self.0.store.move_to_group(target.changing(call), &group).await? {
                 return Ok(revision);
+            }
+            match target.explain_no_match(self, Liveness::Live).await {
+                Error::NotFound(_) => {}
+                error => return Err(error),
             }
         }
         Err(Error::NotFound(Resource::of(id)))
     }
 
-    /// The group of the account that a caller names; none named is the default one.
+    /// The group of the account with this id; empty: the default group.
     pub(super) async fn resource_group(&self, call: &Call, id: &str) -> Result<ResourceGroupId, Error> {
         let account = call.caller.account;
         if id.is_empty() {
@@ -131,27 +185,17 @@ impl App {
     }
 }
 
-/// The place of a group in the list: the digits of its id; before all others that of the default group.
-fn position_of(id: &ResourceGroupId) -> Position {
-    let digits = id.as_str().trim_start_matches("rg-");
-    let half = |digits: Option<&str>| {
-        let half = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        half.unwrap_or_default().cast_signed()
-    };
-    match digits.len() {
-        32 => Position {
-            created_ms: half(digits.get(..16)),
-            random: half(digits.get(16..)),
-        },
-        _ => Position {
-            created_ms: 0,
-            random: 0,
-        },
-    }
+fn group_name(name: &str) -> Result<CertificateName, Error> {
+    CertificateName::parse(name).map_err(|error| Error::field(Field::ResourceGroupName, FieldError::Name(error)))
 }
 
-fn id_at(position: Position) -> String {
-    format!("rg-{:016x}{:016x}", position.created_ms, position.random)
+/// The id of a group that can be renamed and deleted.
+fn own_group(call: &Call, id: &str) -> Result<ResourceGroupId, Error> {
+    let id = ResourceGroupId::parse(id).ok_or(Error::NotFound(Resource::ResourceGroup))?;
+    if id == ResourceGroupId::default_of(call.caller.account) {
+        return Err(Error::field(Field::ResourceGroupId, FieldError::DefaultGroup));
+    }
+    Ok(id)
 }
 
 fn default_group(call: &Call) -> ResourceGroup {

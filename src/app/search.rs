@@ -1,7 +1,6 @@
 //! Searches server certificates in pages.
 
-use super::describe::page_size;
-use super::page_token::List;
+use super::page::{List, page_size};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, KeyAlgorithm, Role};
 use crate::clock::Timestamp;
@@ -96,7 +95,7 @@ impl App {
         let size = violations.check(Field::PageSize, page_size(request.page_size));
         let after = match request.page_token.as_str() {
             "" => Ok(None),
-            token => match self.0.page_tokens.read_place(list, token) {
+            token => match self.0.page_tokens.read_sorted(list, token) {
                 Ok((position, key)) => cursor(order, position, key).map(Some),
                 Err(error) => Err(error),
             },
@@ -106,7 +105,7 @@ impl App {
             return Err(violations.into());
         };
         let page = self.0.store.search(account, &criteria, order, after, size).await?;
-        let token = |next: Cursor| self.0.page_tokens.write_place(list, next.position, &bytes(&next.key));
+        let token = |next: Cursor| self.0.page_tokens.write_sorted(list, next.position, &bytes(&next.key));
         Ok(Found {
             certificates: page.certificates,
             next_page_token: page.next.map(token).unwrap_or_default(),

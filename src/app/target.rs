@@ -59,7 +59,7 @@ impl Target {
     }
 
     /// Why a change that wants it live, or deleted, found nothing to change.
-    pub(super) async fn why_unchanged(&self, app: &App, wanted: Liveness) -> Error {
+    pub(super) async fn explain_no_match(&self, app: &App, wanted: Liveness) -> Error {
         let standing = match app.0.store.standing(self.id).await {
             Ok(standing) => standing,
             Err(error) => return error.into(),

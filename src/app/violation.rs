@@ -35,6 +35,7 @@ pub enum Field {
     PageToken,
     PrivateKey,
     RegionId,
+    ResourceGroupId,
     ResourceGroupName,
     ResourceId,
     ResourceIds,
@@ -72,6 +73,10 @@ pub enum FieldError {
     Policy(Vec<FindingCode>),
     /// The name.
     Name(NameError),
+    /// Another resource group of the account has the name.
+    GroupNameTaken,
+    /// The default resource group can not be renamed or deleted.
+    DefaultGroup,
     /// The tags, or one of them.
     Tags(TagsError),
     /// The region.

@@ -325,7 +325,7 @@ impl CertificateService for Door {
             .await;
         answer(
             &call,
-            tagged.map(|()| pb::TagResourcesResponse {
+            tagged.map(|_| pb::TagResourcesResponse {
                 request_id: call.request_id.to_string(),
             }),
         )
@@ -343,7 +343,7 @@ impl CertificateService for Door {
         let untagged = self.app.untag_resources(&call, &resources, tags).await;
         answer(
             &call,
-            untagged.map(|()| pb::UntagResourcesResponse {
+            untagged.map(|_| pb::UntagResourcesResponse {
                 request_id: call.request_id.to_string(),
             }),
         )
@@ -391,6 +391,7 @@ impl CertificateService for Door {
             resource_id: message.resource_id,
             resource_type: message.resource_type,
             new_resource_group_id: message.new_resource_group_id,
+            if_etag: String::new(),
         };
         let moved = self.app.move_resource_group(&call, &request).await;
         answer(

@@ -30,6 +30,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::ClientTokenReused => Reason::ClientTokenReused,
         Error::EtagMismatch { .. } => Reason::EtagMismatch,
         Error::NotDeleted(_) => Reason::NotDeleted,
+        Error::ResourceGroupNotEmpty(_) => Reason::ResourceGroupNotEmpty,
         Error::Unauthenticated => Reason::Unauthenticated,
         Error::AccessKeyDisabled => Reason::AccessKeyDisabled,
         Error::AccountDisabled => Reason::AccountDisabled,
@@ -55,7 +56,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         FieldError::PrivateKey(_) => Reason::PrivateKeyMalformed,
         FieldError::Compromised(_) => Reason::PrivateKeyCompromised,
         FieldError::Policy(_) => Reason::PolicyRejected,
-        FieldError::Name(_) => Reason::NameInvalid,
+        FieldError::Name(_) | FieldError::GroupNameTaken => Reason::NameInvalid,
         FieldError::Tags(_) | FieldError::TagsOfResource { .. } => Reason::TagInvalid,
         FieldError::Region(RegionError::Missing) => Reason::RegionMissing,
         FieldError::Region(RegionError::Unknown) => Reason::RegionNotFound,
@@ -67,6 +68,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::TooMany { .. }
         | FieldError::ClientToken
         | FieldError::PageSize
+        | FieldError::DefaultGroup
         | FieldError::ResourceType => Reason::FieldInvalid,
     }
 }
@@ -108,7 +110,7 @@ pub(super) fn code(reason: Reason) -> Code {
         Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::ClientTokenReused => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,
-        Reason::NotDeleted => Code::FailedPrecondition,
+        Reason::NotDeleted | Reason::ResourceGroupNotEmpty => Code::FailedPrecondition,
         Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,

@@ -80,6 +80,12 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
             details.metadata(&field_name(Field::CertificateId(id.kind)), id.to_string());
         }
+        Error::ResourceGroupNotEmpty(id) => {
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
+            details.metadata(&field_name(Field::ResourceGroupId), id.to_string());
+        }
         Error::PermissionDenied { needed } => details.metadata("role", needed.as_str()),
         Error::DatabaseUnavailable(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));

@@ -10,6 +10,7 @@ use tokio_postgres::error::SqlState;
 #[derive(Clone, Debug)]
 pub struct Cause {
     sqlstate: Option<String>,
+    constraint: Option<Constraint>,
     message: String,
 }
 
@@ -29,6 +30,7 @@ impl From<&tokio_postgres::Error> for Cause {
         match error.as_db_error() {
             Some(error) => Self {
                 sqlstate: Some(error.code().code().to_owned()),
+                constraint: error.constraint().and_then(Constraint::named),
                 message: error.message().to_owned(),
             },
             None => Self::new(match std::error::Error::source(error) {
@@ -43,12 +45,32 @@ impl Cause {
     fn new(message: impl Into<String>) -> Self {
         Self {
             sqlstate: None,
+            constraint: None,
             message: message.into(),
         }
     }
 
     pub(super) fn timeout() -> Self {
         Self::new("no answer within the time limit")
+    }
+}
+
+/// A constraint of the schema that refuses a change where two calls meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Constraint {
+    /// The resource group of a certificate exists.
+    ResourceGroupOfCertificate,
+    /// The name of a resource group is unique in its account.
+    ResourceGroupName,
+}
+
+impl Constraint {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "resource_group_of_certificate" => Some(Self::ResourceGroupOfCertificate),
+            "resource_group_name" => Some(Self::ResourceGroupName),
+            _ => None,
+        }
     }
 }
 
@@ -70,9 +92,22 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// A constraint refused the change. Nothing was changed.
+    #[error("the constraint {0:?} refused the change")]
+    Constraint(Constraint, #[source] Cause),
     /// A row does not hold what its table promises.
     #[error("a row of {0} is damaged")]
     Row(&'static str),
+}
+
+impl Error {
+    /// The error of a statement that failed and will fail again.
+    pub(super) fn of_statement(statement: &'static str, cause: Cause) -> Self {
+        match cause.constraint {
+            Some(constraint) => Self::Constraint(constraint, cause),
+            None => Self::Statement { statement, cause },
+        }
+    }
 }
 
 /// What to do about a failed statement.

@@ -40,12 +40,12 @@ pub use access_key::{AccessKey, NewAccount};
 pub use certificate::{Changing, Standing, Undeletion};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
-pub use error::{Cause, Error};
+pub use error::{Cause, Constraint, Error};
 pub use fingerprint::AccountFingerprints;
 pub use list::{Filter, Page};
 pub use migrate::{MigrateError, schema_version};
 pub use read::{Liveness, Position, StoredCertificate};
-pub use resource_group::ResourceGroup;
+pub use resource_group::{GroupDeletion, GroupRenaming, ResourceGroup};
 pub use reuse::Reuse;
 pub use search::{Cursor, FoundPage, Order, SortKey};
 pub use tag::{Tagged, Tagging};
@@ -247,10 +247,7 @@ impl Store {
                     return Err(Error::Unavailable(cause));
                 }
                 Err(Failure::Fault(cause)) => {
-                    return Err(Error::Statement {
-                        statement: statement.name,
-                        cause,
-                    });
+                    return Err(Error::of_statement(statement.name, cause));
                 }
             }
             attempt += 1;
@@ -350,10 +347,7 @@ impl Store {
                     None => return Err(Error::OutcomeUnknown(cause)),
                 },
                 Err(Failure::Fault(cause)) => {
-                    return Err(Error::Statement {
-                        statement: statement.name,
-                        cause,
-                    });
+                    return Err(Error::of_statement(statement.name, cause));
                 }
             };
             if attempt == ATTEMPTS {

@@ -1,5 +1,6 @@
-//! The resource groups of an account, and which of them a certificate is in.
+//! The resource groups of an account, and the group of a certificate.
 
+use super::error::Constraint;
 use super::{Changing, Error, Statement, Store};
 use crate::account::AccountId;
 use crate::inventory::{CertificateName, ResourceGroupId};
@@ -13,15 +14,37 @@ pub struct ResourceGroup {
     pub name: String,
 }
 
+/// The result of renaming a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GroupRenaming {
+    /// The group has the new name.
+    Renamed,
+    /// Another group of the account has this name.
+    NameTaken,
+    /// The account has no such group.
+    NotFound,
+}
+
+/// The result of deleting a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GroupDeletion {
+    /// The group is gone.
+    Deleted,
+    /// A certificate is in the group, live or deleted.
+    NotEmpty,
+    /// The account has no such group.
+    NotFound,
+}
+
 impl Store {
-    /// Makes a group of this name, or answers the one that there is.
+    /// Makes a group with this name, or returns the existing one.
     pub async fn make_resource_group(
         &self,
         account: AccountId,
         id: &ResourceGroupId,
         name: &CertificateName,
     ) -> Result<ResourceGroup, Error> {
-        // An update that changes nothing answers the row that is there, also one that this statement's snapshot is too old to see.
+        // The update changes nothing. It returns the existing row, also one that is newer than this statement's snapshot.
         const STATEMENT: Statement = Statement {
             name: "store::make_resource_group",
             sql: "-- store::make_resource_group
@@ -37,7 +60,7 @@ impl Store {
             .ok_or(Error::Row("resource_group"))
     }
 
-    /// At most `size` of the account's groups behind `after`, or from the first; the default group is not among them.
+    /// At most `size` of the account's groups after this id, without the default group.
     pub async fn resource_groups(
         &self,
         account: AccountId,
@@ -69,7 +92,53 @@ impl Store {
         Ok(!self.read(STATEMENT, &[&account.as_i64(), &id]).await?.is_empty())
     }
 
-    /// Puts a live certificate into a group of its account; answers its new revision, or `None` if there is no such certificate.
+    /// Renames a group; the default group is not among those that can be renamed.
+    pub async fn rename_resource_group(
+        &self,
+        account: AccountId,
+        id: &ResourceGroupId,
+        name: &CertificateName,
+    ) -> Result<GroupRenaming, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::rename_resource_group",
+            sql: "-- store::rename_resource_group
+                  update resource_group set name = $3 where account_id = $1 and resource_group_id = $2 returning 1",
+        };
+        let renamed = self
+            .read(STATEMENT, &[&account.as_i64(), &id.as_str(), &name.as_str()])
+            .await;
+        match renamed {
+            Ok(rows) if rows.is_empty() => Ok(GroupRenaming::NotFound),
+            Ok(_) => Ok(GroupRenaming::Renamed),
+            Err(Error::Constraint(Constraint::ResourceGroupName, _)) => Ok(GroupRenaming::NameTaken),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a group. The foreign keys of certificates refuse this while a certificate is in the group, also one that another
+    /// transaction adds at the same moment.
+    pub async fn delete_resource_group(
+        &self,
+        account: AccountId,
+        id: &ResourceGroupId,
+    ) -> Result<GroupDeletion, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::delete_resource_group",
+            sql: "-- store::delete_resource_group
+                  delete from resource_group where account_id = $1 and resource_group_id = $2",
+        };
+        // After a lost connection the statement runs again and finds nothing. So the group is looked up first.
+        if !self.has_resource_group(account, id).await? {
+            return Ok(GroupDeletion::NotFound);
+        }
+        match self.read(STATEMENT, &[&account.as_i64(), &id.as_str()]).await {
+            Ok(_) => Ok(GroupDeletion::Deleted),
+            Err(Error::Constraint(Constraint::ResourceGroupOfCertificate, _)) => Ok(GroupDeletion::NotEmpty),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a live certificate into a group of its account. Returns the new revision, or `None` if no certificate matches.
     pub async fn move_to_group(&self, changing: Changing<'_>, group: &ResourceGroupId) -> Result<Option<i64>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::move_to_group",

@@ -198,10 +198,9 @@ impl Store {
                 self.note(Some(Instant::now()));
                 vec![Err(Unwritten::Failed(Error::Unavailable(cause)))]
             }
-            Failure::Fault(cause) if is_alone => vec![Err(Unwritten::Failed(Error::Statement {
-                statement: statement.name,
-                cause,
-            }))],
+            Failure::Fault(cause) if is_alone => {
+                vec![Err(Unwritten::Failed(Error::of_statement(statement.name, cause)))]
+            }
             Failure::Repeat(cause)
             | Failure::Elsewhere(cause)
             | Failure::Unavailable(cause)

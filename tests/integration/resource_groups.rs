@@ -1,14 +1,17 @@
 //! Resource groups: made, listed, uploaded into, filtered by, moved to.
 
+use certkeep::account::AccountId;
 use certkeep::grpc::pb::{self, admin_service_client::AdminServiceClient};
+use certkeep::inventory::{CertificateName, ResourceGroupId};
+use certkeep::store::{GroupDeletion, GroupRenaming, Settings, Store};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::bad_input::wrong_fields;
 use crate::ca_certificates;
-use crate::calls::{ANY, delete, describe, get, ids, refusal, stored, upload};
-use crate::harness::{Account, Bearer, Client, REGION, TestServer, bearer, upload_of};
+use crate::calls::{ANY, delete, describe, get, ids, purge, refusal, stored, upload};
+use crate::harness::{Account, Bearer, Client, REGION, TestServer, bearer, until_waiting, upload_of};
 use crate::pki::{self, Key};
 
 type Admin = AdminServiceClient<InterceptedService<Channel, Bearer>>;
@@ -267,5 +270,102 @@ async fn ca_certificates_are_in_groups_too() {
     let etag = move_to(&client, &id, &default).await.unwrap();
     let moved = ca_certificates::get(&client, &id).await.unwrap();
     assert_eq!((moved.resource_group_id, moved.etag), (default, etag));
+    server.stop().await;
+}
+
+fn store(server: &TestServer) -> Store {
+    let settings = Settings {
+        connection_string: server.database().to_owned(),
+        danger_unverified_database: false,
+        max_connections: 2,
+    };
+    Store::new(&settings).unwrap()
+}
+
+async fn account(sql: &tokio_postgres::Client) -> AccountId {
+    let account = "select account_id from resource_group limit 1";
+    AccountId::from_i64(sql.query_one(account, &[]).await.unwrap().get(0))
+}
+
+#[tokio::test]
+async fn a_group_takes_only_a_name_that_no_other_group_has() {
+    let server = TestServer::start().await;
+    let [shop, bank] = [made(&server, "shop").await, made(&server, "bank").await];
+    let (store, account) = (store(&server), account(&server.sql().await).await);
+    let rename = async |id: &str, name: &str| {
+        let (id, name) = (
+            ResourceGroupId::parse(id).unwrap(),
+            CertificateName::parse(name).unwrap(),
+        );
+        store.rename_resource_group(account, &id, &name).await.unwrap()
+    };
+    assert_eq!(rename(&shop, "bank").await, GroupRenaming::NameTaken);
+    assert_eq!(rename(&shop, "shop").await, GroupRenaming::Renamed);
+    assert_eq!(rename(&shop, "store").await, GroupRenaming::Renamed);
+    assert_eq!(rename(&bank, "shop").await, GroupRenaming::Renamed);
+    let unknown = shop.replace(|digit: char| digit.is_ascii_digit(), "0");
+    assert_eq!(rename(&unknown, "other").await, GroupRenaming::NotFound);
+    let groups = list(&admin(&server, server.admin_key()), 0, "").await.unwrap().0;
+    let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["default", "store", "shop"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_is_deleted_only_while_no_certificate_is_in_it() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let [shop, bank] = [made(&server, "shop").await, made(&server, "bank").await];
+    let sql = server.sql().await;
+    let (store, account) = (store(&server), account(&sql).await);
+    let delete_group = async |id: &str| {
+        let id = ResourceGroupId::parse(id).unwrap();
+        store.delete_resource_group(account, &id).await.unwrap()
+    };
+    let of_shop = pb::UploadServerCertificateRequest {
+        resource_group_id: shop.clone(),
+        ..upload_of(&pki::issued(Key::P256, "one.example"))
+    };
+    let id = stored(&client, &of_shop).await;
+    assert_eq!(delete_group(&shop).await, GroupDeletion::NotEmpty);
+    // It could be undeleted.
+    delete(&client, &id, ANY).await.unwrap();
+    assert_eq!(delete_group(&shop).await, GroupDeletion::NotEmpty);
+    purge(&client, &id, ANY).await.unwrap();
+    assert_eq!(delete_group(&shop).await, GroupDeletion::Deleted);
+    assert_eq!(delete_group(&shop).await, GroupDeletion::NotFound);
+
+    // A certificate that comes at the same moment.
+    let moved = stored(&client, &upload_of(&pki::issued(Key::P256, "two.example"))).await;
+    sql.batch_execute("begin").await.unwrap();
+    let into_bank = "update server_certificate set resource_group_id = $1";
+    assert_eq!(sql.execute(into_bank, &[&bank]).await.unwrap(), 1);
+    let (result, ()) = tokio::join!(delete_group(&bank), async {
+        until_waiting(&sql, "store::delete_resource_group", 1).await;
+        sql.batch_execute("commit").await.unwrap();
+    });
+    assert_eq!(result, GroupDeletion::NotEmpty);
+
+    // A group that goes at the same moment.
+    let back = "update server_certificate set resource_group_id = null";
+    assert_eq!(sql.execute(back, &[]).await.unwrap(), 1);
+    let (not_found, gone) = (
+        (Code::NotFound, "RESOURCE_GROUP_NOT_FOUND".to_owned()),
+        "delete from resource_group",
+    );
+    sql.batch_execute("begin").await.unwrap();
+    assert_eq!(sql.execute(gone, &[]).await.unwrap(), 1);
+    let of_bank = pb::UploadServerCertificateRequest {
+        resource_group_id: bank.clone(),
+        ..of_shop
+    };
+    let (uploaded, moved, ()) = tokio::join!(upload(&client, of_bank), move_to(&client, &moved, &bank), async {
+        until_waiting(&sql, "store::upload", 1).await;
+        until_waiting(&sql, "store::move_to_group", 1).await;
+        sql.batch_execute("commit").await.unwrap();
+    });
+    assert_eq!(refusal(uploaded), not_found);
+    assert_eq!(refusal(moved), not_found);
+    assert_eq!(server.rows().await[0], 1);
     server.stop().await;
 }

@@ -36,6 +36,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::PageToken => "page_token",
         Field::PrivateKey => "private_key",
         Field::RegionId => "region_id",
+        Field::ResourceGroupId => "resource_group_id",
         Field::ResourceGroupName => "name",
         Field::ResourceId => "resource_id",
         Field::ResourceIds => "resource_ids",

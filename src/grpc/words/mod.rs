@@ -58,6 +58,9 @@ pub(super) fn error(error: &Error) -> String {
             "the certificate changed after if_etag was read; read the certificate again and decide again".to_owned()
         }
         Error::NotDeleted(_) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
+        Error::ResourceGroupNotEmpty(_) => {
+            "the resource group is not empty; move or purge its certificates first, the deleted ones too".to_owned()
+        }
         Error::Unauthenticated => {
             "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
         }
@@ -122,6 +125,10 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
         FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
         FieldError::ClientToken => format!("{field} is invalid; use 1 to 64 printable ASCII characters"),
+        FieldError::GroupNameTaken => {
+            "another resource group of the account has this name; choose another name".to_owned()
+        }
+        FieldError::DefaultGroup => "the default resource group can not be renamed or deleted".to_owned(),
         FieldError::PageSize => format!("{field} is negative; use 0 for the default of 100, or 1 to 1000"),
         FieldError::PageToken => {
             format!("{field} is not from this call with the same filters; start again with an empty token")

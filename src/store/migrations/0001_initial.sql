@@ -37,7 +37,7 @@ create table resource_group (
   name text not null,
   created_at timestamptz not null default now(),
   primary key (account_id, resource_group_id),
-  unique (account_id, name)
+  constraint resource_group_name unique (account_id, name)
 );
 
 -- A certificate's id is the account's uid, the creation time and 64 random bits.
@@ -77,7 +77,7 @@ create table server_certificate (
   resource_group_id text,
   -- The account's fingerprints are read from this index alone.
   primary key (account_id, created_ms, random) include (fingerprint, deleted_at),
-  foreign key (account_id, resource_group_id) references resource_group
+  constraint resource_group_of_certificate foreign key (account_id, resource_group_id) references resource_group
 );
 -- Certificates do not compress: do not try.
 alter table server_certificate alter column chain set storage external;
@@ -183,7 +183,7 @@ create table ca_certificate (
   deleted_at timestamptz,
   resource_group_id text,
   primary key (account_id, created_ms, random),
-  foreign key (account_id, resource_group_id) references resource_group
+  constraint resource_group_of_certificate foreign key (account_id, resource_group_id) references resource_group
 );
 alter table ca_certificate alter column chain set storage external;
 create index ca_certificate_of_region on ca_certificate (account_id, region_id, created_ms, random)

@@ -1,9 +1,9 @@
-//! Page tokens: a place in a list, bound to the call that gave it.
+//! Pages of lists: their size, and tokens for the next page that only the same list accepts.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::FieldError;
+use super::{App, FieldError};
 use crate::account::AccountId;
 use crate::digest;
 use crate::secret::Secret;
@@ -12,36 +12,48 @@ use crate::store::Position;
 const FORMAT: u8 = 1;
 const MAC_LEN: usize = 32;
 
-/// Makes and reads page tokens: format, place and a MAC over both, the list, the account and its filter.
+/// The most entries of a page (AIP-158).
+pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
+    const DEFAULT: usize = 100;
+    const MAX: usize = 1000;
+    match usize::try_from(asked) {
+        Err(_) => Err(FieldError::PageSize),
+        Ok(0) => Ok(DEFAULT),
+        Ok(size) => Ok(size.min(MAX)),
+    }
+}
+
+/// Writes and reads page tokens. A token has a format, a position, a sort key and a MAC. The MAC covers them, the list, the account and
+/// the filter.
 #[derive(Debug)]
 pub struct PageTokens {
     key: Secret,
 }
 
-/// Which list a token is for.
+/// The list that a token belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
-    /// The call's name.
+    /// The name of the call.
     pub name: &'static str,
-    /// Whose list.
+    /// The account that is listed.
     pub account: AccountId,
-    /// What it is filtered by, in the request's order.
+    /// The filters, in the order of the request.
     pub filter: &'a [&'a str],
 }
 
 impl PageTokens {
-    /// Tokens under the MAC of a key.
+    /// Tokens with MACs by this key.
     pub fn new(key: Secret) -> Self {
         Self { key }
     }
 
-    /// The token of a place, behind which the next page begins.
+    /// The token of the position after which the next page begins.
     pub fn write(&self, list: List<'_>, position: Position) -> String {
-        self.write_place(list, position, &[])
+        self.write_sorted(list, position, &[])
     }
 
-    /// The token of a place that has a sort key before its position.
-    pub(super) fn write_place(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> String {
+    /// The token of a position in a list that is ordered by a sort key first.
+    pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> String {
         let mut token = vec![FORMAT];
         token.extend_from_slice(&position.created_ms.to_be_bytes());
         token.extend_from_slice(&position.random.to_be_bytes());
@@ -51,19 +63,19 @@ impl PageTokens {
         BASE64_URL_SAFE_NO_PAD.encode(token)
     }
 
-    /// The place behind which the page begins; an empty token is the start.
+    /// The position after which the page begins. An empty token is the start.
     pub fn read(&self, list: List<'_>, token: &str) -> Result<Position, FieldError> {
         if token.is_empty() {
             return Ok(Position::START);
         }
-        match self.read_place(list, token) {
+        match self.read_sorted(list, token) {
             Ok((position, sort_key)) if sort_key.is_empty() => Ok(position),
             _ => Err(FieldError::PageToken),
         }
     }
 
-    /// The place of a token that is not empty, and its sort key.
-    pub(super) fn read_place(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
+    /// The position and the sort key of a token that is not empty.
+    pub(super) fn read_sorted(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
         let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else {
             return Err(FieldError::PageToken);
         };
@@ -97,9 +109,23 @@ impl PageTokens {
     }
 }
 
+impl App {
+    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> String {
+        next.map(|position| self.0.page_tokens.write(list, position))
+            .unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_sizes_have_a_default_and_a_limit() {
+        let sizes = [0, 1, 1000, 1001, i32::MAX].map(|asked| page_size(asked).unwrap());
+        assert_eq!(sizes, [100, 1, 1000, 1000, 1000]);
+        assert!(matches!(page_size(-1), Err(FieldError::PageSize)));
+    }
 
     fn list<'a>(name: &'static str, account: i64, filter: &'a [&'a str]) -> List<'a> {
         List {
@@ -112,12 +138,12 @@ mod tests {
     #[test]
     fn a_token_is_read_by_the_list_that_wrote_it_only() {
         let tokens = PageTokens::new(Secret::from(vec![7; 32]));
-        let place = Position {
+        let position = Position {
             created_ms: 1,
             random: -2,
         };
-        let token = tokens.write(list("describe", 1, &["r"]), place);
-        assert_eq!(tokens.read(list("describe", 1, &["r"]), &token).unwrap(), place);
+        let token = tokens.write(list("describe", 1, &["r"]), position);
+        assert_eq!(tokens.read(list("describe", 1, &["r"]), &token).unwrap(), position);
         for other in [
             list("list", 1, &["r"]),
             list("describe", 2, &["r"]),
@@ -130,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn other_texts_are_refused() {
         let tokens = PageTokens::new(Secret::from(vec![7; 32]));
         let list = list("describe", 1, &[]);
         let token = tokens.write(list, Position::START);
