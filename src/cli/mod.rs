@@ -15,6 +15,7 @@ mod serve;
 mod server_certificate;
 mod settings;
 mod tag;
+mod whoami;
 mod words;
 
 use std::io::Write;
@@ -85,6 +86,8 @@ enum Command {
     ResourceGroup(resource_group::ResourceGroupCommand),
     /// List the regions in which certificates can be kept.
     Regions(region::RegionsArgs),
+    /// Show the account, access key and role of the caller.
+    Whoami(whoami::WhoamiArgs),
     /// Print a script that completes this command in a shell.
     Completions {
         /// The shell.
@@ -210,6 +213,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
         Command::Regions(args) => region::regions(args).await,
+        Command::Whoami(args) => whoami::whoami(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(

@@ -165,6 +165,25 @@ pub(super) fn groups(answer: &pb::ListResourceGroupsResponse, output: ListOutput
     )
 }
 
+pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) -> Result<(), Failure> {
+    let role = answer.role().as_str_name();
+    let role = role.strip_prefix("ROLE_").unwrap_or(role).to_ascii_lowercase();
+    match output {
+        ListOutput::Json => json("DescribeCallerResponse", answer),
+        ListOutput::Table => lines(&[
+            line("account", &answer.account_id),
+            line("access key", &answer.principal),
+            line("role", &role),
+            line("address", &answer.address),
+            line(
+                "server time",
+                &Timestamp::from_millis(millis(answer.server_time)).to_string(),
+            ),
+            line("version", &answer.server_version),
+        ]),
+    }
+}
+
 fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);

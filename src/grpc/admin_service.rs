@@ -1,12 +1,13 @@
 //! AdminService: each call is parsed, given to its use case, and its answer rendered.
 
-use tonic::Request;
+use tonic::{Request, Response};
 
 use super::call::call_of;
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, admin_service_server::AdminService};
 use super::render;
 use crate::app::App;
+use crate::clock;
 
 pub(super) struct Door {
     app: App,
@@ -53,5 +54,10 @@ impl AdminService for Door {
                 next_page_token: listed.next_page_token,
             }),
         )
+    }
+
+    async fn describe_caller(&self, request: Request<pb::DescribeCallerRequest>) -> Answer<pb::DescribeCallerResponse> {
+        let call = call_of(&request)?;
+        Ok(Response::new(render::caller(&call, clock::now())))
     }
 }

@@ -6,8 +6,9 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm, ListedCertificate, Place,
-    RESOURCE_TYPE, RequestId, ResourceGroup, Severity, StoredCertificate, Tag, Tags, Uploaded, Violation,
+    Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm,
+    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Role, Severity, StoredCertificate, Tag, Tags,
+    Uploaded, Violation,
 };
 use crate::clock;
 
@@ -253,6 +254,30 @@ fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
         signature_algorithm: facts.signature_algorithm,
         spki_sha256: hex::encode(facts.spki_sha256),
         ..pb::ServerCertificate::default()
+    }
+}
+
+pub(super) fn caller(call: &Call, now: clock::Timestamp) -> pb::DescribeCallerResponse {
+    let Caller {
+        principal,
+        address,
+        account,
+        role,
+    } = &call.caller;
+    pb::DescribeCallerResponse {
+        request_id: call.request_id.to_string(),
+        account_id: account.to_string(),
+        principal: principal.to_string(),
+        role: match role {
+            Role::Reader => pb::Role::Reader,
+            Role::Editor => pb::Role::Editor,
+            Role::Consumer => pb::Role::Consumer,
+            Role::Admin => pb::Role::Admin,
+        }
+        .into(),
+        address: address.to_string(),
+        server_time: Some(timestamp(now)),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Authentication and roles, and the methods that are open to all.
 
 use certkeep::grpc::pb;
+use certkeep::grpc::pb::admin_service_client::AdminServiceClient;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::bad_input::reason;
-use crate::harness::{Account, Client, TestServer, until, upload_of};
+use crate::command_line::run;
+use crate::harness::{Account, Client, TestServer, bearer, until, upload_of};
 use crate::pki::{self, Key};
+use crate::process::stdout;
 
 async fn describe(mut client: Client) -> Result<(), tonic::Status> {
     client
@@ -193,4 +196,47 @@ async fn a_stop_reports_not_serving_and_ends_the_streams_that_watch_health() {
         started.elapsed()
     );
     assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_of_every_role_learns_who_it_is() {
+    let server = TestServer::start().await;
+    let sql = server.sql().await;
+    let account_of = "select account_id::text from access_key where access_key_id = $1";
+    for (name, account, role) in [
+        ("reader", Account::First, pb::Role::Reader),
+        ("editor", Account::First, pb::Role::Editor),
+        ("consumer", Account::First, pb::Role::Consumer),
+        ("admin", Account::New, pb::Role::Admin),
+    ] {
+        let key = server.add_key(name, account).await;
+        let (id, _) = key.split_once('.').unwrap();
+        let mut client = AdminServiceClient::with_interceptor(server.channel(), bearer(&key));
+        let answer = client.describe_caller(pb::DescribeCallerRequest {}).await;
+        let answer = answer.unwrap().into_inner();
+        let seconds = answer.server_time.unwrap().seconds;
+        let database_seconds: i64 = sql
+            .query_one("select extract(epoch from now())::bigint", &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert!(seconds.abs_diff(database_seconds) < 60, "{seconds}");
+        let expected = pb::DescribeCallerResponse {
+            request_id: answer.request_id.clone(),
+            account_id: sql.query_one(account_of, &[&id]).await.unwrap().get(0),
+            principal: id.to_owned(),
+            role: role.into(),
+            address: "127.0.0.1".to_owned(),
+            server_time: answer.server_time,
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        assert_eq!(answer, expected);
+    }
+    let shown = stdout(&run(&server, &["whoami"]));
+    let (id, _) = server.admin_key().split_once('.').unwrap();
+    assert!(
+        shown.contains(&format!("access key    {id}\nrole          admin\n")),
+        "{shown}"
+    );
+    server.stop().await;
 }
