@@ -142,11 +142,15 @@ $(TOOLS)/python/gen/.made: $(TOOLS)/python/.made $(PROTOS)
 	$(PROTOC) --python_out=$(@D) --grpc_python_out=$(@D) $(PROTOS)
 	touch $@
 
+# The Go module of the generated client, as the schema names it.
+GO_MODULE := github.com/certkeep/certkeep/gen/go
+
 $(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.*)
 	rm -rf $(@D) && mkdir -p $(@D) && cp examples/go/*.* $(@D)
+	mkdir $(@D)/gen && printf 'module %s\n\ngo 1.24.0\n' $(GO_MODULE) >$(@D)/gen/go.mod
 	cd $(@D) && GOBIN="$$PWD/bin" go install tool
-	PATH="$(CURDIR)/$(@D)/bin:$$PATH" $(PROTOC) --go_out=$(@D) --go_opt=module=certkeep \
-		--go-grpc_out=$(@D) --go-grpc_opt=module=certkeep $(PROTOS)
+	PATH="$(CURDIR)/$(@D)/bin:$$PATH" $(PROTOC) --go_out=$(@D)/gen --go_opt=module=$(GO_MODULE) \
+		--go-grpc_out=$(@D)/gen --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
 	cd $(@D) && go build -buildvcs=false -o upload .
 	touch $@
 

@@ -1,8 +1,12 @@
-module certkeep
+module upload
 
 go 1.24.0
 
+// The generated client, in the folder that it is generated into.
+replace github.com/certkeep/certkeep/gen/go => ./gen
+
 require (
+	github.com/certkeep/certkeep/gen/go v0.0.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260120221211-b8f7ae30c516
 	google.golang.org/grpc v1.80.0
 	google.golang.org/protobuf v1.36.11

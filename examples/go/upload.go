@@ -2,9 +2,10 @@
 //
 // Generate the client first, in this folder:
 //
+//	mkdir gen && printf 'module github.com/certkeep/certkeep/gen/go\n\ngo 1.24.0\n' >gen/go.mod
 //	GOBIN=$PWD/bin go install tool
-//	PATH=$PWD/bin:$PATH protoc -I ../../proto --go_out=. --go_opt=module=certkeep \
-//		--go-grpc_out=. --go-grpc_opt=module=certkeep \
+//	PATH=$PWD/bin:$PATH protoc -I ../../proto --go_out=gen --go_opt=module=github.com/certkeep/certkeep/gen/go \
+//		--go-grpc_out=gen --go-grpc_opt=module=github.com/certkeep/certkeep/gen/go \
 //		certkeep/v1/reason.proto certkeep/v1/resources.proto certkeep/v1/certificate_service.proto
 package main
 
@@ -24,7 +25,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	pb "certkeep/gen/certkeep/v1"
+	pb "github.com/certkeep/certkeep/gen/go/certkeep/v1"
 )
 
 // show prints the reason, every wrong field, and the request id. The request id is also in the server's log.

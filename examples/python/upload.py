@@ -77,7 +77,7 @@ def main():
             return 1
     for certificate in found.server_certificates:
         print(certificate.server_certificate_id, certificate.common_name, certificate.expire_time)
-        print(certificate.key_algorithm, certificate.key_size, certificate.fingerprint)
+        print(resources.KeyAlgorithm.Name(certificate.key_algorithm), certificate.key_size, certificate.fingerprint)
     return 0
 
 

@@ -14,6 +14,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import { CertificateService } from "./gen/certkeep/v1/certificate_service_pb.js";
+import { KeyAlgorithm } from "./gen/certkeep/v1/resources_pb.js";
 import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
 /** Prints the reason, every wrong field, and the request id. The request id is also in the server's log. */
@@ -76,7 +77,7 @@ try {
   const found = await service.searchServerCertificates({ fingerprint: uploaded.fingerprintSha256 }, { headers });
   for (const certificate of found.serverCertificates) {
     console.log(certificate.serverCertificateId, certificate.commonName, certificate.expireTime);
-    console.log(certificate.keyAlgorithm, certificate.keySize, certificate.fingerprint);
+    console.log(KeyAlgorithm[certificate.keyAlgorithm], certificate.keySize, certificate.fingerprint);
   }
 } catch (error) {
   show(ConnectError.from(error));

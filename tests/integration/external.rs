@@ -199,7 +199,7 @@ async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
         assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
         let out = text(&uploaded.stdout);
         assert_eq!(out.lines().count(), 2, "{out}");
-        assert!(out.contains("shop.example") && out.contains("\nRSA 2048 "), "{out}");
+        assert!(out.contains("shop.example") && out.contains("RSA 2048 "), "{out}");
         assert_eq!(server.rows().await[2], 1, "it is tagged");
         let refused = run(upload("other.pem")).await;
         assert_eq!(refused.status.code(), Some(1));
