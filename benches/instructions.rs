@@ -17,7 +17,7 @@ use certkeep::app::{CertificateName, ListedFingerprints, RequestId, Uploaded};
 use certkeep::certificate::{Authorities, CertificateFacts, Finding, Policy, UnverifiedPair, VerifiedPair};
 use certkeep::clock::Timestamp;
 use certkeep::grpc;
-use certkeep::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
+use certkeep::inventory::{CertificateId, RegionId, ResourceGroupId};
 use certkeep::seal::{KeyRing, SealedPair};
 use certkeep::secret::Secret;
 use gungraun::Callgrind;
@@ -102,7 +102,7 @@ impl Upload {
             policy: Policy::default(),
             authorities: Authorities::default(),
             key_ring: KeyRing::create(&folder.path().join("key-ring")).unwrap(),
-            id: CertificateId::new(CertificateKind::Server, account, AT, [7; 8]),
+            id: CertificateId::new(account, AT, [7; 8]),
             region: RegionId::from_stored("cn-hangzhou".to_owned()),
             request_id: RequestId::random().unwrap(),
         }

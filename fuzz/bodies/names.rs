@@ -3,7 +3,7 @@
 use std::str;
 
 use certkeep::certificate::Policy;
-use certkeep::inventory::{CertificateId, CertificateKind, CertificateName};
+use certkeep::inventory::{CertificateId, CertificateName};
 use certkeep::secret::Secret;
 
 use super::tree::{self, der, sequence};
@@ -62,7 +62,7 @@ fn server_certificate(text: &str) {
     if let Some(name) = CertificateName::of_path(text) {
         assert_eq!(CertificateName::parse(name.as_str()), Ok(name));
     }
-    if let Ok(id) = CertificateId::parse(CertificateKind::Server, text) {
+    if let Ok(id) = CertificateId::parse(text) {
         assert_eq!(id.to_string(), text);
         let name = CertificateName::from(id);
         assert_eq!(CertificateName::parse(name.as_str()), Ok(name));

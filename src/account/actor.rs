@@ -12,11 +12,18 @@ pub enum Principal {
     AccessKey(String),
 }
 
+impl Principal {
+    /// Its id, as events record it.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::AccessKey(id) => id,
+        }
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AccessKey(id) => f.write_str(id),
-        }
+        f.write_str(self.id())
     }
 }
 

@@ -31,13 +31,6 @@ impl Caller {
             Err(Error::PermissionDenied { needed })
         }
     }
-
-    /// The id of its access key.
-    pub(super) fn access_key_id(&self) -> &str {
-        match &self.principal {
-            Principal::AccessKey(id) => id,
-        }
-    }
 }
 
 impl App {

@@ -4,10 +4,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::{Caller, CertificateId, Error};
+use super::{Caller, Error};
 use crate::account::Actor;
 use crate::digest;
-use crate::store::Change;
 
 /// The id of a request: a random UUID, written in upper case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,14 +40,6 @@ impl Call {
         Actor {
             principal: self.caller.principal.clone(),
             address: self.caller.address,
-            request_id: self.request_id.0,
-        }
-    }
-
-    pub(super) fn change(&self, id: CertificateId) -> Change<'_> {
-        Change {
-            id,
-            access_key_id: self.caller.access_key_id(),
             request_id: self.request_id.0,
         }
     }

@@ -48,19 +48,22 @@ impl App {
             return Ok(None);
         };
         if used.is_void {
-            store.forget_token(&token.token, used.id).await?;
+            store.forget_token(kind, &token.token, used.id).await?;
             return Ok(None);
         }
         if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
             return Err(Error::ClientTokenReused);
         }
-        let not_found = Error::NotFound(Resource::of(used.id));
-        let stored = store.find(used.id, None, Liveness::Live).await?.ok_or(not_found)?;
+        let not_found = Error::NotFound(Resource::Certificate(kind, Some(used.id)));
+        let stored = store
+            .find(used.id, kind, None, Liveness::Live)
+            .await?
+            .ok_or(not_found)?;
         let fingerprints = match answer {
             AnswerFingerprints::Yes => Some(store.fingerprints_of_stored(account).await),
             AnswerFingerprints::No => None,
         };
-        let reuse = store.reuse_of_stored(stored.id, &stored.facts).await;
+        let reuse = store.reuse_of_stored(stored.id, kind, &stored.facts).await;
         let findings = reuse::and(findings, self.findings_of(reuse, &stored.facts));
         Ok(Some(Uploaded {
             id: Some(stored.id),

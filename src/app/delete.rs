@@ -9,11 +9,11 @@ impl App {
     pub async fn delete(&self, call: &Call, request: &TargetCertificate) -> Result<Option<i64>, Error> {
         call.caller.require(Role::Editor)?;
         let target = Target::parse(self, call, request)?;
-        let (store, changing) = (&self.0.store, target.changing(call));
+        let (store, precondition) = (&self.0.store, target.precondition());
         let is_kept = !self.0.settings.retention.is_zero();
         let deleted = match is_kept {
-            true => store.delete(changing).await?,
-            false => store.delete_for_good(changing).await?,
+            true => store.delete(precondition, &call.actor()).await?,
+            false => store.delete_for_good(precondition, &call.actor()).await?,
         };
         match deleted {
             Some(revision) => Ok(is_kept.then_some(revision)),
@@ -26,12 +26,17 @@ impl App {
         call.caller.require(Role::Editor)?;
         let target = Target::parse(self, call, request)?;
         let quota = self.0.settings.quota(request.kind);
-        match self.0.store.undelete(target.changing(call), quota).await? {
+        match self
+            .0
+            .store
+            .undelete(target.precondition(), &call.actor(), quota)
+            .await?
+        {
             Undeletion::Undeleted(revision) => Ok(revision),
             Undeletion::NotFound => Err(target.explain_no_match(self, Liveness::Deleted).await),
-            Undeletion::OverQuota => match self.0.store.standing(target.id).await? {
+            Undeletion::OverQuota => match self.0.store.current_state(target.id, target.kind).await? {
                 Some(now) => Err(Error::QuotaExceeded {
-                    kind: target.id.kind,
+                    kind: now.kind,
                     region: now.region,
                 }),
                 None => Err(target.not_found()),
@@ -43,7 +48,7 @@ impl App {
     pub async fn purge(&self, call: &Call, request: &TargetCertificate) -> Result<(), Error> {
         call.caller.require(Role::Admin)?;
         let target = Target::parse(self, call, request)?;
-        match self.0.store.purge(target.changing(call)).await? {
+        match self.0.store.purge(target.precondition(), &call.actor()).await? {
             Some(_) => Ok(()),
             None => Err(target.explain_no_match(self, Liveness::Deleted).await),
         }

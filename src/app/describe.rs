@@ -106,10 +106,15 @@ impl App {
         filter: Filter<'_>,
         after: Position,
     ) -> Result<Described, Error> {
-        let id = CertificateId::parse(filter.kind, id).ok();
+        let id = CertificateId::parse(id).ok();
         let id = id.filter(|id| id.account == call.caller.account && after == Position::START);
         let certificates = match id {
-            Some(id) => self.0.store.find(id, filter.region, filter.liveness).await?,
+            Some(id) => {
+                self.0
+                    .store
+                    .find(id, filter.kind, filter.region, filter.liveness)
+                    .await?
+            }
             None => None,
         };
         let is_wanted = |found: &StoredCertificate| {

@@ -42,8 +42,8 @@ pub enum Error {
         revision: i64,
     },
     /// The certificate is not deleted.
-    #[error("certificate {0} is not deleted")]
-    NotDeleted(CertificateId),
+    #[error("certificate {1} is not deleted")]
+    NotDeleted(CertificateKind, CertificateId),
     /// A certificate is in the resource group.
     #[error("resource group {0} is not empty")]
     ResourceGroupNotEmpty(ResourceGroupId),
@@ -65,6 +65,9 @@ pub enum Error {
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]
     DatabaseUnavailable(store::Error),
+    /// Another call held the resource, or a connection to the database, for too long. Nothing was changed.
+    #[error(transparent)]
+    ResourceBusy(store::Error),
     /// The connection was lost in the commit, and the look-up of its outcome failed too.
     #[error(transparent)]
     OutcomeUnknown(store::Error),
@@ -80,13 +83,6 @@ pub enum Resource {
     Certificate(CertificateKind, Option<CertificateId>),
     /// A resource group.
     ResourceGroup,
-}
-
-impl Resource {
-    /// The certificate of this id.
-    pub(super) fn of(id: CertificateId) -> Self {
-        Self::Certificate(id.kind, Some(id))
-    }
 }
 
 impl Error {
@@ -108,6 +104,7 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Unavailable(_) => Self::DatabaseUnavailable(error),
+            store::Error::Busy(_) => Self::ResourceBusy(error),
             store::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             // The group was deleted after it was looked up.
             store::Error::Constraint(store::Constraint::ResourceGroupOfCertificate, _) => {

@@ -9,7 +9,11 @@ impl App {
     pub async fn get(&self, call: &Call, request: &TargetCertificate) -> Result<(StoredCertificate, String), Error> {
         call.caller.require(Role::Reader)?;
         let target = Target::parse(self, call, request)?;
-        let found = self.0.store.find_with_chain(target.id, target.region.as_ref()).await?;
+        let found = self
+            .0
+            .store
+            .find_with_chain(target.id, request.kind, target.region.as_ref())
+            .await?;
         let (certificate, chain) = found.ok_or_else(|| target.not_found())?;
         Ok((certificate, chain.to_pem()))
     }

@@ -119,16 +119,11 @@ impl App {
         tags: &Tags,
     ) -> Result<ListedTagResources, Error> {
         let account = call.caller.account;
-        let ids = ids
-            .iter()
-            .filter_map(|id| CertificateId::parse(CertificateKind::Server, id).ok());
+        let ids = ids.iter().filter_map(|id| CertificateId::parse(id).ok());
         let ids: Vec<_> = ids.filter(|id| id.account == account).collect();
         let mut found = self.0.store.tagged(account, region, &ids).await?;
         found.retain(|one| tags.iter().all(|tag| one.tags.iter().any(|other| other == tag)));
-        found.sort_by_key(|one| {
-            let is_it = |id: &CertificateId| (id.created, id.random) == (one.id.created, one.id.random);
-            ids.iter().position(is_it)
-        });
+        found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
         Ok(ListedTagResources {
             resources: found.into_iter().map(|one| (one.id, one.tags)).collect(),
             next_token: String::new(),

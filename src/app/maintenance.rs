@@ -1,19 +1,16 @@
 //! The maintenance of the whole service. Every replica runs it; the first one finds the work.
 
 use super::{App, Error};
-use crate::inventory::CertificateKind;
 
 impl App {
     /// Purges deleted certificates after their retention, and client tokens that have expired.
     pub async fn run_maintenance(&self) -> Result<(), Error> {
         let store = &self.0.store;
         let mut purged = 0;
-        for kind in CertificateKind::ALL {
-            loop {
-                match store.purge_of_all_accounts(kind, self.0.settings.retention).await? {
-                    0 => break,
-                    count => purged += count,
-                }
+        loop {
+            match store.purge_of_all_accounts(self.0.settings.retention).await? {
+                0 => break,
+                count => purged += count,
             }
         }
         while store.forget_tokens_of_all_accounts().await? > 0 {}

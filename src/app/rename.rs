@@ -21,10 +21,11 @@ impl App {
         };
         let target = Target {
             id: own_id(call, kind, id)?,
+            kind: Some(kind),
             region: Some(region),
             revision: revision_of(&request.if_etag),
         };
-        match self.0.store.rename(target.changing(call), &name).await? {
+        match self.0.store.rename(target.precondition(), &call.actor(), &name).await? {
             Some(revision) => Ok(revision),
             None => Err(target.explain_no_match(self, Liveness::Live).await),
         }

@@ -5,7 +5,7 @@ use super::resources::{named_ids, resource_type};
 use super::target::{Target, required, revision_of};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource, Role};
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, ResourceGroupId};
+use crate::inventory::{CertificateName, ResourceGroupId};
 use crate::store::{GroupDeletion, GroupRenaming, Liveness, Position, ResourceGroup};
 use crate::{clock, digest};
 
@@ -154,21 +154,22 @@ impl App {
         };
         let group = self.resource_group(call, group).await?;
         let id = named_ids(call, &[id.to_owned()])?[0];
-        for kind in CertificateKind::ALL {
-            let target = Target {
-                id: CertificateId { kind, ..id },
-                region: Some(region.clone()),
-                revision: revision_of(&request.if_etag),
-            };
-            if let Some(revision) = self.0.store.move_to_group(target.changing(call), &group).await? {
-                return Ok(revision);
-            }
-            match target.explain_no_match(self, Liveness::Live).await {
-                Error::NotFound(_) => {}
-                error => return Err(error),
-            }
+        let target = Target {
+            id,
+            kind: None,
+            region: Some(region),
+            revision: revision_of(&request.if_etag),
+        };
+        let actor = call.actor();
+        match self
+            .0
+            .store
+            .move_to_group(target.precondition(), &actor, &group)
+            .await?
+        {
+            Some(revision) => Ok(revision),
+            None => Err(target.explain_no_match(self, Liveness::Live).await),
         }
-        Err(Error::NotFound(Resource::of(id)))
     }
 
     /// The group of the account with this id; empty: the default group.

@@ -74,10 +74,13 @@ impl App {
         // If another call changes a certificate between the reading and the writing, that call made progress. This one reads again.
         loop {
             let mut found = self.0.store.tagged(call.caller.account, region, &ids).await?;
-            found.sort_by_key(|one| ids.iter().position(|id| is_same(*id, one.id)));
+            found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
             for (index, id) in ids.iter().enumerate() {
-                let Some(certificate) = found.iter().find(|one| is_same(*id, one.id)) else {
-                    return Err(Error::NotFound(Resource::of(*id)));
+                let Some(certificate) = found.iter().find(|one| one.id == *id) else {
+                    return Err(Error::NotFound(Resource::Certificate(
+                        CertificateKind::Server,
+                        Some(*id),
+                    )));
                 };
                 if let TagChange::Set(tags) = change {
                     let new = tags.iter().filter(|tag| !certificate.tags.has_key(tag.key()));
@@ -104,20 +107,11 @@ impl App {
             };
             let changed: Vec<_> = found.iter().filter(|one| is_change(one)).cloned().collect();
             let tagging = Tagging { set, remove: &remove };
-            let is_done = match changed.first() {
-                None => true,
-                Some(first) => self.0.store.set_tags(call.change(first.id), &changed, tagging).await?,
-            };
-            if is_done {
+            if self.0.store.set_tags(&call.actor(), &changed, tagging).await? {
                 // The statement changes a certificate only at the revision that was read, and adds 1.
                 let revision = |one: &Tagged| one.revision + i64::from(is_change(one));
-                return Ok(found.iter().map(|one| (one.id.kind, one.id, revision(one))).collect());
+                return Ok(found.iter().map(|one| (one.kind, one.id, revision(one))).collect());
             }
         }
     }
-}
-
-/// Whether both are the id of one certificate. The kind of a named certificate is unknown.
-fn is_same(named: CertificateId, found: CertificateId) -> bool {
-    (named.created, named.random) == (found.created, found.random)
 }

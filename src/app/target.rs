@@ -3,7 +3,7 @@
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::inventory::{CertificateId, CertificateKind, RegionError, RegionId};
-use crate::store::{Changing, Liveness};
+use crate::store::{Liveness, Precondition};
 
 /// Which certificate, as the caller names it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct TargetCertificate {
 
 pub(super) struct Target {
     pub(super) id: CertificateId,
+    /// `None`: any kind.
+    pub(super) kind: Option<CertificateKind>,
     /// `None`: any region.
     pub(super) region: Option<RegionId>,
     /// `None`: any revision.
@@ -45,14 +47,16 @@ impl Target {
         };
         Ok(Self {
             id: own_id(call, kind, id)?,
+            kind: Some(kind),
             region,
             revision: revision_of(&request.if_etag),
         })
     }
 
-    pub(super) fn changing<'a>(&'a self, call: &'a Call) -> Changing<'a> {
-        Changing {
-            change: call.change(self.id),
+    pub(super) fn precondition(&self) -> Precondition<'_> {
+        Precondition {
+            id: self.id,
+            kind: self.kind,
             region: self.region.as_ref(),
             revision: self.revision,
         }
@@ -60,13 +64,15 @@ impl Target {
 
     /// Why a change that wants it live, or deleted, found nothing to change.
     pub(super) async fn explain_no_match(&self, app: &App, wanted: Liveness) -> Error {
-        let standing = match app.0.store.standing(self.id).await {
-            Ok(standing) => standing,
+        let state = match app.0.store.current_state(self.id, self.kind).await {
+            Ok(state) => state,
             Err(error) => return error.into(),
         };
-        let here = standing.filter(|now| self.region.as_ref().is_none_or(|region| *region == now.region));
+        let here = state.filter(|now| self.region.as_ref().is_none_or(|region| *region == now.region));
         match here {
-            Some(now) if now.liveness == Liveness::Live && wanted == Liveness::Deleted => Error::NotDeleted(self.id),
+            Some(now) if now.liveness == Liveness::Live && wanted == Liveness::Deleted => {
+                Error::NotDeleted(now.kind, self.id)
+            }
             Some(now) if now.liveness == wanted && self.revision.is_some_and(|asked| asked != now.revision) => {
                 Error::EtagMismatch { revision: now.revision }
             }
@@ -75,13 +81,16 @@ impl Target {
     }
 
     pub(super) fn not_found(&self) -> Error {
-        Error::NotFound(Resource::of(self.id))
+        Error::NotFound(Resource::Certificate(
+            self.kind.unwrap_or(CertificateKind::Server),
+            Some(self.id),
+        ))
     }
 }
 
 /// The id, if it is one of the caller's account.
 pub(super) fn own_id(call: &Call, kind: CertificateKind, id: &str) -> Result<CertificateId, Error> {
-    let id = CertificateId::parse(kind, id).ok();
+    let id = CertificateId::parse(id).ok();
     id.filter(|id| id.account == call.caller.account)
         .ok_or(Error::NotFound(Resource::Certificate(kind, id)))
 }

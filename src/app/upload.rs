@@ -123,8 +123,7 @@ impl App {
         let new = NewCertificate {
             name: name.unwrap_or_else(|| CertificateName::from(content.id())),
             content,
-            access_key_id: call.caller.access_key_id().to_owned(),
-            request_id: call.request_id.0,
+            actor: call.actor(),
             region: fields.region,
             resource_group,
             tags: fields.tags,
@@ -175,8 +174,7 @@ impl App {
 
     /// Gives the certificate an id and seals its private key, if it has one.
     fn seal(&self, call: &Call, certificate: VerifiedPairOrCa) -> Result<NewContent, Error> {
-        let (kind, account) = (certificate.kind(), call.caller.account);
-        let id = CertificateId::new(kind, account, clock::now(), digest::random()?);
+        let id = CertificateId::new(call.caller.account, clock::now(), digest::random()?);
         Ok(match certificate {
             VerifiedPairOrCa::Pair(pair) => NewContent::Pair(self.0.key_ring.seal(pair, id)?),
             VerifiedPairOrCa::Ca(certificate) => NewContent::Ca { id, certificate },
@@ -186,20 +184,20 @@ impl App {
     /// Stores the certificate, once for each client token.
     async fn store(&self, call: &Call, new: NewCertificate, answer: AnswerFingerprints) -> Result<Uploaded, Error> {
         let new = Arc::new(new);
-        let id = new.content.id();
+        let (id, kind) = (new.content.id(), new.content.kind());
         let (fingerprints, reuse) = loop {
             match (self.0.store.upload(&new).await?, &new.client_token) {
                 (UploadOutcome::Stored { fingerprints, reuse }, _) => break (fingerprints, reuse),
                 (UploadOutcome::OverQuota, _) => {
                     return Err(Error::QuotaExceeded {
-                        kind: id.kind,
+                        kind,
                         region: new.region.clone(),
                     });
                 }
                 (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
                 (UploadOutcome::TokenSeen, Some(token)) => {
                     let findings = new.content.certificate().findings().to_vec();
-                    if let Some(uploaded) = self.replay(call, id.kind, token, answer, findings).await? {
+                    if let Some(uploaded) = self.replay(call, kind, token, answer, findings).await? {
                         return Ok(uploaded);
                     }
                     // The token was void and is forgotten. A token is void once, so that the loop ends.
@@ -210,7 +208,7 @@ impl App {
         let new = Arc::unwrap_or_clone(new);
         let (facts, _, findings) = new.content.into_certificate().into_parts();
         metrics::uploaded();
-        match id.kind {
+        match kind {
             CertificateKind::Server => {
                 tracing::info!(server_certificate_id = %id, fingerprint = %facts.fingerprint, "uploaded");
             }

@@ -74,11 +74,11 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata("region_id", region.as_str());
         }
         Error::EtagMismatch { revision } => details.metadata("etag", etag(*revision)),
-        Error::NotDeleted(id) => {
+        Error::NotDeleted(kind, id) => {
             details
                 .others
                 .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
-            details.metadata(&field_name(Field::CertificateId(id.kind)), id.to_string());
+            details.metadata(&field_name(Field::CertificateId(*kind)), id.to_string());
         }
         Error::ResourceGroupNotEmpty(id) => {
             details
@@ -87,7 +87,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata(&field_name(Field::ResourceGroupId), id.to_string());
         }
         Error::PermissionDenied { needed } => details.metadata("role", needed.as_str()),
-        Error::DatabaseUnavailable(_) => {
+        Error::DatabaseUnavailable(_) | Error::ResourceBusy(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));
             log(reason, error);
         }

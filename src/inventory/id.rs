@@ -2,17 +2,14 @@
 
 use std::fmt;
 
-use super::CertificateKind;
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 
 /// The id of a server or CA certificate, written
 /// `<account id>_<hexadecimal milliseconds of its creation>_<int32>_<int32>`; either int32 may be negative. The parts
-/// are kept, not the text.
+/// are kept, not the text. An id does not tell the kind of its certificate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateId {
-    /// Which of the two it is: the text does not tell.
-    pub kind: CertificateKind,
     /// The account that owns the certificate.
     pub account: AccountId,
     /// When the id was made.
@@ -27,9 +24,8 @@ pub struct CertificateIdError;
 
 impl CertificateId {
     /// A new id of the certificate that `account` uploads at `created`; `random` makes it unique.
-    pub const fn new(kind: CertificateKind, account: AccountId, created: Timestamp, random: [u8; 8]) -> Self {
+    pub const fn new(account: AccountId, created: Timestamp, random: [u8; 8]) -> Self {
         Self {
-            kind,
             account,
             created,
             random: i64::from_be_bytes(random),
@@ -37,8 +33,8 @@ impl CertificateId {
     }
 
     /// Reads only what [`Display`](fmt::Display) writes, so that one certificate has one id.
-    pub fn parse(kind: CertificateKind, text: &str) -> Result<Self, CertificateIdError> {
-        let id = parts(kind, text).ok_or(CertificateIdError)?;
+    pub fn parse(text: &str) -> Result<Self, CertificateIdError> {
+        let id = parts(text).ok_or(CertificateIdError)?;
         if id.to_string() == text {
             Ok(id)
         } else {
@@ -55,7 +51,7 @@ impl fmt::Display for CertificateId {
     }
 }
 
-fn parts(kind: CertificateKind, text: &str) -> Option<CertificateId> {
+fn parts(text: &str) -> Option<CertificateId> {
     let mut parts = text.split('_');
     let account = parts.next()?.parse().ok()?;
     let created = u64::from_str_radix(parts.next()?, 16).ok()?;
@@ -66,7 +62,6 @@ fn parts(kind: CertificateKind, text: &str) -> Option<CertificateId> {
     }
     let random = (i64::from(first) << 32) | i64::from(second.cast_unsigned());
     Some(CertificateId {
-        kind,
         account,
         created: Timestamp::from_millis(created.cast_signed()),
         random,
@@ -79,7 +74,6 @@ mod tests {
 
     fn id(random: [u8; 8]) -> CertificateId {
         CertificateId::new(
-            CertificateKind::Server,
             AccountId::from_i64(1_231_579_085_529_123),
             Timestamp::from_millis(0x15d_6fcb_45a3),
             random,
@@ -103,7 +97,7 @@ mod tests {
             [0, 0, 0, 1, 0xff, 0, 0, 0],
         ] {
             let id = id(random);
-            assert_eq!(CertificateId::parse(CertificateKind::Server, &id.to_string()), Ok(id));
+            assert_eq!(CertificateId::parse(&id.to_string()), Ok(id));
         }
     }
 
@@ -122,11 +116,7 @@ mod tests {
             "123157908552912_15d6fcb45a3_1_2",
             " 1231579085529123_15d6fcb45a3_1_2",
         ] {
-            assert_eq!(
-                CertificateId::parse(CertificateKind::Server, wrong),
-                Err(CertificateIdError),
-                "{wrong}"
-            );
+            assert_eq!(CertificateId::parse(wrong), Err(CertificateIdError), "{wrong}");
         }
     }
 }

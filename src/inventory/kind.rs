@@ -13,6 +13,19 @@ impl CertificateKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Server, Self::Ca];
 
+    /// The kind with this name in the database.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind's name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Ca => "ca",
+        }
+    }
+
     /// What it is called in a sentence.
     pub fn noun(self) -> &'static str {
         match self {

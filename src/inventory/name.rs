@@ -100,7 +100,6 @@ mod tests {
     use crate::account::AccountId;
     use crate::certificate::test_pair;
     use crate::clock::Timestamp;
-    use crate::inventory::CertificateKind;
 
     fn parse(text: &str) -> Result<String, NameError> {
         CertificateName::parse(text).map(|name| name.as_str().to_owned())
@@ -147,12 +146,7 @@ mod tests {
 
     #[test]
     fn the_default_is_common_name_then_alternative_name_then_id() {
-        let id = CertificateId::new(
-            CertificateKind::Server,
-            AccountId::from_random([0; 8]),
-            Timestamp::from_millis(255),
-            [0; 8],
-        );
+        let id = CertificateId::new(AccountId::from_random([0; 8]), Timestamp::from_millis(255), [0; 8]);
         let mut facts = test_pair::rsa().facts();
         facts.common_name = "My site (new)".to_owned();
         facts.subject_alternative_names = vec![String::new(), "a@example.com".to_owned()];

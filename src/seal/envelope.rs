@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::account::AccountId;
     use crate::clock::Timestamp;
-    use crate::inventory::{CertificateId, CertificateKind};
+    use crate::inventory::CertificateId;
 
     const ROW: Row<'static> = Row::ServiceKey { purpose: "test" };
 
@@ -232,7 +232,7 @@ mod tests {
         let ring = ring(&[(1, 1)]);
         let certificate = |account, millis, random| {
             let (account, created) = (AccountId::from_i64(account), Timestamp::from_millis(millis));
-            CertificateId::new(CertificateKind::Server, account, created, [random; 8])
+            CertificateId::new(account, created, [random; 8])
         };
         let row = |certificate, key_id, spki_sha256| Row::PrivateKey {
             certificate,

@@ -21,6 +21,9 @@ pub(super) async fn watch_database(store: Store, health: Health) {
     loop {
         metrics::upkeep();
         metrics::database_connections(store.connections());
+        let [uploads, lookups] = store.queue_lengths();
+        metrics::queue_length("uploads", uploads);
+        metrics::queue_length("lookups", lookups);
         let cause = match tokio::time::timeout(PROBE_TIME, store.can_write()).await {
             Ok(Ok(true)) => None,
             Ok(Ok(false)) => Some("it is a standby, read-only, or refused a change".to_owned()),

@@ -1,13 +1,8 @@
 //! Accounts and their access keys.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use tokio_postgres::types::ToSql;
 
-use super::batches::Batches;
-use super::error::Cause;
-use super::{Error, MAX_LOOKUPS, Statement, Store};
+use super::{Error, Statement, Store};
 use crate::account::{AccountId, Role};
 
 /// An access key as it is stored.
@@ -40,43 +35,27 @@ pub struct NewAccount<'a> {
     pub role: Role,
 }
 
-/// Look-ups of keys by their ids.
-pub(super) type AccessKeys = Arc<Batches<String, Result<Option<AccessKey>, Cause>>>;
-
-pub(super) fn access_keys() -> AccessKeys {
-    Batches::new(MAX_LOOKUPS)
-}
-
 impl Store {
-    /// The access key of this id, whichever account it belongs to: the account is what it tells.
+    /// The access key of this id, of whichever account: the key tells the account.
     pub async fn access_key_of_all_accounts(&self, access_key_id: &str) -> Result<Option<AccessKey>, Error> {
-        let all = async |store: Self, ids: Vec<String>| store.access_keys_of_all_accounts(&ids).await;
-        self.look_up_together(&self.homes.here().access_keys, access_key_id.to_owned(), all)
-            .await
-    }
-
-    /// The access keys of these ids, in their order.
-    async fn access_keys_of_all_accounts(&self, ids: &[String]) -> Result<Vec<Option<AccessKey>>, Error> {
         const STATEMENT: Statement = Statement {
-            name: "store::access_keys_of_all_accounts",
-            sql: "-- store::access_keys_of_all_accounts
-                  select access_key_id, account_id, role, secret_sha256, disabled,
-                    (select disabled from account where account.account_id = access_key.account_id)
-                  from access_key where access_key_id = any($1)",
+            name: "store::access_key_of_all_accounts",
+            sql: "-- store::access_key_of_all_accounts
+                  select account_id, role, secret_sha256, access_key.disabled, account.disabled as account_disabled
+                  from access_key join account using (account_id) where access_key_id = $1",
         };
         let damaged = || Error::Row("access_key");
-        let mut found = HashMap::new();
-        for row in self.read(STATEMENT, &[&ids]).await? {
-            let key = AccessKey {
-                account: AccountId::from_i64(row.get(1)),
-                role: Role::from_name(row.get(2)).ok_or_else(damaged)?,
-                secret_sha256: row.get::<_, &[u8]>(3).try_into().map_err(|_| damaged())?,
-                disabled: row.get(4),
-                account_disabled: row.get(5),
-            };
-            found.insert(row.get::<_, String>(0), key);
-        }
-        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+        let rows = self.read(STATEMENT, &[&access_key_id]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(AccessKey {
+            account: AccountId::from_i64(row.get("account_id")),
+            role: Role::from_name(row.get("role")).ok_or_else(damaged)?,
+            secret_sha256: row.get::<_, &[u8]>("secret_sha256").try_into().map_err(|_| damaged())?,
+            disabled: row.get("disabled"),
+            account_disabled: row.get("account_disabled"),
+        }))
     }
 
     /// Whether the database has an access key.

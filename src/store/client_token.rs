@@ -1,11 +1,11 @@
-//! The tokens by which retried calls are known. They are timed by Postgres's clock.
+//! The tokens that identify retried calls. Their age is measured by Postgres's clock.
 
 use super::{Error, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::inventory::{CertificateId, CertificateKind};
 
-/// The method that tokens of uploads of this kind are noted for.
+/// The method under which the tokens of uploads of this kind are stored.
 pub(super) fn upload_of(kind: CertificateKind) -> &'static str {
     match kind {
         CertificateKind::Server => "UploadServerCertificate",
@@ -13,10 +13,10 @@ pub(super) fn upload_of(kind: CertificateKind) -> &'static str {
     }
 }
 
-/// The token of a call, and what its request was.
+/// The token of a call and a digest of its request.
 #[derive(Clone, Debug)]
 pub struct ClientToken {
-    /// What the caller gave.
+    /// The token that the caller chose.
     pub token: String,
     /// A MAC of the canonical request.
     pub request_mac: [u8; 32],
@@ -25,16 +25,16 @@ pub struct ClientToken {
 /// A token that was used.
 #[derive(Debug)]
 pub struct UsedToken {
-    /// What the call stored, or would have.
+    /// The certificate that the call stored, or would have stored.
     pub id: CertificateId,
     /// The MAC of its request.
     pub request_mac: Vec<u8>,
-    /// It counts no longer: it is older than 24 hours, or its call stored nothing.
+    /// The token no longer counts: it is older than 24 hours, or its call stored nothing.
     pub is_void: bool,
 }
 
 impl Store {
-    /// The upload of a certificate of this kind that used this token, if any did.
+    /// The upload of a certificate of this kind that used this token, if there is one.
     pub async fn used_token(
         &self,
         kind: CertificateKind,
@@ -58,7 +58,6 @@ impl Store {
             .await?;
         Ok(rows.first().map(|row| UsedToken {
             id: CertificateId {
-                kind,
                 account,
                 created: Timestamp::from_millis(row.get("created_ms")),
                 random: row.get("random"),
@@ -68,9 +67,9 @@ impl Store {
         }))
     }
 
-    /// Forgets a void token, if it is still this one's.
-    pub async fn forget_token(&self, token: &str, id: CertificateId) -> Result<(), Error> {
-        // Repeated, it finds nothing.
+    /// Forgets a void token of an upload of this kind, if it is still that of this certificate.
+    pub async fn forget_token(&self, kind: CertificateKind, token: &str, id: CertificateId) -> Result<(), Error> {
+        // A repetition finds nothing.
         const STATEMENT: Statement = Statement {
             name: "store::forget_token",
             sql: "-- store::forget_token
@@ -78,12 +77,12 @@ impl Store {
                   where account_id = $1 and created_ms = $2 and random = $3 and method = $4 and client_token = $5",
         };
         let (account, created, random) = id_columns(id);
-        self.read(STATEMENT, &[&account, &created, &random, &upload_of(id.kind), &token])
+        self.read(STATEMENT, &[&account, &created, &random, &upload_of(kind), &token])
             .await?;
         Ok(())
     }
 
-    /// Forgets the tokens of all accounts that are older than 24 hours, at most 10,000 at once; answers how many.
+    /// Forgets the tokens of all accounts that are older than 24 hours, at most 10,000 at once. Answers how many.
     pub async fn forget_tokens_of_all_accounts(&self) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::forget_tokens_of_all_accounts",

@@ -1,4 +1,4 @@
-//! How Postgres is reached: connection string, TLS, pool.
+//! The connection to Postgres: connection string, TLS, pool.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,26 +10,27 @@ use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::group_commit::RoundTrip;
 use super::hosts::Hosts;
 use super::url::{self, TlsParameters};
 
-/// Where Postgres is and how it may be spoken to.
+/// Where Postgres is, and which connections to it are allowed.
 #[derive(Clone)]
 pub struct Settings {
     /// A connection string as libpq reads it: `postgres://user@host:port/database?sslmode=verify-full` or
-    /// `host=... dbname=...`. Several hosts may stand in it. It can hold a password.
+    /// `host=... dbname=...`. It can name several hosts, and it can contain a password.
     pub connection_string: String,
-    /// Accept a server that is neither on this machine nor proved by its certificate.
+    /// Accept a server on another machine without verifying its certificate.
     pub danger_unverified_database: bool,
-    /// How many connections to keep at most.
+    /// The maximum number of connections.
     pub max_connections: usize,
 }
 
-/// No answer within this is no answer at all. Postgres gives up on a statement before.
+/// After this time without an answer, a connection counts as lost. Postgres ends a statement earlier.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// For each host, unless the connection string says another: the next one's turn comes soon when a primary's machine is gone.
+/// For each host, unless the connection string sets another. It is short, so that the next host is tried soon when a primary fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Why a connection string can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// It is no connection string. Its text is not repeated: it may hold a password.
+    /// It is no connection string. The error does not repeat the text, which may contain a password.
     #[error("the database URL is not one that libpq would read: {0}")]
     Malformed(&'static str),
     /// `sslmode` is none of libpq's.
@@ -72,36 +73,9 @@ pub enum SettingsError {
     Tls(#[from] openssl::error::ErrorStack),
 }
 
-/// Opens connections to the database of its settings.
-pub(super) struct Opener {
-    config: tokio_postgres::Config,
-    hosts: Hosts,
-}
-
-impl Opener {
-    /// A pool of at most so many connections, for one of which `wait` is waited; none is made before the first is asked for.
-    pub(super) fn pool(&self, max_connections: usize, wait: Duration) -> Result<Pool, SettingsError> {
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        Pool::builder(Manager::from_connect(
-            self.config.clone(),
-            self.hosts.clone(),
-            recycling,
-        ))
-        .max_size(max_connections)
-        // The one that was used last: its process has everything at hand.
-        .queue_mode(QueueMode::Lifo)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(wait))
-        .create_timeout(Some(self.hosts.time()))
-        .build()
-        .map_err(|_| SettingsError::Malformed("no runtime"))
-    }
-}
-
-/// What opens connections of these settings.
-pub(super) fn opener(settings: &Settings) -> Result<Opener, SettingsError> {
+/// The pool of connections to the database of these settings. It opens no connection before the first is needed. Each new
+/// connection measures `round_trip`.
+pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, SettingsError> {
     let (mut config, tls) = url::parse(&settings.connection_string)?;
     if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
         return Err(SettingsError::Unverified);
@@ -112,10 +86,11 @@ pub(super) fn opener(settings: &Settings) -> Result<Opener, SettingsError> {
         url::SslMode::Require | url::SslMode::VerifyCa | url::SslMode::VerifyFull => SslMode::Require,
     });
     let mut options = config.get_options().unwrap_or_default().to_owned();
-    // Whatever a role's or a database's own settings say.
+    // These hold whatever the settings of the role or the database are.
     options.push_str(r" -c default_transaction_isolation=read\ committed -c client_min_messages=warning");
-    // One plan for each statement, made once: planning an upload takes longer than the upload. It may be made while a table is so
-    // small that reading all of it is cheapest, and has to serve when it has grown: indexes alone are read, each in its order.
+    // Postgres plans each statement once: planning an upload takes longer than the upload. The plan may be made while a table is so
+    // small that reading all of it is cheapest, and must still be right when the table has grown. So only plans with indexes are
+    // allowed.
     options
         .push_str(" -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off");
     for (parameter, value) in [
@@ -132,8 +107,20 @@ pub(super) fn opener(settings: &Settings) -> Result<Opener, SettingsError> {
         .keepalives_idle(KEEPALIVE_IDLE);
 
     let host_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-    let hosts = Hosts::new(&config, connector(&tls)?, host_timeout);
-    Ok(Opener { config, hosts })
+    let hosts = Hosts::new(&config, connector(&tls)?, host_timeout, round_trip);
+    let time_for_all_hosts = hosts.time();
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    Pool::builder(Manager::from_connect(config, hosts, recycling))
+        .max_size(settings.max_connections)
+        // The connection that was used last: its backend has everything at hand.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(WAIT_FOR_CONNECTION))
+        .create_timeout(Some(time_for_all_hosts))
+        .build()
+        .map_err(|_| SettingsError::Malformed("no runtime"))
 }
 
 fn on_this_machine(config: &tokio_postgres::Config) -> bool {

@@ -1,12 +1,13 @@
-//! What can go wrong between a statement and its answer.
+//! The errors between a statement and its answer.
 
+use std::error::Error as StdError;
 use std::fmt;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
-/// What Postgres, or the way to it, said: its SQLSTATE and its message, without the detail, which can hold rows and
-/// parameters.
+/// The source of an error: the SQLSTATE and message of Postgres, or the chain of errors of the connection. It does not contain
+/// Postgres's detail, which can hold rows and parameters.
 #[derive(Clone, Debug)]
 pub struct Cause {
     sqlstate: Option<String>,
@@ -23,7 +24,7 @@ impl fmt::Display for Cause {
     }
 }
 
-impl std::error::Error for Cause {}
+impl StdError for Cause {}
 
 impl From<&tokio_postgres::Error> for Cause {
     fn from(error: &tokio_postgres::Error) -> Self {
@@ -33,12 +34,23 @@ impl From<&tokio_postgres::Error> for Cause {
                 constraint: error.constraint().and_then(Constraint::named),
                 message: error.message().to_owned(),
             },
-            None => Self::new(match std::error::Error::source(error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            }),
+            None => Self::new(chain(error)),
         }
     }
+}
+
+/// The text of an error and of all its sources. A source that the text before already contains is left out.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 impl Cause {
@@ -74,21 +86,24 @@ impl Constraint {
     }
 }
 
-/// Why the store did not do what it was asked for.
+/// Why the store did not do what the caller asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres can't be reached, can't write, or was too slow. Nothing was changed; trying again may help.
+    /// Postgres cannot be reached, cannot write, or was too slow. Nothing was changed. A retry may succeed.
     #[error("the database is unavailable")]
     Unavailable(#[source] Cause),
-    /// The connection was lost in a commit, and whether it took effect could not be learnt.
+    /// Another transaction held a lock for too long, or the statement took too long. Nothing was changed. A retry may succeed.
+    #[error("the statement waited too long for other statements")]
+    Busy(#[source] Cause),
+    /// The connection was lost during a commit, and the outcome could not be learnt.
     #[error("the outcome is unknown")]
     OutcomeUnknown(#[source] Cause),
-    /// A statement failed in a way that none should: a fault of certkeep or of the schema.
+    /// A statement failed in a way that no statement should: a bug of certkeep or of the schema.
     #[error("the statement {statement} failed")]
     Statement {
-        /// The function that the statement belongs to.
+        /// The function of the statement.
         statement: &'static str,
-        /// What Postgres said.
+        /// The error of Postgres.
         #[source]
         cause: Cause,
     },
@@ -112,50 +127,78 @@ impl Error {
 
 /// What to do about a failed statement.
 pub(super) enum Failure {
-    /// It was rolled back and may be repeated: a serialization failure or a deadlock.
+    /// Postgres rolled it back, and it may be repeated: a serialization failure or a deadlock.
     Repeat(Cause),
-    /// It was not executed, since its server takes no writes: another one may.
+    /// It ran into its time limit, or waited too long for a lock. It was rolled back. Only this call is concerned.
+    Busy(Cause),
+    /// It was not executed because its server is read-only. Another server may accept it.
     Elsewhere(Cause),
     /// The connection was lost: the outcome must be looked up.
     Lost(Cause),
-    /// It was certainly not executed, and the database is to blame.
+    /// It was not executed, because of the database as a whole.
     Unavailable(Cause),
     /// It should not have failed.
     Fault(Cause),
+}
+
+impl Failure {
+    pub(super) fn into_cause(self) -> Cause {
+        match self {
+            Self::Repeat(cause)
+            | Self::Busy(cause)
+            | Self::Elsewhere(cause)
+            | Self::Lost(cause)
+            | Self::Unavailable(cause)
+            | Self::Fault(cause) => cause,
+        }
+    }
+
+    /// Whether other statements would fail for the same reason, so that the service is not ready.
+    pub(super) fn is_of_the_database(&self) -> bool {
+        matches!(self, Self::Elsewhere(_) | Self::Unavailable(_))
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         let cause = Cause::from(&error);
         let Some(code) = error.code() else {
-            // A statement that can't be encoded or decoded is a fault of ours; whatever else has no SQLSTATE is a
-            // connection's death.
+            // A statement that cannot be encoded or decoded is a bug of certkeep. Any other error without an SQLSTATE is a lost
+            // connection.
             let ours = error.to_string().starts_with("error serializing parameter")
                 || error.to_string().starts_with("expected ");
             return if ours { Self::Fault(cause) } else { Self::Lost(cause) };
         };
         match *code {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Repeat(cause),
-            // A backend that is told to go may have committed before.
-            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IDLE_SESSION_TIMEOUT => Self::Lost(cause),
-            SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE | SqlState::CANNOT_CONNECT_NOW => {
-                Self::Unavailable(cause)
-            }
+            SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::Busy(cause),
             SqlState::READ_ONLY_SQL_TRANSACTION => Self::Elsewhere(cause),
-            // Class 08, connection exceptions; class 53, insufficient resources: the disk, memory, connections;
-            // class 58, system errors: what the file system refused.
-            ref code if code.code().starts_with("08") => Self::Lost(cause),
-            ref code if code.code().starts_with("53") || code.code().starts_with("58") => Self::Unavailable(cause),
-            _ => Self::Fault(cause),
+            SqlState::CANNOT_CONNECT_NOW => Self::Unavailable(cause),
+            // A backend that is terminated may have committed before.
+            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IDLE_SESSION_TIMEOUT => Self::Lost(cause),
+            ref code => match code.code().get(..2) {
+                // Connection exceptions.
+                Some("08") => Self::Lost(cause),
+                // Insufficient resources (disk, memory, connections), and errors of the file system.
+                Some("53" | "58") => Self::Unavailable(cause),
+                _ => Self::Fault(cause),
+            },
         }
     }
 }
 
-impl From<PoolError> for Cause {
+/// No connection: the statement was not sent.
+impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Backend(error) => Self::from(&error),
-            error => Self::new(error.to_string()),
+            PoolError::Backend(error) => Self::Unavailable(Cause::from(&error)),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Self::Busy(Cause::new("no connection to the database became free"))
+            }
+            PoolError::Timeout(_) => {
+                Self::Unavailable(Cause::new("no connection to the database within the time limit"))
+            }
+            error => Self::Unavailable(Cause::new(error.to_string())),
         }
     }
 }

@@ -42,7 +42,7 @@ impl AccountFingerprints {
 pub(super) fn fingerprints(octets: &[u8]) -> Result<Vec<Sha1Fingerprint>, Error> {
     let (fingerprints, rest) = octets.as_chunks::<LEN>();
     if !rest.is_empty() {
-        return Err(Error::Row("server_certificate"));
+        return Err(Error::Row("certificate"));
     }
     let fingerprints = fingerprints.iter().map(|octets| Sha1Fingerprint::from_bytes(*octets));
     Ok(fingerprints.collect())
@@ -64,8 +64,8 @@ impl Store {
         const STATEMENT: Statement = Statement {
             name: "store::fingerprint_page",
             sql: "-- store::fingerprint_page
-                  select created_ms, random, fingerprint from server_certificate
-                  where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
+                  select created_ms, random, fingerprint from certificate
+                  where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
                   order by created_ms, random limit $4",
         };
         // One more tells whether there is a next page.
@@ -81,7 +81,7 @@ impl Store {
             .iter()
             .map(|row| row.get::<_, &[u8]>(2).try_into().map(Sha1Fingerprint::from_bytes))
             .collect::<Result<_, _>>()
-            .map_err(|_| Error::Row("server_certificate"))?;
+            .map_err(|_| Error::Row("certificate"))?;
         let next = match page.last() {
             Some(last) if rows.len() > size => Some(Position {
                 created_ms: last.get(0),

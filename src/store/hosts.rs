@@ -1,5 +1,5 @@
-//! The hosts of a connection string, asked in turn, each within a time of its own. tokio-postgres bounds only the TCP connect:
-//! a host that accepts and never answers would keep it from the next one.
+//! The hosts of a connection string, tried in turn, each with its own timeout. tokio-postgres limits only the TCP connect: a host
+//! that accepts and never answers would keep it from the next host.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,31 +12,35 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
 use tokio_postgres::{Client, Config, Error};
 
-/// A caller that gave up on a host after this has shown that the host is silent.
+use super::error::Cause;
+use super::group_commit::RoundTrip;
+
+/// When a caller leaves after this time without an answer, the host counts as silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// Connects to the first host that answers as the connection string asks, beginning with the one that did last: a host that is
-/// gone costs its time once, not for each connection.
+/// Connects to the first host that answers and meets the conditions of the connection string. It tries the host that answered last
+/// first, so that a dead host costs its timeout once, not for each connection.
 #[derive(Clone)]
 pub(super) struct Hosts {
     /// A configuration for each host.
     hosts: Arc<[Config]>,
     tls: MakeTlsConnector,
-    /// For a whole connection to one host: TCP, TLS, authentication, and whether it takes writes.
+    /// For a whole connection to one host: TCP, TLS, authentication, and the question whether it accepts writes.
     timeout: Duration,
     first: Arc<First>,
+    round_trip: RoundTrip,
 }
 
-/// Which host is asked first.
+/// The host to try first.
 enum First {
-    /// The one that answered last.
+    /// The host that answered last.
     Last(AtomicUsize),
-    /// Each in its turn, for `load_balance_hosts=random`.
+    /// Each host in turn, for `load_balance_hosts=random`.
     Each(AtomicUsize),
 }
 
 impl Hosts {
-    pub(super) fn new(config: &Config, tls: MakeTlsConnector, timeout: Duration) -> Self {
+    pub(super) fn new(config: &Config, tls: MakeTlsConnector, timeout: Duration, round_trip: RoundTrip) -> Self {
         let first = match config.get_load_balance_hosts() {
             LoadBalanceHosts::Random => First::Each(AtomicUsize::new(0)),
             _ => First::Last(AtomicUsize::new(0)),
@@ -46,10 +50,11 @@ impl Hosts {
             tls,
             timeout,
             first: Arc::new(first),
+            round_trip,
         }
     }
 
-    /// How long it takes at most to ask all of them.
+    /// The longest time to try all hosts.
     pub(super) fn time(&self) -> Duration {
         self.timeout * self.hosts.len() as u32
     }
@@ -73,7 +78,7 @@ impl Connect for Hosts {
                     began: Instant::now(),
                 };
                 let connecting = self.hosts[host].connect(self.tls.clone());
-                // The last one has what is left of the pool's time for all.
+                // The last host has the rest of the pool's timeout.
                 let connected = if tried == count {
                     connecting.await
                 } else {
@@ -90,17 +95,31 @@ impl Connect for Hosts {
                         turn.take(host);
                         let running = tokio::spawn(async move {
                             if let Err(error) = connection.await {
-                                tracing::warn!(%error, "a connection to the database broke");
+                                tracing::warn!(cause = %Cause::from(&error), "a connection to the database broke");
                             }
                         });
+                        self.round_trip.set(round_trip(&client).await?);
                         return Ok((client, running));
                     }
                     Err(error) if tried == count => return Err(error),
-                    Err(error) => tracing::info!(%error, host, "a host of the database URL was passed over"),
+                    Err(error) => {
+                        tracing::info!(cause = %Cause::from(&error), host, "a host of the database URL was passed over");
+                    }
                 }
             }
         })
     }
+}
+
+/// The shorter of two, because a busy machine delays some answers.
+async fn round_trip(client: &Client) -> Result<Duration, Error> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..2 {
+        let asked = Instant::now();
+        client.simple_query("").await?;
+        shortest = shortest.min(asked.elapsed());
+    }
+    Ok(shortest)
 }
 
 impl First {
@@ -118,8 +137,8 @@ impl First {
     }
 }
 
-/// A host is asked. If that takes long and comes to nothing, whoever asks next begins with another: also when the caller left
-/// before the host's time was over, as one does that always has less of it.
+/// An attempt with one host. If it takes long and fails, the next caller begins with another host. This also holds when the caller
+/// left before the host's timeout: some callers always have less time.
 struct Turn<'a> {
     first: &'a First,
     next: usize,
@@ -127,7 +146,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// It answered.
+    /// The host answered.
     fn take(mut self, host: usize) {
         self.next = host;
         self.first.set(host);
@@ -142,7 +161,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A configuration for each host of this one. What tokio-postgres would refuse stays whole, so that it does.
+/// A configuration for each host of this one. A configuration that tokio-postgres would refuse stays whole, so that it is refused.
 fn each(config: &Config, timeout: Duration) -> Vec<Config> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
@@ -163,14 +182,14 @@ fn each(config: &Config, timeout: Duration) -> Vec<Config> {
         if let Some(port) = ports.get(n).or(ports.first()) {
             one.port(*port);
         }
-        // For one address of several that a name may have.
+        // For one of the addresses of a name.
         one.connect_timeout(timeout / 2);
         one
     };
     (0..count).map(one).collect()
 }
 
-/// A configuration like this one, of no host.
+/// The same configuration without hosts.
 fn without_hosts(config: &Config) -> Config {
     let mut other = Config::new();
     other

@@ -1,246 +1,348 @@
-//! The statement that stores certificates: its parameters, a column each, and its text.
+//! The statement that stores certificates: its parameters and its text, both made from one list of columns.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::Statement;
+use super::client_token::upload_of;
 use super::reuse::reuse_columns;
 use super::upload::{FIRST, NewCertificate};
-use super::{Statement, id_columns};
 use crate::inventory::{CertificateKind, searchable_names};
 use crate::seal::SealedPair;
 
-/// One row for each certificate, in arrays: a column is an array, and what a certificate has several of stands in one array
-/// for all, with the first and last place of each certificate's part.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    account_id: Vec<i64>,
-    created_ms: Vec<i64>,
-    random: Vec<i64>,
-    region_id: Vec<&'a str>,
-    name: Vec<&'a str>,
-    key_id: Vec<Option<Uuid>>,
-    fingerprint: Vec<&'a [u8]>,
-    fingerprint_sha256: Vec<&'a [u8]>,
-    common_name: Vec<&'a str>,
-    not_before_ms: Vec<i64>,
-    not_after_ms: Vec<i64>,
-    serial_number: Vec<&'a str>,
-    issuer: Vec<&'a str>,
-    subject: Vec<&'a str>,
-    key_algorithm: Vec<&'static str>,
-    key_size: Vec<i32>,
-    signature_algorithm: Vec<&'a str>,
-    spki_sha256: Vec<&'a [u8]>,
-    sealed: Vec<Option<&'a [u8]>>,
-    access_key_id: Vec<&'a str>,
-    request_id: Vec<Uuid>,
-    with_fingerprints: Vec<bool>,
-    names_from: Vec<i32>,
-    names_to: Vec<i32>,
-    chain_from: Vec<i32>,
-    chain_to: Vec<i32>,
-    client_token: Vec<Option<&'a str>>,
-    request_mac: Vec<Option<&'a [u8]>>,
-    quota: Vec<i64>,
-    resource_group_id: Vec<Option<&'a str>>,
-    names: Vec<&'a str>,
-    chain: Vec<&'a [u8]>,
-    searchable_names: Vec<String>,
-    searchable_from: Vec<i32>,
-    searchable_to: Vec<i32>,
-    tag_row: Vec<i64>,
-    tag_key: Vec<&'a str>,
-    tag_value: Vec<&'a str>,
+/// A column of an upload, which is a parameter of the statement. The text of the statement names it.
+struct Column {
+    name: &'static str,
+    value: Value,
 }
 
-/// The parameters, each a column of the batch or its value of one row.
-macro_rules! params {
-    ($batch:ident, $method:ident $(, $row:tt)?) => {{
-        let params: [&(dyn ToSql + Sync); 34] = [
-            &$batch.account_id$($row)?,
-            &$batch.created_ms$($row)?,
-            &$batch.random$($row)?,
-            &$batch.region_id$($row)?,
-            &$batch.name$($row)?,
-            &$batch.key_id$($row)?,
-            &$batch.fingerprint$($row)?,
-            &$batch.fingerprint_sha256$($row)?,
-            &$batch.common_name$($row)?,
-            &$batch.not_before_ms$($row)?,
-            &$batch.not_after_ms$($row)?,
-            &$batch.serial_number$($row)?,
-            &$batch.issuer$($row)?,
-            &$batch.subject$($row)?,
-            &$batch.key_algorithm$($row)?,
-            &$batch.key_size$($row)?,
-            &$batch.signature_algorithm$($row)?,
-            &$batch.spki_sha256$($row)?,
-            &$batch.sealed$($row)?,
-            &$batch.access_key_id$($row)?,
-            &$batch.request_id$($row)?,
-            &$batch.with_fingerprints$($row)?,
-            &$batch.client_token$($row)?,
-            &$batch.request_mac$($row)?,
-            &$batch.quota$($row)?,
-            &$batch.resource_group_id$($row)?,
-            &$batch.names,
-            &$batch.chain,
-            &$batch.tag_row,
-            &$batch.tag_key,
-            &$batch.tag_value,
-            $method,
-            &FIRST,
-            &$batch.searchable_names,
-        ];
-        params
-    }};
+/// The value of a column for a certificate. Its variant is the type in Postgres.
+#[derive(Clone, Copy)]
+enum Value {
+    BigInt(fn(&NewCertificate) -> i64),
+    Bool(fn(&NewCertificate) -> bool),
+    Bytes(fn(&NewCertificate) -> Option<&[u8]>),
+    Inet(fn(&NewCertificate) -> IpAddr),
+    Int(fn(&NewCertificate) -> i32),
+    Text(fn(&NewCertificate) -> Option<&str>),
+    Uuid(fn(&NewCertificate) -> Option<Uuid>),
+}
+use Value::{BigInt, Bool, Bytes, Inet, Int, Text};
+
+/// The columns of the table `certificate`. Each length fits into an int: the size of a request keeps it far below 2^31.
+#[rustfmt::skip]
+const CERTIFICATE: &[Column] = &[
+    Column { name: "account_id", value: BigInt(|new| new.content.id().account.as_i64()) },
+    Column { name: "created_ms", value: BigInt(|new| new.content.id().created.millis()) },
+    Column { name: "random", value: BigInt(|new| new.content.id().random) },
+    Column { name: "kind", value: Text(|new| Some(new.content.kind().as_str())) },
+    Column { name: "region_id", value: Text(|new| Some(new.region.as_str())) },
+    Column { name: "name", value: Text(|new| Some(new.name.as_str())) },
+    Column { name: "key_id", value: Value::Uuid(|new| new.content.pair().map(SealedPair::key_id)) },
+    Column { name: "fingerprint", value: Bytes(|new| Some(new.content.certificate().facts().fingerprint.as_bytes())) },
+    Column { name: "fingerprint_sha256", value: Bytes(|new| Some(new.content.certificate().facts().fingerprint_sha256.as_bytes())) },
+    Column { name: "common_name", value: Text(|new| Some(&new.content.certificate().facts().common_name)) },
+    Column { name: "not_before_ms", value: BigInt(|new| new.content.certificate().facts().not_before.millis()) },
+    Column { name: "not_after_ms", value: BigInt(|new| new.content.certificate().facts().not_after.millis()) },
+    Column { name: "serial_number", value: Text(|new| Some(&new.content.certificate().facts().serial_number)) },
+    Column { name: "issuer", value: Text(|new| Some(&new.content.certificate().facts().issuer)) },
+    Column { name: "subject", value: Text(|new| Some(&new.content.certificate().facts().subject)) },
+    Column { name: "key_algorithm", value: Text(|new| Some(new.content.certificate().facts().key_algorithm.as_str())) },
+    Column { name: "key_size", value: Int(|new| new.content.certificate().facts().key_size as i32) }, // At most 16384.
+    Column { name: "signature_algorithm", value: Text(|new| Some(&new.content.certificate().facts().signature_algorithm)) },
+    Column { name: "spki_sha256", value: Bytes(|new| Some(&new.content.certificate().facts().spki_sha256)) },
+    Column { name: "chain_length", value: Int(|new| new.content.certificate().chain().der().count() as i32) },
+    Column { name: "resource_group_id", value: Text(|new| new.resource_group.stored(new.content.id().account)) },
+];
+
+/// The other columns of an upload.
+#[rustfmt::skip]
+const UPLOAD: &[Column] = &[
+    Column { name: "names_length", value: Int(|new| new.content.certificate().facts().subject_alternative_names.len() as i32) },
+    Column { name: "searchable_length", value: Int(|new| searchable(new).len() as i32) },
+    Column { name: "sealed", value: Bytes(|new| new.content.pair().map(|pair| pair.private_key().as_bytes())) },
+    Column { name: "access_key_id", value: Text(|new| Some(new.actor.principal.id())) },
+    Column { name: "request_id", value: Value::Uuid(|new| Some(new.actor.request_id)) },
+    Column { name: "address", value: Inet(|new| new.actor.address) },
+    Column { name: "with_fingerprints", value: Bool(|new| new.with_account_fingerprints) },
+    Column { name: "method", value: Text(|new| Some(upload_of(new.content.kind()))) },
+    Column { name: "client_token", value: Text(|new| new.client_token.as_ref().map(|token| token.token.as_str())) },
+    Column { name: "request_mac", value: Bytes(|new| new.client_token.as_ref().map(|token| token.request_mac.as_slice())) },
+    Column { name: "quota", value: BigInt(|new| new.quota) },
+];
+
+/// The lists of all certificates of a batch, one after the other: the parameters after the columns.
+const LISTS: [(&str, &str); 6] = [
+    ("all_names", "text[]"),
+    ("all_chains", "bytea[]"),
+    ("all_searchable", "text[]"),
+    ("tag_row", "bigint[]"),
+    ("tag_key", "text[]"),
+    ("tag_value", "text[]"),
+];
+
+type Parameter<'a> = Box<dyn ToSql + Send + Sync + 'a>;
+
+/// The parameters for certificates: for one its values, for several an array for each column.
+pub(super) fn parameters(certificates: &[Arc<NewCertificate>]) -> Vec<Parameter<'_>> {
+    let mut parameters: Vec<_> = columns().map(|column| column.parameter(certificates)).collect();
+    let names = certificates
+        .iter()
+        .flat_map(|new| &new.content.certificate().facts().subject_alternative_names);
+    parameters.push(Box::new(names.map(String::as_str).collect::<Vec<_>>()));
+    let chains = certificates
+        .iter()
+        .flat_map(|new| new.content.certificate().chain().der());
+    parameters.push(Box::new(chains.collect::<Vec<_>>()));
+    parameters.push(Box::new(
+        certificates.iter().flat_map(|new| searchable(new)).collect::<Vec<_>>(),
+    ));
+    let tags = || {
+        (1_i64..)
+            .zip(certificates)
+            .flat_map(|(row, new)| new.tags.iter().map(move |tag| (row, tag)))
+    };
+    parameters.push(Box::new(tags().map(|(row, _)| row).collect::<Vec<_>>()));
+    parameters.push(Box::new(tags().map(|(_, tag)| tag.key()).collect::<Vec<_>>()));
+    parameters.push(Box::new(tags().map(|(_, tag)| tag.value()).collect::<Vec<_>>()));
+    parameters
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn of(certificates: &'a [Arc<NewCertificate>]) -> Self {
-        let mut batch = Self::default();
-        for (row, new) in (1..).zip(certificates) {
-            batch.push(row, new);
+/// The statement for one certificate, which costs less to begin, and the statement for several, which share its cost. Both answer
+/// a row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints. A
+/// certificate that is neither seen nor stored exceeds the quota: its token stays and is void, since its certificate has no event.
+pub(super) fn statement(certificates: &[Arc<NewCertificate>]) -> Statement {
+    static ONE: LazyLock<String> = LazyLock::new(|| text("store::upload", &one_accepted(), ONE_ANSWER));
+    static MANY: LazyLock<String> = LazyLock::new(|| text("store::upload_together", &many_accepted(), MANY_ANSWER));
+    match certificates {
+        [_] => Statement {
+            name: "store::upload",
+            sql: &ONE,
+        },
+        _ => Statement {
+            name: "store::upload_together",
+            sql: &MANY,
+        },
+    }
+}
+
+/// Only server certificates are searched.
+fn searchable(new: &NewCertificate) -> BTreeSet<String> {
+    match new.content.kind() {
+        CertificateKind::Server => searchable_names(new.content.certificate().facts()),
+        CertificateKind::Ca => BTreeSet::new(),
+    }
+}
+
+fn columns() -> impl Iterator<Item = &'static Column> {
+    CERTIFICATE.iter().chain(UPLOAD)
+}
+
+fn names<'a>(columns: impl IntoIterator<Item = &'a Column>) -> String {
+    let names: Vec<_> = columns.into_iter().map(|column| column.name).collect();
+    names.join(", ")
+}
+
+impl Column {
+    fn parameter<'a>(&self, certificates: &'a [Arc<NewCertificate>]) -> Parameter<'a> {
+        fn boxed<'a, T: ToSql + Send + Sync + 'a>(
+            certificates: &'a [Arc<NewCertificate>],
+            value: impl Fn(&'a NewCertificate) -> T,
+        ) -> Parameter<'a> {
+            match certificates {
+                [one] => Box::new(value(one)),
+                many => Box::new(many.iter().map(|new| value(new)).collect::<Vec<_>>()),
+            }
         }
-        batch
-    }
-
-    fn push(&mut self, row: i64, new: &'a NewCertificate) {
-        let (account_id, created_ms, random) = id_columns(new.content.id());
-        let (facts, pair) = (new.content.certificate().facts(), new.content.pair());
-        self.account_id.push(account_id);
-        self.created_ms.push(created_ms);
-        self.random.push(random);
-        self.region_id.push(new.region.as_str());
-        self.name.push(new.name.as_str());
-        self.key_id.push(pair.map(SealedPair::key_id));
-        self.fingerprint.push(facts.fingerprint.as_bytes());
-        self.fingerprint_sha256.push(facts.fingerprint_sha256.as_bytes());
-        self.common_name.push(&facts.common_name);
-        self.not_before_ms.push(facts.not_before.millis());
-        self.not_after_ms.push(facts.not_after.millis());
-        self.serial_number.push(&facts.serial_number);
-        self.issuer.push(&facts.issuer);
-        self.subject.push(&facts.subject);
-        self.key_algorithm.push(facts.key_algorithm.as_str());
-        self.key_size.push(facts.key_size as i32); // At most 16384.
-        self.signature_algorithm.push(&facts.signature_algorithm);
-        self.spki_sha256.push(&facts.spki_sha256);
-        self.sealed.push(pair.map(|pair| pair.private_key().as_bytes()));
-        self.access_key_id.push(&new.access_key_id);
-        self.request_id.push(new.request_id);
-        self.with_fingerprints.push(new.with_account_fingerprints);
-        // Array places count from 1; a request's size keeps all of them far below 2^31.
-        self.names_from.push(self.names.len() as i32 + 1);
-        self.names
-            .extend(facts.subject_alternative_names.iter().map(String::as_str));
-        self.names_to.push(self.names.len() as i32);
-        self.chain_from.push(self.chain.len() as i32 + 1);
-        self.chain.extend(new.content.certificate().chain().der());
-        self.chain_to.push(self.chain.len() as i32);
-        self.searchable_from.push(self.searchable_names.len() as i32 + 1);
-        if new.content.id().kind == CertificateKind::Server {
-            self.searchable_names.extend(searchable_names(facts));
-        }
-        self.searchable_to.push(self.searchable_names.len() as i32);
-        let token = new.client_token.as_ref();
-        self.client_token.push(token.map(|token| token.token.as_str()));
-        self.request_mac.push(token.map(|token| token.request_mac.as_slice()));
-        self.quota.push(new.quota);
-        self.resource_group_id
-            .push(new.resource_group.stored(new.content.id().account));
-        for tag in new.tags.iter() {
-            self.tag_row.push(row);
-            self.tag_key.push(tag.key());
-            self.tag_value.push(tag.value());
+        match self.value {
+            BigInt(value) => boxed(certificates, value),
+            Bool(value) => boxed(certificates, value),
+            Bytes(value) => boxed(certificates, value),
+            Inet(value) => boxed(certificates, value),
+            Int(value) => boxed(certificates, value),
+            Text(value) => boxed(certificates, value),
+            Value::Uuid(value) => boxed(certificates, value),
         }
     }
 
-    /// Of the statement of several.
-    pub(super) fn params<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
-        let mut params = Vec::from(params!(self, method));
-        params.extend::<[&(dyn ToSql + Sync); 6]>([
-            &self.names_from,
-            &self.names_to,
-            &self.chain_from,
-            &self.chain_to,
-            &self.searchable_from,
-            &self.searchable_to,
-        ]);
-        params
-    }
-
-    /// The parameters of the statement for one certificate: the values of the only row.
-    pub(super) fn params_of_one<'b>(&'b self, method: &'b &str) -> Vec<&'b (dyn ToSql + Sync)> {
-        Vec::from(params!(self, method, [0]))
+    fn sql_type(&self) -> &'static str {
+        match self.value {
+            BigInt(_) => "bigint",
+            Bool(_) => "bool",
+            Bytes(_) => "bytea",
+            Inet(_) => "inet",
+            Int(_) => "int",
+            Text(_) => "text",
+            Value::Uuid(_) => "uuid",
+        }
     }
 }
 
-/// The statement of one certificate and that of several: the first costs less to begin, the others share what it costs.
-pub(super) struct Insert {
-    pub(super) one: Statement,
-    pub(super) many: Statement,
+/// A list, as the text of the statement writes it.
+fn list(name: &str) -> String {
+    let index = LISTS.iter().position(|(list, _)| *list == name);
+    // Each name in this file is one of the lists.
+    let index = index.unwrap_or_else(|| unreachable!("{name} is no list"));
+    format!("${}::{}", columns().count() + index + 1, LISTS[index].1)
 }
 
-/// The rows that are `accepted`, of several that are asked for.
-macro_rules! many_accepted {
-    () => {
+/// The CTEs from `input`, with a row for each certificate, to `accepted`, with the certificates to store, and `stream`, with the
+/// last position of each account. `from_last` is 0 for the last certificate of an account, and -1 for the one before.
+fn many_accepted() -> String {
+    let mut arrays = String::new();
+    for (column, number) in columns().zip(1..) {
+        // Writing to a String does not fail.
+        let _ = write!(arrays, "${number}::{}[], ", column.sql_type());
+    }
+    format!(
         "with input as materialized (
-          select * from unnest(
-            $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[], $8::bytea[],
-            $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int[],
-            $17::text[], $18::bytea[], $19::bytea[], $20::text[], $21::uuid[], $22::bool[], $23::text[], $24::bytea[],
-            $25::bigint[], $26::text[], $35::int[], $36::int[], $37::int[], $38::int[],
-            $39::int[], $40::int[]
-          ) with ordinality as input(
-            account_id, created_ms, random, region_id, name, key_id, fingerprint, fingerprint_sha256,
-            common_name, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-            signature_algorithm, spki_sha256, sealed, access_key_id, request_id, with_fingerprints, client_token,
-            request_mac, quota, resource_group_id, names_from, names_to, chain_from, chain_to,
-            searchable_from, searchable_to, row
-          )
+          select *, (sum(names_length) over (order by row))::int as names_to,
+            (sum(chain_length) over (order by row))::int as chain_to,
+            (sum(searchable_length) over (order by row))::int as searchable_to
+          from unnest({arrays}) with ordinality as input({names}, row)
         ),
         token as (
           insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
-          select account_id, $32::text, client_token, created_ms, random, request_mac
-          from input where client_token is not null order by account_id, client_token
+          select account_id, method, client_token, created_ms, random, request_mac
+          from input where client_token is not null order by account_id, method, client_token
           on conflict (account_id, method, client_token) do nothing
           returning account_id, created_ms, random
         ),
         candidate as materialized (
-          select input.*, row_number() over (partition by account_id, region_id order by row) as place
+          select input.*, row_number() over (partition by account_id, kind, region_id order by row) as place
           from input left join token using (account_id, created_ms, random)
           where input.client_token is null or token.account_id is not null
         ),
         wanted as (
-          select account_id, region_id, count(*) as live,
+          select account_id, kind, region_id, count(*) as live,
             coalesce(
-              (select maximum from quota where quota.account_id = candidate.account_id and kind = 'server_certificates'),
+              (select maximum from quota where quota.account_id = candidate.account_id and quota.kind = candidate.kind),
               min(quota)
             ) as maximum
-          from candidate group by account_id, region_id
+          from candidate group by account_id, kind, region_id
         ),
         counted as (
-          insert into server_certificate_count as counter (account_id, region_id, live, granted)
-          select account_id, region_id, least(live, maximum), least(live, maximum)
-          from wanted where maximum > 0 order by account_id, region_id
-          on conflict (account_id, region_id) do update set (live, granted) = (
+          insert into certificate_count as counter (account_id, kind, region_id, live, granted)
+          select account_id, kind, region_id, least(live, maximum), least(live, maximum)
+          from wanted where maximum > 0 order by account_id, kind, region_id
+          on conflict (account_id, kind, region_id) do update set (live, granted) = (
             select counter.live + fitting, fitting
             from wanted cross join lateral (
               select greatest(0, least(wanted.live, wanted.maximum - counter.live)) as fitting
             ) as room
-            where wanted.account_id = counter.account_id and wanted.region_id = counter.region_id
+            where wanted.account_id = counter.account_id and wanted.kind = counter.kind
+              and wanted.region_id = counter.region_id
           )
-          returning account_id, region_id, granted
+          returning account_id, kind, region_id, granted
         ),
-        accepted as (
-          select candidate.*, ($27::text[])[names_from:names_to] as names, ($28::bytea[])[chain_from:chain_to] as chain,
-            ($34::text[])[searchable_from:searchable_to] as searchable_names
-          from candidate join counted using (account_id, region_id) where place <= granted
-        )"
-    };
+        accepted as materialized (
+          select candidate.*, ({all_names})[names_to - names_length + 1:names_to] as names,
+            ({all_chains})[chain_to - chain_length + 1:chain_to] as chain,
+            ({all_searchable})[searchable_to - searchable_length + 1:searchable_to] as searchable_names,
+            row_number() over (partition by account_id order by row) - count(*) over (partition by account_id) as from_last
+          from candidate join counted using (account_id, kind, region_id) where place <= granted
+        ),
+        stream as (
+          insert into stream as s (account_id, name, position)
+          select account_id, 'certificates', count(*) from accepted group by account_id order by account_id
+          on conflict (account_id, name) do update set position = s.position + excluded.position
+          returning account_id, position
+        )",
+        names = names(columns()),
+        arrays = arrays.trim_end_matches(", "),
+        all_names = list("all_names"),
+        all_chains = list("all_chains"),
+        all_searchable = list("all_searchable"),
+    )
+}
+
+/// The same for one. A CTE that is not materialized costs no step of its own: its columns are parameters wherever they are named.
+fn one_accepted() -> String {
+    let mut values = String::new();
+    for (column, number) in columns().zip(1..) {
+        // Writing to a String does not fail.
+        let _ = write!(values, "${number}::{} as {}, ", column.sql_type(), column.name);
+    }
+    format!(
+        "with input as not materialized (
+          select {values}{all_names} as names, {all_chains} as chain, {all_searchable} as searchable_names,
+            1::bigint as row
+        ),
+        token as (
+          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
+          select account_id, method, client_token, created_ms, random, request_mac
+          from input where client_token is not null
+          on conflict (account_id, method, client_token) do nothing
+          returning account_id
+        ),
+        wanted as (
+          select account_id, kind, region_id,
+            coalesce(
+              (select maximum from quota where quota.account_id = input.account_id and quota.kind = input.kind), quota
+            ) as maximum
+          from input where client_token is null or exists (select from token)
+        ),
+        counted as (
+          insert into certificate_count as counter (account_id, kind, region_id, live, granted)
+          select account_id, kind, region_id, 1, 1 from wanted where maximum > 0
+          on conflict (account_id, kind, region_id) do update set live = counter.live + 1, granted = 1
+          where counter.live < (select maximum from wanted)
+          returning 1
+        ),
+        accepted as not materialized (select input.*, 0 as from_last from input cross join counted),
+        stream as (
+          insert into stream as s (account_id, name, position) select account_id, 'certificates', 1 from accepted
+          on conflict (account_id, name) do update set position = s.position + 1
+          returning account_id, position
+        )",
+        all_names = list("all_names"),
+        all_chains = list("all_chains"),
+        all_searchable = list("all_searchable"),
+    )
+}
+
+fn text(name: &str, accepted: &str, answer: &str) -> String {
+    format!(
+        "-- {name}
+        {accepted},
+        certificate_row as (
+          insert into certificate ({columns}, revision, version, subject_alternative_names, chain, searchable_names)
+          select {columns}, {FIRST}, {FIRST}, names, chain, searchable_names from accepted
+          returning account_id, created_ms, random, kind, fingerprint
+        ),
+        key_row as (
+          insert into private_key (account_id, created_ms, random, key_id, sealed)
+          select account_id, created_ms, random, key_id, sealed from accepted where key_id is not null
+        ),
+        name_row as (
+          insert into searchable_name (account_id, searchable_name, created_ms, random)
+          select account_id, unnest(searchable_names), created_ms, random from accepted
+        ),
+        tag_row as (
+          insert into certificate_tag (account_id, created_ms, random, kind, key, value)
+          select account_id, created_ms, random, kind, key, value
+          from unnest({tag_row}, {tag_key}, {tag_value}) as tag(row, key, value) join accepted using (row)
+        ),
+        event_row as (
+          insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
+            access_key_id, request_id, address)
+          select account_id, stream.position + from_last, created_ms, random, kind, 'uploaded', {FIRST}, {FIRST},
+            access_key_id, request_id, address
+          from accepted join stream using (account_id)
+        )
+        select {reuse},
+          {answer}",
+        columns = names(CERTIFICATE),
+        tag_row = list("tag_row"),
+        tag_key = list("tag_key"),
+        tag_value = list("tag_value"),
+        reuse = reuse_columns!(),
+    )
 }
 
 /// The fingerprints of the account of `asked`, one after the other, if they are asked for. A SELECT beside a data-modifying CTE
@@ -253,155 +355,30 @@ macro_rules! account_fingerprints {
             select string_agg(fingerprint, ''::bytea) from (
               select fingerprint from (
                 (
-                  select created_ms, random, fingerprint from server_certificate
-                  where account_id = asked.account_id and deleted_at is null order by created_ms, random limit 50001
+                  select created_ms, random, fingerprint from certificate
+                  where account_id = asked.account_id and kind = 'server' and deleted_at is null
+                  order by created_ms, random limit 50001
                 )
                 union all
-                select created_ms, random, fingerprint from certificate where account_id = asked.account_id
+                select created_ms, random, fingerprint from certificate_row
+                where account_id = asked.account_id and kind = 'server'
               ) as of_account order by created_ms, random
             ) as in_order
           ) end as fingerprints"
     };
 }
 
-macro_rules! many_answer {
-    () => {
-        concat!(
-            "candidate.account_id is null as token_seen,
-          certificate.account_id is not null as stored,
-          ",
-            account_fingerprints!(),
-            "
-        from input as asked
-          left join candidate using (account_id, created_ms, random)
-          left join certificate using (account_id, created_ms, random)
-        order by asked.row"
-        )
-    };
-}
+const MANY_ANSWER: &str = concat!(
+    "candidate.account_id is null as token_seen, certificate_row.account_id is not null as stored, ",
+    account_fingerprints!(),
+    " from input as asked
+        left join candidate using (account_id, created_ms, random)
+        left join certificate_row using (account_id, created_ms, random)
+      order by asked.row"
+);
 
-/// The same for one. What is not materialized costs no step of its own: its columns are parameters wherever they are named.
-macro_rules! one_accepted {
-    () => {
-        "with input as not materialized (
-          select
-            $1::bigint as account_id, $2::bigint as created_ms, $3::bigint as random, $4::text as region_id,
-            $5::text as name, $6::uuid as key_id, $7::bytea as fingerprint, $8::bytea as fingerprint_sha256,
-            $9::text as common_name, $10::bigint as not_before_ms, $11::bigint as not_after_ms,
-            $12::text as serial_number, $13::text as issuer, $14::text as subject, $15::text as key_algorithm,
-            $16::int as key_size, $17::text as signature_algorithm, $18::bytea as spki_sha256, $19::bytea as sealed,
-            $20::text as access_key_id, $21::uuid as request_id, $22::bool as with_fingerprints,
-            $23::text as client_token, $24::bytea as request_mac, $25::bigint as quota, $26::text as resource_group_id,
-            $27::text[] as names, $28::bytea[] as chain, $34::text[] as searchable_names,
-            1::bigint as row
-        ),
-        token as (
-          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
-          select account_id, $32::text, client_token, created_ms, random, request_mac
-          from input where client_token is not null
-          on conflict (account_id, method, client_token) do nothing
-          returning account_id
-        ),
-        wanted as (
-          select account_id, region_id,
-            coalesce(
-              (select maximum from quota where quota.account_id = input.account_id and kind = 'server_certificates'),
-              quota
-            ) as maximum
-          from input where client_token is null or exists (select from token)
-        ),
-        counted as (
-          insert into server_certificate_count as counter (account_id, region_id, live, granted)
-          select account_id, region_id, 1, 1 from wanted where maximum > 0
-          on conflict (account_id, region_id) do update set live = counter.live + 1, granted = 1
-          where counter.live < (select maximum from wanted)
-          returning account_id
-        ),
-        accepted as not materialized (select input.* from input cross join counted)"
-    };
-}
-
-macro_rules! one_answer {
-    () => {
-        concat!(
-            "client_token is not null and not exists (select from token) as token_seen,
-          exists (select from counted) as stored,
-          ",
-            account_fingerprints!(),
-            "
-        from input as asked"
-        )
-    };
-}
-
-/// A row for each certificate: whether its token was seen before, whether it is stored, and the account's fingerprints. A
-/// certificate that is neither seen nor stored exceeds the quota: its token stays and is void, since its certificate has no event.
-macro_rules! insert {
-    ($key_column:literal, $key_row:literal) => {
-        Insert {
-            one: insert!("store::upload", one_accepted, one_answer, $key_column, $key_row),
-            many: insert!("store::upload_together", many_accepted, many_answer, $key_column, $key_row),
-        }
-    };
-    ($name:literal, $accepted:ident, $answer:ident, $key_column:literal, $key_row:literal) => {
-        Statement {
-            name: $name,
-            sql: concat!(
-                "-- ",
-                $name,
-                "\n",
-                $accepted!(),
-                ",
-        certificate as (
-          insert into server_certificate (
-            account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
-            common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, resource_group_id,
-            searchable_names",
-                $key_column,
-                "
-          )
-          select account_id, created_ms, random, region_id, name, $33::bigint, $33::bigint, fingerprint, fingerprint_sha256,
-            common_name, names, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-            signature_algorithm, spki_sha256, chain, cardinality(chain), resource_group_id,
-            searchable_names",
-                $key_column,
-                "
-          from accepted
-          returning account_id, created_ms, random, fingerprint
-        ),
-        ",
-                $key_row,
-                "
-        name_row as (
-          insert into searchable_name (account_id, searchable_name, created_ms, random)
-          select account_id, unnest(searchable_names), created_ms, random from accepted
-        ),
-        tag_row as (
-          insert into server_certificate_tag (account_id, created_ms, random, key, value)
-          select account_id, created_ms, random, key, value
-          from unnest($29::bigint[], $30::text[], $31::text[]) as tag(row, key, value) join accepted using (row)
-        ),
-        event_row as (
-          insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-          select account_id, created_ms, random, $33::bigint, 'uploaded', 'server_certificate', access_key_id, request_id from accepted
-        )
-        select ",
-                reuse_columns!(),
-                ",
-          ",
-                $answer!()
-            ),
-        }
-    };
-}
-
-pub(super) const INSERT: Insert = insert!("", "");
-
-pub(super) const INSERT_WITH_KEY: Insert = insert!(
-    ", key_id",
-    "key_row as (
-          insert into private_key (account_id, created_ms, random, key_id, sealed)
-          select account_id, created_ms, random, key_id, sealed from accepted
-        ),"
+const ONE_ANSWER: &str = concat!(
+    "client_token is not null and not exists (select from token) as token_seen, exists (select from counted) as stored, ",
+    account_fingerprints!(),
+    " from input as asked"
 );

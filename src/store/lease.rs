@@ -1,15 +1,15 @@
-//! A connection of the pool while a call uses it, which may leave at any moment.
+//! A connection of the pool while a call uses it. The call may be cancelled at any moment.
 
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 
-/// How long a connection whose caller left in the midst of a statement may take until it answers. Its place in the pool stays
-/// taken for so long: callers with short deadlines shall not make more and more connections.
+/// How long a connection may take to answer after its caller left in the middle of a statement. Meanwhile it keeps its slot in the
+/// pool, so that callers with short deadlines do not open more and more connections.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A connection at work. Dropped before its answer came, it goes back to the pool only if it still answers: whoever got it
-/// sooner would wait behind the statement, on a dead way until its own deadline.
+/// A connection in use. If it is dropped before its answer arrives, it returns to the pool only after it answered: the next caller
+/// would wait for the statement to end, and on a dead connection until its own deadline.
 pub(super) struct Lease(Option<Object>);
 
 impl Lease {
@@ -18,18 +18,18 @@ impl Lease {
     }
 
     pub(super) fn connection(&self) -> &Object {
-        // Only the two below, which consume this, and drop empty it.
+        // Only `give_back`, `discard` and `drop` empty it, and each of them ends this lease.
         self.0
             .as_ref()
             .unwrap_or_else(|| unreachable!("the connection was given back"))
     }
 
-    /// No statement is under way on it any more.
+    /// Returns the connection to the pool. No statement runs on it.
     pub(super) fn give_back(mut self) {
         drop(self.0.take());
     }
 
-    /// It is dead, or of a server that is of no use.
+    /// Closes the connection: it is dead, or its server is of no use.
     pub(super) fn discard(mut self) {
         self.0.take().map(Object::take);
     }
@@ -40,15 +40,15 @@ impl Drop for Lease {
         let Some(connection) = self.0.take() else { return };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
-                runtime.spawn(back_if_it_answers(connection));
+                runtime.spawn(return_when_it_answers(connection));
             }
             Err(_) => drop(Object::take(connection)),
         }
     }
 }
 
-/// Answers come in the order of the statements.
-async fn back_if_it_answers(connection: Object) {
+/// The answer to the empty query arrives after that of the statement.
+async fn return_when_it_answers(connection: Object) {
     let answer = tokio::time::timeout(ANSWERS_WITHIN, connection.simple_query("")).await;
     if !matches!(answer, Ok(Ok(_))) {
         drop(Object::take(connection));

@@ -62,47 +62,54 @@ macro_rules! page {
 
 const OF_ANY_REGION: Statement = page!(
     "store::page",
-    "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is null
+    "from certificate where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
      order by created_ms, random"
+);
+/// CA certificates are few beside server certificates, and have an index of their own.
+const CA_OF_ANY_REGION: Statement = page!(
+    "store::page_of_ca",
+    "from certificate where account_id = $1 and deleted_at is null
+       and kind <= 'ca' and (kind, created_ms, random) > ('ca', $2, $3)
+     order by kind, created_ms, random"
 );
 const OF_REGION: Statement = page!(
     "store::page_of_region",
-    "from server_certificate where account_id = $1 and deleted_at is null
-       and region_id <= $5 and (region_id, created_ms, random) > ($5, $2, $3)
+    "from certificate where account_id = $1 and kind = $5 and deleted_at is null
+       and region_id <= $6 and (region_id, created_ms, random) > ($6, $2, $3)
      order by region_id, created_ms, random"
 );
 const OF_GROUP: Statement = page!(
     "store::page_of_group",
-    "from server_certificate where account_id = $1 and deleted_at is null and ($5::text is null or region_id = $5)
-       and coalesce(resource_group_id, '') <= $6 and (coalesce(resource_group_id, ''), created_ms, random) > ($6, $2, $3)
+    "from certificate where account_id = $1 and kind = $5 and deleted_at is null and ($6::text is null or region_id = $6)
+       and coalesce(resource_group_id, '') <= $7 and (coalesce(resource_group_id, ''), created_ms, random) > ($7, $2, $3)
      order by coalesce(resource_group_id, ''), created_ms, random"
 );
 const DELETED: Statement = page!(
     "store::page_of_deleted",
-    "from server_certificate where account_id = $1 and (created_ms, random) > ($2, $3) and deleted_at is not null
-       and ($5::text is null or region_id = $5) and ($6::text is null or coalesce(resource_group_id, '') = $6)
+    "from certificate where account_id = $1 and kind = $5 and (created_ms, random) > ($2, $3) and deleted_at is not null
+       and ($6::text is null or region_id = $6) and ($7::text is null or coalesce(resource_group_id, '') = $7)
      order by created_ms, random"
 );
 /// From the certificates with the first tag to those that have the other tags too.
 const TAGGED: Statement = page!(
     "store::page_of_tagged",
     "from (
-       select value as tagged_value, created_ms as tagged_ms, random as tagged_random from server_certificate_tag
-       where account_id = $1 and key = ($7::text[])[1] and value <= ($8::text[])[1]
-         and (value, created_ms, random) > (($8::text[])[1], $2, $3)
+       select value as tagged_value, created_ms as tagged_ms, random as tagged_random from certificate_tag
+       where account_id = $1 and kind = $5 and key = ($8::text[])[1] and value <= ($9::text[])[1]
+         and (value, created_ms, random) > (($9::text[])[1], $2, $3)
        order by value, created_ms, random offset 0
      ) as tagged cross join lateral (
-       select * from server_certificate
+       select * from certificate
        where account_id = $1 and created_ms = tagged_ms and random = tagged_random offset 0
-     ) as server_certificate
-     where (deleted_at is not null) = $9 and ($5::text is null or region_id = $5)
-       and ($6::text is null or coalesce(resource_group_id, '') = $6)
+     ) as certificate
+     where (deleted_at is not null) = $10 and ($6::text is null or region_id = $6)
+       and ($7::text is null or coalesce(resource_group_id, '') = $7)
        and not exists (
-         select from unnest($7::text[], $8::text[]) as wanted(key, value)
+         select from unnest($8::text[], $9::text[]) as wanted(key, value)
          where not exists (
-           select from server_certificate_tag as tag
-           where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
-             and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
+           select from certificate_tag as tag
+           where tag.account_id = $1 and tag.created_ms = certificate.created_ms
+             and tag.random = certificate.random and tag.key = wanted.key and tag.value = wanted.value
            offset 0
          )
          offset 0
@@ -129,32 +136,32 @@ impl Store {
         let group = filter
             .resource_group
             .map(|group| group.stored(account).unwrap_or_default());
+        let kind = filter.kind.as_str();
         let statement = match (keys.is_empty(), is_deleted, &region, &group) {
-            (true, false, None, None) => OF_ANY_REGION,
+            (true, false, None, None) => match filter.kind {
+                CertificateKind::Server => OF_ANY_REGION,
+                CertificateKind::Ca => CA_OF_ANY_REGION,
+            },
             (true, false, Some(region), None) => {
-                params.push(region);
+                params.extend::<[&(dyn ToSql + Sync); 2]>([&kind, region]);
                 OF_REGION
             }
             (true, false, region, Some(group)) => {
-                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
+                params.extend::<[&(dyn ToSql + Sync); 3]>([&kind, region, group]);
                 OF_GROUP
             }
             (true, true, region, group) => {
-                params.extend::<[&(dyn ToSql + Sync); 2]>([region, group]);
+                params.extend::<[&(dyn ToSql + Sync); 3]>([&kind, region, group]);
                 DELETED
             }
             (false, _, region, group) => {
-                params.extend::<[&(dyn ToSql + Sync); 5]>([region, group, &keys, &values, &is_deleted]);
+                params.extend::<[&(dyn ToSql + Sync); 6]>([&kind, region, group, &keys, &values, &is_deleted]);
                 TAGGED
             }
         };
-        let rows = self.read_of(filter.kind, statement, &params).await?;
+        let rows = self.read(statement, &params).await?;
         let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
-        let certificates = rows
-            .iter()
-            .take(size)
-            .map(|row| stored(filter.kind, row))
-            .collect::<Result<Vec<_>, _>>()?;
+        let certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
         let next = match certificates.last() {
             Some(last) if found > certificates.len() as i64 => Some(Position::from(last.id)),
             _ => None,

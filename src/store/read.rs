@@ -1,10 +1,14 @@
 //! Reading certificates, without their keys.
 
-use tokio_postgres::Row;
+use std::sync::Arc;
 
-use super::batches::BatchesByKind;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
 use super::error::Cause;
-use super::{Error, MAX_LOOKUPS, Params, Statement, Store, id_columns};
+use super::group_commit::{GroupCommit, RoundTrip};
+use super::lookup::MAX_LOOKUPS;
+use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::certificate::{CertificateFacts, Chain};
 use crate::clock::Timestamp;
@@ -80,39 +84,69 @@ pub enum Liveness {
 #[derive(Clone)]
 pub(super) struct Wanted {
     id: CertificateId,
+    kind: CertificateKind,
     region: Option<String>,
     liveness: Liveness,
 }
 
-/// Look-ups that wait while others are under way are done together.
-pub(super) type Lookups = BatchesByKind<Wanted, Result<Option<StoredCertificate>, Cause>>;
+/// Look-ups that wait while a statement runs share the next statement.
+pub(super) type Lookups = Arc<GroupCommit<Wanted, Result<Option<StoredCertificate>, Cause>>>;
 
-pub(super) fn lookups() -> Lookups {
-    BatchesByKind::new(MAX_LOOKUPS)
+pub(super) fn lookups(round_trip: RoundTrip) -> Lookups {
+    GroupCommit::new(MAX_LOOKUPS, round_trip)
 }
 
 // Plans are made once (store::connect), maybe while there is next to nothing and each index looks as good as any other. Where a
 // certificate is looked up by its id, what else is asked of it stands outside of the look-up: an index of only the live ones,
 // in some other order, can't serve it then.
 
-/// What a [`StoredCertificate`] is made from; tags come as keys and values in turn, ordered by key.
-macro_rules! columns {
-    () => {
-        "select account_id, created_ms, random, region_id, name, revision, version, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
-           key_algorithm, key_size, signature_algorithm, spki_sha256, chain_length, resource_group_id,
-           (extract(epoch from deleted_at) * 1000)::bigint as deleted_ms,
-           array(
-             select unnest(array[key, value]) from (
-               select key, value from server_certificate_tag as tag
-               where tag.account_id = server_certificate.account_id
-                 and tag.created_ms = server_certificate.created_ms and tag.random = server_certificate.random
-               order by key
-             ) as by_key
-           ) as tags "
+/// The columns of a [`StoredCertificate`]. A variant of `Column` is the index of its column in a row.
+macro_rules! read_columns {
+    ($first:ident $first_sql:literal, $($column:ident $sql:literal,)*) => {
+        #[derive(Clone, Copy)]
+        enum Column { $first, $($column),* }
+
+        macro_rules! columns {
+            () => { concat!("select ", $first_sql, $(", ", $sql),*, " ") };
+        }
+        pub(super) use columns;
     };
 }
-pub(super) use columns;
+
+read_columns! {
+    AccountId "account_id",
+    CreatedMs "created_ms",
+    Random "random",
+    RegionId "region_id",
+    Name "name",
+    Revision "revision",
+    Version "version",
+    Fingerprint "fingerprint",
+    FingerprintSha256 "fingerprint_sha256",
+    CommonName "common_name",
+    SubjectAlternativeNames "subject_alternative_names",
+    NotBeforeMs "not_before_ms",
+    NotAfterMs "not_after_ms",
+    SerialNumber "serial_number",
+    Issuer "issuer",
+    Subject "subject",
+    KeyAlgorithm "key_algorithm",
+    KeySize "key_size",
+    SignatureAlgorithm "signature_algorithm",
+    SpkiSha256 "spki_sha256",
+    ChainLength "chain_length",
+    ResourceGroupId "resource_group_id",
+    DeletedMs "(extract(epoch from deleted_at) * 1000)::bigint as deleted_ms",
+    // Keys and values in turn, ordered by key.
+    Tags "array(
+           select unnest(array[key, value]) from (
+             select key, value from certificate_tag as tag
+             where tag.account_id = certificate.account_id
+               and tag.created_ms = certificate.created_ms and tag.random = certificate.random
+             order by key
+           ) as by_key
+         ) as tags",
+}
 
 /// What a certificate's texts take in an answer, about.
 macro_rules! octets {
@@ -141,11 +175,11 @@ impl Store {
             sql: "-- store::expiring_of_all_accounts
                   select count(*) filter (where not_after_ms < $1), count(*) filter (where not_after_ms < $2),
                     count(*) filter (where not_after_ms < $3), count(*) filter (where not_after_ms < $4), count(*)
-                  from server_certificate where deleted_at is null",
+                  from certificate where deleted_at is null and kind = 'server'",
         };
         let [first, second, third, fourth] = moments.map(Timestamp::millis);
         let rows = self.read(STATEMENT, &[&first, &second, &third, &fourth]).await?;
-        let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        let row = rows.first().ok_or(Error::Row("certificate"))?;
         Ok([row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)])
     }
 
@@ -153,52 +187,54 @@ impl Store {
     pub async fn find(
         &self,
         id: CertificateId,
+        kind: CertificateKind,
         region: Option<&RegionId>,
         liveness: Liveness,
     ) -> Result<Option<StoredCertificate>, Error> {
         let wanted = Wanted {
             id,
+            kind,
             region: region.map(|region| region.as_str().to_owned()),
             liveness,
         };
         let all = async |store: Self, wanted: Vec<Wanted>| store.find_all(&wanted).await;
-        self.look_up_together(self.homes.here().lookups.of(id.kind), wanted, all)
-            .await
+        self.look_up_together(&self.lookups, wanted, all).await
     }
 
-    /// For each that is wanted, in their order, what is found. All are of one kind.
+    /// For each that is wanted, in their order, what is found.
     async fn find_all(&self, wanted: &[Wanted]) -> Result<Vec<Option<StoredCertificate>>, Error> {
         // Each is looked up by its account and id.
         const STATEMENT: Statement = select!(
             "store::find",
             ", place
-             from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bool[])
-               with ordinality as wanted(wanted_account, wanted_ms, wanted_random, wanted_region, is_deleted, place)
+             from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bool[])
+               with ordinality as wanted(
+                 wanted_account, wanted_ms, wanted_random, wanted_kind, wanted_region, is_deleted, place
+               )
              cross join lateral (
-               select * from server_certificate
+               select * from certificate
                where account_id = wanted_account and created_ms = wanted_ms and random = wanted_random offset 0
-             ) as server_certificate
-             where (wanted_region is null or region_id = wanted_region) and (deleted_at is not null) = is_deleted"
+             ) as certificate
+             where kind = wanted_kind and (wanted_region is null or region_id = wanted_region)
+               and (deleted_at is not null) = is_deleted"
         );
-        let Some(kind) = wanted.first().map(|wanted| wanted.id.kind) else {
-            return Ok(Vec::new());
-        };
         let ids = || wanted.iter().map(|wanted| id_columns(wanted.id));
         let accounts: Vec<_> = ids().map(|(account, _, _)| account).collect();
         let created: Vec<_> = ids().map(|(_, created, _)| created).collect();
         let random: Vec<_> = ids().map(|(_, _, random)| random).collect();
+        let kinds: Vec<_> = wanted.iter().map(|wanted| wanted.kind.as_str()).collect();
         let regions: Vec<_> = wanted.iter().map(|wanted| wanted.region.as_deref()).collect();
         let deleted: Vec<_> = wanted
             .iter()
             .map(|wanted| wanted.liveness == Liveness::Deleted)
             .collect();
-        let params: Params<'_> = &[&accounts, &created, &random, &regions, &deleted];
+        let params: Params<'_> = &[&accounts, &created, &random, &kinds, &regions, &deleted];
         let mut found = vec![None; wanted.len()];
-        for row in self.read_of(kind, STATEMENT, params).await? {
+        for row in self.read(STATEMENT, params).await? {
             // Ordinality counts from 1.
             let place = row.get::<_, i64>("place") as usize - 1;
-            let slot = found.get_mut(place).ok_or(Error::Row("server_certificate"))?;
-            *slot = Some(stored(kind, &row)?);
+            let slot = found.get_mut(place).ok_or(Error::Row("certificate"))?;
+            *slot = Some(stored(&row)?);
         }
         Ok(found)
     }
@@ -207,67 +243,73 @@ impl Store {
     pub async fn find_with_chain(
         &self,
         id: CertificateId,
+        kind: CertificateKind,
         region: Option<&RegionId>,
     ) -> Result<Option<(StoredCertificate, Chain)>, Error> {
         const STATEMENT: Statement = select!(
             "store::find_with_chain",
             ", chain from (
-               select * from server_certificate where account_id = $1 and created_ms = $2 and random = $3 offset 0
-             ) as server_certificate
-             where ($4::text is null or region_id = $4) and deleted_at is null"
+               select * from certificate where account_id = $1 and created_ms = $2 and random = $3 offset 0
+             ) as certificate
+             where kind = $5 and ($4::text is null or region_id = $4) and deleted_at is null"
         );
         let (account, created, random) = id_columns(id);
         let region = region.map(RegionId::as_str);
-        let params: Params<'_> = &[&account, &created, &random, &region];
-        let rows = self.read_of(id.kind, STATEMENT, params).await?;
+        let params: Params<'_> = &[&account, &created, &random, &region, &kind.as_str()];
+        let rows = self.read(STATEMENT, params).await?;
         rows.first()
-            .map(|row| Ok((stored(id.kind, row)?, Chain::from_stored(row.get("chain")))))
+            .map(|row| Ok((stored(row)?, Chain::from_stored(row.get("chain")))))
             .transpose()
     }
 }
 
-/// Of a row that begins with the [`columns`], in their order: to find each by its name takes longer than to read it.
-pub(super) fn stored(kind: CertificateKind, row: &Row) -> Result<StoredCertificate, Error> {
-    let damaged = || Error::Row("server_certificate");
-    let account = AccountId::from_i64(row.get(0));
+/// The certificate of a row that begins with the [`columns`].
+pub(super) fn stored(row: &Row) -> Result<StoredCertificate, Error> {
+    use Column as C;
+    let damaged = || Error::Row("certificate");
+    let account = AccountId::from_i64(value(row, C::AccountId));
     let facts = CertificateFacts {
-        fingerprint: bytes(row, 7).map(crate::certificate::Fingerprint::from_bytes)?,
-        fingerprint_sha256: bytes(row, 8).map(crate::certificate::Fingerprint::from_bytes)?,
-        common_name: row.get(9),
-        subject_alternative_names: row.get(10),
-        not_before: Timestamp::from_millis(row.get(11)),
-        not_after: Timestamp::from_millis(row.get(12)),
-        serial_number: row.get(13),
-        issuer: row.get(14),
-        subject: row.get(15),
-        key_algorithm: row.get::<_, &str>(16).parse().map_err(|_| damaged())?,
-        key_size: row.get::<_, i32>(17).try_into().map_err(|_| damaged())?,
-        signature_algorithm: row.get(18),
-        spki_sha256: bytes(row, 19)?,
+        fingerprint: bytes(row, C::Fingerprint).map(crate::certificate::Fingerprint::from_bytes)?,
+        fingerprint_sha256: bytes(row, C::FingerprintSha256).map(crate::certificate::Fingerprint::from_bytes)?,
+        common_name: value(row, C::CommonName),
+        subject_alternative_names: value(row, C::SubjectAlternativeNames),
+        not_before: Timestamp::from_millis(value(row, C::NotBeforeMs)),
+        not_after: Timestamp::from_millis(value(row, C::NotAfterMs)),
+        serial_number: value(row, C::SerialNumber),
+        issuer: value(row, C::Issuer),
+        subject: value(row, C::Subject),
+        key_algorithm: value::<&str>(row, C::KeyAlgorithm).parse().map_err(|_| damaged())?,
+        key_size: value::<i32>(row, C::KeySize).try_into().map_err(|_| damaged())?,
+        signature_algorithm: value(row, C::SignatureAlgorithm),
+        spki_sha256: bytes(row, C::SpkiSha256)?,
     };
-    let tags: Vec<String> = row.get(23);
+    let tags: Vec<String> = value(row, C::Tags);
     let (pairs, _) = tags.as_chunks::<2>();
     Ok(StoredCertificate {
         id: CertificateId {
-            kind,
             account,
-            created: Timestamp::from_millis(row.get(1)),
-            random: row.get(2),
+            created: Timestamp::from_millis(value(row, C::CreatedMs)),
+            random: value(row, C::Random),
         },
-        region: RegionId::from_stored(row.get(3)),
-        name: CertificateName::from_stored(row.get(4)),
-        revision: row.get(5),
-        version: row.get(6),
+        region: RegionId::from_stored(value(row, C::RegionId)),
+        name: CertificateName::from_stored(value(row, C::Name)),
+        revision: value(row, C::Revision),
+        version: value(row, C::Version),
         facts,
-        chain_length: row.get(20),
-        resource_group: ResourceGroupId::from_stored(account, row.get(21)),
-        deleted: row.get::<_, Option<i64>>(22).map(Timestamp::from_millis),
+        chain_length: value(row, C::ChainLength),
+        resource_group: ResourceGroupId::from_stored(account, value(row, C::ResourceGroupId)),
+        deleted: value::<Option<i64>>(row, C::DeletedMs).map(Timestamp::from_millis),
         tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
     })
 }
 
-fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], Error> {
-    row.get::<_, &[u8]>(column)
+/// By index, which is many times as fast as by name.
+fn value<'a, T: FromSql<'a>>(row: &'a Row, column: Column) -> T {
+    row.get(column as usize)
+}
+
+fn bytes<const N: usize>(row: &Row, column: Column) -> Result<[u8; N], Error> {
+    value::<&[u8]>(row, column)
         .try_into()
-        .map_err(|_| Error::Row("server_certificate"))
+        .map_err(|_| Error::Row("certificate"))
 }

@@ -1,7 +1,7 @@
-//! The resource groups of an account, and the group of a certificate.
+//! The resource groups of an account.
 
 use super::error::Constraint;
-use super::{Changing, Error, Statement, Store};
+use super::{Error, Statement, Store};
 use crate::account::AccountId;
 use crate::inventory::{CertificateName, ResourceGroupId};
 
@@ -136,27 +136,6 @@ impl Store {
             Err(Error::Constraint(Constraint::ResourceGroupOfCertificate, _)) => Ok(GroupDeletion::NotEmpty),
             Err(error) => Err(error),
         }
-    }
-
-    /// Moves a live certificate into a group of its account. Returns the new revision, or `None` if no certificate matches.
-    pub async fn move_to_group(&self, changing: Changing<'_>, group: &ResourceGroupId) -> Result<Option<i64>, Error> {
-        const STATEMENT: Statement = Statement {
-            name: "store::move_to_group",
-            sql: "-- store::move_to_group
-                  with changed as (
-                    update server_certificate set resource_group_id = $8, revision = revision + 1
-                    where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or region_id = $4)
-                      and ($5::bigint is null or revision = $5) and num_nulls(deleted_at) = 1
-                    returning revision
-                  ),
-                  event_row as (
-                    insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-                    select $1, $2, $3, revision, 'moved', 'server_certificate', $6::text, $7::uuid from changed
-                  )
-                  select revision from changed",
-        };
-        let group = group.stored(changing.change.id.account);
-        self.change(STATEMENT, changing, Some(&group)).await
     }
 }
 

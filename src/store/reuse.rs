@@ -24,8 +24,8 @@ pub struct Reuse {
 macro_rules! reuse_columns {
     () => {
         "(
-          select array[created_ms, random] from server_certificate as other
-          where other.account_id = asked.account_id and other.deleted_at is null
+          select array[created_ms, random] from certificate as other
+          where other.account_id = asked.account_id and other.kind = asked.kind and other.deleted_at is null
             and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
               >= (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
             and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
@@ -37,8 +37,8 @@ macro_rules! reuse_columns {
         coalesce(
           (
             select id from (
-              select array[created_ms, random] as id, spki_sha256 from server_certificate as other
-              where other.account_id = asked.account_id and other.deleted_at is null
+              select array[created_ms, random] as id, spki_sha256 from certificate as other
+              where other.account_id = asked.account_id and other.kind = asked.kind and other.deleted_at is null
                 and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
                   > (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
               order by substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8) limit 1
@@ -46,8 +46,8 @@ macro_rules! reuse_columns {
           ),
           (
             select id from (
-              select array[created_ms, random] as id, spki_sha256 from server_certificate as other
-              where other.account_id = asked.account_id and other.deleted_at is null
+              select array[created_ms, random] as id, spki_sha256 from certificate as other
+              where other.account_id = asked.account_id and other.kind = asked.kind and other.deleted_at is null
                 and (substr(other.spki_sha256, 1, 8), substr(other.fingerprint_sha256, 1, 8))
                   < (substr(asked.spki_sha256, 1, 8), substr(asked.fingerprint_sha256, 1, 8))
               order by substr(other.spki_sha256, 1, 8) desc, substr(other.fingerprint_sha256, 1, 8) desc limit 1
@@ -74,7 +74,7 @@ impl Store {
                 reuse_columns!(),
                 " from (
                   select $1::bigint as account_id, $2::bytea as spki_sha256, $3::bytea as fingerprint_sha256,
-                    $4::bigint as created_ms, $5::bigint as random
+                    $4::bigint as created_ms, $5::bigint as random, $6::text as kind
                 ) as asked"
             ),
         };
@@ -85,14 +85,14 @@ impl Store {
             facts.fingerprint_sha256.as_bytes().as_slice(),
         );
         let account_id = account.as_i64();
-        let params: Params<'_> = &[&account_id, &spki, &leaf, &created_ms, &random];
-        let rows = self.read_of(kind, STATEMENT, params).await?;
-        Reuse::of_row(kind, account, rows.first().ok_or(Error::Row("server_certificate"))?)
+        let params: Params<'_> = &[&account_id, &spki, &leaf, &created_ms, &random, &kind.as_str()];
+        let rows = self.read(STATEMENT, params).await?;
+        Reuse::of_row(account, rows.first().ok_or(Error::Row("certificate"))?)
     }
 
     /// The same for a stored certificate. An error is only logged: the upload itself has succeeded.
-    pub async fn reuse_of_stored(&self, id: CertificateId, facts: &CertificateFacts) -> Reuse {
-        let read = self.reuse(id.kind, id.account, facts, Some(id)).await;
+    pub async fn reuse_of_stored(&self, id: CertificateId, kind: CertificateKind, facts: &CertificateFacts) -> Reuse {
+        let read = self.reuse(kind, id.account, facts, Some(id)).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "reading other certificates with the same leaf or key failed after an upload");
             Reuse::default()
@@ -102,16 +102,15 @@ impl Store {
 
 impl Reuse {
     /// Reads the columns of a row.
-    pub(super) fn of_row(kind: CertificateKind, account: AccountId, row: &Row) -> Result<Self, Error> {
+    pub(super) fn of_row(account: AccountId, row: &Row) -> Result<Self, Error> {
         let id = |column| match row.get::<_, Option<Vec<i64>>>(column).as_deref() {
             None => Ok(None),
             Some(&[created_ms, random]) => Ok(Some(CertificateId {
-                kind,
                 account,
                 created: Timestamp::from_millis(created_ms),
                 random,
             })),
-            Some(_) => Err(Error::Row("server_certificate")),
+            Some(_) => Err(Error::Row("certificate")),
         };
         Ok(Self {
             same_leaf: id("same_leaf")?,

@@ -1,34 +1,33 @@
 //! Storing new certificates: certificate row, key row, tags and event, together or not at all.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio_postgres::Row;
-use uuid::Uuid;
+use tokio_postgres::types::ToSql;
 
-use super::batches::{BatchesByKind, Undone};
-use super::client_token::{ClientToken, upload_of};
+use super::client_token::ClientToken;
 use super::error::{Cause, Failure};
 use super::fingerprint::{AccountFingerprints, fingerprints};
-use super::insert::{Batch, INSERT, INSERT_WITH_KEY, Insert};
+use super::group_commit::{GroupCommit, NotRun, RoundTrip};
+use super::insert::{parameters, statement};
 use super::read::Position;
 use super::reuse::Reuse;
-use super::{Change, Changed, Error, Lost, Store};
-use crate::account::AccountId;
+use super::write::{Lost, Outcome};
+use super::{Error, Store};
+use crate::account::{AccountId, Actor};
 use crate::certificate::{VerifiedCa, VerifiedCertificate};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 use crate::seal::SealedPair;
+use crate::telemetry::metrics;
 
-/// A certificate to store, which was verified and whose key, if it has one, is sealed.
+/// A certificate to store. It was verified, and its key is sealed.
 #[derive(Clone, Debug)]
 pub struct NewCertificate {
     /// The certificate and its private key.
     pub content: NewContent,
-    /// The access key of who stores it.
-    pub access_key_id: String,
-    /// The request that asks for it.
-    pub request_id: Uuid,
-    /// Where it is kept.
+    /// Who stores it.
+    pub actor: Actor,
+    /// Its region.
     pub region: RegionId,
     /// Its name.
     pub name: CertificateName,
@@ -36,11 +35,11 @@ pub struct NewCertificate {
     pub resource_group: ResourceGroupId,
     /// Its tags.
     pub tags: Tags,
-    /// Whether the account's fingerprints are asked for.
+    /// Whether the answer contains the account's fingerprints.
     pub with_account_fingerprints: bool,
-    /// By what a retry is known.
+    /// Identifies a retry.
     pub client_token: Option<ClientToken>,
-    /// How many live certificates the account may have in the region, if it has no quota of its own.
+    /// The maximum number of live certificates of the account in the region, if the account has no quota of its own.
     pub quota: i64,
 }
 
@@ -64,6 +63,14 @@ impl NewContent {
         match self {
             Self::Pair(pair) => pair.id(),
             Self::Ca { id, .. } => *id,
+        }
+    }
+
+    /// The kind of the certificate.
+    pub fn kind(&self) -> CertificateKind {
+        match self {
+            Self::Pair(_) => CertificateKind::Server,
+            Self::Ca { .. } => CertificateKind::Ca,
         }
     }
 
@@ -92,14 +99,14 @@ impl NewContent {
     }
 }
 
-/// What became of an upload.
+/// The outcome of an upload.
 #[derive(Debug)]
 pub enum UploadOutcome {
-    /// It is stored.
+    /// The certificate is stored.
     Stored {
-        /// The account's fingerprints, if they were asked for.
+        /// The account's fingerprints, if the caller wants them.
         fingerprints: Option<AccountFingerprints>,
-        /// What the account had of it already.
+        /// The account's other certificates with the same leaf or key.
         reuse: Reuse,
     },
     /// Nothing was stored: the token was used before.
@@ -111,118 +118,105 @@ pub enum UploadOutcome {
 /// The first revision and version of a certificate.
 pub const FIRST: i64 = 1;
 
-/// How many certificates one statement stores at most, and how many octets of certificates and keys.
+/// One statement stores at most this many certificates, and this many octets of certificates and keys.
 const MAX_ROWS: usize = 64;
 const MAX_OCTETS: usize = 1024 * 1024;
-/// For how many certificates one counts whose account's fingerprints are read with it, which may be many.
+/// A certificate whose statement also reads the account's fingerprints counts for this many: there may be many fingerprints.
 const WITH_FINGERPRINTS: usize = 8;
 
-/// Uploads that wait while others are under way are stored together, and still stand or fall each on its own: what can go wrong
-/// with one is its row's result, and where a statement fails as a whole each is stored alone.
-pub(super) type Uploads = BatchesByKind<Arc<NewCertificate>, Result<Row, Unwritten>>;
+/// Uploads that wait while a statement runs share the next statement. Each is still accepted or refused on its own: a quota or a
+/// used token is the result of its row, and when a statement fails as a whole, each certificate is stored alone.
+pub(super) type Uploads = Arc<GroupCommit<Arc<NewCertificate>, Result<Row, BatchError>>>;
 
 /// Why a certificate was not stored with its batch.
-pub(super) enum Unwritten {
-    /// It can not be stored alone either.
+pub(super) enum BatchError {
+    /// It cannot be stored alone either.
     Failed(Error),
-    /// The batch failed, and nothing of it was stored.
+    /// The batch failed, and none of it was stored.
     RolledBack(Cause),
-    /// The connection was lost: it may have been stored.
+    /// The connection was lost: the certificate may have been stored.
     Lost(Cause),
 }
 
-pub(super) fn uploads() -> Uploads {
-    BatchesByKind::new(MAX_ROWS)
+pub(super) fn uploads(round_trip: RoundTrip) -> Uploads {
+    GroupCommit::new(MAX_ROWS, round_trip)
 }
 
 impl Store {
-    /// Stores a certificate and answers its account's fingerprints, if they are asked for.
+    /// Stores a certificate. Answers its account's fingerprints, if the caller wants them.
     pub async fn upload(&self, new: &Arc<NewCertificate>) -> Result<UploadOutcome, Error> {
-        let uploads = self.uploads.of(new.content.id().kind);
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
-        let lost = match uploads.done(new.clone(), new.weight(), together).await {
+        let lost = match self.uploads.submit(new.clone(), new.weight(), together).await {
             Ok(Ok(row)) => return self.outcome(new, &row).await,
-            Ok(Err(Unwritten::Failed(error))) => return Err(error),
-            Ok(Err(Unwritten::RolledBack(cause))) => {
+            Ok(Err(BatchError::Failed(error))) => return Err(error),
+            Ok(Err(BatchError::RolledBack(cause))) => {
                 tracing::info!(%cause, "trying again, alone");
+                metrics::statement_repeated("store::upload_together");
                 Lost::No
             }
-            Ok(Err(Unwritten::Lost(cause))) => {
-                tracing::warn!(%cause, "connection lost in a change");
+            Ok(Err(BatchError::Lost(cause))) => {
+                tracing::warn!(%cause, "connection lost during a change");
                 Lost::Before
             }
-            Err(Undone::Failed) => Lost::Before,
-            Err(Undone::NotBegun) => {
-                self.note(Some(Instant::now()));
-                return Err(Error::Unavailable(Cause::timeout()));
-            }
+            Err(NotRun::Failed) => Lost::Before,
+            Err(NotRun::Withdrawn) => return Err(Error::Busy(Cause::timeout())),
         };
         self.upload_alone(new, lost).await
     }
 
-    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Row, Unwritten>> {
-        let Some(first) = certificates.first() else {
-            return Vec::new();
-        };
-        let is_alone = certificates.len() == 1;
-        let (Insert { one, many }, method) = first.insert();
-        let batch = Batch::of(&certificates);
-        let (statement, params) = match is_alone {
-            true => (one, batch.params_of_one(&method)),
-            false => (many, batch.params(&method)),
-        };
-        let sql = statement.text(first.content.id().kind);
-        let connection = match self.homes.connection().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.note(Some(Instant::now()));
-                let cause = Cause::from(error);
-                let unavailable = |_| Err(Unwritten::Failed(Error::Unavailable(cause.clone())));
-                return certificates.iter().map(unavailable).collect();
-            }
-        };
-        let failure = match self.run(connection, &sql, &params).await {
+    async fn upload_together(self, certificates: Vec<Arc<NewCertificate>>) -> Vec<Result<Row, BatchError>> {
+        let statement = statement(&certificates);
+        let parameters = parameters(&certificates);
+        let params: Vec<_> = parameters
+            .iter()
+            .map(|parameter| &**parameter as &(dyn ToSql + Sync))
+            .collect();
+        let failure = match self.run(statement, &params).await {
             Ok(rows) => {
-                self.note(None);
+                self.record_write();
                 return rows.into_iter().map(Ok).collect();
             }
             Err(failure) => failure,
         };
+        if failure.is_of_the_database() {
+            self.record_refusal();
+        }
+        let all = |error: fn(Cause) -> BatchError, cause: Cause| {
+            certificates.iter().map(|_| Err(error(cause.clone()))).collect()
+        };
         match failure {
-            Failure::Lost(cause) => certificates
-                .iter()
-                .map(|_| Err(Unwritten::Lost(cause.clone())))
-                .collect(),
-            Failure::Unavailable(cause) if is_alone => {
-                self.note(Some(Instant::now()));
-                vec![Err(Unwritten::Failed(Error::Unavailable(cause)))]
+            Failure::Lost(cause) => all(BatchError::Lost, cause),
+            Failure::Busy(_) | Failure::Unavailable(_) | Failure::Fault(_) if certificates.len() == 1 => {
+                vec![Err(BatchError::Failed(statement.error(failure)))]
             }
-            Failure::Fault(cause) if is_alone => {
-                vec![Err(Unwritten::Failed(Error::of_statement(statement.name, cause)))]
-            }
-            Failure::Repeat(cause)
-            | Failure::Elsewhere(cause)
-            | Failure::Unavailable(cause)
-            | Failure::Fault(cause) => certificates
-                .iter()
-                .map(|_| Err(Unwritten::RolledBack(cause.clone())))
-                .collect(),
+            failure => all(BatchError::RolledBack, failure.into_cause()),
         }
     }
 
     async fn upload_alone(&self, new: &Arc<NewCertificate>, lost: Lost) -> Result<UploadOutcome, Error> {
-        let batch = Batch::of(std::slice::from_ref(new));
-        let (insert, method) = new.insert();
-        let params = batch.params_of_one(&method);
-        let rows = match self.write_after(lost, insert.one, new.change(), &params).await? {
-            Changed::Now(rows) => rows,
-            Changed::Before { .. } => return Ok(self.stored_before(new).await),
+        let one = std::slice::from_ref(new);
+        let parameters = parameters(one);
+        let params: Vec<_> = parameters
+            .iter()
+            .map(|parameter| &**parameter as &(dyn ToSql + Sync))
+            .collect();
+        let rows = match self
+            .write(lost, statement(one), (new.content.id(), new.actor.request_id), &params)
+            .await?
+        {
+            Outcome::Rows(rows) => rows,
+            Outcome::Earlier { .. } => return Ok(self.stored_before(new).await),
         };
-        let row = rows.first().ok_or(Error::Row("server_certificate"))?;
+        let row = rows.first().ok_or(Error::Row("certificate"))?;
         match self.outcome(new, row).await? {
-            // An attempt before whose connection was lost may have taken the last place itself.
-            UploadOutcome::OverQuota if self.look_up(new.change()).await?.is_some() => {
+            // An earlier attempt whose connection was lost may have taken the last place itself.
+            UploadOutcome::OverQuota
+                if self
+                    .revision_of_request(new.content.id(), new.actor.request_id)
+                    .await?
+                    .is_some() =>
+            {
                 Ok(self.stored_before(new).await)
             }
             outcome => Ok(outcome),
@@ -236,7 +230,7 @@ impl Store {
         if !row.get::<_, bool>("stored") {
             return Ok(UploadOutcome::OverQuota);
         }
-        let reuse = Reuse::of_row(new.content.id().kind, new.content.id().account, row)?;
+        let reuse = Reuse::of_row(new.content.id().account, row)?;
         let fingerprints = match row.get("fingerprints") {
             Some(octets) => match AccountFingerprints::whole(fingerprints(octets)?) {
                 Some(whole) => Some(whole),
@@ -247,12 +241,12 @@ impl Store {
         Ok(UploadOutcome::Stored { fingerprints, reuse })
     }
 
-    /// What an attempt that had taken effect would have answered.
+    /// The answer of an earlier attempt that took effect.
     async fn stored_before(&self, new: &NewCertificate) -> UploadOutcome {
         UploadOutcome::Stored {
             fingerprints: self.fingerprints_after(new).await,
             reuse: self
-                .reuse_of_stored(new.content.id(), new.content.certificate().facts())
+                .reuse_of_stored(new.content.id(), new.content.kind(), new.content.certificate().facts())
                 .await,
         }
     }
@@ -264,8 +258,8 @@ impl Store {
         }
     }
 
-    /// The account's fingerprints, of a certificate that is stored already. If they can't be read now, that is no reason to
-    /// call the upload failed: they are all left to ListAccountFingerprints.
+    /// The account's fingerprints, for a certificate that is stored already. If they cannot be read now, the upload still succeeded:
+    /// the caller can read them with ListAccountFingerprints.
     pub async fn fingerprints_of_stored(&self, account: AccountId) -> AccountFingerprints {
         let read = self.account_fingerprints(account).await;
         read.unwrap_or_else(|error| {
@@ -279,23 +273,6 @@ impl Store {
 }
 
 impl NewCertificate {
-    fn change(&self) -> Change<'_> {
-        Change {
-            id: self.content.id(),
-            access_key_id: &self.access_key_id,
-            request_id: self.request_id,
-        }
-    }
-
-    /// What stores it, and the method that its token is noted for.
-    fn insert(&self) -> (Insert, &'static str) {
-        let insert = match self.content.id().kind {
-            CertificateKind::Server => INSERT_WITH_KEY,
-            CertificateKind::Ca => INSERT,
-        };
-        (insert, upload_of(self.content.id().kind))
-    }
-
     /// Its part of a batch of [`MAX_ROWS`].
     fn weight(&self) -> usize {
         let sealed = self

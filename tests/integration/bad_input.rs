@@ -331,7 +331,7 @@ async fn every_bad_upload_of_a_ca_certificate_has_its_own_error_in_no_time_and_l
         all.push_str(&format!("# {name}\n{shown}\n"));
     }
     insta::assert_snapshot!("bad_ca_uploads", all);
-    let rows = "select (select count(*) from ca_certificate) + (select count(*) from event)";
+    let rows = "select (select count(*) from certificate where kind = 'ca') + (select count(*) from event)";
     assert_eq!(
         server.sql().await.query_one(rows, &[]).await.unwrap().get::<_, i64>(0),
         0
@@ -564,7 +564,7 @@ async fn a_deadline_that_passes_is_answered_as_one() {
     let server = TestServer::start().await;
     let sql = server.sql().await;
     // Describing waits for a lock until its caller's time is over.
-    sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
+    sql.batch_execute("begin; lock table certificate in access exclusive mode")
         .await
         .unwrap();
     let mut request = tonic::Request::new(pb::DescribeServerCertificatesRequest::default());

@@ -99,7 +99,7 @@ async fn each_is_stored_or_refused_as_it_would_be_alone() {
         unreachable!()
     };
     let quota = "insert into quota (account_id, kind, maximum)
-                 select account_id, 'server_certificates', 1 from account where name = 'account 2'";
+                 select account_id, 'server', 1 from account where name = 'account 2'";
     assert_eq!(sql.execute(quota, &[]).await.unwrap(), 1);
 
     let mut held_up = HeldUp::begin(sql, &server.client()).await;
@@ -170,7 +170,7 @@ async fn one_that_the_database_fails_on_takes_no_other_along() {
     sql.batch_execute(
         "create function fail() returns trigger language plpgsql as $$
          begin if new.name = 'bad.example' then raise 'a fault'; end if; return new; end $$;
-         create trigger fail before insert on server_certificate for each row execute function fail()",
+         create trigger fail before insert on certificate for each row execute function fail()",
     )
     .await
     .unwrap();
@@ -251,4 +251,45 @@ async fn uploads_of_many_accounts_to_two_replicas_at_once_are_all_stored() {
     assert_eq!(sql.query_one(deadlocks, &[]).await.unwrap().get::<_, i64>(0), 0);
     replica.stop().await;
     server.stop().await;
+}
+
+/// How many uploads a second so many callers make.
+async fn rate(client: &crate::harness::Client, pair: &crate::pki::Pair, callers: usize) -> f64 {
+    let time = Duration::from_secs(3);
+    let begun = std::time::Instant::now();
+    let mut calling = tokio::task::JoinSet::new();
+    for _ in 0..callers {
+        let (client, pair) = (client.clone(), pair.clone());
+        calling.spawn(async move {
+            let mut uploads = 0;
+            while begun.elapsed() < time {
+                let request = pb::UploadServerCertificateRequest {
+                    omit_account_fingerprints: true,
+                    ..upload_of(&pair)
+                };
+                client.clone().upload_server_certificate(request).await.unwrap();
+                uploads += 1;
+            }
+            uploads
+        });
+    }
+    let uploads: u32 = calling.join_all().await.into_iter().sum();
+    f64::from(uploads) / begun.elapsed().as_secs_f64()
+}
+
+/// With one statement in flight, 64 callers get four times the rate of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_overlap_when_the_database_is_far_away() {
+    let near = TestServer::start().await;
+    let (proxy, through) = Proxy::before(near.database());
+    proxy.set(Way::Slow(Duration::from_millis(10)));
+    let far = near.replica_on(through, "", |_| {}).await;
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let client = far.client();
+    rate(&client, &pair, 64).await;
+    let (one, many) = (rate(&client, &pair, 1).await, rate(&client, &pair, 64).await);
+    println!("uploads a second at a round trip of 20 ms: one caller {one:.0}, 64 callers {many:.0}");
+    assert!(many > 10.0 * one, "one caller {one:.0}, 64 callers {many:.0}");
+    far.stop().await;
+    near.stop().await;
 }

@@ -128,10 +128,11 @@ fn codes(findings: &[pb::Finding]) -> Vec<FindingCode> {
 
 /// CA certificates, their tags, private keys, and events with what they are about.
 async fn rows(sql: &tokio_postgres::Client) -> [i64; 5] {
-    let counts = "select (select count(*) from ca_certificate), (select count(*) from ca_certificate_tag),
+    let counts = "select (select count(*) from certificate where kind = 'ca'),
+                    (select count(*) from certificate_tag where kind = 'ca'),
                     (select count(*) from private_key),
-                    (select count(*) from event where resource_type = 'ca_certificate'),
-                    (select count(*) from event where resource_type = 'server_certificate')";
+                    (select count(*) from event where certificate_kind = 'ca'),
+                    (select count(*) from event where certificate_kind = 'server')";
     let row = sql.query_one(counts, &[]).await.unwrap();
     [0, 1, 2, 3, 4].map(|column| row.get(column))
 }
@@ -309,10 +310,7 @@ async fn ten_of_the_same_and_of_one_name_are_kept_at_once() {
     let again = upload(&server.client(), request).await.unwrap();
     assert_eq!(codes(&again.findings), [FindingCode::AlreadyStored]);
     assert!(made.contains(&again.findings[0].message.rsplit(' ').next().unwrap().to_owned()));
-    assert_eq!(
-        counters_of(&server.sql().await, "ca_certificate").await,
-        [(REGION.into(), 11, 11)]
-    );
+    assert_eq!(counters_of(&server.sql().await, "ca").await, [(REGION.into(), 11, 11)]);
     server.stop().await;
 }
 
@@ -507,13 +505,13 @@ async fn of_uploads_at_once_exactly_the_quota_is_kept() {
     delete(&client, &id, ANY).await.unwrap();
     kept(&client, request()).await;
     assert_eq!(refusal(undelete(&client, &id, ANY).await), over_quota());
-    let own = "insert into quota (account_id, kind, maximum) select account_id, 'ca_certificates', 6 from account
+    let own = "insert into quota (account_id, kind, maximum) select account_id, 'ca', 6 from account
                where name = 'default'";
     sql.execute(own, &[]).await.unwrap();
     undelete(&client, &id, ANY).await.unwrap();
     assert_eq!(refusal(upload(&client, request()).await), over_quota());
     assert_eq!(
-        counters_of(&sql, "ca_certificate").await,
+        counters_of(&sql, "ca").await,
         [(REGION.into(), 6, 6), (ELSEWHERE.into(), 1, 1)]
     );
     replica.stop().await;
@@ -588,7 +586,7 @@ async fn what_was_deleted_long_ago_is_removed() {
     delete(&client, &old, ANY).await.unwrap();
     let sql = server.sql().await;
     sql.execute(
-        "update ca_certificate set deleted_at = now() - interval '8 days' where deleted_at is not null",
+        "update certificate set deleted_at = now() - interval '8 days' where kind = 'ca' and deleted_at is not null",
         &[],
     )
     .await

@@ -130,18 +130,16 @@ pub fn tags(tags: &[(&str, &str)]) -> Vec<pb::Tag> {
 
 /// For each account and region, the counter of live server certificates and their actual number.
 pub async fn counters(sql: &tokio_postgres::Client) -> Vec<(String, i64, i64)> {
-    counters_of(sql, "server_certificate").await
+    counters_of(sql, "server").await
 }
 
-/// The same for the certificates of this table.
-pub async fn counters_of(sql: &tokio_postgres::Client, table: &str) -> Vec<(String, i64, i64)> {
-    let counters = format!(
-        "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)
-         from {table}_count as counter full join (
-           select account_id, region_id, count(*) as live from {table}
-           where deleted_at is null group by account_id, region_id
-         ) as actual using (account_id, region_id) order by region_id, 2"
-    );
-    let rows = sql.query(&counters, &[]).await.unwrap();
+/// The same of this kind's certificates.
+pub async fn counters_of(sql: &tokio_postgres::Client, kind: &str) -> Vec<(String, i64, i64)> {
+    let counters = "select region_id, coalesce(counter.live, 0), coalesce(actual.live, 0)
+                    from (select * from certificate_count where kind = $1) as counter full join (
+                      select account_id, region_id, count(*) as live from certificate
+                      where deleted_at is null and kind = $1 group by account_id, region_id
+                    ) as actual using (account_id, region_id) order by region_id, 2";
+    let rows = sql.query(counters, &[&kind]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }

@@ -73,7 +73,7 @@ async fn a_page_ends_before_it_is_too_large_to_read() {
     for n in 0..5 {
         ids.push(upload(&mut client, &format!("n{n}.example"), REGION).await);
     }
-    let large = "update server_certificate set subject_alternative_names = array_fill(repeat('x', 1000), array[1000])";
+    let large = "update certificate set subject_alternative_names = array_fill(repeat('x', 1000), array[1000])";
     server.sql().await.execute(large, &[]).await.unwrap();
     let mut default = certkeep::grpc::pb::certificate_service_client::CertificateServiceClient::with_interceptor(
         server.channel(),

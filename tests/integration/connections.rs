@@ -91,7 +91,7 @@ async fn calls_beyond_the_limit_of_a_connection_wait_and_are_answered() {
                      where datname = current_database() and wait_event_type = 'Lock' and query like '-- store::page%'";
         watcher.query_one(count, &[]).await.unwrap().get(0)
     };
-    sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
+    sql.batch_execute("begin; lock table certificate in access exclusive mode")
         .await
         .unwrap();
     let calls: Vec<_> = (0..10).map(|_| tokio::spawn(describe(client.clone()))).collect();
@@ -115,7 +115,7 @@ async fn a_connection_at_its_age_is_told_to_go_away_and_no_call_fails() {
     let client = server.client();
     describe(client.clone()).await.unwrap();
     let sql = server.sql().await;
-    sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
+    sql.batch_execute("begin; lock table certificate in access exclusive mode")
         .await
         .unwrap();
     let under_way = tokio::spawn(describe(client.clone()));

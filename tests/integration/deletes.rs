@@ -12,6 +12,7 @@ use crate::calls::{
 };
 use crate::harness::{Account, REGION, TestServer, rows, until, until_waiting, upload_of};
 use crate::pki::{self, Key};
+use crate::proxy::Proxy;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the job takes so that only one replica purges at a time.
@@ -58,7 +59,7 @@ async fn until_the_job_has_run(sql: &tokio_postgres::Client) {
 }
 
 async fn deleted_for(sql: &tokio_postgres::Client, name: &str, time: &str) {
-    let set = format!("update server_certificate set deleted_at = now() - interval '{time}' where name = $1");
+    let set = format!("update certificate set deleted_at = now() - interval '{time}' where name = $1");
     assert_eq!(sql.execute(&set, &[&name]).await.unwrap(), 1);
 }
 
@@ -121,7 +122,7 @@ async fn a_deleted_one_is_gone_from_every_read_but_the_list_of_the_deleted() {
     assert_eq!(listed, [expected]);
     let sql = server.sql().await;
     let written = "select floor(extract(epoch from deleted_at))::bigint, deleted_at > now() - interval '1 minute'
-                   from server_certificate where deleted_at is not null";
+                   from certificate where deleted_at is not null";
     let row = sql.query_one(written, &[]).await.unwrap();
     assert_eq!(
         (row.get::<_, i64>(0), row.get::<_, bool>(1)),
@@ -399,13 +400,15 @@ async fn of_more_than_1000_deleted_ones_of_an_account_the_job_keeps_those_delete
         "begin;
          insert into private_key (account_id, created_ms, random, key_id, sealed)
          select k.account_id, n, n, k.key_id, k.sealed
-         from private_key k join server_certificate using (account_id, created_ms, random), generate_series(1, 2299) as n
+         from private_key k join certificate using (account_id, created_ms, random), generate_series(1, 2299) as n
          where name = 'a.example' and account_id = (select account_id from account where name = 'default');
-         insert into server_certificate
+         insert into certificate
          select (jsonb_populate_record(c, jsonb_build_object(
            'created_ms', n, 'random', n, 'name', 'n' || n, 'deleted_at', now() - n * interval '1 minute'))).*
-         from server_certificate c, generate_series(1, 2299) as n
+         from certificate c, generate_series(1, 2299) as n
          where name = 'a.example' and account_id = (select account_id from account where name = 'default');
+         update certificate_count set deleted = deleted + 2299
+         where account_id = (select account_id from account where name = 'default');
          commit",
     )
     .await
@@ -415,7 +418,7 @@ async fn of_more_than_1000_deleted_ones_of_an_account_the_job_keeps_those_delete
     until_the_job_has_run(&sql).await;
     let kept =
         "select count(*), max(created_ms) filter (where c.name like 'n%'), count(*) filter (where c.name = 'a.example')
-                from server_certificate as c join account using (account_id)
+                from certificate as c join account using (account_id)
                 where deleted_at is not null group by account.name order by account.name";
     let kept: Vec<(i64, Option<i64>, i64)> = sql
         .query(kept, &[])
@@ -429,6 +432,81 @@ async fn of_more_than_1000_deleted_ones_of_an_account_the_job_keeps_those_delete
     assert_eq!(ids(&client, deleted()).await.len(), 1000);
     assert_eq!(counters(&sql).await, [(REGION.into(), 1, 1), (REGION.into(), 1, 1)]);
     replica.stop().await;
+    server.stop().await;
+}
+
+/// What it reads depends on what it removes, not on how many deleted certificates there are.
+#[tokio::test]
+async fn a_purge_reads_in_proportion_to_what_it_removes() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let (proxy, through) = Proxy::before(server.database());
+    let store = certkeep::store::Store::new(&certkeep::store::Settings {
+        connection_string: through,
+        danger_unverified_database: false,
+        max_connections: 1,
+    })
+    .unwrap();
+    let retention = Duration::from_secs(7 * 24 * 60 * 60);
+    assert_eq!(store.purge_of_all_accounts(retention).await.unwrap(), 0);
+    let id = stored(&client, &request("a.example")).await;
+    delete(&client, &id, ANY).await.unwrap();
+    let sql = server.sql().await;
+    // 20 accounts keep 1,000 deleted certificates each.
+    sql.batch_execute(
+        "begin;
+         insert into private_key (account_id, created_ms, random, key_id, sealed)
+         select account, n, n, k.key_id, '' from private_key k, generate_series(1, 20) as account, generate_series(1, 1000) as n;
+         insert into certificate
+         select (jsonb_populate_record(c, jsonb_build_object(
+           'account_id', account, 'created_ms', n, 'random', n, 'deleted_at', now() - n * interval '1 minute'))).*
+         from certificate c, generate_series(1, 20) as account, generate_series(1, 1000) as n;
+         insert into certificate_count (account_id, kind, region_id, live, deleted)
+         select account, 'server', region_id, 0, 1000 from certificate_count, generate_series(1, 20) as account;
+         commit;
+         analyze;
+         set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set jit = off",
+    )
+    .await
+    .unwrap();
+    let statement = &proxy.statements()["purge_of_all_accounts"];
+    sql.batch_execute(&format!("prepare purge as {statement}"))
+        .await
+        .unwrap();
+    let pages = async || {
+        // The first run plans.
+        let explain = format!("explain (analyze, buffers) execute purge({})", retention.as_secs());
+        let mut pages = 0;
+        for _ in 0..2 {
+            sql.batch_execute("begin").await.unwrap();
+            let rows = sql.query(&explain, &[]).await.unwrap();
+            sql.batch_execute("rollback").await.unwrap();
+            let first = rows
+                .iter()
+                .map(|row| row.get::<_, String>(0))
+                .find(|line| line.contains("Buffers:"));
+            let first = first.unwrap();
+            let numbers = first
+                .split(' ')
+                .filter_map(|word| word.split_once('='))
+                .filter(|(what, _)| ["hit", "read"].contains(what));
+            pages = numbers.map(|(_, number)| number.parse::<u32>().unwrap()).sum();
+        }
+        pages
+    };
+    let of_none = pages().await;
+    assert!(of_none < 20, "a purge that removes nothing reads {of_none} pages");
+    sql.batch_execute(
+        "update certificate set deleted_at = deleted_at - interval '8 days' where account_id = 3 and created_ms <= 10",
+    )
+    .await
+    .unwrap();
+    sql.batch_execute("update certificate_count set deleted = deleted + 10 where account_id = 4")
+        .await
+        .unwrap();
+    let of_20 = pages().await;
+    assert!(of_20 < 20 * 100, "a purge of 20 reads {of_20} pages");
+    assert_eq!(store.purge_of_all_accounts(retention).await.unwrap(), 20);
     server.stop().await;
 }
 
@@ -473,7 +551,7 @@ async fn of_an_undeletion_and_a_purge_at_once_one_happens() {
         let id = stored(&server.client(), &request("a.example")).await;
         delete(&server.client(), &id, ANY).await.unwrap();
         let before = rows(&sql).await;
-        sql.batch_execute("begin; select from server_certificate for update")
+        sql.batch_execute("begin; select from certificate for update")
             .await
             .unwrap();
         let (one, other) = (server.client(), replica.client());
@@ -529,7 +607,7 @@ async fn what_is_undeleted_in_the_last_moment_is_not_purged() {
         deleted_for(&sql, name, "8 days").await;
     }
     old_token(&sql).await;
-    sql.batch_execute("begin; select from server_certificate_count for update")
+    sql.batch_execute("begin; select from certificate_count for update")
         .await
         .unwrap();
     let undeleting = tokio::spawn({

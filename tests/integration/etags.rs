@@ -103,7 +103,7 @@ async fn of_two_renames_at_once_with_one_etag_one_is_made() {
     let replica = server.replica(|_| {}).await;
     let sql = server.sql().await;
     let id = stored(&server.client(), &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
-    sql.batch_execute("begin; select from server_certificate for update")
+    sql.batch_execute("begin; select from certificate for update")
         .await
         .unwrap();
     let mut calls = tokio::task::JoinSet::new();
@@ -139,7 +139,7 @@ async fn of_a_rename_and_a_delete_at_once_with_one_etag_one_is_made() {
     let sql = server.sql().await;
     for rename_comes_first in [true, false] {
         let id = stored(&server.client(), &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
-        sql.batch_execute("begin; select from server_certificate for update")
+        sql.batch_execute("begin; select from certificate for update")
             .await
             .unwrap();
         let (one, other) = (server.client(), replica.client());
@@ -171,8 +171,8 @@ async fn of_a_rename_and_a_delete_at_once_with_one_etag_one_is_made() {
                 assert_eq!(ids(&server.client(), deleted()).await, [id.as_str()]);
             }
         }
-        let events = "select count(*) from event where random = (select max(random) from server_certificate
-                      where created_ms = (select max(created_ms) from server_certificate))";
+        let events = "select count(*) from event where random = (select max(random) from certificate
+                      where created_ms = (select max(created_ms) from certificate))";
         assert_eq!(sql.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 2);
     }
     replica.stop().await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use certkeep::account::AccountId;
-use certkeep::app::{CertificateId, CertificateKind, FirstAccount, Policy};
+use certkeep::app::{CertificateId, FirstAccount, Policy};
 use certkeep::clock::Timestamp;
 use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
 use certkeep::grpc::pb;
@@ -416,8 +416,8 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
 
 /// Certificates, private keys, tags, events.
 pub async fn rows(sql: &tokio_postgres::Client) -> [i64; 4] {
-    let counts = "select (select count(*) from server_certificate), (select count(*) from private_key),
-                    (select count(*) from server_certificate_tag), (select count(*) from event)";
+    let counts = "select (select count(*) from certificate), (select count(*) from private_key),
+                    (select count(*) from certificate_tag), (select count(*) from event)";
     let row = sql.query_one(counts, &[]).await.unwrap();
     [row.get(0), row.get(1), row.get(2), row.get(3)]
 }
@@ -425,7 +425,6 @@ pub async fn rows(sql: &tokio_postgres::Client) -> [i64; 4] {
 /// The id of a server certificate, from the columns of its row.
 pub fn stored_id(account_id: i64, created_ms: i64, random: i64) -> CertificateId {
     CertificateId::new(
-        CertificateKind::Server,
         AccountId::from_i64(account_id),
         Timestamp::from_millis(created_ms),
         random.to_be_bytes(),

@@ -125,7 +125,7 @@ impl Outcome {
         }
         let sql = connect_to(database).await;
         // None is stored but what was acknowledged, or said to be unknown, or got no answer.
-        let count = "select count(*) from server_certificate where common_name = $1";
+        let count = "select count(*) from certificate where common_name = $1";
         let stored: i64 = sql.query_one(count, &[&self.name]).await.unwrap().get(0);
         let certainly_not = "DATABASE_UNAVAILABLE";
         let unknown: u32 = self
@@ -142,7 +142,8 @@ impl Outcome {
         );
         let [certificates, keys, _, events] = rows(&sql).await;
         assert_eq!((keys, events), (certificates, certificates));
-        let lone = "select count(*) from server_certificate c full join private_key k using (account_id, created_ms, random, key_id)
+        let lone =
+            "select count(*) from certificate c full join private_key k using (account_id, created_ms, random, key_id)
                     where c.account_id is null or k.account_id is null or octet_length(k.sealed) < 100";
         assert_eq!(sql.query_one(lone, &[]).await.unwrap().get::<_, i64>(0), 0);
     }

@@ -24,6 +24,7 @@ mod differential;
 mod disk;
 mod documents;
 mod etags;
+mod events;
 mod external;
 mod faults;
 mod findings;

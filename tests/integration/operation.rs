@@ -97,6 +97,9 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
     server.stop().await;
 }
 
+const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
+
 async fn health(server: &TestServer) -> i32 {
     let request = HealthCheckRequest {
         service: "certkeep.v1.CertificateService".into(),
@@ -111,8 +114,6 @@ async fn health(server: &TestServer) -> i32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_makes_the_replica_unready_until_it_is_back() {
-    const SERVING: i32 = 1;
-    const NOT_SERVING: i32 = 2;
     let server = start().await;
     assert_eq!(
         http(server.metrics_address(), "/readyz"),
@@ -145,7 +146,6 @@ async fn a_database_that_is_down_makes_the_replica_unready_until_it_is_back() {
 /// While a migration waits for its lock, health says NOT_SERVING and calls are unavailable.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_schema_is_migrated_health_is_not_serving() {
-    const NOT_SERVING: i32 = 2;
     let database = crate::harness::database().await;
     let sql = crate::harness::connect_to(&database).await;
     // "certkeep" in ASCII.
@@ -526,7 +526,7 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         .unwrap_err();
     // A call whose caller leaves.
     let sql = crate::harness::connect_to(&data_dir.connection_string()).await;
-    sql.batch_execute("begin; lock table server_certificate in access exclusive mode")
+    sql.batch_execute("begin; lock table certificate in access exclusive mode")
         .await
         .unwrap();
     let describe = client.describe_server_certificates(pb::DescribeServerCertificatesRequest::default());
@@ -614,7 +614,7 @@ async fn a_stop_finishes_the_calls_under_way_within_its_time() {
     for (held_for, is_answered) in [(Duration::from_millis(500), true), (Duration::from_secs(4), false)] {
         let server = TestServer::start_with(|config| config.drain_time = Duration::from_secs(2)).await;
         let sql = server.sql().await;
-        sql.batch_execute("begin; lock table server_certificate in exclusive mode")
+        sql.batch_execute("begin; lock table certificate in exclusive mode")
             .await
             .unwrap();
         let mut client = server.client();
@@ -635,4 +635,40 @@ async fn a_stop_finishes_the_calls_under_way_within_its_time() {
         }
         release.await.unwrap();
     }
+}
+
+/// Only the call waits for the locked certificate. The service stays ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_certificate_is_the_calls_own_error_and_the_service_stays_ready() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let id = crate::calls::stored(&client, &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
+    let sql = server.sql().await;
+    sql.batch_execute("begin; select from certificate for update")
+        .await
+        .unwrap();
+    let mut renames = tokio::task::JoinSet::new();
+    for number in 0..3 {
+        let (client, id) = (client.clone(), id.clone());
+        renames.spawn(async move {
+            let name = format!("name-{number}");
+            crate::calls::refusal(crate::calls::rename(&client, &id, &name, crate::calls::ANY).await)
+        });
+    }
+    while !renames.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(health(&server).await, SERVING);
+        crate::calls::get(&client, &id).await.unwrap();
+        if let Some(refused) = renames.try_join_next() {
+            assert_eq!(refused.unwrap(), (tonic::Code::Aborted, "RESOURCE_BUSY".to_owned()));
+        }
+    }
+    // The monitor looks every second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(health(&server).await, SERVING);
+    sql.batch_execute("rollback").await.unwrap();
+    crate::calls::rename(&client, &id, "new", crate::calls::ANY)
+        .await
+        .unwrap();
+    server.stop().await;
 }

@@ -14,9 +14,9 @@ use crate::tags::tag;
 
 /// Of tables that grow with what is stored.
 const GROWING: [&str; 6] = [
-    "server_certificate",
+    "certificate",
     "private_key",
-    "server_certificate_tag",
+    "certificate_tag",
     "searchable_name",
     "event",
     "client_token",
@@ -160,11 +160,11 @@ impl Session {
     async fn changes(&self) -> Vec<(&'static str, Cost)> {
         let id = "select concat_ws(', ', account_id, created_ms, random),
                     format('%s, ''{%s}'', ''{%s}''', account_id, created_ms, random)
-                  from server_certificate where name = 'model' and account_id <> 7";
+                  from certificate where name = 'model' and account_id <> 7";
         let row = self.sql.query_one(id, &[]).await.unwrap();
         let (id, ids): (String, String) = (row.get(0), row.get(1));
-        let of_it = format!("{id}, null, null, '', gen_random_uuid()");
-        let tags = "'{env}', '{prod}', '{team}', '', gen_random_uuid()";
+        let of_it = format!("{id}, null, null, null, '', gen_random_uuid(), null");
+        let tags = "'{env}', '{prod}', '{team}', '', gen_random_uuid(), null";
         let changes = [
             ("upload", new_certificate(&self.sql, 1, true).await),
             ("upload_together", new_certificate(&self.sql, 2, false).await),
@@ -175,7 +175,7 @@ impl Session {
             ("delete", of_it.clone()),
             ("undelete", format!("{of_it}, 1000000")),
             ("delete", of_it.clone()),
-            ("standing", id),
+            ("current_state", format!("{id}, 'server'")),
             ("purge", of_it),
         ];
         self.sql.batch_execute("begin").await.unwrap();
@@ -228,17 +228,15 @@ async fn plan(sql: &Sql, name: &str) -> String {
 /// The parameters of the upload of one more certificate that is the model's, with this number, alone or in a batch.
 async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
     let of_row = format!(
-        "account_id, 2100000000000, {number}, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
+        "account_id, 2100000000000, {number}, kind, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
          not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
-         ''::bytea, 'key', gen_random_uuid(), false, 'new token {number}', sha256(''), 1000000, null::text"
+         chain_length, null::text, cardinality(subject_alternative_names),
+         cardinality(searchable_names), ''::bytea, 'key', gen_random_uuid(), '192.0.2.1'::inet,
+         false, 'UploadServerCertificate', 'new token {number}', sha256(''), 1000000"
     );
-    let (begin, end, rest) = match is_alone {
-        true => ("quote_nullable(", ")", "null"),
-        false => (
-            "quote_nullable(array[",
-            "])",
-            "$$'{1}', '{1}', '{1}', '{1}', '{1}', '{1}'$$",
-        ),
+    let (begin, end) = match is_alone {
+        true => ("quote_nullable(", ")"),
+        false => ("quote_nullable(array[", "])"),
     };
     let of_row: Vec<_> = of_row
         .split(',')
@@ -246,8 +244,8 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
         .collect();
     let parameters = format!(
         "select concat_ws(', ', {}, quote_literal(subject_alternative_names), quote_literal(chain),
-           $$'{{1}}', '{{team}}', '{{shop}}', 'UploadServerCertificate', 1$$, quote_literal(searchable_names), {rest})
-         from server_certificate where name = 'model' and account_id <> 7",
+           quote_literal(searchable_names), $$'{{1}}', '{{team}}', '{{shop}}'$$)
+         from certificate where name = 'model' and account_id <> 7",
         of_row.join(", ")
     );
     first_column(sql, &parameters).await
@@ -288,7 +286,7 @@ pub fn faults(few: (&[Asked], Vec<Cost>), many: (&[Asked], Vec<Cost>), early: Ve
 async fn fill(sql: &Sql, certificates: i64) {
     let fill = format!(
         "begin;
-         create temporary table model as select c.*, sealed from server_certificate c
+         create temporary table model as select c.*, sealed from certificate c
            join private_key using (account_id, created_ms, random, key_id) where name = 'model' limit 1;
          create temporary table row as
            select n, account_id, 2000000000000 + n as created_ms, n * 7919 as random, null::timestamptz as deleted_at
@@ -300,12 +298,12 @@ async fn fill(sql: &Sql, certificates: i64) {
          insert into resource_group (account_id, resource_group_id, name) select account_id, 'rg-1', 'one' from model;
          insert into private_key (account_id, created_ms, random, key_id, sealed)
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
-         insert into server_certificate (
-           account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
+         insert into certificate (
+           account_id, created_ms, random, kind, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
            common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, deleted_at, resource_group_id
          )
-           select row.account_id, row.created_ms, row.random, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
+           select row.account_id, row.created_ms, row.random, kind, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || n, revision, version, key_id, fingerprint, fingerprint_sha256,
              common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
              key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, row.deleted_at,
@@ -313,13 +311,17 @@ async fn fill(sql: &Sql, certificates: i64) {
            from row, model;
          insert into searchable_name (account_id, searchable_name, created_ms, random)
            select row.account_id, unnest(searchable_names), row.created_ms, row.random from row, model;
-         insert into server_certificate_tag (account_id, created_ms, random, key, value)
-           select account_id, created_ms, random, key, value
+         insert into certificate_tag (account_id, created_ms, random, kind, key, value)
+           select account_id, created_ms, random, 'server', key, value
            from row, (values ('team', 'shop'), ('env', 'prod')) as tag(key, value) where n % 100 = 0
            union all
-           select account_id, created_ms, random, 'number', n::text from row where n % 100 <> 0;
-         insert into event (account_id, created_ms, random, revision, kind, resource_type, access_key_id, request_id)
-           select account_id, created_ms, random, 1, 'uploaded', 'server_certificate', '', gen_random_uuid() from row;
+           select account_id, created_ms, random, 'server', 'number', n::text from row where n % 100 <> 0;
+         insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version, access_key_id, request_id)
+           select account_id, 10 + row_number() over (), created_ms, random, 'server', 'uploaded', 1, 1, '', gen_random_uuid() from row;
+         insert into stream as s (account_id, name, position)
+           select account_id, 'certificates', max(position) from event group by account_id
+           on conflict (account_id, name) do update set position = excluded.position;
+         update certificate_count set deleted = 1000 where kind = 'server' and region_id = 'cn-hangzhou';
          insert into client_token (account_id, method, client_token, created_ms, random, request_mac)
            select account_id, 'UploadServerCertificate', 'token ' || n, created_ms, random, sha256('')
            from row where deleted_at is null;
@@ -391,23 +393,35 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     // itself its tags, at most two, and for a tagged one what finds it.
     let pages = [
         ("page", "101", 3.0),
-        ("page_of_region", "101, 'cn-hangzhou'", 3.0),
-        ("page_of_region", &format!("101, {ELSEWHERE}"), 3.0),
-        ("page_of_region", "101, 'none'", 3.0),
-        ("page_of_group", "101, null, ''", 3.0),
-        ("page_of_group", "101, null, 'none'", 3.0),
-        ("page_of_group", "101, null, 'rg-1'", 3.0),
-        ("page_of_tagged", "101, null, null, '{team}', '{shop}', false", 6.0),
+        ("page_of_region", "101, 'server', 'cn-hangzhou'", 3.0),
+        ("page_of_region", &format!("101, 'server', {ELSEWHERE}"), 3.0),
+        ("page_of_region", "101, 'server', 'none'", 3.0),
+        ("page_of_group", "101, 'server', null, ''", 3.0),
+        ("page_of_group", "101, 'server', null, 'none'", 3.0),
+        ("page_of_group", "101, 'server', null, 'rg-1'", 3.0),
         (
             "page_of_tagged",
-            "101, null, null, '{team,env}', '{shop,prod}', false",
+            "101, 'server', null, null, '{team}', '{shop}', false",
+            6.0,
+        ),
+        (
+            "page_of_tagged",
+            "101, 'server', null, null, '{team,env}', '{shop,prod}', false",
             8.0,
         ),
-        ("page_of_tagged", "101, null, null, '{number}', '{77}', false", 6.0),
-        ("page_of_tagged", "101, null, null, '{number}', '{none}', false", 6.0),
+        (
+            "page_of_tagged",
+            "101, 'server', null, null, '{number}', '{77}', false",
+            6.0,
+        ),
+        (
+            "page_of_tagged",
+            "101, 'server', null, null, '{number}', '{none}', false",
+            6.0,
+        ),
         ("fingerprint_page", "1001", 1.0),
         ("fingerprint_page", "50001", 1.0),
-        ("page_of_deleted", "101, null, null", 3.0),
+        ("page_of_deleted", "101, 'server', null, null", 3.0),
     ];
     let mut all = Vec::new();
     for (name, parameters, read_for_each) in pages {
@@ -439,26 +453,28 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
         pages: Some(20.0),
     };
     for parameters in [
-        "'{2000000000500}', '{3959500}', '{null}', '{false}'",
-        "'{2000000000500}', '{3959500}', '{cn-hangzhou}', '{false}'",
-        "'{1900000000500}', '{500}', '{null}', '{true}'",
-        "'{2000000000500}', '{1}', '{null}', '{false}'",
+        "'{2000000000500}', '{3959500}', '{server}', '{null}', '{false}'",
+        "'{2000000000500}', '{3959500}', '{server}', '{cn-hangzhou}', '{false}'",
+        "'{1900000000500}', '{500}', '{server}', '{null}', '{true}'",
+        "'{2000000000500}', '{1}', '{server}', '{null}', '{false}'",
     ] {
         all.push(one("find", format!("'{{{account}}}', {parameters}")));
     }
     for (name, parameters) in [
-        ("find_with_chain", "2000000000500, 3959500, null"),
+        ("find_with_chain", "2000000000500, 3959500, null, 'server'"),
         ("used_token", "'UploadServerCertificate', 'token 500'"),
         ("used_token", "'UploadServerCertificate', 'none'"),
     ] {
         all.push(one(name, format!("{account}, {parameters}")));
     }
     // All of them are of one leaf and one key, and of another leaf with that key there is none.
-    let hashes =
-        "select quote_literal(spki_sha256) || ', ' || quote_literal(fingerprint_sha256) from server_certificate
+    let hashes = "select quote_literal(spki_sha256) || ', ' || quote_literal(fingerprint_sha256) from certificate
                   where created_ms = 2000000000500 and account_id <> 7";
     let hashes: String = sql.query_one(hashes, &[]).await.unwrap().get(0);
-    all.push(one("reuse", format!("{account}, {hashes}, 2000000000500, 3959500")));
+    all.push(one(
+        "reuse",
+        format!("{account}, {hashes}, 2000000000500, 3959500, 'server'"),
+    ));
     // What the jobs look for. Of the account's deleted ones, which are read to count them, one is too many.
     if certificates == LARGE {
         for (name, (parameters, besides)) in JOBS.into_iter().zip([("604800", 2020.0), ("", 10.0)]) {
@@ -512,24 +528,6 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     large_server.stop().await;
     server.stop().await;
-}
-
-/// The same statements serve both kinds, so that their plans are the same with the same indexes.
-#[tokio::test]
-async fn the_tables_of_ca_certificates_have_the_indexes_that_lists_and_look_ups_ask_for() {
-    let sql = connect_to(&database().await).await;
-    let indexes = async |kind: &str| -> Vec<String> {
-        // Of the account's fingerprints, which are read from an index alone, there are none of authorities.
-        let all = "select replace(replace(indexdef, $1, 'certificate'), ' INCLUDE (fingerprint, deleted_at)', '') from pg_indexes
-                   where tablename in ($1, $1 || '_count', $1 || '_tag') order by indexname";
-        let rows = sql.query(all, &[&kind]).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
-    };
-    let (of_authorities, of_servers) = (indexes("ca_certificate").await, indexes("server_certificate").await);
-    assert_eq!(of_authorities.len(), 9, "{of_authorities:#?}");
-    for index in &of_authorities {
-        assert!(of_servers.contains(index), "{index} is none of {of_servers:#?}");
-    }
 }
 
 pub async fn account(sql: &Sql) -> i64 {

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::harness::temp_dir;
 
@@ -151,8 +152,9 @@ async fn forward(
     trap: Arc<Mutex<Option<Trap>>>,
     statements: Statements,
 ) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_client, to_client) = client.into_split();
+    let (mut from_server, to_server) = server.into_split();
+    let (to_client, to_server) = (delayed(to_client), delayed(to_server));
     let mut changes = way.subscribe();
     let (mut question, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut answer_is_cut = None;
@@ -163,10 +165,9 @@ async fn forward(
         if now == Way::Cut {
             return;
         }
-        let slow = |way: Way| async move {
-            if let Way::Slow(time) = way {
-                tokio::time::sleep(time).await;
-            }
+        let due = match now {
+            Way::Slow(time) => time,
+            _ => Duration::ZERO,
         };
         tokio::select! {
             _ = changes.changed() => {}
@@ -176,7 +177,6 @@ async fn forward(
                     continue;
                 }
                 note(&statements, &question[..len]);
-                slow(now).await;
                 match sprung(&trap, &question[..len]) {
                     Some(Trap { moment: Moment::BeforeStatement, way_afterwards, .. }) => {
                         way.send_replace(way_afterwards);
@@ -184,7 +184,7 @@ async fn forward(
                     }
                     before_answer => answer_is_cut = answer_is_cut.or(before_answer),
                 }
-                if write(&mut to_server, &question[..len]).await.is_none() { return }
+                if to_server.send((Instant::now() + due, question[..len].to_vec())).is_err() { return }
             }
             read = read(&mut from_server, &mut answer) => {
                 let Some(len) = read else { return };
@@ -195,8 +195,7 @@ async fn forward(
                 if swallows {
                     continue;
                 }
-                slow(now).await;
-                if write(&mut to_client, &answer[..len]).await.is_none() { return }
+                if to_client.send((Instant::now() + due, answer[..len].to_vec())).is_err() { return }
             }
         }
     }
@@ -207,14 +206,7 @@ fn note(statements: &Statements, question: &[u8]) {
     for part in question.split(|byte| *byte == 0) {
         let Ok(sql) = std::str::from_utf8(part) else { continue };
         if let Some(name) = sql.strip_prefix("-- store::").and_then(|rest| rest.lines().next()) {
-            // Those of authorities are the same of other tables.
-            let of_authorities = sql.contains("ca_certificate") && !sql.contains("server_certificate");
-            let name = if of_authorities {
-                format!("{name} of authorities")
-            } else {
-                name.to_owned()
-            };
-            statements.lock().unwrap().insert(name, sql.to_owned());
+            statements.lock().unwrap().insert(name.to_owned(), sql.to_owned());
         }
     }
 }
@@ -229,6 +221,16 @@ async fn read(from: &mut OwnedReadHalf, buffer: &mut [u8]) -> Option<usize> {
     from.read(buffer).await.ok().filter(|len| *len > 0)
 }
 
-async fn write(to: &mut OwnedWriteHalf, bytes: &[u8]) -> Option<()> {
-    to.write_all(bytes).await.ok()
+/// Writes each of its bytes when they are due. As on a long way, bytes that are on the way do not hold up those after them.
+fn delayed(mut to: OwnedWriteHalf) -> mpsc::UnboundedSender<(Instant, Vec<u8>)> {
+    let (sender, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    tokio::spawn(async move {
+        while let Some((time, bytes)) = due.recv().await {
+            tokio::time::sleep_until(time).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }

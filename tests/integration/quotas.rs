@@ -41,7 +41,7 @@ fn over_quota() -> (Code, String) {
 
 /// Holds up every statement that changes how many are counted.
 async fn hold_counters(sql: &tokio_postgres::Client) {
-    sql.batch_execute("begin; select from server_certificate_count for update")
+    sql.batch_execute("begin; select from certificate_count for update")
         .await
         .unwrap();
 }
@@ -75,7 +75,7 @@ async fn of_uploads_to_two_replicas_at_once_exactly_the_quota_is_stored() {
     // What waits here waits for the same moment to begin.
     for (gate, there) in [
         ("begin; lock table event in exclusive mode", 0),
-        ("begin; select from server_certificate_count for update", 2),
+        ("begin; select from certificate_count for update", 2),
     ] {
         for id in ids(&server.client(), Default::default()).await.iter().skip(there) {
             delete(&server.client(), id, ANY).await.unwrap();
@@ -110,8 +110,7 @@ async fn an_accounts_own_quota_counts_before_the_services() {
     let client = server.client();
     let sql = server.sql().await;
     let set = async |maximum: i64| {
-        let set =
-            "insert into quota (account_id, kind, maximum) select account_id, 'server_certificates', $1 from account
+        let set = "insert into quota (account_id, kind, maximum) select account_id, 'server', $1 from account
                    where name = 'default' on conflict (account_id, kind) do update set maximum = $1";
         sql.execute(set, &[&maximum]).await.unwrap();
     };
@@ -147,7 +146,7 @@ async fn each_region_and_account_has_its_own() {
     let sql = server.sql().await;
     let other = server.add_key("editor", Account::New).await;
     let other = server.client_with(Some(&format!("Bearer {other}")));
-    let none = "insert into quota (account_id, kind, maximum) select account_id, 'server_certificates', 0 from account
+    let none = "insert into quota (account_id, kind, maximum) select account_id, 'server', 0 from account
                 where name <> 'default'";
     for region in [REGION, ELSEWHERE] {
         stored(&client, &in_region(region)).await;
@@ -250,11 +249,9 @@ async fn the_counters_are_exact_after_a_mixture_of_all_changes() {
     let replica = replica(&server, QUOTA).await;
     let sql = server.sql().await;
     // Any statement that passed it, if only for a moment, would fail.
-    sql.batch_execute(&format!(
-        "alter table server_certificate_count add check (live <= {QUOTA})"
-    ))
-    .await
-    .unwrap();
+    sql.batch_execute(&format!("alter table certificate_count add check (live <= {QUOTA})"))
+        .await
+        .unwrap();
     let known = Arc::new(Mutex::new(Vec::<String>::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for (seed, server) in (1_u64..).zip([&server, &replica].repeat(3)) {

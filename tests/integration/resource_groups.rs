@@ -338,7 +338,7 @@ async fn a_group_is_deleted_only_while_no_certificate_is_in_it() {
     // A certificate that comes at the same moment.
     let moved = stored(&client, &upload_of(&pki::issued(Key::P256, "two.example"))).await;
     sql.batch_execute("begin").await.unwrap();
-    let into_bank = "update server_certificate set resource_group_id = $1";
+    let into_bank = "update certificate set resource_group_id = $1";
     assert_eq!(sql.execute(into_bank, &[&bank]).await.unwrap(), 1);
     let (result, ()) = tokio::join!(delete_group(&bank), async {
         until_waiting(&sql, "store::delete_resource_group", 1).await;
@@ -347,7 +347,7 @@ async fn a_group_is_deleted_only_while_no_certificate_is_in_it() {
     assert_eq!(result, GroupDeletion::NotEmpty);
 
     // A group that goes at the same moment.
-    let back = "update server_certificate set resource_group_id = null";
+    let back = "update certificate set resource_group_id = null";
     assert_eq!(sql.execute(back, &[]).await.unwrap(), 1);
     let (not_found, gone) = (
         (Code::NotFound, "RESOURCE_GROUP_NOT_FOUND".to_owned()),

@@ -106,7 +106,7 @@ async fn private_keys(database: &str, key_ring: &Path) -> Vec<Vec<u8>> {
         .await
         .query(
             "select k.account_id, k.created_ms, k.random, k.key_id::text, k.sealed, c.spki_sha256
-             from private_key k join server_certificate c using (account_id, created_ms, random, key_id)
+             from private_key k join certificate c using (account_id, created_ms, random, key_id)
              order by k.created_ms",
             &[],
         )

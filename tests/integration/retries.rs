@@ -286,7 +286,7 @@ async fn many_retries_beyond_the_quota_at_once_are_all_told_so() {
 /// Holds whoever uploads up in the midst of the statement: its token is written, and nothing else of it. Two that have the
 /// same token then wait for each other.
 async fn hold_up(sql: &tokio_postgres::Client) {
-    sql.batch_execute("begin; select from server_certificate_count for update")
+    sql.batch_execute("begin; select from certificate_count for update")
         .await
         .unwrap();
 }

@@ -20,7 +20,7 @@ const PAGE: i64 = 101;
 async fn fill(sql: &Sql, certificates: i64) {
     let fill = format!(
         "begin;
-         create temporary table model as select c.*, sealed from server_certificate c
+         create temporary table model as select c.*, sealed from certificate c
            join private_key using (account_id, created_ms, random, key_id) where name = 'model' limit 1;
          create temporary table row as
            select n, account_id, 2000000000000 + n as created_ms, n * 7919 as random
@@ -29,12 +29,12 @@ async fn fill(sql: &Sql, certificates: i64) {
            select n, 7, 2000000000000 + n, n from generate_series(0, {certificates} / 5) as n;
          insert into private_key (account_id, created_ms, random, key_id, sealed)
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
-         insert into server_certificate (
-           account_id, created_ms, random, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
+         insert into certificate (
+           account_id, created_ms, random, kind, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
            common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
          )
-           select row.account_id, row.created_ms, row.random, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
+           select row.account_id, row.created_ms, row.random, kind, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || lpad((n * 31 % {certificates})::text, 6, '0'), revision, version, key_id,
              substr(sha256(n::text::bytea), 1, 20), sha256(n::text::bytea), common_name,
              case when n % 10 < 3 then '{{shop.example}}' else array['h' || n || '.below.example'] end,
@@ -45,12 +45,12 @@ async fn fill(sql: &Sql, certificates: i64) {
            from row, model;
          insert into searchable_name (account_id, searchable_name, created_ms, random)
            select account_id, case when n % 10 < 3 then 'example.shop' else 'example.below.h' || n end, created_ms, random from row;
-         insert into server_certificate_tag (account_id, created_ms, random, key, value)
-           select account_id, created_ms, random, 'env', 'prod' from row where n % 10 < 3
+         insert into certificate_tag (account_id, created_ms, random, kind, key, value)
+           select account_id, created_ms, random, 'server', 'env', 'prod' from row where n % 10 < 3
            union all
-           select account_id, created_ms, random, 'number', n::text from row
+           select account_id, created_ms, random, 'server', 'number', n::text from row
            union all
-           select account_id, created_ms, random, 'late', 'yes' from row where n * 37 % {certificates} >= {certificates} - 3000;
+           select account_id, created_ms, random, 'server', 'late', 'yes' from row where n * 37 % {certificates} >= {certificates} - 3000;
          drop table row; drop table model;
          commit"
     );
@@ -241,7 +241,7 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     }
     // As many ids as one page may read, in each order.
     let ids = "select array_agg(created_ms)::text, array_agg(random)::text from (
-                 select created_ms, random from server_certificate where account_id <> 7 limit 2000
+                 select created_ms, random from certificate where account_id <> 7 limit 2000
                ) as few";
     let row = sql.query_one(ids, &[]).await.unwrap();
     let (created_ms, random): (String, String) = (row.get(0), row.get(1));

@@ -44,6 +44,66 @@ async fn a_migration_of_another_text_is_refused() {
     ));
 }
 
+/// Such a database would refuse the first Chinese name.
+#[tokio::test]
+async fn a_database_that_is_not_utf_8_is_refused() {
+    let database = database().await;
+    let sql = connect_to(&database).await;
+    let name: String = sql
+        .query_one("select current_database()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let other = format!("{name}_{}", encoding.to_lowercase());
+        let create = format!("create database {other} encoding '{encoding}' locale 'C' template template0");
+        sql.batch_execute(&create).await.unwrap();
+        let store = store(&database.replace(&format!("dbname={name}"), &format!("dbname={other}")));
+        let refused = store.migrate().await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "the database has the encoding {encoding}, and certkeep needs UTF8: create it with \
+                 `create database ... encoding 'UTF8' template template0`"
+            )
+        );
+        store.close();
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_role_or_database_is_named_in_the_error() {
+    use std::error::Error as _;
+    let database = database().await;
+    let sql = connect_to(&database).await;
+    let name: String = sql
+        .query_one("select current_database()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let unknown = database.replace(&format!("dbname={name}"), "dbname=unknown");
+    let refused = store(&unknown).can_write().await.unwrap_err();
+    assert_eq!(
+        refused.source().unwrap().to_string(),
+        "database \"unknown\" does not exist (SQLSTATE 3D000)"
+    );
+    let refused = store(&format!("{database} user=unknown"))
+        .can_write()
+        .await
+        .unwrap_err();
+    let cause = refused.source().unwrap().to_string();
+    assert!(
+        cause.contains("\"unknown\"") && cause.contains("SQLSTATE 28000"),
+        "{cause}"
+    );
+    let refused = store("host=/nowhere dbname=unknown user=unknown")
+        .can_write()
+        .await
+        .unwrap_err();
+    let cause = refused.source().unwrap().to_string();
+    assert!(cause.contains("No such file or directory"), "{cause}");
+}
+
 #[tokio::test]
 async fn replicas_that_start_at_once_migrate_once() {
     let database = database().await;
@@ -72,7 +132,7 @@ async fn the_schema_itself_keeps_a_certificate_and_its_key_together() {
     let sql = server.sql().await;
     for statement in [
         "delete from private_key",
-        "delete from server_certificate",
+        "delete from certificate",
         "update private_key set key_id = gen_random_uuid()",
     ] {
         let refused = sql.execute(statement, &[]).await.unwrap_err();
@@ -97,7 +157,7 @@ async fn a_fault_in_any_step_of_the_upload_leaves_no_row() {
         }],
         ..upload_of(&pki::self_signed(Key::P256, "a.example"))
     };
-    for table in ["server_certificate", "private_key", "server_certificate_tag", "event"] {
+    for table in ["certificate", "private_key", "certificate_tag", "event"] {
         for timing in ["before", "after"] {
             let arm = format!("create trigger fault {timing} insert on {table} for each row execute function fault()");
             sql.batch_execute(&arm).await.unwrap();
@@ -225,7 +285,7 @@ async fn callers_that_leave_hold_up_nobody() {
         .upload_server_certificate(upload_of(&pki::self_signed(Key::P256, "a.example")))
         .await;
     let id = uploaded.unwrap().into_inner().server_certificate_id;
-    sql.batch_execute("begin; select from server_certificate for update")
+    sql.batch_execute("begin; select from certificate for update")
         .await
         .unwrap();
     for _ in 0..8 {

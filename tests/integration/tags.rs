@@ -319,19 +319,10 @@ async fn server_and_ca_certificates_are_tagged_alike_and_together() {
     untag(&client, &[&leaf, &ca], &["env"]).await.unwrap();
     let tags = ca_certificates::get(&client, &ca).await.unwrap().tags;
     assert_eq!((tags.len(), of(&client, &leaf).await), (1, owned(&[("team", "shop")])));
-    let events =
-        "select kind, resource_type from event where kind = 'tagged' order by position, occurred_at, resource_type";
+    let events = "select kind, certificate_kind from event where kind = 'tagged' order by position";
     let events = server.sql().await.query(events, &[]).await.unwrap();
     let mut of_type: Vec<String> = events.iter().map(|event| event.get(1)).collect();
     of_type.sort();
-    assert_eq!(
-        of_type,
-        [
-            "ca_certificate",
-            "ca_certificate",
-            "server_certificate",
-            "server_certificate"
-        ]
-    );
+    assert_eq!(of_type, ["ca", "ca", "server", "server"]);
     server.stop().await;
 }

@@ -116,7 +116,7 @@ async fn the_stored_key_opens_with_the_ring_for_its_own_row_and_no_other() {
     let row = sql
         .query_one(
             "select k.account_id, k.created_ms, k.random, k.key_id::text, k.sealed, c.spki_sha256
-             from private_key k join server_certificate c using (account_id, created_ms, random, key_id)",
+             from private_key k join certificate c using (account_id, created_ms, random, key_id)",
             &[],
         )
         .await
@@ -292,15 +292,15 @@ async fn more_fingerprints_than_an_answer_holds_go_on_in_pages() {
         .sql()
         .await
         .batch_execute(
-            "create temp table copy as select c.*, n from server_certificate c, generate_series(1, 50000) n;
+            "create temp table copy as select c.*, n from certificate c, generate_series(1, 50000) n;
              update copy set created_ms = created_ms - 1000000 + n;
              with key_row as (
                insert into private_key (account_id, created_ms, random, key_id, sealed)
                select account_id, created_ms, random, key_id, '' from copy
              )
-             insert into server_certificate
+             insert into certificate
              select (row).* from (
-               select jsonb_populate_record(null::server_certificate, to_jsonb(copy)) as row from copy
+               select jsonb_populate_record(null::certificate, to_jsonb(copy)) as row from copy
              ) as copies",
         )
         .await

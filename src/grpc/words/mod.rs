@@ -57,7 +57,7 @@ pub(super) fn error(error: &Error) -> String {
         Error::EtagMismatch { .. } => {
             "the certificate changed after if_etag was read; read the certificate again and decide again".to_owned()
         }
-        Error::NotDeleted(_) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
+        Error::NotDeleted(..) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
         Error::ResourceGroupNotEmpty(_) => {
             "the resource group is not empty; move or purge its certificates first, the deleted ones too".to_owned()
         }
@@ -70,6 +70,7 @@ pub(super) fn error(error: &Error) -> String {
             format!("the call needs the role {}; use an access key that has it", needed.as_str())
         }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
+        Error::ResourceBusy(_) => "another call holds the resource and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {
             "the connection to the database was lost during the commit; check whether the change took effect before you repeat it"
                 .to_owned()

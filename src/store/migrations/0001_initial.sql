@@ -40,24 +40,26 @@ create table resource_group (
   constraint resource_group_name unique (account_id, name)
 );
 
--- A certificate's id is the account's uid, the creation time and 64 random bits.
+-- Server certificates and CA certificates. A certificate's id is the account's uid, the creation time and 64 random bits.
 -- No foreign key to account: its check would lock the account's row in every upload, and accounts are never deleted.
-create table server_certificate (
+create table certificate (
   account_id bigint not null,
   created_ms bigint not null,
   random bigint not null,
+  kind text collate "C" not null check (kind in ('server', 'ca')),
   region_id text not null,
   name text not null,
   -- Raised by every change.
   revision bigint not null,
   -- Raised by every renewal.
   version bigint not null,
-  key_id uuid not null,
+  -- A server certificate has a private key, a CA certificate has none.
+  key_id uuid check ((kind = 'server') = (key_id is not null)),
   fingerprint bytea not null check (octet_length(fingerprint) = 20),
   fingerprint_sha256 bytea not null check (octet_length(fingerprint_sha256) = 32),
   common_name text not null,
   subject_alternative_names text[] not null,
-  -- The same names as in searchable_name.
+  -- The same names as in searchable_name. Empty for a CA certificate: only server certificates are searched.
   searchable_names text[] collate "C" not null,
   not_before_ms bigint not null,
   not_after_ms bigint not null,
@@ -70,43 +72,48 @@ create table server_certificate (
   spki_sha256 bytea not null check (octet_length(spki_sha256) = 32),
   -- DER, in the order in which the certificates are served.
   chain bytea[] not null,
-  chain_length int not null check (chain_length > 0),
+  chain_length int not null check (chain_length > 0 and (kind = 'server' or chain_length = 1)),
   -- Set while the certificate is deleted and can be undeleted.
   deleted_at timestamptz,
   -- Null: the account's default group, so that an upload locks no row of a group.
   resource_group_id text,
   -- The account's fingerprints are read from this index alone.
-  primary key (account_id, created_ms, random) include (fingerprint, deleted_at),
+  primary key (account_id, created_ms, random) include (fingerprint, deleted_at, kind),
   constraint resource_group_of_certificate foreign key (account_id, resource_group_id) references resource_group
 );
 -- Certificates do not compress: do not try.
-alter table server_certificate alter column chain set storage external;
+alter table certificate alter column chain set storage external;
 
-create index server_certificate_of_region on server_certificate (account_id, region_id, created_ms, random)
+-- CA certificates are few beside server certificates. The range has the order of this index and of no other (store::list).
+create index certificate_ca on certificate (account_id, kind, created_ms, random) where kind <= 'ca' and deleted_at is null;
+create index certificate_of_region on certificate (account_id, kind, region_id, created_ms, random) where deleted_at is null;
+create index certificate_of_group on certificate (account_id, kind, coalesce(resource_group_id, ''), created_ms, random)
   where deleted_at is null;
-create index server_certificate_of_group on server_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
-  where deleted_at is null;
-create index server_certificate_deleted on server_certificate (account_id, created_ms, random) where deleted_at is not null;
-create index server_certificate_by_deletion on server_certificate (deleted_at) where deleted_at is not null;
+
+-- Deleted certificates: a page of them, those whose time is over, and the oldest of a region.
+create index certificate_deleted on certificate (account_id, kind, created_ms, random) where deleted_at is not null;
+create index certificate_by_deletion on certificate (deleted_at) where deleted_at is not null;
+create index certificate_by_deletion_of_region on certificate (account_id, kind, region_id, deleted_at)
+  where deleted_at is not null;
 
 -- The orders of a search (store::search). The id follows, so that pages can end between equal values. Names are compared by code
--- point in any collation of the database.
-create index server_certificate_by_expiry on server_certificate (account_id, not_after_ms, created_ms, random)
-  where deleted_at is null;
-create index server_certificate_by_name on server_certificate (account_id, name collate "C", created_ms, random)
-  where deleted_at is null;
+-- point in any collation of the database. Only server certificates are searched.
+create index certificate_by_expiry on certificate (account_id, not_after_ms, created_ms, random)
+  where deleted_at is null and kind = 'server';
+create index certificate_by_name on certificate (account_id, name collate "C", created_ms, random)
+  where deleted_at is null and kind = 'server';
 
 -- Look-ups. Uploads add entries at random places of these indexes. So an entry is small: it has the first 8 octets of a hash, and the
 -- look-up compares the rest in the row. A serial number can be too long for an index: the entry has its hash.
-create index server_certificate_by_fingerprint on server_certificate (account_id, substr(fingerprint, 1, 8))
-  where deleted_at is null;
-create index server_certificate_by_fingerprint_sha256 on server_certificate (account_id, substr(fingerprint_sha256, 1, 8))
-  where deleted_at is null;
-create index server_certificate_by_serial on server_certificate (account_id, hashtextextended(serial_number, 0))
-  where deleted_at is null;
--- Also for the certificates of one leaf among those of one key (store::reuse).
-create index server_certificate_by_key on server_certificate
-  (account_id, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
+create index certificate_by_fingerprint on certificate (account_id, substr(fingerprint, 1, 8))
+  where deleted_at is null and kind = 'server';
+create index certificate_by_fingerprint_sha256 on certificate (account_id, substr(fingerprint_sha256, 1, 8))
+  where deleted_at is null and kind = 'server';
+create index certificate_by_serial on certificate (account_id, hashtextextended(serial_number, 0))
+  where deleted_at is null and kind = 'server';
+-- Also for the certificates of one leaf among those of one key (store::reuse), of both kinds.
+create index certificate_by_key on certificate
+  (account_id, kind, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
 
 create table private_key (
   account_id bigint not null,
@@ -115,33 +122,40 @@ create table private_key (
   key_id uuid not null,
   sealed bytea not null,
   primary key (account_id, created_ms, random, key_id),
-  foreign key (account_id, created_ms, random) references server_certificate deferrable initially deferred
+  foreign key (account_id, created_ms, random) references certificate deferrable initially deferred
 );
 -- Sealed keys do not compress: do not try.
 alter table private_key alter column sealed set storage external;
 -- No server certificate without its key.
-alter table server_certificate add foreign key (account_id, created_ms, random, key_id) references private_key;
+alter table certificate add foreign key (account_id, created_ms, random, key_id) references private_key;
 
-create table server_certificate_tag (
+create table certificate_tag (
   account_id bigint not null,
   created_ms bigint not null,
   random bigint not null,
+  -- The certificate's kind, so that the index finds the tagged certificates of one kind.
+  kind text collate "C" not null,
   key text not null,
   value text not null,
   primary key (account_id, created_ms, random, key),
-  foreign key (account_id, created_ms, random) references server_certificate on delete cascade
+  foreign key (account_id, created_ms, random) references certificate on delete cascade
 );
-create index server_certificate_tag_by_value on server_certificate_tag (account_id, key, value, created_ms, random);
+create index certificate_tag_by_value on certificate_tag (account_id, kind, key, value, created_ms, random);
 
--- The number of live server certificates of an account in a region. Each statement that changes this number updates the row.
-create table server_certificate_count (
+-- The number of certificates of an account and kind in a region. Each statement that changes a number updates the row.
+create table certificate_count (
   account_id bigint not null,
+  kind text collate "C" not null,
   region_id text not null,
   live bigint not null check (live >= 0),
+  -- Deleted certificates that can be undeleted.
+  deleted bigint not null default 0 check (deleted >= 0),
   -- How many certificates of the last upload fitted into the quota.
-  granted bigint not null,
-  primary key (account_id, region_id)
+  granted bigint not null default 0,
+  primary key (account_id, kind, region_id)
 ) with (fillfactor = 50);
+-- The regions that keep more deleted certificates than they may (store::purge_of_all_accounts).
+create index certificate_count_over_limit on certificate_count (account_id, kind, region_id) where deleted > 1000;
 
 -- The searchable names of certificates, deleted ones included (inventory::searchable_names). The statement that writes or removes a
 -- certificate writes or removes them.
@@ -153,71 +167,10 @@ create table searchable_name (
   primary key (account_id, searchable_name, created_ms, random)
 );
 
--- CA certificates. The tables have the same columns, without the key's, so that the same statements serve both kinds: their
--- names differ by this prefix alone. Each has one version, and its chain is the certificate itself.
-create table ca_certificate (
-  account_id bigint not null,
-  created_ms bigint not null,
-  random bigint not null,
-  region_id text not null,
-  name text not null,
-  revision bigint not null,
-  version bigint not null,
-  fingerprint bytea not null check (octet_length(fingerprint) = 20),
-  fingerprint_sha256 bytea not null check (octet_length(fingerprint_sha256) = 32),
-  common_name text not null,
-  subject_alternative_names text[] not null,
-  -- Empty: only server certificates are searched.
-  searchable_names text[] collate "C" not null,
-  not_before_ms bigint not null,
-  not_after_ms bigint not null,
-  serial_number text not null,
-  issuer text not null,
-  subject text not null,
-  key_algorithm text not null,
-  key_size int not null,
-  signature_algorithm text not null,
-  spki_sha256 bytea not null check (octet_length(spki_sha256) = 32),
-  chain bytea[] not null,
-  chain_length int not null check (chain_length = 1),
-  deleted_at timestamptz,
-  resource_group_id text,
-  primary key (account_id, created_ms, random),
-  constraint resource_group_of_certificate foreign key (account_id, resource_group_id) references resource_group
-);
-alter table ca_certificate alter column chain set storage external;
-create index ca_certificate_of_region on ca_certificate (account_id, region_id, created_ms, random)
-  where deleted_at is null;
-create index ca_certificate_of_group on ca_certificate (account_id, coalesce(resource_group_id, ''), created_ms, random)
-  where deleted_at is null;
-create index ca_certificate_deleted on ca_certificate (account_id, created_ms, random) where deleted_at is not null;
-create index ca_certificate_by_deletion on ca_certificate (deleted_at) where deleted_at is not null;
-create index ca_certificate_by_key on ca_certificate
-  (account_id, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
-
-create table ca_certificate_tag (
-  account_id bigint not null,
-  created_ms bigint not null,
-  random bigint not null,
-  key text not null,
-  value text not null,
-  primary key (account_id, created_ms, random, key),
-  foreign key (account_id, created_ms, random) references ca_certificate on delete cascade
-);
-create index ca_certificate_tag_by_value on ca_certificate_tag (account_id, key, value, created_ms, random);
-
-create table ca_certificate_count (
-  account_id bigint not null,
-  region_id text not null,
-  live bigint not null check (live >= 0),
-  granted bigint not null,
-  primary key (account_id, region_id)
-) with (fillfactor = 50);
-
 -- The limit of an account where it differs from the service's settings.
 create table quota (
   account_id bigint not null references account,
-  kind text not null check (kind in ('server_certificates', 'ca_certificates')),
+  kind text not null check (kind in ('server', 'ca')),
   maximum bigint not null check (maximum >= 0),
   primary key (account_id, kind)
 );
@@ -235,18 +188,39 @@ create table client_token (
 );
 create index client_token_by_age on client_token (used_at);
 
+-- The last position in each stream of an account. A transaction raises the position of a stream as the last of its locks, so
+-- positions become visible in order and without gaps. The order of all locks: client tokens, certificates by id, counters by
+-- account, kind and region, streams by account.
+create table stream (
+  account_id bigint not null,
+  name text not null check (name in ('certificates')),
+  position bigint not null check (position >= 0),
+  -- Events up to this position are no longer kept.
+  purged bigint not null default 0,
+  primary key (account_id, name)
+) with (fillfactor = 50);
+
 -- The changes of a certificate, one row for each revision. An event outlives its certificate. A request changes a certificate
 -- once: after a lost connection, a repetition fails here if the first attempt took effect.
 create table event (
   account_id bigint not null,
+  -- The place in the stream `certificates` of the account.
+  position bigint not null,
   created_ms bigint not null,
   random bigint not null,
+  certificate_kind text not null check (certificate_kind in ('server', 'ca')),
+  kind text not null check (kind in ('uploaded', 'renamed', 'moved', 'tagged', 'deleted', 'undeleted', 'purged')),
+  -- Of the certificate, after the event.
   revision bigint not null,
-  kind text not null,
-  resource_type text not null check (resource_type in ('server_certificate', 'ca_certificate')),
+  version bigint not null,
+  -- Who made the change, by which request and from which address. Empty and null: the service itself.
   access_key_id text not null,
   request_id uuid not null,
+  address inet,
   occurred_at timestamptz not null default clock_timestamp(),
-  position bigint,
+  -- The old and the new value of each changed field that a watcher can filter by: {"name": [old, new]},
+  -- {"resource_group_id": [old, new]}, {"tags": [{...}, {...}]}.
+  detail jsonb,
   primary key (account_id, created_ms, random, request_id)
 );
+create unique index event_by_position on event (account_id, position);

@@ -9,7 +9,7 @@ use crate::inventory::{Criteria, RegionId, SoughtFingerprint, SoughtSerial};
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// Whether a row of `server_certificate` meets all criteria. They are parameters 7 to 20 ([`Parameters::of_page`]); one that was
+/// Whether a row of `certificate` meets all criteria. They are parameters 7 to 20 ([`Parameters::of_page`]); one that was
 /// not given is null. The inner orders and `offset 0` leave the planner one index for each subquery.
 macro_rules! criteria {
     () => {
@@ -29,9 +29,9 @@ macro_rules! criteria {
          and (cardinality($19::text[]) = 0 or not exists (
            select from unnest($19::text[], $20::text[]) as wanted(key, value)
            where not exists (
-             select from server_certificate_tag as tag
-             where tag.account_id = $1 and tag.created_ms = server_certificate.created_ms
-               and tag.random = server_certificate.random and tag.key = wanted.key and tag.value = wanted.value
+             select from certificate_tag as tag
+             where tag.account_id = $1 and tag.created_ms = certificate.created_ms
+               and tag.random = certificate.random and tag.key = wanted.key and tag.value = wanted.value
              offset 0
            )
            offset 0

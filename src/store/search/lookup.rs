@@ -18,8 +18,8 @@ macro_rules! ids {
             sql: concat!(
                 "-- ",
                 $name,
-                "\nselect created_ms, random, 0::bigint as names from server_certificate
-                 where account_id = $1 and deleted_at is null
+                "\nselect created_ms, random, 0::bigint as names from certificate
+                 where account_id = $1 and deleted_at is null and kind = 'server'
                    and ",
                 $entry_of_row,
                 " >= ",
@@ -62,8 +62,8 @@ const BY_SERIAL: Statement = Statement {
     sql: "-- store::search_serial
           select created_ms, random, 0::bigint as names
           from unnest($2::text[]) as sought(serial) cross join lateral (
-            select created_ms, random from server_certificate
-            where account_id = $1 and deleted_at is null
+            select created_ms, random from certificate
+            where account_id = $1 and deleted_at is null and kind = 'server'
               and hashtextextended(serial_number, 0) >= hashtextextended(sought.serial, 0)
               and hashtextextended(serial_number, 0) <= hashtextextended(sought.serial, 0)
               and serial_number = sought.serial

@@ -4,7 +4,6 @@ use tokio_postgres::Row;
 
 use super::criteria::criteria;
 use super::{Cursor, Error, FoundPage, Order};
-use crate::inventory::CertificateKind;
 use crate::store::Statement;
 use crate::store::read::{columns, octets, stored};
 
@@ -26,9 +25,9 @@ macro_rules! page_of_listed {
                 columns!(),
                 ", place, is_match, is_last
                   from listed cross join lateral (
-                    select * from server_certificate
+                    select * from certificate
                     where account_id = $1 and created_ms = listed_ms and random = listed_random offset 0
-                  ) as server_certificate
+                  ) as certificate
                   order by place limit $6) as page
                 ) as measured
                 where octets <= 3145728 or row = 1
@@ -49,9 +48,9 @@ pub(super) const OF_IDS: Statement = page_of_listed!(
         select case when $23::bool then not_after_ms else 0 end as expiry,
           case when $24::bool then name else '' end collate \"C\" as name, created_ms, random
         from unnest($21::bigint[], $22::bigint[]) as id(id_ms, id_random) cross join lateral (
-          select * from server_certificate where account_id = $1 and created_ms = id_ms and random = id_random offset 0
-        ) as server_certificate
-        where deleted_at is null and ",
+          select * from certificate where account_id = $1 and created_ms = id_ms and random = id_random offset 0
+        ) as certificate
+        where deleted_at is null and kind = 'server' and ",
     criteria!(),
     "
       ) as matching
@@ -63,19 +62,14 @@ pub(super) const OF_IDS: Statement = page_of_listed!(
 /// The page that the rows of such a statement are.
 pub(super) fn of_rows(rows: &[Row], order: Order, size: usize) -> Result<FoundPage, Error> {
     let is = |row: &Row, column| row.get::<_, bool>(column);
-    let of_server = |row| stored(CertificateKind::Server, row);
     let matching = rows.iter().filter(|row| is(row, "is_match"));
-    let certificates = matching
-        .clone()
-        .take(size)
-        .map(of_server)
-        .collect::<Result<Vec<_>, _>>()?;
+    let certificates = matching.clone().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
     let next = match rows.last() {
         // The statement found one more than the page has.
         _ if matching.count() > size => certificates.last().map(|last| Cursor::of(order, last)),
         // The page was cut at 3 MiB, or the walk ended at its limit.
         Some(last) if last.get::<_, i64>("listed") > rows.len() as i64 || is(last, "is_last") => {
-            Some(Cursor::of(order, &of_server(last)?))
+            Some(Cursor::of(order, &stored(last)?))
         }
         _ => None,
     };

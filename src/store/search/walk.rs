@@ -24,7 +24,7 @@ macro_rules! walk {
                   walked.matches + count(*) filter (where is_match) over in_order as matches
                 from (
                   select ", $key, " as sort_key, created_ms, random, ", criteria!(), " as is_match
-                  from (", $rows, " limit 10) as server_certificate
+                  from (", $rows, " limit 10) as certificate
                   offset 0
                 ) as step
                 window in_order as (order by sort_key, created_ms, random)
@@ -53,8 +53,8 @@ const BY_CREATION: Statement = walk!(
     "0::bigint",
     "0::bigint",
     "0::bigint",
-    "select * from server_certificate
-     where account_id = $1 and deleted_at is null and (created_ms, random) > (walked.walked_ms, walked.walked_random)
+    "select * from certificate
+     where account_id = $1 and deleted_at is null and kind = 'server' and (created_ms, random) > (walked.walked_ms, walked.walked_random)
      order by created_ms, random"
 );
 const BY_EXPIRY: Statement = walk!(
@@ -62,8 +62,8 @@ const BY_EXPIRY: Statement = walk!(
     "not_after_ms",
     "after.expiry",
     "coalesce($15::bigint, 9223372036854775807) - 1",
-    "select * from server_certificate
-     where account_id = $1 and deleted_at is null and not_after_ms <= walked.last
+    "select * from certificate
+     where account_id = $1 and deleted_at is null and kind = 'server' and not_after_ms <= walked.last
        and (not_after_ms, created_ms, random) > (walked.sort_key, walked.walked_ms, walked.walked_random)
      order by not_after_ms, created_ms, random"
 );
@@ -73,8 +73,8 @@ const BY_NAME: Statement = walk!(
     "name collate \"C\"",
     "after.name",
     "(coalesce($16::text, '') || chr(1114111)) collate \"C\"",
-    "select * from server_certificate
-     where account_id = $1 and deleted_at is null and name collate \"C\" <= walked.last
+    "select * from certificate
+     where account_id = $1 and deleted_at is null and kind = 'server' and name collate \"C\" <= walked.last
        and (name collate \"C\", created_ms, random) > (walked.sort_key, walked.walked_ms, walked.walked_random)
      order by name collate \"C\", created_ms, random"
 );

@@ -1,0 +1,53 @@
+//! Whether the database accepts writes, and whether it keeps what it acknowledged.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::{Error, Statement, Store};
+
+/// For this long after the database refused a change as a whole, the service reports that it cannot write.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
+
+impl Store {
+    /// A warning for each setting of Postgres with which acknowledged writes can be lost.
+    pub async fn check_durability(&self) -> Result<Vec<&'static str>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::check_durability",
+            sql: "-- store::check_durability\nselect current_setting('fsync'), current_setting('synchronous_commit')",
+        };
+        let rows = self.read(STATEMENT, &[]).await?;
+        let mut warnings = Vec::new();
+        for row in rows {
+            if row.get::<_, &str>(0) == "off" {
+                warnings.push("Postgres runs with fsync off: a crash of its machine can lose acknowledged uploads");
+            }
+            if row.get::<_, &str>(1) == "off" {
+                warnings.push("Postgres runs with synchronous_commit off: a crash of it can lose acknowledged uploads");
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Whether Postgres accepts writes now: it can be reached, is no standby, is not read-only, and refused no change as a whole
+    /// in the last three seconds.
+    pub async fn can_write(&self) -> Result<bool, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::can_write",
+            sql: "-- store::can_write
+                  select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
+        };
+        let accepts_writes = self.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0));
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(accepts_writes && refused.is_none_or(|at| at.elapsed() > REFUSED_FOR))
+    }
+
+    /// Records that the database as a whole refused a change.
+    pub(super) fn record_refusal(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Records that the database made a change.
+    pub(super) fn record_write(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

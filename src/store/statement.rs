@@ -1,0 +1,94 @@
+//! A statement, and how it runs: on a connection of the pool, and again after a failure that may pass.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::error::{Cause, Failure};
+use super::lease::Lease;
+use super::{Error, Store, connect};
+use crate::telemetry::metrics;
+
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Failure>> + Send + 'a>>;
+
+/// How often a statement is tried before its error is returned.
+pub(super) const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// A statement and the name of its function. The first line of the text repeats the name, for Postgres's own views.
+#[derive(Clone, Copy)]
+pub(super) struct Statement {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+impl Statement {
+    /// Waits before the next attempt. The pause doubles with each attempt.
+    pub(super) async fn pause(self, attempt: u32) {
+        tracing::info!(statement = self.name, attempt, "trying again");
+        metrics::statement_repeated(self.name);
+        tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)).await;
+    }
+
+    /// The error of a statement that will not be tried again and was not executed.
+    pub(super) fn error(self, failure: Failure) -> Error {
+        match failure {
+            Failure::Repeat(cause) | Failure::Busy(cause) => Error::Busy(cause),
+            Failure::Elsewhere(cause) | Failure::Lost(cause) | Failure::Unavailable(cause) => Error::Unavailable(cause),
+            Failure::Fault(cause) => Error::of_statement(self.name, cause),
+        }
+    }
+}
+
+impl Store {
+    /// Runs a statement once. The future is boxed because it is large and would be moved several times.
+    pub(super) fn run<'a>(&'a self, statement: Statement, params: Params<'a>) -> Running<'a> {
+        Box::pin(async move {
+            let lease = Lease::of(self.pool.get().await?);
+            let begun = Instant::now();
+            let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
+                let connection = lease.connection();
+                let prepared = connection.prepare_cached(statement.sql).await?;
+                connection.query(&prepared, params).await
+            });
+            let answer = answer.await;
+            metrics::statement_ended(statement.name, begun.elapsed());
+            let failure = match answer {
+                Ok(Ok(rows)) => {
+                    lease.give_back();
+                    return Ok(rows);
+                }
+                Ok(Err(error)) => Failure::from(error),
+                Err(_) => Failure::Lost(Cause::timeout()),
+            };
+            match failure {
+                Failure::Repeat(_) | Failure::Busy(_) | Failure::Fault(_) => lease.give_back(),
+                Failure::Lost(_) | Failure::Unavailable(_) => lease.discard(),
+                Failure::Elsewhere(_) => {
+                    lease.discard();
+                    // The other connections lead to the same server.
+                    self.pool.retain(|_, _| false);
+                }
+            }
+            Err(failure)
+        })
+    }
+
+    /// Runs a statement that changes nothing, or nothing when it is repeated. A lost connection is a reason to run it again.
+    pub(super) async fn read(&self, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        let mut attempt = 1;
+        loop {
+            match self.run(statement, params).await {
+                Ok(rows) => return Ok(rows),
+                Err(Failure::Repeat(_) | Failure::Elsewhere(_) | Failure::Lost(_)) if attempt < ATTEMPTS => {
+                    statement.pause(attempt).await;
+                }
+                Err(failure) => return Err(statement.error(failure)),
+            }
+            attempt += 1;
+        }
+    }
+}

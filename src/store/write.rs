@@ -1,0 +1,117 @@
+//! Statements that make a change, and whether a change took effect after all when its connection was lost.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::error::{Cause, Failure};
+use super::statement::ATTEMPTS;
+use super::{Error, Params, Statement, Store, id_columns};
+use crate::inventory::CertificateId;
+
+/// How long a lost change is looked up while the database is away: a restart with recovery takes a few seconds.
+const LOOK_UP_TIME: Duration = Duration::from_secs(8);
+const LOOK_UP_PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether the connection of an earlier attempt at a change was lost, so that it may have taken effect.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Lost {
+    No,
+    Before,
+}
+
+/// The outcome of a change.
+pub(super) enum Outcome {
+    /// The statement's rows.
+    Rows(Vec<Row>),
+    /// An attempt whose connection was lost took effect: the certificate's revision after it.
+    Earlier { revision: i64 },
+}
+
+impl Store {
+    /// Runs a statement that changes this certificate and inserts the event of the change. The statement runs again when Postgres
+    /// rolled it back because of other transactions, and after a lost connection if the event does not exist. After a lost
+    /// connection only an answer or the event shows the outcome: the old backend may still be at work.
+    pub(super) async fn write(
+        &self,
+        lost: Lost,
+        statement: Statement,
+        (id, request_id): (CertificateId, Uuid),
+        params: Params<'_>,
+    ) -> Result<Outcome, Error> {
+        let mut lost = lost == Lost::Before;
+        if lost && let Some(revision) = self.revision_of_request(id, request_id).await? {
+            return Ok(Outcome::Earlier { revision });
+        }
+        let mut attempt = 1;
+        loop {
+            let failure = match self.run(statement, params).await {
+                // An earlier attempt may have made the change.
+                Ok(rows) if rows.is_empty() && lost => {
+                    return Ok(match self.revision_of_request(id, request_id).await? {
+                        Some(revision) => Outcome::Earlier { revision },
+                        None => Outcome::Rows(rows),
+                    });
+                }
+                Ok(rows) => {
+                    self.record_write();
+                    return Ok(Outcome::Rows(rows));
+                }
+                Err(failure) => failure,
+            };
+            if failure.is_of_the_database() {
+                self.record_refusal();
+            }
+            match &failure {
+                Failure::Lost(cause) => {
+                    tracing::warn!(statement = statement.name, %cause, "connection lost during a change");
+                    lost = true;
+                    if let Some(revision) = self.revision_of_request(id, request_id).await? {
+                        return Ok(Outcome::Earlier { revision });
+                    }
+                }
+                Failure::Repeat(_) | Failure::Elsewhere(_) => {}
+                // The event may exist already, which is one possible cause.
+                Failure::Fault(_) if lost => {
+                    if let Some(revision) = self.revision_of_request(id, request_id).await? {
+                        return Ok(Outcome::Earlier { revision });
+                    }
+                    return Err(Error::OutcomeUnknown(failure.into_cause()));
+                }
+                Failure::Busy(_) | Failure::Unavailable(_) | Failure::Fault(_) => attempt = ATTEMPTS,
+            }
+            if attempt == ATTEMPTS {
+                return Err(match lost {
+                    true => Error::OutcomeUnknown(failure.into_cause()),
+                    false => statement.error(failure),
+                });
+            }
+            statement.pause(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// The certificate's revision after the change of this request, if the change took effect. Waits for a database that restarts.
+    pub(super) async fn revision_of_request(&self, id: CertificateId, request_id: Uuid) -> Result<Option<i64>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::revision_of_request",
+            sql: "-- store::revision_of_request
+                  select revision from event
+                  where account_id = $1 and created_ms = $2 and random = $3 and request_id = $4
+                  order by revision desc limit 1",
+        };
+        let (account, created, random) = id_columns(id);
+        let looking_up = async {
+            loop {
+                match self.read(STATEMENT, &[&account, &created, &random, &request_id]).await {
+                    Ok(rows) => return rows.first().map(|row| row.get(0)),
+                    Err(error) => tracing::debug!(%error, "a change could not be looked up yet"),
+                }
+                tokio::time::sleep(LOOK_UP_PAUSE).await;
+            }
+        };
+        let found = tokio::time::timeout(LOOK_UP_TIME, looking_up).await;
+        found.map_err(|_| Error::OutcomeUnknown(Cause::timeout()))
+    }
+}
