@@ -1,8 +1,8 @@
 //! Hashes, message authentication codes, constant-time comparison and randomness.
 
 use openssl::sha::{Sha1, Sha256};
-use ring::hmac;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// The random generator of the crypto library failed. Nothing can be done but to refuse the call.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +24,22 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash.finish()
 }
 
-/// HMAC-SHA256 (RFC 2104) of `bytes` under `key`.
+/// HMAC-SHA256 (RFC 2104) of `bytes` under `key`. OpenSSL's own HMAC can fail, and looks its algorithm up for each call.
 pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    let mut mac = [0; 32];
-    mac.copy_from_slice(hmac::sign(&key, bytes).as_ref());
-    mac
+    const BLOCK: usize = 64;
+    let mut block = Zeroizing::new([0; BLOCK]);
+    if key.len() <= BLOCK {
+        block[..key.len()].copy_from_slice(key);
+    } else {
+        block[..32].copy_from_slice(&sha256(key));
+    }
+    let hash = |pad: u8, bytes: &[u8]| {
+        let mut hash = Sha256::new();
+        hash.update(&*Zeroizing::new(block.map(|octet| octet ^ pad)));
+        hash.update(bytes);
+        hash.finish()
+    };
+    hash(0x5c, &hash(0x36, bytes))
 }
 
 /// Whether `a` and `b` are equal, in a time that does not tell where they differ. Their lengths are no secret.
@@ -50,8 +60,8 @@ pub fn random_uuid() -> Result<Uuid, Error> {
 }
 
 /// Random bytes that stay private: keys and secrets.
-pub fn random_secret<const N: usize>() -> Result<zeroize::Zeroizing<[u8; N]>, Error> {
-    let mut bytes = zeroize::Zeroizing::new([0; N]);
+pub fn random_secret<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+    let mut bytes = Zeroizing::new([0; N]);
     openssl::rand::rand_priv_bytes(bytes.as_mut_slice())?;
     Ok(bytes)
 }
@@ -60,14 +70,28 @@ pub fn random_secret<const N: usize>() -> Result<zeroize::Zeroizing<[u8; N]>, Er
 mod tests {
     use super::*;
 
-    /// RFC 4231 4.3, test case 2.
+    /// RFC 4231 4.2, 4.3 and 4.7: a short key, a shorter one, and one longer than a block.
     #[test]
     fn hmac_sha256_agrees_with_rfc_4231() {
-        let mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(
-            hex::encode(mac),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
+        for (key, text, mac) in [
+            (
+                &[0x0b; 20][..],
+                &b"Hi There"[..],
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            ),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ] {
+            assert_eq!(hex::encode(hmac_sha256(key, text)), mac);
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod violation;
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
@@ -83,6 +84,8 @@ pub struct App(Arc<Parts>);
 struct Parts {
     store: Store,
     key_ring: KeyRing,
+    /// Whether the database has a record of the key that seals.
+    sealing_key_recorded: OnceCell<()>,
     settings: Settings,
     page_tokens: PageTokens,
     /// The key of the requests' MACs.
@@ -98,13 +101,12 @@ impl App {
     /// Opens the service's own keys with the ring. The ring must have every key that sealed something in the store.
     pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, KeyRingMismatch> {
         key_ring::check(&store, &key_ring).await?;
-        // If two replicas bring different rings to an empty database, only one ring opens the service's key. Only that one is recorded.
         let page_tokens = PageTokens::new(key_ring::service_key(&store, &key_ring, "page-token").await?);
         let client_token_key = key_ring::service_key(&store, &key_ring, "client-token").await?;
-        store.note_key_encryption_key(key_ring.sealing_id().as_bytes()).await?;
         Ok(Self(Arc::new(Parts {
             store,
             key_ring,
+            sealing_key_recorded: OnceCell::new(),
             settings,
             page_tokens,
             client_token_key,

@@ -117,6 +117,9 @@ impl App {
             }
         }
         let resource_group = self.resource_group(call, &fields.resource_group_id).await?;
+        if kind == CertificateKind::Server {
+            self.record_sealing_key().await?;
+        }
         let name = fields
             .name
             .or_else(|| CertificateName::default_for(certificate.facts()));

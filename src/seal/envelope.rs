@@ -29,6 +29,13 @@ impl Sealed {
     }
 }
 
+impl KeyEncryptionKeyId {
+    /// The id of the key that sealed this secret.
+    pub fn of_sealed(sealed: &[u8]) -> Result<Self, Error> {
+        Parts::of(sealed).map(|parts| parts.key_encryption_key_id)
+    }
+}
+
 /// Why a secret could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

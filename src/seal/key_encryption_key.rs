@@ -74,9 +74,7 @@ impl KeyEncryptionKey {
             key: Zeroizing::new([0; KEY_LEN]),
         };
         hex::decode_to_slice(id, &mut parsed.id.0).ok()?;
-        // const-hex skips a leading 0x: the length refuses one.
-        let key = key.strip_prefix(b" ").filter(|key| key.len() == 2 * KEY_LEN)?;
-        hex::decode_to_slice(key, parsed.key.as_mut_slice()).ok()?;
+        hex::decode_to_slice(key.strip_prefix(b" ")?, parsed.key.as_mut_slice()).ok()?;
         Some(parsed)
     }
 
@@ -90,8 +88,40 @@ impl KeyEncryptionKey {
         self.id
     }
 
+    /// The check value: HMAC-SHA256 of the id, under a key that HMAC-SHA256 derives from this one.
+    pub(super) fn check_value(&self) -> CheckValue {
+        let derived = Zeroizing::new(digest::hmac_sha256(self.key.as_slice(), b"certkeep check value"));
+        CheckValue(digest::hmac_sha256(derived.as_slice(), &self.id.0))
+    }
+
     /// The key. The caller must not copy it anywhere that is not wiped.
     pub(super) fn expose(&self) -> &[u8] {
         self.key.as_slice()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_value(id: &str, key: &str) -> String {
+        let line = format!("{id} {key}");
+        hex::encode(
+            KeyEncryptionKey::parse(line.as_bytes())
+                .unwrap()
+                .check_value()
+                .as_bytes(),
+        )
+    }
+
+    /// Computed with Python's hmac module. The database stores these values.
+    #[test]
+    fn the_check_value_is_fixed_and_tells_keys_and_ids_apart() {
+        let (id, key) = ("0011223344556677", "5a".repeat(32));
+        let expected = "44614c457497624b786c068bfb4b5fb8a7a7b2398980355e7346c04cd04ba93a";
+        assert_eq!(check_value(id, &key), expected);
+        assert_ne!(check_value(id, &format!("5b{}", &key[2..])), expected);
+        assert_ne!(check_value("0011223344556678", &key), expected);
+        assert_ne!(key, expected);
     }
 }

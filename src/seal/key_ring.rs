@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::KeyEncryptionKeyId;
 use super::key_encryption_key::KeyEncryptionKey;
+use super::{CheckValue, KeyEncryptionKeyId};
 use crate::digest;
 use crate::secret::{Existing, Secret};
 
@@ -120,6 +120,11 @@ impl KeyRing {
     /// The id of the key that seals.
     pub fn sealing_id(&self) -> KeyEncryptionKeyId {
         self.first().id()
+    }
+
+    /// The check value of the key with this id; `None` if the ring does not have the key.
+    pub fn check_value(&self, id: KeyEncryptionKeyId) -> Option<CheckValue> {
+        self.find(id).map(KeyEncryptionKey::check_value)
     }
 
     /// The key that seals.

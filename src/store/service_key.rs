@@ -1,33 +1,49 @@
-//! What the key ring seals besides private keys, and which of its keys have sealed anything.
+//! The service keys, and the record of the key-encryption keys that sealed something.
 
 use super::{Error, Statement, Store};
-use crate::seal::Sealed;
+use crate::seal::{CheckValue, KeyEncryptionKeyId, Sealed};
 
 impl Store {
-    /// Notes that this key-encryption key is about to seal.
-    pub async fn note_key_encryption_key(&self, id: &[u8]) -> Result<(), Error> {
+    /// Records that this key-encryption key is about to seal. Answers the recorded check value, which is another one if
+    /// the id was recorded with another key.
+    pub async fn record_key_encryption_key(
+        &self,
+        id: KeyEncryptionKeyId,
+        check_value: CheckValue,
+    ) -> Result<CheckValue, Error> {
         const STATEMENT: Statement = Statement {
-            name: "store::note_key_encryption_key",
-            sql: "-- store::note_key_encryption_key
-                  insert into key_encryption_key (key_encryption_key_id) values ($1)
-                  on conflict (key_encryption_key_id) do nothing",
+            name: "store::record_key_encryption_key",
+            // The update changes nothing: it makes the statement return the row that is there.
+            sql: "-- store::record_key_encryption_key
+                  insert into key_encryption_key as recorded (key_encryption_key_id, check_value) values ($1, $2)
+                  on conflict (key_encryption_key_id) do update set check_value = recorded.check_value
+                  returning check_value",
         };
-        // Repeated, it does no harm: it may run as a read does.
-        self.read(STATEMENT, &[&id]).await?;
-        Ok(())
+        let params: [&[u8]; 2] = [id.as_bytes(), check_value.as_bytes()];
+        // A repeated statement has the same effect, so that it may run as a read.
+        let rows = self.read(STATEMENT, &[&params[0], &params[1]]).await?;
+        let row = rows.first().ok_or(Error::Row("key_encryption_key"))?;
+        fixed(row.get("check_value")).map(CheckValue::from_bytes)
     }
 
-    /// The ids of the key-encryption keys that have sealed what the database holds.
-    pub async fn key_encryption_keys(&self) -> Result<Vec<Vec<u8>>, Error> {
+    /// The key-encryption keys that sealed something in the database, the oldest first.
+    pub async fn key_encryption_keys(&self) -> Result<Vec<(KeyEncryptionKeyId, CheckValue)>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::key_encryption_keys",
             sql: "-- store::key_encryption_keys
-                  select key_encryption_key_id from key_encryption_key order by first_used_at",
+                  select key_encryption_key_id, check_value from key_encryption_key order by first_used_at",
         };
-        Ok(self.read(STATEMENT, &[]).await?.iter().map(|row| row.get(0)).collect())
+        let rows = self.read(STATEMENT, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                let id = fixed(row.get("key_encryption_key_id"))?;
+                let check_value = fixed(row.get("check_value"))?;
+                Ok((KeyEncryptionKeyId::from_bytes(id), CheckValue::from_bytes(check_value)))
+            })
+            .collect()
     }
 
-    /// The sealed service key for this purpose: the one that is there, else `sealed`, which is kept from now on.
+    /// The sealed service key for this purpose: the stored one, or `sealed`, which is stored then.
     pub async fn service_key(&self, purpose: &str, sealed: &Sealed) -> Result<Vec<u8>, Error> {
         const KEEP: Statement = Statement {
             name: "store::service_key",
@@ -38,9 +54,13 @@ impl Store {
             name: "store::service_key",
             sql: "-- store::service_key\nselect sealed from service_key where purpose = $1",
         };
-        // Repeated, it does no harm: it may run as a read does.
+        // A repeated statement has the same effect, so that it may run as a read.
         self.read(KEEP, &[&purpose, &sealed.as_bytes()]).await?;
         let rows = self.read(FIND, &[&purpose]).await?;
         rows.first().map(|row| row.get(0)).ok_or(Error::Row("service_key"))
     }
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Error> {
+    bytes.try_into().map_err(|_| Error::Row("key_encryption_key"))
 }

@@ -223,6 +223,50 @@ async fn a_new_key_of_the_ring_goes_out_in_two_rounds_and_the_old_one_stays() {
     assert!(stderr(&refused).contains("the key ring lacks"), "{}", stderr(&refused));
 }
 
+/// A start that fails, and what it prints.
+fn refused_start(data_dir: &DataDir) -> String {
+    let data_dir = data_dir.path().to_str().unwrap();
+    let refused = certkeep(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]);
+    assert!(!refused.status.success());
+    stderr(&refused)
+}
+
+#[tokio::test]
+async fn a_ring_with_a_wrong_digit_is_refused_and_a_key_that_sealed_nothing_may_go() {
+    let data_dir = DataDir::new();
+    let ring = data_dir.path().join("key-ring");
+    Certkeep::start(&data_dir).terminate();
+    let text = std::fs::read_to_string(&ring).unwrap();
+    let old = text.lines().last().unwrap().to_owned();
+    let (id, key) = old.split_once(' ').unwrap();
+    let digit = if key.starts_with('0') { '1' } else { '0' };
+    let wrong = format!("{id} {digit}{}", &key[1..]);
+    let new = format!("{} {}", "12".repeat(8), "34".repeat(32));
+    for text in [format!("{wrong}\n"), format!("{new}\n{wrong}\n")] {
+        std::fs::write(&ring, text).unwrap();
+        let error = refused_start(&data_dir);
+        assert!(error.contains(&format!("has another key under the id {id}")), "{error}");
+        assert!(error.contains("restore the line"), "{error}");
+        assert!(!error.contains(&key[1..]), "{error}");
+    }
+
+    // A start with a new first key seals nothing.
+    std::fs::write(&ring, format!("{new}\n{old}\n")).unwrap();
+    Certkeep::start(&data_dir).terminate();
+    std::fs::write(&ring, format!("{old}\n")).unwrap();
+    Certkeep::start(&data_dir).terminate();
+
+    // An upload does, and then a wrong digit in the new key is refused too.
+    std::fs::write(&ring, format!("{new}\n{old}\n")).unwrap();
+    let server = Certkeep::start(&data_dir);
+    upload(&server, &data_dir, &mut Vec::new()).await;
+    server.terminate();
+    std::fs::write(&ring, format!("{old}\n")).unwrap();
+    assert!(refused_start(&data_dir).contains("the key ring lacks"));
+    std::fs::write(&ring, format!("{}5\n{old}\n", &new[..new.len() - 1])).unwrap();
+    assert!(refused_start(&data_dir).contains("has another key under the id 1212121212121212"));
+}
+
 async fn upload(server: &Certkeep, data_dir: &DataDir, pairs: &mut Vec<Pair>) {
     let pair = pki::self_signed(Key::P256, "a.example");
     let mut client = server.client(data_dir);

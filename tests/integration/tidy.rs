@@ -31,7 +31,7 @@ const LEAVES: [&str; 6] = ["clock", "config", "digest", "peer", "secret", "telem
 const LIBRARIES: [(&str, &[&str]); 21] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
     // Also the provider of rustls with this name.
-    ("ring", &["digest", "server/tls"]),
+    ("ring", &["server/tls"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),

@@ -66,18 +66,6 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
     Ok((curve, PublicKey::Ec { curve, point }))
 }
 
-/// Whether an `ECPrivateKey` of this curve, which was read, has its number in full and its public key uncompressed.
-pub(super) fn is_usual(der: &[u8], curve: Curve) -> bool {
-    const UNCOMPRESSED: u8 = 4;
-    let Ok(key) = EcPrivateKey::read(der) else {
-        return false;
-    };
-    let bytes = curve.bits().div_ceil(8) as usize;
-    let point = key.public.as_ref().and_then(BitStringRef::as_bytes);
-    key.number.len() == bytes
-        && point.is_some_and(|point| point.len() == 1 + 2 * bytes && point.starts_with(&[UNCOMPRESSED]))
-}
-
 /// The longest private number: that of P-521 (RFC 5915 3). Shorter curves' may be padded to it.
 const MAX_NUMBER_BYTES: usize = 66;
 

@@ -103,12 +103,9 @@ impl PrivateKey {
         Ok(first)
     }
 
-    /// Takes a key in the form in which it will be stored, if OpenSSL, by which consumers read it, can read it too.
+    /// Takes a key in the form that will be stored. OpenSSL must load it, because consumers use OpenSSL.
     fn new(pkcs8: Secret, public: PublicKey) -> Result<Self, PrivateKeyError> {
-        // To ask it takes as long as all else that a key is asked.
-        if !pkcs8_form::is_usual(pkcs8.expose(), &public) {
-            PKey::private_key_from_pkcs8(pkcs8.expose()).map_err(|_| PrivateKeyError::Malformed)?;
-        }
+        PKey::private_key_from_pkcs8(pkcs8.expose()).map_err(|_| PrivateKeyError::Malformed)?;
         Ok(Self { pkcs8, public })
     }
 

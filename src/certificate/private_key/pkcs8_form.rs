@@ -42,17 +42,6 @@ fn is_stated_by(derived: &PublicKey, stated: &[u8]) -> bool {
     }
 }
 
-/// Whether a key that was proved to be that of `public` is an elliptic-curve key as OpenSSL writes it, in version 1 and without
-/// attributes; its curve may stand in it once more. OpenSSL reads that.
-pub(super) fn is_usual(der: &[u8], public: &PublicKey) -> bool {
-    let (PublicKey::Ec { curve, .. }, Ok(key)) = (public, PrivateKeyInfoRef::from_der(der)) else {
-        return false;
-    };
-    // What is passed over when it is read is not written.
-    let is_whole = key.encoded_len().and_then(usize::try_from) == Ok(der.len());
-    is_whole && key.public_key.is_none() && ec::is_usual(key.private_key.as_bytes(), *curve)
-}
-
 /// Wraps a key's body, unchanged, into PKCS#8 version 1.
 pub(super) fn wrap(algorithm: AlgorithmIdentifierRef<'_>, body: &[u8]) -> Result<Secret, PrivateKeyError> {
     let wrap = || {
@@ -79,7 +68,6 @@ mod tests {
 
     use super::*;
     use crate::certificate::UnsupportedKey;
-    use crate::certificate::key_type::Curve;
     use crate::certificate::test_pair::{der, ec_key, ed25519, integer, rsa_key, sequence};
 
     fn outcome(der: &[u8]) -> Result<Vec<u8>, PrivateKeyError> {
@@ -102,65 +90,6 @@ mod tests {
             let der = key.private_key_to_pkcs8().unwrap();
             assert_eq!(outcome(&der), Ok(der));
         }
-    }
-
-    #[test]
-    fn openssl_is_asked_about_what_it_does_not_write_itself() {
-        for (curve, len) in [
-            (Nid::X9_62_PRIME256V1, 32),
-            (Nid::SECP384R1, 48),
-            (Nid::SECP521R1, 66),
-            (Nid::SECP256K1, 32),
-        ] {
-            let key = ec_key(curve);
-            let usual = key.private_key_to_pkcs8().unwrap();
-            let public = derive(&PrivateKeyInfoRef::from_der(&usual).unwrap()).unwrap();
-            assert!(is_usual(&usual, &public));
-
-            let PublicKey::Ec { curve, point } = &public else {
-                panic!("{public:?}")
-            };
-            let number = key.ec_key().unwrap().private_key().to_vec_padded(len).unwrap();
-            let oid = curve.oid().to_der().unwrap();
-            let algorithm = sequence(&[&hex::decode("06072a8648ce3d0201").unwrap(), &oid]);
-            let bits = |point: &[u8]| der(3, &[&[0], point].concat());
-            let key = |number: &[u8], parameters: &[u8], point: &[u8]| {
-                let body = sequence(&[&integer(&[1]), &der(4, number), parameters, &der(0xa1, &bits(point))]);
-                der(4, &body)
-            };
-            let version_1 = |key: &[u8], behind: &[u8]| sequence(&[&integer(&[]), &algorithm, key, behind]);
-            assert_eq!(version_1(&key(&number, &[], point), &[]), usual);
-            let named = version_1(&key(&number, &der(0xa0, &oid), point), &[]);
-            assert!(is_usual(&named, &public));
-            assert!(PKey::private_key_from_pkcs8(&named).is_ok());
-
-            let compressed = [&[2 + (point[point.len() - 1] & 1)], &point[1..point.len() / 2 + 1]].concat();
-            let hybrid = [&[6 + (point[point.len() - 1] & 1)], &point[1..]].concat();
-            let body = key(&number, &[], point);
-            let stated = der(0x81, &[&[0], &point[..]].concat());
-            let mut unusual = vec![
-                version_1(&key(&number, &[], &compressed), &[]),
-                version_1(&key(&number, &[], &hybrid), &[]),
-                version_1(&der(4, &sequence(&[&integer(&[1]), &der(4, &number)])), &[]),
-                version_1(&body, &der(0xa0, &[])),
-                version_1(&body, &der(0xa2, &integer(&[1]))),
-                sequence(&[&integer(&[1]), &algorithm, &body, &stated]),
-            ];
-            if *curve != Curve::P521 {
-                let padded = [&[0], &number[..]].concat();
-                unusual.push(version_1(&key(&padded, &[], point), &[]));
-            }
-            for unusual in unusual {
-                let read = PrivateKeyInfoRef::from_der(&unusual).unwrap();
-                assert!(
-                    ec::derive(read.private_key.as_bytes(), Some(*curve)).is_ok_and(|(_, derived)| derived == public)
-                );
-                assert!(!is_usual(&unusual, &public), "{}", hex::encode(unusual));
-            }
-        }
-        let rsa = rsa_key(1024).private_key_to_pkcs8().unwrap();
-        let public = derive(&PrivateKeyInfoRef::from_der(&rsa).unwrap()).unwrap();
-        assert!(!is_usual(&rsa, &public));
     }
 
     #[test]

@@ -21,6 +21,8 @@ create table access_key (
 -- its first use.
 create table key_encryption_key (
   key_encryption_key_id bytea primary key check (octet_length(key_encryption_key_id) = 8),
+  -- A MAC, by which a start recognizes a key ring with another key under this id.
+  check_value bytea not null check (octet_length(check_value) = 32),
   first_used_at timestamptz not null default now()
 );
 
