@@ -1,4 +1,5 @@
-//! The long form of tests: `make prove` sets the variable CERTKEEP_PROOF to the file of the figures, and `tools/prove` prints them.
+//! The long form of tests: `make prove` sets the variable PROOF_FIGURES to the file of the figures, and `tools/prove` prints them. certkeep
+//! refuses to start with an unknown variable CERTKEEP_*.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -21,5 +22,5 @@ pub fn figure(name: &str, value: impl Display) {
 
 fn file() -> Option<std::ffi::OsString> {
     #[expect(clippy::disallowed_methods, reason = "only a variable reaches a test")]
-    std::env::var_os("CERTKEEP_PROOF")
+    std::env::var_os("PROOF_FIGURES")
 }
