@@ -45,16 +45,16 @@ VARIED = {
     "position": "n % per + 1",
     "name": "'h' || lpad(n::text, 12, '0') || '.bench.example.com'",
     "common_name": "'h' || lpad(n::text, 12, '0') || '.bench.example.com'",
-    "subject_alternative_names": "array['h' || lpad(n::text, 12, '0') || '.bench.example.com']",
-    "searchable_names": "array['com.example.bench.h' || lpad(n::text, 12, '0')]",
+    "subject_alternative_names": "array['h' || lpad(n::text, 12, '0') || '.bench.example.com', 'www.h' || lpad(n::text, 12, '0') || '.bench.example.com']",
+    "searchable_names": "array['com.example.bench.h' || lpad(n::text, 12, '0'), 'com.example.bench.h' || lpad(n::text, 12, '0') || '.www']",
     "searchable_name": "'com.example.bench.h' || lpad(n::text, 12, '0') || coalesce(substring(sample.searchable_name from '[.]www$'), '')",
     "serial_number": "encode(substring(sha256(int8send(n)) for 15), 'hex')",
     "fingerprint": "substring(sha256(int8send(n)) for 20)",
     "fingerprint_sha256": "sha256(int8send(-n))",
     "spki_sha256": "sha256(int8send(~n))",
 }
-ROWS = ["server_certificate", "private_key", "event", "searchable_name"]
-COUNTERS = {"server_certificate_count": "region_id", "stream": "name"}
+ROWS = ["certificate", "private_key", "event", "searchable_name"]
+COUNTERS = ["certificate_count", "stream"]
 
 
 def say(text):
@@ -253,10 +253,7 @@ class Schema:
     def __init__(self, certkeep, upload):
         self.certkeep = certkeep
         ghz(certkeep, upload, 1, ["-n", 1], accounts=1)
-        exists = lambda table: certkeep.sql(f"select to_regclass('{table}') is not null") == "t"
-        self.rows = [table for table in ROWS if exists(table)]
-        self.counters = {table: column for table, column in COUNTERS.items() if exists(table)}
-        for table in self.rows:
+        for table in ROWS:
             certkeep.sql(f"create table sample_{table} as select * from {table} where account_id = {FIRST_ACCOUNT}")
 
     def columns(self, table):
@@ -270,55 +267,47 @@ class Schema:
 
     def fill(self, accounts, certificates):
         """Replaces all certificates by this many, spread over the accounts."""
-        per, tables = certificates // accounts, ", ".join([*self.rows, *self.counters])
-        listed = "','".join([*self.rows, *self.counters])
+        per, tables = certificates // accounts, [*ROWS, *COUNTERS]
         indexes = self.certkeep.sql(f"""select pg_get_indexdef(indexrelid) || ';' || indexrelid::regclass from pg_index
-            where indrelid in (select oid from pg_class where relname in ('{listed}'))
-              and not exists (select from pg_constraint where conindid = indexrelid)""").splitlines()
+            where indrelid = any('{{{', '.join(tables)}}}'::regclass[]) and not exists (select from pg_constraint where conindid = indexrelid)""").splitlines()
         source = f", (select {per}::bigint as per, n::bigint from generate_series(0, {certificates} - 1) as n) as numbered"
-        counters = f"insert into server_certificate_count (account_id, region_id, live, granted) select {FIRST_ACCOUNT} + n, '{REGION}', {per}, 1 from generate_series(0, {accounts} - 1) as n;"
-        if "stream" in self.counters:
-            counters += f"insert into stream (account_id, name, position) select {FIRST_ACCOUNT} + n, 'certificates', {per} from generate_series(0, {accounts} - 1) as n;"
-        self.certkeep.sql(f"set session_replication_role = replica; set maintenance_work_mem = '512MB'; truncate {tables} cascade; "
+        of_accounts = f"{FIRST_ACCOUNT} + n, %s from generate_series(0, {accounts} - 1) as n;"
+        self.certkeep.sql(f"set session_replication_role = replica; set maintenance_work_mem = '512MB'; truncate {', '.join(tables)} cascade; "
                           + "".join(f"drop index {line.rsplit(';', 1)[1]};" for line in indexes)
-                          + "".join(f"{self.insert(table, source)};" for table in self.rows) + counters
+                          + "".join(f"{self.insert(table, source)};" for table in ROWS)
+                          + "insert into certificate_count (account_id, kind, region_id, live, granted) select " + of_accounts % f"'server', '{REGION}', {per}, 1"
+                          + "insert into stream (account_id, name, position) select " + of_accounts % f"'certificates', {per}"
                           + "".join(f"{line.rsplit(';', 1)[0]};" for line in indexes))
-        self.certkeep.sql(f"vacuum (analyze) {tables}")
+        self.certkeep.sql(f"vacuum (analyze) {', '.join(tables)}")
         self.certkeep.sql("checkpoint")
 
     def upload_script(self, accounts):
         """One lean statement for the rows of an upload."""
         own = {"account_id": "(:account)::bigint", "created_ms": "given.created_ms", "random": "(:n)::bigint",
-               "key_id": "lpad(to_hex((:n)::bigint), 32, '0')::uuid", "position": "taken.position" if "stream" in self.counters else "null"}
+               "key_id": "lpad(to_hex((:n)::bigint), 32, '0')::uuid", "position": "taken.position"}
         varied = {**{column: re.sub(r"\bn\b(?!')", "(:n)::bigint", value) for column, value in VARIED.items()}, **own}
         parts = ["given as materialized (select (extract(epoch from clock_timestamp()) * 1000)::bigint as created_ms)",
-                 "counted as (insert into server_certificate_count as counter (account_id, region_id, live, granted) "
-                 f"values ((:account)::bigint, '{REGION}', 1, 1) on conflict (account_id, region_id) do update set live = counter.live + 1)"]
-        source = ", given"
-        if "stream" in self.counters:
-            source += ", taken"
-            parts.append("taken as (insert into stream as s (account_id, name, position) values ((:account)::bigint, 'certificates', 1) "
-                         "on conflict (account_id, name) do update set position = s.position + 1 returning position)")
-        parts += [f"row_of_{table} as ({self.insert(table, source, varied)})" for table in self.rows if not self.is_written_by_trigger(table)]
+                 "counted as (insert into certificate_count as counter (account_id, kind, region_id, live, granted) "
+                 f"values ((:account)::bigint, 'server', '{REGION}', 1, 1) on conflict (account_id, kind, region_id) do update set live = counter.live + 1)",
+                 "taken as (insert into stream as s (account_id, name, position) values ((:account)::bigint, 'certificates', 1) "
+                 "on conflict (account_id, name) do update set position = s.position + 1 returning position)",
+                 *(f"row_of_{table} as ({self.insert(table, ', given, taken', varied)})" for table in ROWS)]
         return f"\\set account {FIRST_ACCOUNT} + random(0, {accounts} - 1)\n\\set n random(1, 9223372036854775806)\nwith {', '.join(parts)} select 1;\n"
 
-    def is_written_by_trigger(self, table):
-        return self.certkeep.sql(f"select exists (select from pg_trigger where tgname = '{table}_insert')") == "t"
-
     def page_script(self, rows):
-        columns = ", ".join(column for column in self.columns("server_certificate") if column != "chain")
+        columns = ", ".join(column for column in self.columns("certificate") if column != "chain")
         return f"""\\set account {FIRST_ACCOUNT} + random(0, {ACCOUNTS} - 1)
-select {columns} from server_certificate where account_id = :account and deleted_at is null order by created_ms, random limit {rows + 1};
+select {columns} from certificate where account_id = :account and deleted_at is null order by created_ms, random limit {rows + 1};
 """
 
     def describe_script(self, certificates, per):
-        columns = ", ".join(column for column in self.columns("server_certificate") if column != "chain")
+        columns = ", ".join(column for column in self.columns("certificate") if column != "chain")
         return f"""\\set n random(0, {certificates} - 1)
-select {columns} from server_certificate where account_id = {FIRST_ACCOUNT} + :n / {per} and created_ms = 1700000000000 + :n * 10 and random = hashint8extended(:n, 1);
+select {columns} from certificate where account_id = {FIRST_ACCOUNT} + :n / {per} and created_ms = 1700000000000 + :n * 10 and random = hashint8extended(:n, 1);
 """
 
     def first_id(self):
-        row = self.certkeep.sql(f"select created_ms, random from server_certificate where account_id = {FIRST_ACCOUNT} order by created_ms limit 1")
+        row = self.certkeep.sql(f"select created_ms, random from certificate where account_id = {FIRST_ACCOUNT} order by created_ms limit 1")
         created, random = (int(part) for part in row.split("|"))
         first, second = struct.unpack(">ii", struct.pack(">q", random))
         return f"{FIRST_ACCOUNT}_{created:x}_{first}_{second}"
@@ -440,7 +429,7 @@ class Bench:
         sites = list(self.sites(1))
         for _, _, schema in sites:
             schema.fill(1, 10_000)
-        aggregate = f"""select octet_length(string_agg(fingerprint, ''::bytea)) from (select fingerprint from server_certificate
+        aggregate = f"""select octet_length(string_agg(fingerprint, ''::bytea)) from (select fingerprint from certificate
             where account_id = {FIRST_ACCOUNT} and deleted_at is null order by created_ms, random limit 50001) as f;""".replace("\n", " ")
         messages = f"{self.postgres.directory}/lone.json"
         sides = [(name, lambda certkeep=certkeep: ghz(certkeep, messages, 1, ["-n", 100], 1)) for name, certkeep, _ in sites]
