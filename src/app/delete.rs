@@ -2,6 +2,7 @@
 
 use super::target::{Target, TargetCertificate};
 use super::{App, Call, Error, Role};
+use crate::inventory::{CertificateKind, RegionId};
 use crate::store::{Liveness, Undeletion};
 
 impl App {
@@ -35,10 +36,7 @@ impl App {
             Undeletion::Undeleted(revision) => Ok(revision),
             Undeletion::NotFound => Err(target.explain_no_match(self, Liveness::Deleted).await),
             Undeletion::OverQuota => match self.0.store.current_state(target.id, target.kind).await? {
-                Some(now) => Err(Error::QuotaExceeded {
-                    kind: now.kind,
-                    region: now.region,
-                }),
+                Some(now) => Err(self.quota_exceeded(call, now.kind, now.region).await),
                 None => Err(target.not_found()),
             },
         }
@@ -51,6 +49,19 @@ impl App {
         match self.0.store.purge(target.precondition(), &call.actor()).await? {
             Some(_) => Ok(()),
             None => Err(target.explain_no_match(self, Liveness::Deleted).await),
+        }
+    }
+
+    /// The error of a certificate of this kind that exceeds the account's quota in this region.
+    pub(super) async fn quota_exceeded(&self, call: &Call, kind: CertificateKind, region: RegionId) -> Error {
+        let default_limit = self.0.settings.quota(kind);
+        let quota = self
+            .0
+            .store
+            .quota_use(call.caller.account, kind, &region, default_limit);
+        match quota.await {
+            Ok(quota) => Error::QuotaExceeded { kind, region, quota },
+            Err(error) => error.into(),
         }
     }
 }

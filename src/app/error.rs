@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use super::{Field, FieldError, Role, Violation};
 use crate::certificate::Finding;
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
+use crate::store::QuotaUse;
 use crate::{digest, seal, store};
 
 /// Why a call was refused. The texts are for the log; callers get those of their door.
@@ -31,6 +32,8 @@ pub enum Error {
         kind: CertificateKind,
         /// The region.
         region: RegionId,
+        /// How many the account has, and how many it may have.
+        quota: QuotaUse,
     },
     /// Another request used the client token.
     #[error("client token reused")]

@@ -192,10 +192,7 @@ impl App {
             match (self.0.store.upload(&new).await?, &new.client_token) {
                 (UploadOutcome::Stored { fingerprints, reuse }, _) => break (fingerprints, reuse),
                 (UploadOutcome::OverQuota, _) => {
-                    return Err(Error::QuotaExceeded {
-                        kind,
-                        region: new.region.clone(),
-                    });
+                    return Err(self.quota_exceeded(call, kind, new.region.clone()).await);
                 }
                 (UploadOutcome::TokenSeen, None) => return Err(Error::internal(store::Error::Row("client_token"))),
                 (UploadOutcome::TokenSeen, Some(token)) => {

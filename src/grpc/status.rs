@@ -68,10 +68,12 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .others
                 .set_resource_info("certkeep.v1.ResourceGroup", "", "", "");
         }
-        Error::QuotaExceeded { kind, region } => {
+        Error::QuotaExceeded { kind, region, quota } => {
             let subject = format!("{}s of the account in {region}", words::noun(*kind));
             details.others.add_quota_failure_violation(subject, message.clone());
             details.metadata("region_id", region.as_str());
+            details.metadata("used", quota.used.to_string());
+            details.metadata("limit", quota.limit.to_string());
         }
         Error::EtagMismatch { revision } => details.metadata("etag", etag(*revision)),
         Error::NotDeleted(kind, id) => {

@@ -61,7 +61,18 @@ async fn an_upload_beyond_the_quota_is_refused_with_what_it_is_about() {
         "server certificates of the account in cn-hangzhou"
     );
     assert_eq!(violations[0].description, refused.message());
-    assert_eq!(details.error_info().unwrap().metadata["region_id"], REGION);
+    assert!(
+        refused
+            .message()
+            .starts_with("quota exceeded: 1 of 1 server certificates in cn-hangzhou; "),
+        "{}",
+        refused.message()
+    );
+    let metadata = &details.error_info().unwrap().metadata;
+    assert_eq!(
+        ["region_id", "used", "limit"].map(|name| metadata[name].as_str()),
+        [REGION, "1", "1"]
+    );
     assert_eq!(server.rows().await, [1, 1, 0, 1]);
     server.stop().await;
 }

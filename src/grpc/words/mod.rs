@@ -47,8 +47,10 @@ pub(super) fn error(error: &Error) -> String {
             format!("no such {} in this account and region; check the id and the region", noun(*kind))
         }
         Error::NotFound(Resource::ResourceGroup) => "no such resource group in this account; check the id".to_owned(),
-        Error::QuotaExceeded { kind, region } => format!(
-            "quota exceeded: the account has all the {}s in {region} that it may have; delete some, or ask the operator for a higher quota",
+        Error::QuotaExceeded { kind, region, quota } => format!(
+            "quota exceeded: {} of {} {}s in {region}; delete some, or ask the operator of this service for a higher quota",
+            grouped(quota.used),
+            grouped(quota.limit),
             noun(*kind)
         ),
         Error::ClientTokenReused => {
@@ -142,6 +144,18 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
     }
 }
 
+/// A number with a comma between thousands.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy)
+        .collect();
+    groups.join(",")
+}
+
 /// What a certificate of this kind is called.
 pub(super) fn noun(kind: CertificateKind) -> &'static str {
     match kind {
@@ -154,4 +168,15 @@ pub(super) fn noun(kind: CertificateKind) -> &'static str {
 pub(super) fn list(codes: &[FindingCode]) -> String {
     let names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        let numbers = [0, 999, 1_000, 10_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "10,000", "1,234,567"]);
+    }
 }
