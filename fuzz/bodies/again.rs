@@ -10,7 +10,7 @@ use certkeep::certificate::{
     VerifiedPair,
 };
 use certkeep::clock::Timestamp;
-use certkeep::grpc::{field_name, violation};
+use certkeep::grpc::{field_name, finding as rendered, violation};
 use certkeep::inventory::CertificateName;
 use certkeep::secret::Secret;
 
@@ -111,7 +111,7 @@ pub fn chain(first: &Report, key: &Secret, at: Timestamp, policy: &Policy) {
 }
 
 fn has(report: &Report, code: FindingCode) -> bool {
-    report.error.findings.iter().any(|finding| finding.code == code)
+    report.error.findings.iter().any(|finding| finding.code() == code)
 }
 
 fn sorted(chain: &Chain) -> Vec<&[u8]> {
@@ -135,7 +135,7 @@ fn texts_are_clean(report: &Report) {
     let findings = error.findings.iter();
     let told = errors
         .map(words)
-        .chain(findings.flat_map(|finding| [finding.message.clone(), finding.subject.clone()]))
+        .chain(findings.flat_map(|finding| [rendered(finding, field_name).message, finding.subject.clone()]))
         .chain(
             report
                 .listing

@@ -60,9 +60,10 @@ pub use violation::{Field, FieldError, Violation};
 
 pub use crate::account::Role;
 pub use crate::certificate::{
-    CaCertificateError, CertificateError, CertificateFacts, Contents, Finding, FindingCode, FoundCertificate,
-    KeyAlgorithm, KeyId, ListedCertificate, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, Severity,
-    Sha256Fingerprint, TextError, UnsupportedKey, X509Error,
+    CaCertificateError, CaMark, CertificateError, CertificateFacts, Contents, ExponentError, Finding, FindingCode,
+    FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError, Place, Policy,
+    PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, TextError,
+    UnsupportedKey, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,

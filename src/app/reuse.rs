@@ -2,7 +2,7 @@
 
 use super::violation::Violations;
 use super::{App, Call, Error, Field};
-use crate::certificate::{CertificateFacts, Finding, FindingCode, Severity};
+use crate::certificate::{CertificateFacts, Finding, FindingCode, FindingKind, Severity};
 use crate::inventory::CertificateKind;
 use crate::store::Reuse;
 
@@ -20,16 +20,12 @@ impl App {
 
     pub(super) fn findings_of(&self, reuse: Reuse, facts: &CertificateFacts) -> Vec<Finding> {
         let policy = &self.0.settings.policy;
-        let finding = |code, message| Finding::new(code, policy, &facts.subject, message);
-        let same_leaf = reuse.same_leaf.map(|id| {
-            let message = format!("the account has this certificate already: {id}");
-            finding(FindingCode::AlreadyStored, message)
-        });
-        let same_key = reuse.same_key.map(|id| {
-            let message = format!("the account has another certificate with the same key: {id}");
-            finding(FindingCode::KeyReused, message)
-        });
-        same_leaf.into_iter().chain(same_key).collect()
+        let same_leaf = reuse
+            .same_leaf
+            .map(|id| FindingKind::AlreadyStored { id: id.to_string() });
+        let same_key = reuse.same_key.map(|id| FindingKind::KeyReused { id: id.to_string() });
+        let found = same_leaf.into_iter().chain(same_key);
+        found.map(|kind| Finding::new(kind, policy, &facts.subject)).collect()
     }
 
     /// All findings about a certificate that is not stored, which is refused if the policy refuses it for one.
@@ -70,5 +66,5 @@ pub(super) fn and(mut findings: Vec<Finding>, more: Vec<Finding>) -> Vec<Finding
 /// The codes of those that the policy refuses.
 pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
     let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
-    rejected.map(|finding| finding.code).collect()
+    rejected.map(|finding| finding.code()).collect()
 }

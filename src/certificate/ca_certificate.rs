@@ -6,7 +6,7 @@ use super::public_key::PublicKeyError;
 use super::rules::{self, Findings};
 use super::unsupported_key::UnsupportedKey;
 use super::x509::{Certificate, X509Error};
-use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, VerifiedCertificate};
+use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, VerifiedCertificate};
 use crate::clock::Timestamp;
 
 /// What is wrong with a CA certificate.
@@ -85,11 +85,7 @@ impl UnverifiedCa {
         let key = certificate.public_key();
         let mut findings = Findings::by(policy);
         if is_repeated {
-            findings.note(
-                FindingCode::DuplicateDropped,
-                Some(&certificate),
-                "the certificate was given more than once",
-            );
+            findings.note(FindingKind::DuplicateDropped, Some(&certificate));
         }
         rules::apply_to_authority(&certificate, key.ok(), signature, at, &mut findings);
         let findings = findings.into_noted();
@@ -156,6 +152,7 @@ mod tests {
     use openssl::nid::Nid;
     use openssl::x509::{X509, X509Builder};
 
+    use super::super::finding::CaMark;
     use super::super::test_pair::{self, AT, AUTHORITY, Entity, SERVER, TestPair, pem};
     use super::super::{PemError, UnsupportedKey};
     use super::*;
@@ -165,14 +162,14 @@ mod tests {
         UnverifiedCa::read(text).verify(AT, &Policy::default(), &Authorities::default())
     }
 
-    fn found(certificate: &X509) -> Vec<(Code, String)> {
+    fn found(certificate: &X509) -> Vec<FindingKind> {
         let verified = verify(&certificate.to_pem().unwrap()).unwrap();
         let told = verified.certificate().findings().iter();
-        told.map(|finding| (finding.code, finding.message.clone())).collect()
+        told.map(|finding| finding.kind.clone()).collect()
     }
 
     fn codes(certificate: &X509) -> Vec<Code> {
-        found(certificate).into_iter().map(|(code, _)| code).collect()
+        found(certificate).iter().map(FindingKind::code).collect()
     }
 
     fn error(text: &[u8]) -> CaCertificateError {
@@ -217,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_should_not_certify_is_noticed() {
-        let no_ca = "the certificate's basic constraints do not say that it is an authority";
+        let no_ca = CaMark::BasicConstraints;
         for (extensions, expected) in [
             (&[][..], no_ca),
             (SERVER, no_ca),
@@ -226,11 +223,11 @@ mod tests {
                     ("basicConstraints", "critical,CA:TRUE"),
                     ("keyUsage", "digitalSignature"),
                 ],
-                "the certificate's key usage is without keyCertSign",
+                CaMark::KeyCertSign,
             ),
         ] {
             let certificate = root(extensions, |_| {});
-            assert_eq!(found(&certificate), [(Code::IssuerNotCa, expected.to_owned())]);
+            assert_eq!(found(&certificate), [FindingKind::IssuerNotCa { lacks: expected }]);
         }
         // Whose clients it is for is nobody's matter here.
         let for_clients = [AUTHORITY, &[("extendedKeyUsage", "clientAuth")]].concat();
@@ -318,7 +315,7 @@ mod tests {
             .certificate()
             .findings()
             .iter()
-            .map(|finding| finding.code)
+            .map(|finding| finding.code())
             .collect();
         assert_eq!(told, [Code::SignatureWeak]);
     }
@@ -334,7 +331,7 @@ mod tests {
                 .certificate()
                 .findings()
                 .iter()
-                .any(|finding| finding.code == Code::DuplicateDropped)
+                .any(|finding| finding.code() == Code::DuplicateDropped)
         );
         for (text, expected) in [
             (Vec::new(), CaCertificateError::Missing),

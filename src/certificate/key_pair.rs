@@ -9,7 +9,7 @@ use super::pem::Block;
 use super::rules::{self, Findings, cut_at};
 use super::x509::Certificate;
 use super::{
-    Authorities, CertificateFacts, Chain, Finding, FindingCode, Policy, PrivateKey, PrivateKeyError,
+    Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, PrivateKey, PrivateKeyError,
     VerifiedCertificate,
 };
 use super::{leaf, public_key::PublicKey};
@@ -195,11 +195,7 @@ impl UnverifiedPair {
             },
         };
         if self.key_was_among_certificates {
-            findings.note(
-                FindingCode::KeyFoundInCertificateField,
-                None,
-                "server_certificate holds the private key too",
-            );
+            findings.note(FindingKind::KeyFoundInCertificateField, None);
         }
         // Those that can be read, with their places in the text.
         let (mut certificates, mut places) = (Vec::new(), Vec::new());
@@ -295,26 +291,14 @@ fn walk(
     let path = Path::from_leaf(certificates, leaf, authorities).map_err(|_| CertificateError::TooComplex)?;
     for (certificate, given) in certificates.iter().zip(places) {
         if given.is_repeated {
-            findings.note(
-                FindingCode::DuplicateDropped,
-                Some(certificate),
-                "the certificate was given more than once",
-            );
+            findings.note(FindingKind::DuplicateDropped, Some(certificate));
         }
     }
     for index in path.root.into_iter().chain(path.other_roots.iter().copied()) {
-        findings.note(
-            FindingCode::RootDropped,
-            Some(&certificates[index]),
-            "the root was given and is not served",
-        );
+        findings.note(FindingKind::RootDropped, Some(&certificates[index]));
     }
     if !path.served().is_sorted() {
-        findings.note(
-            FindingCode::ChainReordered,
-            None,
-            "the certificates were given in another order than the one in which they are served",
-        );
+        findings.note(FindingKind::ChainReordered, None);
     }
     rules::apply(certificates, &path, keys, at, findings).map_err(|_| CertificateError::TooComplex)?;
     Ok(path)
@@ -375,7 +359,7 @@ mod tests {
     use super::*;
 
     fn codes(findings: &[Finding]) -> Vec<FindingCode> {
-        findings.iter().map(|finding| finding.code).collect()
+        findings.iter().map(|finding| finding.code()).collect()
     }
 
     fn text(certificates: &[&X509]) -> Vec<u8> {
@@ -521,10 +505,8 @@ mod tests {
             })
         );
         assert_eq!(codes(&error.findings), [FindingCode::ChainIncomplete]);
-        assert_eq!(
-            error.findings[0].message,
-            "the certificate's issuer is missing: CN=issuer"
-        );
+        let issuer = "CN=issuer".to_owned();
+        assert_eq!(error.findings[0].kind, FindingKind::ChainIncomplete { issuer });
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use facts::CertificateFacts;
-pub use finding::{Finding, FindingCode, FindingCodeError, Severity};
+pub use finding::{
+    CaMark, ExponentError, Finding, FindingCode, FindingCodeError, FindingKind, NameKind, SanError, SerialError,
+    Severity, WeakHash,
+};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};
 pub use key_pair::{PairError, Report, UnverifiedPair, VerifiedPair};

@@ -5,7 +5,7 @@ use pkcs8::der::Encode;
 
 use super::key_type::MlDsa;
 use super::test_pair::{self, AT, der, integer, pem, sequence};
-use super::{Authorities, FindingCode, PairError, Policy, PrivateKeyError, UnverifiedPair, VerifiedPair};
+use super::{Authorities, FindingCode, FindingKind, PairError, Policy, PrivateKeyError, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
 struct Example {
@@ -125,8 +125,8 @@ fn a_published_key_is_refused_by_default() {
             (None, &[FindingCode::KeyCompromised][..])
         );
         let path = format!("tests/examples/{}-seed.priv", example.algorithm);
-        let message = format!("the private key is published: crate ml-dsa 0.1.2, {path}");
-        assert_eq!(error.findings[0].message, message);
+        let source = format!("crate ml-dsa 0.1.2, {path}");
+        assert_eq!(error.findings[0].kind, FindingKind::KeyCompromised { source });
     }
 }
 

@@ -71,7 +71,7 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
         upload_time: created.map(timestamp),
         not_before: Some(timestamp(facts.not_before)),
         not_after: Some(timestamp(facts.not_after)),
-        findings: uploaded.findings.into_iter().map(finding).collect(),
+        findings: findings(&uploaded.findings, field_name),
         version: uploaded.version,
         account_fingerprints: uploaded
             .account_fingerprints
@@ -104,7 +104,7 @@ pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::Uplo
         upload_time: created.map(timestamp),
         not_before: Some(timestamp(facts.not_before)),
         not_after: Some(timestamp(facts.not_after)),
-        findings: uploaded.findings.into_iter().map(finding).collect(),
+        findings: findings(&uploaded.findings, field_name),
         region_id: uploaded.region.as_str().to_owned(),
     }
 }
@@ -117,7 +117,7 @@ pub fn checked(request_id: RequestId, checked: CheckReport, name: FieldName) -> 
         request_id: request_id.to_string(),
         accepted: report.is_accepted,
         violations: violations.iter().map(|wrong| violation(wrong, name)).collect(),
-        findings: report.error.findings.into_iter().map(finding).collect(),
+        findings: findings(&report.error.findings, name),
         server_certificate: report.leaf.map(|facts| pb::ServerCertificate {
             chain_length: chain.map(|chain| chain.len() as i32).unwrap_or_default(), // At most 20.
             certificate_chain: chain.map(|chain| chain.to_pem()).unwrap_or_default(),
@@ -158,9 +158,15 @@ fn listed(certificate: ListedCertificate) -> pb::ChainCertificate {
     }
 }
 
-pub(super) fn finding(finding: Finding) -> pb::Finding {
-    // Every code is one of the schema's, which a test holds.
-    let code = pb::FindingCode::from_str_name(&format!("FINDING_CODE_{}", finding.code));
+/// Findings. `name` is how their sentences call the fields.
+pub(super) fn findings(findings: &[Finding], name: FieldName) -> Vec<pb::Finding> {
+    findings.iter().map(|one| finding(one, name)).collect()
+}
+
+/// A finding. `name` is how its sentence calls the fields.
+pub fn finding(finding: &Finding, name: FieldName) -> pb::Finding {
+    // A test checks that the schema has every code.
+    let code = pb::FindingCode::from_str_name(&format!("FINDING_CODE_{}", finding.code()));
     pb::Finding {
         code: code.unwrap_or_default() as i32,
         severity: match finding.severity {
@@ -168,10 +174,10 @@ pub(super) fn finding(finding: Finding) -> pb::Finding {
             Severity::Warning => pb::Severity::Warning,
             Severity::Error => pb::Severity::Error,
         } as i32,
-        message: finding.message,
-        subject: finding.subject,
-        remedy: finding.code.remedy().to_owned(),
-        rule: finding.code.rule().to_owned(),
+        message: words::finding(&finding.kind, name),
+        subject: finding.subject.clone(),
+        remedy: words::remedy(finding.code()).to_owned(),
+        rule: finding.code().rule().to_owned(),
     }
 }
 
@@ -311,16 +317,19 @@ mod tests {
     use crate::app::FindingCode;
 
     #[test]
-    fn every_code_of_a_finding_is_one_of_the_schema() {
-        for (place, code) in FindingCode::all().enumerate() {
-            let rendered = finding(Finding {
-                code,
-                severity: Severity::Info,
-                message: String::new(),
-                subject: String::new(),
-            });
-            assert_eq!(rendered.code, place as i32 + 1, "{code}");
+    fn the_schema_has_every_code_of_a_finding() {
+        let mut count = 0;
+        for code in FindingCode::all() {
+            count += 1;
+            let name = format!("FINDING_CODE_{code}");
+            assert_eq!(
+                pb::FindingCode::from_str_name(&name).map(|code| code as i32),
+                Some(count),
+                "{code}"
+            );
+            let remedy = words::remedy(code);
+            assert!(remedy.len() > 6 && !remedy.ends_with('.'), "{remedy}");
         }
-        assert!(pb::FindingCode::try_from(FindingCode::all().count() as i32 + 1).is_err());
+        assert!(pb::FindingCode::try_from(count + 1).is_err());
     }
 }

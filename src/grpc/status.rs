@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::pb::{self, Reason};
 use super::reason::{self, code};
-use super::render::{etag, finding};
+use super::render::{self, etag};
 use super::words::{self, Refusal, field_name};
 use crate::app::{
     CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, NameError, PrivateKeyError,
@@ -40,7 +40,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 listed.reason = reason::of_field(&violation.error).name().to_owned();
                 listed
             }));
-            details.findings = findings.iter().cloned().map(finding).collect();
+            details.findings = render::findings(findings, field_name);
             if let Some(first) = violations.first() {
                 details.metadata("field", field_name(first.field));
                 for (name, value) in parts(&first.error) {

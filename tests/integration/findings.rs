@@ -133,7 +133,7 @@ async fn a_check_tells_everything_and_takes_certificates_without_their_key() {
     );
     assert_eq!(
         checked.findings[1].message,
-        "the certificate's issuer is missing: CN=Test CA"
+        "the issuer of the certificate is missing: CN=Test CA"
     );
 
     request.private_key = pki::self_signed(Key::P256, "other.example").key;
@@ -364,7 +364,7 @@ async fn the_command_line_checks_here_and_at_the_service() {
     let strict: serde_json::Value = serde_json::from_slice(&certkeep(&strict).stdout).unwrap();
     assert_eq!(
         (&strict["accepted"], &strict["violations"][0]["reason"]),
-        (&false.into(), &"POLICY_REJECTED".into())
+        (&false.into(), &"REASON_POLICY_REJECTED".into())
     );
     let forgiving = ["check", &messy, "--policy", "default,VALIDITY_TOO_LONG=report"];
     assert_eq!(certkeep(&forgiving).status.code(), Some(5));

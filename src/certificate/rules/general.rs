@@ -1,10 +1,10 @@
-//! What holds for every certificate that is served, and for those of authorities.
+//! The rules for every certificate that is served, and for CA certificates.
 
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::x509::X509Version;
 
 use super::Findings;
-use crate::certificate::FindingCode;
+use crate::certificate::finding::{FindingKind, SerialError, WeakHash};
 use crate::certificate::object_identifier::dotted;
 use crate::certificate::public_key::{KeyAlgorithm, PublicKey};
 use crate::certificate::signature_algorithm::Strength;
@@ -13,8 +13,10 @@ use crate::certificate::x509::Certificate;
 /// RFC 5280 4.1.2.2: a serial number has at most 20 bytes.
 const MAX_SERIAL_BYTES: usize = 20;
 const MIN_RSA_BITS: u32 = 2048;
+/// A longer object identifier does not fit into a finding.
+const MAX_OID_CHARS: usize = 64;
 
-/// Whether clients look at a certificate's signature: not at a root's, which they have been given.
+/// Whether clients verify the signature of a certificate. They do not verify that of a root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Signature {
     Matters,
@@ -23,28 +25,28 @@ pub(super) enum Signature {
 
 pub(super) fn certificate(certificate: &Certificate<'_>, signature: Signature, findings: &mut Findings<'_>) {
     let fields = &certificate.fields;
-    let mut note = |code, message: &str| findings.note(code, Some(certificate), message);
+    let mut note = |kind| findings.note(kind, Some(certificate));
     if fields.version() != X509Version::V3 {
-        note(FindingCode::VersionNot3, "the certificate is not of version 3");
+        note(FindingKind::VersionNot3);
     }
-    if let Some(fault) = serial_fault(fields.raw_serial()) {
-        note(FindingCode::SerialInvalid, fault);
+    if let Some(error) = serial_error(fields.raw_serial()) {
+        note(FindingKind::SerialInvalid { error });
     }
-    match certificate.signature_strength {
-        Strength::Sound => {}
-        _ if signature == Signature::DoesNotMatter => {}
-        Strength::Weak => note(FindingCode::SignatureWeak, "the certificate is signed over SHA-1"),
-        Strength::Forgeable => note(FindingCode::SignatureWeak, "the certificate is signed over MD5"),
-        Strength::Unverifiable => note(FindingCode::SignatureWeak, "the certificate is signed over MD2"),
+    let weak_hash = match certificate.signature_strength {
+        Strength::Sound => None,
+        Strength::Weak => Some(WeakHash::Sha1),
+        Strength::Forgeable => Some(WeakHash::Md5),
+        Strength::Unverifiable => Some(WeakHash::Md2),
+    };
+    if let Some(hash) = weak_hash
+        && signature == Signature::Matters
+    {
+        note(FindingKind::SignatureWeak { hash });
     }
     if let Ok(key) = certificate.public_key()
         && is_small_rsa(key)
     {
-        let bits = key.size();
-        note(
-            FindingCode::RsaKeySmall,
-            &format!("the certificate's RSA key has {bits} bits"),
-        );
+        note(FindingKind::RsaKeySmall { bits: key.size() });
     }
     let (poison, unknown): (Vec<_>, Vec<_>) = fields
         .iter_extensions()
@@ -52,23 +54,13 @@ pub(super) fn certificate(certificate: &Certificate<'_>, signature: Signature, f
         .map(|extension| extension.oid.as_bytes())
         .partition(|oid| *oid == POISON);
     if !poison.is_empty() {
-        note(
-            FindingCode::CriticalExtensionUnknown,
-            "it is a precertificate, which is no certificate for a server",
-        );
+        note(FindingKind::Precertificate);
     }
-    // Thousands fit into a certificate: one finding tells them all.
+    // A certificate may have thousands of them: they are one finding.
     if let [first, more @ ..] = &unknown[..] {
-        let oid = dotted(first);
-        let oid = if oid.len() > 64 { "of a long identifier" } else { &oid };
-        let more = match more.len() {
-            0 => String::new(),
-            more => format!(" (nor {more} more)"),
-        };
-        note(
-            FindingCode::CriticalExtensionUnknown,
-            &format!("the critical extension {oid} is not known to clients, or can not be read by them{more}"),
-        );
+        let oid = Some(dotted(first)).filter(|oid| oid.len() <= MAX_OID_CHARS);
+        let more = more.len();
+        note(FindingKind::CriticalExtensionUnknown { oid, more });
     }
 }
 
@@ -81,19 +73,19 @@ fn is_small_rsa(key: &PublicKey) -> bool {
 }
 
 /// What is wrong with the DER content of a serial number.
-fn serial_fault(serial: &[u8]) -> Option<&'static str> {
+fn serial_error(serial: &[u8]) -> Option<SerialError> {
     match serial {
-        [0x80..=0xff, ..] => Some("the serial number is negative"),
-        _ if serial.iter().all(|byte| *byte == 0) => Some("the serial number is zero"),
-        _ if serial.len() > MAX_SERIAL_BYTES => Some("the serial number has more than 20 bytes"),
+        [0x80..=0xff, ..] => Some(SerialError::Negative),
+        _ if serial.iter().all(|byte| *byte == 0) => Some(SerialError::Zero),
+        _ if serial.len() > MAX_SERIAL_BYTES => Some(SerialError::TooLong),
         _ => None,
     }
 }
 
-/// Certificate Transparency's (RFC 6962 3.1).
+/// The poison extension of Certificate Transparency (RFC 6962 3.1).
 const POISON: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x03];
 
-/// The extensions of RFC 5280 4.2 that it lets be critical, and what clients know beside them.
+/// The extensions that may be critical by RFC 5280 4.2, and others that clients know.
 fn is_known(oid: &[u8]) -> bool {
     match oid {
         // id-ce (4.2.1): subjectDirectoryAttributes, subjectKeyIdentifier, keyUsage, the alternative names, basicConstraints,

@@ -1,7 +1,7 @@
-//! What a server's own certificate is for.
+//! The usages of a server certificate.
 
 use super::Findings;
-use crate::certificate::FindingCode;
+use crate::certificate::FindingKind;
 use crate::certificate::public_key::{KeyAlgorithm, PublicKey};
 use crate::certificate::x509::Certificate;
 
@@ -9,42 +9,30 @@ use crate::certificate::x509::Certificate;
 pub(super) fn usage(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
     let fields = &leaf.fields;
     if fields.is_ca() {
-        findings.note(
-            FindingCode::CaAsLeaf,
-            Some(leaf),
-            "the server's certificate is that of an authority",
-        );
+        findings.note(FindingKind::CaAsLeaf, Some(leaf));
     }
     let may_sign = match fields.key_usage() {
         Ok(usage) => usage.is_none_or(|usage| usage.value.digital_signature()),
         Err(_) => false,
     };
     if !may_sign {
-        findings.note(
-            FindingCode::KeyUsageUnfit,
-            Some(leaf),
-            "the certificate's key usage is without digitalSignature",
-        );
+        findings.note(FindingKind::KeyUsageUnfit, Some(leaf));
     }
     extended(leaf, findings);
 }
 
-/// RFC 5280 4.2.1.12. Clients ask the same of issuers that say what they are for.
+/// RFC 5280 4.2.1.12. Clients also apply the extended key usage of an issuer.
 pub(super) fn extended(certificate: &Certificate<'_>, findings: &mut Findings<'_>) {
     let may_serve = match certificate.fields.extended_key_usage() {
         Ok(usage) => usage.is_none_or(|usage| usage.value.server_auth || usage.value.any),
         Err(_) => false,
     };
     if !may_serve {
-        findings.note(
-            FindingCode::EkuUnfit,
-            Some(certificate),
-            "the certificate's extended key usage is without serverAuth",
-        );
+        findings.note(FindingKind::EkuUnfit, Some(certificate));
     }
 }
 
-/// What Envoy loads: RSA from 2048 bits and ECDSA on the curves of NIST.
+/// Envoy loads RSA keys from 2048 bits, and ECDSA keys on the curves of NIST.
 pub(super) fn key(leaf: &Certificate<'_>, key: Option<&PublicKey>, findings: &mut Findings<'_>) {
     let Some(key) = key else { return };
     let is_loaded = match key.algorithm() {
@@ -54,10 +42,6 @@ pub(super) fn key(leaf: &Certificate<'_>, key: Option<&PublicKey>, findings: &mu
     };
     if !is_loaded {
         let (algorithm, bits) = (key.algorithm(), key.size());
-        findings.note(
-            FindingCode::KeyTypeUnsupportedByEnvoy,
-            Some(leaf),
-            format!("Envoy does not load a key of {algorithm} with {bits} bits"),
-        );
+        findings.note(FindingKind::KeyTypeUnsupportedByEnvoy { algorithm, bits }, Some(leaf));
     }
 }

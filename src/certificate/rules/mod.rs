@@ -1,4 +1,4 @@
-//! The rules for certificates that servers present, and for those of authorities: each sees one thing, and notes a finding.
+//! The rules for server and CA certificates. Each rule checks one thing and notes a finding.
 
 mod general;
 mod issuers;
@@ -14,16 +14,16 @@ use super::issuing::SelfSignature;
 use super::path::Path;
 use super::public_key::PublicKey;
 use super::x509::Certificate;
-use super::{Finding, FindingCode, Policy, PrivateKey, Severity};
+use super::{Finding, FindingCode, FindingKind, Policy, PrivateKey, Severity};
 use crate::clock::Timestamp;
 use general::Signature;
 pub(super) use name_constraints::TooManyNames;
 pub use validity::EXPIRES_SOON_DAYS;
 
-/// Subjects are cut at so many characters in a finding: they may be as long as a certificate.
+/// The maximum length of a subject in a finding. A subject may be as long as a certificate.
 const MAX_SUBJECT_CHARS: usize = 256;
 
-/// What has been noticed so far.
+/// Collects findings.
 pub(super) struct Findings<'a> {
     policy: &'a Policy,
     noted: Vec<Finding>,
@@ -37,37 +37,36 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Notes a finding about a certificate, or about the text. `message` is one sentence without control characters.
-    pub(super) fn note(&mut self, code: FindingCode, about: Option<&Certificate<'_>>, message: impl Into<String>) {
+    /// Notes a finding about a certificate, or about the whole text.
+    pub(super) fn note(&mut self, kind: FindingKind, about: Option<&Certificate<'_>>) {
         let subject = about.map(|certificate| certificate.subject()).unwrap_or_default();
-        self.noted
-            .push(Finding::new(code, self.policy, subject, message.into()));
+        self.noted.push(Finding::new(kind, self.policy, subject));
     }
 
-    /// The findings, those that matter most first.
+    /// The findings, the most severe first.
     pub(super) fn into_noted(mut self) -> Vec<Finding> {
         self.noted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.noted
     }
 }
 
-/// What the policy refuses these for, each code once.
+/// The codes for which the policy refuses the upload, each once.
 pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
     let mut rejected = Vec::new();
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Error) {
-        if !rejected.contains(&finding.code) {
-            rejected.push(finding.code);
+        if !rejected.contains(&finding.code()) {
+            rejected.push(finding.code());
         }
     }
     rejected
 }
 
-/// A name that fits into a finding.
+/// A name, cut so that it fits into a finding.
 pub(super) fn cut(name: &str) -> String {
     cut_at(MAX_SUBJECT_CHARS, name)
 }
 
-/// A name of at most so many characters.
+/// A name, cut at `chars` characters.
 pub(super) fn cut_at(chars: usize, name: &str) -> String {
     match name.char_indices().nth(chars) {
         None => name.to_owned(),
@@ -75,8 +74,8 @@ pub(super) fn cut_at(chars: usize, name: &str) -> String {
     }
 }
 
-/// Applies every rule. `keys` are the leaf's public one, where it can be read, and the private one that belongs to it, where there is
-/// one; `at` is now.
+/// Applies every rule to a server certificate and its chain. The keys are the leaf's public key, if it can be read, and its private
+/// key, if there is one. `at` is now.
 pub(super) fn apply(
     certificates: &[Certificate<'_>],
     path: &Path,
@@ -86,11 +85,7 @@ pub(super) fn apply(
 ) -> Result<(), TooManyNames> {
     let leaf = &certificates[path.main[0]];
     if path.is_self_signed {
-        findings.note(
-            FindingCode::SelfSigned,
-            Some(leaf),
-            "the certificate is signed by its own key, not by an authority",
-        );
+        findings.note(FindingKind::SelfSigned, Some(leaf));
     }
     validity::time(leaf, at, findings);
     validity::length(leaf, findings);
@@ -112,8 +107,7 @@ pub(super) fn apply(
     name_constraints::check(certificates, path, findings)
 }
 
-/// Applies the rules for an authority's certificate that is kept to know others by. `key` is its public one, where it can be read;
-/// `at` is now.
+/// Applies the rules for a CA certificate. `key` is its public key, if it can be read. `at` is now.
 pub(super) fn apply_to_authority(
     certificate: &Certificate<'_>,
     key: Option<&PublicKey>,
@@ -128,5 +122,5 @@ pub(super) fn apply_to_authority(
     validity::time(certificate, at, findings);
     weak_keys::key(certificate, key, None, findings);
     general::certificate(certificate, signature, findings);
-    issuers::authority(certificate, "the certificate's", findings);
+    issuers::authority(certificate, findings);
 }

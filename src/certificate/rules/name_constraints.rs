@@ -1,22 +1,22 @@
-//! Which names an issuer may certify (RFC 5280 4.2.1.10).
+//! Name constraints: the names for which a CA may issue certificates (RFC 5280 4.2.1.10).
 
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
 use super::Findings;
-use crate::certificate::FindingCode;
+use crate::certificate::finding::{FindingKind, NameKind};
 use crate::certificate::path::Path;
 use crate::certificate::x509::Certificate;
 
-/// Names and constraints may be many: their comparison ends after so many bytes.
+/// The maximum number of bytes to compare. A certificate may have many names and constraints.
 const MAX_COMPARED: usize = 4 * 1024 * 1024;
 
-/// More would have to be compared than is for one request.
+/// Checking the names would take more than [`MAX_COMPARED`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::certificate) struct TooManyNames;
 
-/// RFC 5280 6.1.3 (b) and (c): the constraints of each issuer hold for all that is below it on the main path; a self-issued
-/// certificate is exempt unless it is the leaf.
+/// RFC 5280 6.1.3 (b) and (c): the constraints of an issuer apply to every certificate below it on the main path, except self-issued
+/// certificates that are not the leaf.
 pub(super) fn check(
     certificates: &[Certificate<'_>],
     path: &Path,
@@ -30,11 +30,7 @@ pub(super) fn check(
             Ok(None) => continue,
             Ok(Some(constraints)) => constraints.value,
             Err(_) => {
-                findings.note(
-                    FindingCode::NameConstraintViolated,
-                    Some(issuer),
-                    "the issuer's name constraints can not be read, and clients refuse what it issued",
-                );
+                findings.note(FindingKind::NameConstraintsUnreadable, Some(issuer));
                 continue;
             }
         };
@@ -48,12 +44,8 @@ pub(super) fn check(
                 let excluded = constraints.excluded_subtrees.as_deref().unwrap_or_default();
                 let is_permitted = is_permitted(&name, permitted, &mut left)?;
                 if !is_permitted || is_excluded(&name, excluded, &mut left)? {
-                    let kind = name.kind();
-                    findings.note(
-                        FindingCode::NameConstraintViolated,
-                        Some(subject),
-                        format!("the certificate has {kind} that an issuer of it may not certify"),
-                    );
+                    let name = name.kind();
+                    findings.note(FindingKind::NameConstraintViolated { name }, Some(subject));
                     break;
                 }
             }
@@ -62,7 +54,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// A name that constraints are about.
+/// A name that constraints can restrict.
 #[derive(Clone, Copy)]
 enum Name<'a> {
     Dns(&'a str),
@@ -84,7 +76,7 @@ fn names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = Name<'a>>
     subject.into_iter().chain(alternative.filter_map(Name::of))
 }
 
-/// The bytes of a name's parts, without their outer SEQUENCE.
+/// The content of a distinguished name without its outer SEQUENCE.
 fn parts<'a>(name: &'a X509Name<'_>) -> &'a [u8] {
     let raw = name.as_raw();
     // Short form, or the number of bytes that the length has (X.690 8.1.3); the name was read before.
@@ -128,13 +120,13 @@ impl<'a> Name<'a> {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> NameKind {
         match self {
-            Self::Dns(_) => "a DNS name",
-            Self::Mail(_) => "a mail address",
-            Self::Host(_) => "a URI",
-            Self::Address(_) => "an IP address",
-            Self::Directory(_) => "a subject",
+            Self::Dns(_) => NameKind::DnsName,
+            Self::Mail(_) => NameKind::MailAddress,
+            Self::Host(_) => NameKind::Uri,
+            Self::Address(_) => NameKind::IpAddress,
+            Self::Directory(_) => NameKind::Subject,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The names of a server (RFC 5280 4.2.1.6).
+//! The subject alternative names of a server certificate (RFC 5280 4.2.1.6).
 
 use std::net::Ipv4Addr;
 
@@ -6,44 +6,22 @@ use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::GeneralName;
 
 use super::Findings;
-use crate::certificate::FindingCode;
+use crate::certificate::finding::{FindingKind, SanError};
 use crate::certificate::x509::Certificate;
 
 pub(super) fn leaf(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
     let names = match leaf.fields.subject_alternative_name() {
-        Ok(None) => {
-            findings.note(
-                FindingCode::SanMissing,
-                Some(leaf),
-                "the certificate has no subject alternative names, by which alone clients know a server",
-            );
-            return;
-        }
+        Ok(None) => return findings.note(FindingKind::SanMissing, Some(leaf)),
         Ok(Some(extension)) => &extension.value.general_names,
-        Err(_) => {
-            findings.note(
-                FindingCode::SanInvalid,
-                Some(leaf),
-                "the subject alternative names can not be read",
-            );
-            return;
-        }
+        Err(_) => return findings.note(FindingKind::SanUnreadable, Some(leaf)),
     };
-    let mut faults = names
+    let mut errors = names
         .iter()
         .enumerate()
-        .filter_map(|(place, name)| Some((place + 1, fault(name)?)));
-    if let Some((place, fault)) = faults.next() {
-        let more = match faults.count() {
-            0 => String::new(),
-            1 => " (1 more is wrong)".to_owned(),
-            more => format!(" ({more} more are wrong)"),
-        };
-        findings.note(
-            FindingCode::SanInvalid,
-            Some(leaf),
-            format!("subject alternative name {place} {fault}{more}"),
-        );
+        .filter_map(|(index, name)| Some((index + 1, error_of(name)?)));
+    if let Some((position, error)) = errors.next() {
+        let more = errors.count();
+        findings.note(FindingKind::SanInvalid { position, error, more }, Some(leaf));
     }
     let names_a_server = |name: &GeneralName<'_>| {
         matches!(
@@ -52,30 +30,25 @@ pub(super) fn leaf(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
         )
     };
     if !names.iter().any(names_a_server) {
-        findings.note(
-            FindingCode::SanMissing,
-            Some(leaf),
-            "the subject alternative names hold neither a DNS name nor an IP address",
-        );
+        findings.note(FindingKind::SanWithoutServer, Some(leaf));
     }
 }
 
-fn fault(name: &GeneralName<'_>) -> Option<&'static str> {
-    match name {
-        GeneralName::DNSName(name) if name.parse::<Ipv4Addr>().is_ok() => {
-            Some("is an IP address written as a DNS name")
-        }
-        GeneralName::DNSName(name) => (!is_dns_name(name)).then_some("is not a DNS name"),
-        GeneralName::IPAddress(address) => (!matches!(address.len(), 4 | 16)).then_some("is not an IP address"),
-        GeneralName::RFC822Name(address) => (!is_mail_address(address)).then_some("is not a mail address"),
-        GeneralName::URI(uri) => (!is_uri(uri)).then_some("is not an absolute URI"),
-        GeneralName::Invalid(..) => Some("can not be read"),
-        _ => None,
-    }
+fn error_of(name: &GeneralName<'_>) -> Option<SanError> {
+    let (is_valid, error) = match name {
+        GeneralName::DNSName(name) if name.parse::<Ipv4Addr>().is_ok() => (false, SanError::AddressAsDnsName),
+        GeneralName::DNSName(name) => (is_dns_name(name), SanError::NotDnsName),
+        GeneralName::IPAddress(address) => (matches!(address.len(), 4 | 16), SanError::NotIpAddress),
+        GeneralName::RFC822Name(address) => (is_mail_address(address), SanError::NotMailAddress),
+        GeneralName::URI(uri) => (is_uri(uri), SanError::NotUri),
+        GeneralName::Invalid(..) => (false, SanError::Unreadable),
+        _ => return None,
+    };
+    (!is_valid).then_some(error)
 }
 
-/// A preferred name of RFC 1034 3.5, as RFC 1123 2.1 eased it, at most 253 characters; its whole first label may be the wildcard
-/// of RFC 9525 6.3.
+/// A preferred name of RFC 1034 3.5 with the relaxation of RFC 1123 2.1, at most 253 characters. Its first label may be the wildcard of
+/// RFC 9525 6.3.
 fn is_dns_name(name: &str) -> bool {
     let (name, min_labels) = match name.strip_prefix("*.") {
         Some(rest) => (rest, 2),
@@ -96,7 +69,7 @@ fn is_mail_address(address: &str) -> bool {
         .is_some_and(|(local, host)| !local.is_empty() && !local.contains(' ') && is_dns_name(host))
 }
 
-/// RFC 3986 3.1: a scheme, and something behind it.
+/// RFC 3986 3.1: a scheme and more text after it.
 fn is_uri(uri: &str) -> bool {
     uri.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())

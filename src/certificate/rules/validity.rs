@@ -1,40 +1,28 @@
 //! When a certificate is valid, and for how long.
 
 use super::Findings;
-use crate::certificate::FindingCode;
+use crate::certificate::FindingKind;
 use crate::certificate::x509::Certificate;
 use crate::clock::Timestamp;
 
-/// A certificate expires soon when it has less than so many days left.
+/// A certificate with fewer days left expires soon.
 pub const EXPIRES_SOON_DAYS: i64 = 30;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// RFC 5280 4.1.2.5: whether it is valid now, and will be for long enough.
+/// RFC 5280 4.1.2.5: whether the certificate is valid now, and for how long.
 pub(super) fn time(certificate: &Certificate<'_>, at: Timestamp, findings: &mut Findings<'_>) {
     let (begin, end) = (certificate.not_before(), certificate.not_after());
-    // The second of notAfter belongs to it.
+    // The certificate is still valid in the second of notAfter.
     let left = end.millis().saturating_add(1000).saturating_sub(at.millis());
     if left <= 0 {
-        findings.note(
-            FindingCode::Expired,
-            Some(certificate),
-            format!("the certificate expired at {end}"),
-        );
+        findings.note(FindingKind::Expired { not_after: end }, Some(certificate));
     } else if left < EXPIRES_SOON_DAYS * DAY_MS && left < lifetime(certificate) / 3 {
         let days = left / DAY_MS;
-        findings.note(
-            FindingCode::ExpiresSoon,
-            Some(certificate),
-            format!("the certificate expires at {end}, {days} days from now"),
-        );
+        findings.note(FindingKind::ExpiresSoon { not_after: end, days }, Some(certificate));
     }
     if begin > at {
-        findings.note(
-            FindingCode::NotYetValid,
-            Some(certificate),
-            format!("the certificate is not valid before {begin}"),
-        );
+        findings.note(FindingKind::NotYetValid { not_before: begin }, Some(certificate));
     }
 }
 
@@ -50,16 +38,12 @@ pub(super) fn length(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
         && lifetime > limit * DAY_MS
     {
         let days = lifetime.div_euclid(DAY_MS) + i64::from(lifetime % DAY_MS != 0);
-        findings.note(
-            FindingCode::ValidityTooLong,
-            Some(leaf),
-            format!("the certificate is valid for {days} days, where {limit} are allowed"),
-        );
+        findings.note(FindingKind::ValidityTooLong { days, limit }, Some(leaf));
     }
 }
 
-/// The days for which a certificate that begins then may be valid (Baseline Requirements 6.3.2 and its earlier editions); the
-/// months of the first ones are counted in full.
+/// The maximum validity in days of a certificate with this notBefore (Baseline Requirements 6.3.2 and its earlier editions). Limits in
+/// months are the longest possible number of days.
 pub(super) fn limit(begin: Timestamp) -> Option<i64> {
     const LIMITS: [(i64, i64); 7] = [
         // 2029-03-15

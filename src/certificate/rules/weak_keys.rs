@@ -1,13 +1,14 @@
-//! Keys that the world has, or can find. Each rule cites who showed how.
+//! Keys that are published or can be computed. Each rule cites its source.
 
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::error::ErrorStack;
 
 use super::Findings;
+use crate::certificate::PrivateKey;
+use crate::certificate::finding::{ExponentError, FindingKind};
 use crate::certificate::public_key::PublicKey;
 use crate::certificate::published_keys::PublishedKey;
 use crate::certificate::x509::Certificate;
-use crate::certificate::{FindingCode, PrivateKey};
 
 /// The primes that divide the primorials of the weak generator, but for 2 (Nemec et al., "The Return of Coppersmith's Attack",
 /// 2017, 2.2).
@@ -27,24 +28,21 @@ pub(super) fn key(
     private: Option<&PrivateKey>,
     findings: &mut Findings<'_>,
 ) {
+    let mut note = |kind| findings.note(kind, Some(certificate));
     if let Some(published) = public.and_then(PublishedKey::of) {
-        let message = format!("the private key is published: {published}");
-        findings.note(FindingCode::KeyCompromised, Some(certificate), message);
+        let source = published.to_string();
+        note(FindingKind::KeyCompromised { source });
     }
-    // RSA alone can be factored.
+    // Only RSA keys can be factored.
     let Some(PublicKey::Rsa { modulus, exponent, .. }) = public else {
         return;
     };
-    let mut note = |code, message: &str| findings.note(code, Some(certificate), message);
-    if let Some(fault) = exponent_fault(exponent) {
-        note(FindingCode::KeyExponentUnsafe, fault);
+    if let Some(error) = exponent_error(exponent) {
+        note(FindingKind::KeyExponentUnsafe { error });
     }
     // OpenSSL's arithmetic fails only without memory.
     if is_roca(modulus).unwrap_or(false) {
-        note(
-            FindingCode::KeyRoca,
-            "the RSA modulus is one that a faulty chip's library made, and can be factored",
-        );
+        note(FindingKind::KeyRoca);
     }
     let weaknesses = private.map(PrivateKey::weaknesses);
     let has_close_primes = match weaknesses {
@@ -52,26 +50,18 @@ pub(super) fn key(
         None => is_factored_by_fermat(modulus).unwrap_or(false),
     };
     if has_close_primes {
-        note(
-            FindingCode::KeyClosePrimes,
-            "the primes of the RSA modulus are so close to each other that it can be factored",
-        );
+        note(FindingKind::KeyClosePrimes);
     }
     if weaknesses.is_some_and(|weaknesses| weaknesses.small_private_exponent) {
-        note(
-            FindingCode::KeySmallPrivateExponent,
-            "the private exponent of the RSA key is so small that it can be found",
-        );
+        note(FindingKind::KeySmallPrivateExponent);
     }
 }
 
-fn exponent_fault(exponent: &[u8]) -> Option<&'static str> {
+fn exponent_error(exponent: &[u8]) -> Option<ExponentError> {
     match exponent {
-        [] | [1] => Some("the public exponent of the RSA key encrypts and signs nothing"),
-        [.., last] if last % 2 == 0 => {
-            Some("the public exponent of the RSA key is even, which belongs to no private one")
-        }
-        _ if exponent.len() > MAX_EXPONENT_BYTES => Some("the public exponent of the RSA key has more than 64 bits"),
+        [] | [1] => Some(ExponentError::Trivial),
+        [.., last] if last % 2 == 0 => Some(ExponentError::Even),
+        _ if exponent.len() > MAX_EXPONENT_BYTES => Some(ExponentError::TooLong),
         _ => None,
     }
 }
@@ -166,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::certificate::test_pair::{AT, Entity, integer, pem, sequence};
-    use crate::certificate::{Authorities, Policy, UnverifiedCa, UnverifiedPair};
+    use crate::certificate::{Authorities, FindingCode, Policy, UnverifiedCa, UnverifiedPair};
     use crate::secret::Secret;
 
     fn number(value: u32) -> BigNum {
@@ -335,7 +325,7 @@ mod tests {
             };
             assert_eq!(codes, expected, "{e}");
         }
-        assert!(exponent_fault(&[2]).is_some() && exponent_fault(&[1, 0]).is_some());
+        assert_eq!([&[2][..], &[1, 0]].map(exponent_error), [Some(ExponentError::Even); 2]);
     }
 
     #[test]

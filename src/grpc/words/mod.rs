@@ -4,6 +4,7 @@
 
 mod certificate;
 mod field;
+mod finding;
 mod inventory;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use crate::app::{CertificateKind, Error, Field, FieldError, FindingCode, Resource, Violation};
 pub(super) use certificate::key_kind;
 pub use field::field_name;
+pub(super) use finding::{finding, remedy};
 
 /// How a door calls a field: `private_key` over gRPC, `--key` on the command line.
 pub type FieldName = fn(Field) -> Cow<'static, str>;

@@ -1,0 +1,185 @@
+//! The words for findings.
+
+use super::FieldName;
+use crate::app::{
+    CaMark, CertificateKind, ExponentError, Field, FindingCode, FindingKind, NameKind, SanError, SerialError, WeakHash,
+};
+
+/// What was found, in one sentence.
+pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
+    match kind {
+        FindingKind::ChainReordered => "the certificates were given in another order than they are served".to_owned(),
+        FindingKind::RootDropped => "the root was given and is not served".to_owned(),
+        FindingKind::DuplicateDropped => "the certificate was given more than once".to_owned(),
+        FindingKind::KeyFoundInCertificateField => format!(
+            "{} also contains the private key",
+            name(Field::Certificate(CertificateKind::Server))
+        ),
+        FindingKind::SelfSigned => "the certificate is signed by its own key, not by a CA".to_owned(),
+        FindingKind::Expired { not_after } => format!("the certificate expired at {not_after}"),
+        FindingKind::NotYetValid { not_before } => format!("the certificate is not valid before {not_before}"),
+        FindingKind::ExpiresSoon { not_after, days } => {
+            format!("the certificate expires at {not_after}, in {days} days")
+        }
+        FindingKind::RsaKeySmall { bits } => format!("the RSA key has {bits} bits"),
+        FindingKind::SignatureWeak { hash } => {
+            let hash = match hash {
+                WeakHash::Md2 => "MD2",
+                WeakHash::Md5 => "MD5",
+                WeakHash::Sha1 => "SHA-1",
+            };
+            format!("the certificate is signed with {hash}")
+        }
+        FindingKind::CaAsLeaf => "the server certificate is a CA certificate".to_owned(),
+        FindingKind::SanMissing => {
+            "the certificate has no subject alternative names, and clients look nowhere else for the server's name"
+                .to_owned()
+        }
+        FindingKind::SanWithoutServer => {
+            "the subject alternative names contain neither a DNS name nor an IP address".to_owned()
+        }
+        FindingKind::SanUnreadable => "the subject alternative names cannot be read".to_owned(),
+        FindingKind::SanInvalid { position, error, more } => {
+            let error = match error {
+                SanError::AddressAsDnsName => "is an IP address in the form of a DNS name",
+                SanError::NotDnsName => "is not a DNS name",
+                SanError::NotIpAddress => "is not an IP address",
+                SanError::NotMailAddress => "is not a mail address",
+                SanError::NotUri => "is not an absolute URI",
+                SanError::Unreadable => "cannot be read",
+            };
+            let more = match more {
+                0 => String::new(),
+                1 => " (1 more is invalid)".to_owned(),
+                more => format!(" ({more} more are invalid)"),
+            };
+            format!("subject alternative name {position} {error}{more}")
+        }
+        FindingKind::ChainIncomplete { issuer } => format!("the issuer of the certificate is missing: {issuer}"),
+        FindingKind::ChainExpired { not_before, not_after } => {
+            format!("the issuer is valid only from {not_before} to {not_after}")
+        }
+        FindingKind::IssuerNotCa {
+            lacks: CaMark::BasicConstraints,
+        } => "the basic constraints do not mark the certificate as a CA certificate".to_owned(),
+        FindingKind::IssuerNotCa {
+            lacks: CaMark::KeyCertSign,
+        } => "the key usage lacks keyCertSign".to_owned(),
+        FindingKind::PathLengthExceeded { limit, below } => format!(
+            "the issuer allows at most {limit} CA certificates between itself and a server certificate, and there are {below}"
+        ),
+        FindingKind::NameConstraintsUnreadable => {
+            "the name constraints of the issuer cannot be read, so clients refuse the certificates below it".to_owned()
+        }
+        FindingKind::NameConstraintViolated { name } => {
+            let name = match name {
+                NameKind::DnsName => "a DNS name",
+                NameKind::MailAddress => "a mail address",
+                NameKind::Uri => "a URI",
+                NameKind::IpAddress => "an IP address",
+                NameKind::Subject => "a subject",
+            };
+            format!("the certificate has {name} that the name constraints of an issuer do not permit")
+        }
+        FindingKind::KeyUsageUnfit => "the key usage lacks digitalSignature".to_owned(),
+        FindingKind::EkuUnfit => "the extended key usage lacks serverAuth".to_owned(),
+        FindingKind::Precertificate => "the certificate is a precertificate, which no server can use".to_owned(),
+        FindingKind::CriticalExtensionUnknown { oid, more } => {
+            let oid = oid.as_deref().unwrap_or("with a long identifier");
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            format!("clients do not know the critical extension {oid}, or cannot read it{more}")
+        }
+        FindingKind::SerialInvalid { error } => match error {
+            SerialError::Negative => "the serial number is negative",
+            SerialError::Zero => "the serial number is zero",
+            SerialError::TooLong => "the serial number has more than 20 bytes",
+        }
+        .to_owned(),
+        FindingKind::VersionNot3 => "the certificate is not of version 3".to_owned(),
+        FindingKind::ValidityTooLong { days, limit } => {
+            format!("the certificate is valid for {days} days, and {limit} are allowed")
+        }
+        FindingKind::KeyTypeUnsupportedByEnvoy { algorithm, bits } => {
+            format!("Envoy does not load {algorithm} keys of {bits} bits")
+        }
+        FindingKind::KeyRoca => {
+            "the RSA modulus is from a faulty library for chips (ROCA), so it can be factored".to_owned()
+        }
+        FindingKind::KeyClosePrimes => "the primes of the RSA modulus are so close that it can be factored".to_owned(),
+        FindingKind::KeyExponentUnsafe { error } => match error {
+            ExponentError::Trivial => "the public exponent of the RSA key is 0 or 1, so the key protects nothing",
+            ExponentError::Even => "the public exponent of the RSA key is even, which fits no private key",
+            ExponentError::TooLong => "the public exponent of the RSA key has more than 64 bits",
+        }
+        .to_owned(),
+        FindingKind::KeySmallPrivateExponent => {
+            "the private exponent of the RSA key is so small that it can be computed".to_owned()
+        }
+        FindingKind::KeyCompromised { source } => format!("the private key is published: {source}"),
+        FindingKind::AlreadyStored { id } => format!("the account already has this certificate: {id}"),
+        FindingKind::KeyReused { id } => format!("another certificate of the account has the same key: {id}"),
+    }
+}
+
+/// What to do, in one sentence.
+pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
+    match code {
+        FindingCode::ChainReordered => "nothing to do: certkeep stores and serves the chain in the right order",
+        FindingCode::RootDropped => "nothing to do: clients trust their own copy of the root",
+        FindingCode::DuplicateDropped => "nothing to do: certkeep stores and serves the certificate once",
+        FindingCode::KeyFoundInCertificateField => {
+            "send the private key separately, so that tools on the way treat it as a secret"
+        }
+        FindingCode::SelfSigned => {
+            "use a certificate from a CA that your clients trust, unless they trust this certificate"
+        }
+        FindingCode::Expired => "renew the certificate: clients refuse it",
+        FindingCode::NotYetValid => "wait until its validity begins, and check the clocks",
+        FindingCode::ExpiresSoon => "renew the certificate now",
+        FindingCode::RsaKeySmall => "create a new key of at least 2048 bits and have it certified",
+        FindingCode::SignatureWeak => "have the certificate reissued with a signature over SHA-256 or better",
+        FindingCode::CaAsLeaf => "use a certificate that was issued for a server: a CA key does not belong on a server",
+        FindingCode::SanMissing => "have the certificate reissued with the server's names as subject alternative names",
+        FindingCode::SanInvalid => {
+            "have the certificate reissued without the invalid name: no client matches it, and some refuse the certificate"
+        }
+        FindingCode::ChainIncomplete => "add the missing issuer's certificate: the CA publishes it",
+        FindingCode::ChainExpired => "replace it with the current certificate of the issuer, from its CA",
+        FindingCode::IssuerNotCa => {
+            "get the chain from the CA again: clients trust nothing that this certificate signed"
+        }
+        FindingCode::PathLengthExceeded => "have the certificate issued by a CA nearer to the root",
+        FindingCode::NameConstraintViolated => "have the certificate issued by a CA that may certify these names",
+        FindingCode::KeyUsageUnfit => {
+            "have the certificate reissued with the key usage digitalSignature, which TLS 1.3 requires"
+        }
+        FindingCode::EkuUnfit => "have the certificate reissued with the extended key usage serverAuth",
+        FindingCode::CriticalExtensionUnknown => {
+            "have the certificate reissued without the extension, or with the extension not critical"
+        }
+        FindingCode::SerialInvalid => "have the certificate reissued with a positive serial number of at most 20 bytes",
+        FindingCode::VersionNot3 => "have the certificate reissued as version 3: only version 3 has names and usages",
+        FindingCode::ValidityTooLong => {
+            "have it issued for a shorter time if browsers use it; a private CA may ignore the limit"
+        }
+        FindingCode::KeyTypeUnsupportedByEnvoy => "for Envoy, use RSA of at least 2048 bits or ECDSA on P-256",
+        FindingCode::KeyRoca | FindingCode::KeyClosePrimes => {
+            "create a new key with other software, have it certified, and have the old certificate revoked"
+        }
+        FindingCode::KeyExponentUnsafe | FindingCode::KeySmallPrivateExponent => {
+            "create a new key with the public exponent 65537 and have it certified"
+        }
+        FindingCode::KeyCompromised => {
+            "create your own key, have it certified, and have the old certificate revoked: anyone can get this key"
+        }
+        FindingCode::AlreadyStored => {
+            "delete one of the two, unless both are in use; a client token keeps a retried upload from storing twice"
+        }
+        FindingCode::KeyReused => {
+            "create a new key for each certificate: one stolen key compromises all its certificates"
+        }
+    }
+}
