@@ -104,15 +104,14 @@ const TAGGED: Statement = page!(
      ) as certificate
      where (deleted_at is not null) = $10 and ($6::text is null or region_id = $6)
        and ($7::text is null or coalesce(resource_group_id, '') = $7)
-       and not exists (
-         select from unnest($8::text[], $9::text[]) as wanted(key, value)
-         where not exists (
+       and cardinality($8::text[]) = (
+         select count(*) from (
            select from certificate_tag as tag
            where tag.account_id = $1 and tag.created_ms = certificate.created_ms
-             and tag.random = certificate.random and tag.key = wanted.key and tag.value = wanted.value
-           offset 0
-         )
-         offset 0
+             and tag.random = certificate.random and tag.key = any($8::text[])
+             and tag.value = ($9::text[])[array_position($8::text[], tag.key)]
+           order by tag.created_ms, tag.random, tag.key offset 0
+         ) as tag
        )
      order by tagged_value, tagged_ms, tagged_random"
 );

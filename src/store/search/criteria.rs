@@ -26,15 +26,14 @@ macro_rules! criteria {
            where has.name >= sought.first collate \"C\" and has.name <= sought.last collate \"C\"
            offset 0
          ))
-         and (cardinality($19::text[]) = 0 or not exists (
-           select from unnest($19::text[], $20::text[]) as wanted(key, value)
-           where not exists (
+         and (cardinality($19::text[]) = 0 or cardinality($19::text[]) = (
+           select count(*) from (
              select from certificate_tag as tag
              where tag.account_id = $1 and tag.created_ms = certificate.created_ms
-               and tag.random = certificate.random and tag.key = wanted.key and tag.value = wanted.value
-             offset 0
-           )
-           offset 0
+               and tag.random = certificate.random and tag.key = any($19::text[])
+               and tag.value = ($20::text[])[array_position($19::text[], tag.key)]
+             order by tag.created_ms, tag.random, tag.key offset 0
+           ) as tag
          ))"
     };
 }
