@@ -4,12 +4,12 @@ use openssl::sha::{Sha1, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// The random generator of the crypto library failed. Nothing can be done but to refuse the call.
+/// The random generator of OpenSSL failed. The call must be refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the crypto library failed")]
 pub struct Error(#[from] openssl::error::ErrorStack);
 
-/// SHA-1 of `bytes`. For fingerprints only: it identifies, it proves nothing.
+/// SHA-1 of `bytes`. Only for fingerprints: SHA-1 proves nothing.
 pub fn sha1(bytes: &[u8]) -> [u8; 20] {
     let mut hash = Sha1::new();
     hash.update(bytes);
@@ -18,7 +18,7 @@ pub fn sha1(bytes: &[u8]) -> [u8; 20] {
 
 /// SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    // OpenSSL's function of one call looks the algorithm up each time.
+    // `openssl::sha::sha256` looks the algorithm up for each call.
     let mut hash = Sha256::new();
     hash.update(bytes);
     hash.finish()
@@ -42,12 +42,12 @@ pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; 32] {
     hash(0x5c, &hash(0x36, bytes))
 }
 
-/// Whether `a` and `b` are equal, in a time that does not tell where they differ. Their lengths are no secret.
+/// Whether `a` and `b` are equal. The time does not depend on where they differ. Their lengths are no secret.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && openssl::memcmp::eq(a, b)
 }
 
-/// Random bytes that may become public: ids and nonces.
+/// Random octets that may become public: ids and nonces.
 pub fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     openssl::rand::rand_bytes(&mut bytes)?;
@@ -59,7 +59,7 @@ pub fn random_uuid() -> Result<Uuid, Error> {
     Ok(uuid::Builder::from_random_bytes(random()?).into_uuid())
 }
 
-/// Random bytes that stay private: keys and secrets.
+/// Random octets that stay private: keys and secrets.
 pub fn random_secret<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
     let mut bytes = Zeroizing::new([0; N]);
     openssl::rand::rand_priv_bytes(bytes.as_mut_slice())?;

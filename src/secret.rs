@@ -1,4 +1,4 @@
-//! Bytes that must not be seen.
+//! Secret octets.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Secret bytes: a private key in any form, or an access key's secret. Wiped when dropped, and never shown: it has no
-/// `Display`, and its `Debug` is `<redacted>`.
+/// Secret octets: a private key in any form, or the secret of an access key. They are wiped when they are dropped. A secret
+/// has no `Display`, and its `Debug` is `<redacted>`.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// The bytes. The caller must not copy them anywhere that is not wiped.
+    /// The octets. The caller must not copy them to memory that is not wiped.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// What to do with a file that is there already.
+/// What to do if the file exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Existing {
-    /// It stays, and the write fails with `AlreadyExists`.
+    /// Keep it: the write fails with `AlreadyExists`.
     Keep,
-    /// It is replaced as a whole.
+    /// Replace it.
     Replace,
 }
 
 impl Secret {
-    /// Writes it to a file of mode 0600. After a crash the file is whole, or as it was before.
+    /// Writes it to a file with mode 0600. After a crash, the file is complete or as it was before.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
-        // Under another name until it is whole and on disk.
+        // The file has another name until it is complete and on disk.
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -68,7 +68,7 @@ impl From<Vec<u8>> for Secret {
 }
 
 impl From<String> for Secret {
-    /// Takes over the string's own memory: nothing is copied.
+    /// Takes over the memory of the string, without a copy.
     fn from(text: String) -> Self {
         Self::from(text.into_bytes())
     }

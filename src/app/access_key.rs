@@ -17,14 +17,14 @@ const MAX_ID_LEN: usize = 64;
 /// certkeep makes no longer keys. The secret of a caller is hashed.
 const MAX_LEN: usize = 256;
 
-/// An access key as its holder has it. The id is public; the secret is 256 random bits in base64url.
+/// An access key, as its holder has it. The id is public. The secret has 256 random bits, in base64url.
 pub struct AccessKeyText {
     id: String,
     secret: Secret,
 }
 
 impl AccessKeyText {
-    /// A fresh key.
+    /// A new random key.
     pub(super) fn random() -> Result<Self, Error> {
         let id = digest::random::<ID_RANDOM_LEN>()?;
         let secret = digest::random_secret::<SECRET_LEN>()?;
@@ -56,17 +56,17 @@ impl AccessKeyText {
         })
     }
 
-    /// The public part.
+    /// The id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What is stored instead of the secret.
+    /// The SHA-256 of the secret. The database has it instead of the secret.
     pub(super) fn secret_sha256(&self) -> [u8; 32] {
         digest::sha256(self.secret.expose())
     }
 
-    /// The line `<id>.<secret>`, for a file that its holder alone may read.
+    /// The line `<id>.<secret>`, for a file that only its holder may read.
     pub fn to_line(&self) -> Secret {
         Secret::from([self.id.as_bytes(), b".", self.secret.expose(), b"\n"].concat())
     }

@@ -11,19 +11,19 @@ use crate::store::{self, NewAccount, Store};
 
 const FIRST_ACCOUNT: &str = "default";
 
-/// What a bootstrap did.
+/// The result of a bootstrap.
 #[derive(Debug, Eq, PartialEq)]
 pub enum FirstAccount {
-    /// It made the account and wrote its key.
+    /// The account was created, and its access key written.
     Made(AccountId),
-    /// The database has an access key already.
+    /// The database had an access key before.
     Existed,
 }
 
-/// Why there is no first account.
+/// Why the first account was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The key could not be written to its file.
+    /// The file of the access key could not be written.
     #[error(
         "the access key could not be written to {0}; a file that is there may hold another database's key: move it away"
     )]
@@ -37,8 +37,8 @@ pub enum BootstrapError {
 }
 
 impl FirstAccount {
-    /// Makes the account `default` and an admin key, written as one line `<id>.<secret>` to a file of mode 0600, unless the
-    /// database has an access key already.
+    /// Creates the account `default` and an access key with the role admin, unless the database has an access key. Writes the
+    /// key as one line `<id>.<secret>` to a file with mode 0600.
     pub async fn make(store: &Store, admin_key: &Path, existing: Existing) -> Result<Self, BootstrapError> {
         if store.has_access_key_of_all_accounts().await? {
             return Ok(Self::Existed);
@@ -46,7 +46,7 @@ impl FirstAccount {
         let random = |error: Error| BootstrapError::Random(Box::new(error));
         let key = AccessKeyText::random().map_err(random)?;
         let account = AccountId::from_random(digest::random().map_err(|error| random(error.into()))?);
-        // First the file: a key in the database that nobody has could not be replaced by a second try.
+        // The file comes first. If it came last and failed, nobody would have the key, and a second try would create none.
         let failed = |error| BootstrapError::File(admin_key.to_owned(), error);
         key.to_line().write(admin_key, existing).map_err(failed)?;
         let made = store

@@ -1,4 +1,4 @@
-//! What the account's other certificates tell about one.
+//! Findings from a comparison with the account's other certificates.
 
 use super::violation::Violations;
 use super::{App, Call, Error, Field};
@@ -7,7 +7,7 @@ use crate::inventory::CertificateKind;
 use crate::store::Reuse;
 
 impl App {
-    /// What is found about a certificate that is not stored.
+    /// The findings about a certificate that is not stored.
     pub(super) async fn reuse(
         &self,
         call: &Call,
@@ -28,7 +28,7 @@ impl App {
         found.map(|kind| Finding::new(kind, policy, &facts.subject)).collect()
     }
 
-    /// All findings about a certificate that is not stored, which is refused if the policy refuses it for one.
+    /// All findings about a certificate that is not stored. An error if the policy refuses it for its reuse.
     pub(super) async fn refuse_reuse(
         &self,
         call: &Call,
@@ -47,7 +47,7 @@ impl App {
         Err(violations.into())
     }
 
-    /// Whether the policy refuses a certificate for what only the account's other certificates tell.
+    /// Whether the policy refuses any certificate for its reuse.
     pub(super) fn refuses_reuse(&self) -> bool {
         let codes = [FindingCode::AlreadyStored, FindingCode::KeyReused];
         codes
@@ -56,14 +56,14 @@ impl App {
     }
 }
 
-/// All findings, those that matter most first.
+/// All findings, the most severe first.
 pub(super) fn and(mut findings: Vec<Finding>, more: Vec<Finding>) -> Vec<Finding> {
     findings.extend(more);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 
-/// The codes of those that the policy refuses.
+/// The codes of the findings for which the policy refuses a certificate.
 pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
     let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
     rejected.map(|finding| finding.code()).collect()

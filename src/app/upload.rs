@@ -1,7 +1,7 @@
-//! Uploads a certificate; a server certificate has a private key. The steps, in [`App::upload`]:
+//! Uploads a certificate. A CA certificate has no private key; a server certificate goes these steps:
 //!
-//! 1. parse the fields and the PEM texts;
-//! 2. verify the certificate, and its private key if it has one: a [`VerifiedPair`] or a [`VerifiedCa`];
+//! 1. parse the fields and the PEM texts: an [`UnverifiedPair`](crate::certificate::UnverifiedPair);
+//! 2. verify the certificate and its private key: a [`VerifiedPair`](crate::certificate::VerifiedPair);
 //! 3. seal the private key: a [`SealedPair`](crate::seal::SealedPair);
 //! 4. store everything with one statement: [`Store::upload`](crate::store::Store::upload);
 //! 5. answer.
@@ -13,14 +13,13 @@ use tracing::Instrument;
 use super::cpu_pool::Cost;
 use super::describe::refuse_unsupported;
 use super::fingerprints::{AnswerFingerprints, ListedFingerprints};
-use super::parsed_upload::{ParsedFields, ParsedUpload, VerifiedPairOrCa};
+use super::parsed_upload::ParsedUpload;
 use super::{App, Call, Error, Field, Role, reuse};
 use crate::certificate::{CertificateFacts, Finding};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId};
 use crate::secret::Secret;
-use crate::store::{self, ClientToken, FIRST, NewCertificate, NewContent, UploadOutcome};
-use crate::telemetry::{self, metrics};
-use crate::{clock, digest};
+use crate::store::{self, ClientToken, FIRST, NewCertificate, UploadOutcome};
+use crate::telemetry::metrics;
 
 /// A certificate to upload, as the caller sent it.
 #[derive(Debug)]
@@ -94,19 +93,18 @@ impl App {
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         call.caller.require(Role::Editor)?;
         request.refuse_unsupported()?;
-        let (kind, answer) = (request.kind(), request.answer_fingerprints());
-        let (cost, validate_only, app) = (request.cost(), request.validate_only, self.clone());
-        let parse = move || telemetry::step("check").in_scope(|| app.parse_upload(request));
+        let (kind, answer, validate_only) = (request.kind(), request.answer_fingerprints(), request.validate_only);
+        let (cost, app, caller) = (request.cost(), self.clone(), call.clone());
+        let parse = move || app.parse_upload(&caller, request);
         let (client_token, parsed) = self.0.cpu_pool.run(cost, parse).await?;
-        let ParsedUpload { fields, certificate } = match parsed {
+        let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return self.replay_or(call, kind, client_token, answer, (error, None)).await,
         };
         if validate_only {
-            return self.validate(call, fields, certificate, answer).await;
+            return self.validate(call, parsed, answer).await;
         }
-        let content = telemetry::step("seal").in_scope(|| self.seal(call, certificate))?;
-        let certificate = content.certificate();
+        let (id, certificate) = (parsed.content.id(), parsed.content.certificate());
         if self.refuses_reuse() {
             let findings = certificate.findings().to_vec();
             let refused = self.refuse_reuse(call, kind, certificate.facts(), findings.clone());
@@ -116,20 +114,19 @@ impl App {
                 return self.replay_or(call, kind, client_token, answer, error).await;
             }
         }
-        let resource_group = self.resource_group(call, &fields.resource_group_id).await?;
+        let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
         if kind == CertificateKind::Server {
             self.record_sealing_key().await?;
         }
-        let name = fields
-            .name
-            .or_else(|| CertificateName::default_for(certificate.facts()));
+        let default_name = || CertificateName::default_for(certificate.facts());
+        let name = parsed.name.or_else(default_name);
         let new = NewCertificate {
-            name: name.unwrap_or_else(|| CertificateName::from(content.id())),
-            content,
+            name: name.unwrap_or_else(|| CertificateName::from(id)),
+            content: parsed.content,
             actor: call.actor(),
-            region: fields.region,
+            region: parsed.region,
             resource_group,
-            tags: fields.tags,
+            tags: parsed.tags,
             with_account_fingerprints: answer == AnswerFingerprints::Yes,
             client_token,
             quota: self.0.settings.quota(kind),
@@ -143,18 +140,12 @@ impl App {
             .map_err(Error::internal)?
     }
 
-    /// The answer of an upload that stores nothing. The private key, if there is one, ends here.
-    async fn validate(
-        &self,
-        call: &Call,
-        fields: ParsedFields,
-        certificate: VerifiedPairOrCa,
-        answer: AnswerFingerprints,
-    ) -> Result<Uploaded, Error> {
-        let kind = certificate.kind();
-        let (facts, _, findings) = certificate.into_certificate().into_parts();
+    /// The answer of an upload that stores nothing.
+    async fn validate(&self, call: &Call, parsed: ParsedUpload, answer: AnswerFingerprints) -> Result<Uploaded, Error> {
+        let kind = parsed.content.kind();
+        let (facts, _, findings) = parsed.content.into_certificate().into_parts();
         let findings = self.refuse_reuse(call, kind, &facts, findings).await?;
-        let resource_group = self.resource_group(call, &fields.resource_group_id).await?;
+        let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
         let fingerprints = match answer {
             AnswerFingerprints::Yes => {
                 let stored = self.0.store.account_fingerprints(call.caller.account).await?;
@@ -164,23 +155,14 @@ impl App {
         };
         Ok(Uploaded {
             id: None,
-            region: fields.region,
-            name: fields.name.or_else(|| CertificateName::default_for(&facts)),
+            region: parsed.region,
+            name: parsed.name.or_else(|| CertificateName::default_for(&facts)),
             revision: FIRST,
             version: FIRST,
             resource_group,
             facts,
             findings,
             account_fingerprints: self.listed(call, fingerprints),
-        })
-    }
-
-    /// Gives the certificate an id and seals its private key, if it has one.
-    fn seal(&self, call: &Call, certificate: VerifiedPairOrCa) -> Result<NewContent, Error> {
-        let id = CertificateId::new(call.caller.account, clock::now(), digest::random()?);
-        Ok(match certificate {
-            VerifiedPairOrCa::Pair(pair) => NewContent::Pair(self.0.key_ring.seal(pair, id)?),
-            VerifiedPairOrCa::Ca(certificate) => NewContent::Ca { id, certificate },
         })
     }
 

@@ -1,4 +1,4 @@
-//! A certificate chain with its private key.
+//! A server certificate with its chain and its private key.
 
 use std::fmt;
 
@@ -16,64 +16,64 @@ use super::{leaf, public_key::PublicKey};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
-/// Subjects are cut at so many characters in an error, of which details have little room.
+/// The limit of a subject in an error, in characters. Error details must be short.
 const MAX_SUBJECT_CHARS: usize = 64;
 
-/// A text of certificates and a private key that were read; whether they belong together is not known.
+/// Certificates and a private key, parsed from PEM. Nothing proves yet that they belong together.
 #[derive(Debug)]
 pub struct UnverifiedPair {
     certificates: Vec<GivenCertificate>,
     private_key: Result<PrivateKey, PrivateKeyError>,
-    /// What was wrong with the text of the certificates.
+    /// The errors of the text of the certificates.
     errors: Vec<CertificateError>,
     key_was_among_certificates: bool,
 }
 
-/// A certificate of the text, which stands there once or more often.
+/// A certificate of the text.
 struct GivenCertificate {
     der: Vec<u8>,
-    /// Its first place in the text, counted from 1.
+    /// Its first position in the text, counted from 1.
     index: usize,
     is_repeated: bool,
 }
 
-/// A chain in the order in which it is served and the private key of its leaf, which no policy refuses. Only such a pair is sealed
-/// and stored.
+/// A chain in the order in which it is served, and the private key of its leaf. The policy accepts both. Only a `VerifiedPair` is
+/// sealed and stored.
 #[derive(Debug)]
 pub struct VerifiedPair {
     certificate: VerifiedCertificate,
     private_key: PrivateKey,
 }
 
-/// Why a pair is refused, by field, and whatever was noticed. At least one of the first three is set.
+/// Why a pair is refused, and all findings. At least one of the first three is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PairError {
-    /// What is wrong with `server_certificate`.
+    /// The errors of the certificates.
     pub certificate: Vec<CertificateError>,
-    /// What is wrong with `private_key`.
+    /// The error of the private key.
     pub private_key: Option<PrivateKeyError>,
-    /// What the policy refuses the pair for, each code once.
+    /// The findings for which the policy refuses the pair, each code once.
     pub rejected: Vec<FindingCode>,
-    /// Everything that was noticed, what matters most first.
+    /// All findings, the most severe first.
     pub findings: Vec<Finding>,
 }
 
-/// Everything that can be said about a pair, or about certificates without their key.
+/// The result of examining a pair, or certificates without their key.
 #[derive(Debug)]
 pub struct Report {
     /// Whether an upload would store the pair.
     pub is_accepted: bool,
-    /// Why not, and whatever was noticed. A key that was not given is no error here.
+    /// The errors and the findings. A missing key is no error here.
     pub error: PairError,
-    /// What the leaf says, if there is one that can be read.
+    /// The facts about the leaf, if it can be parsed.
     pub leaf: Option<CertificateFacts>,
-    /// What would be stored and served.
+    /// The chain that an upload would store.
     pub chain: Option<Chain>,
-    /// The leaf and its issuers, in the order in which they are served, the root last if it was given.
+    /// The leaf and its issuers, in the order in which they are served. The root, if it was given, is the last.
     pub listing: Vec<ListedCertificate>,
 }
 
-/// What an examination found.
+/// The result of an examination.
 struct Examined {
     leaf: Option<CertificateFacts>,
     chain: Option<Chain>,
@@ -81,7 +81,7 @@ struct Examined {
     error: PairError,
 }
 
-/// Whether the certificates are listed.
+/// Whether the result lists the certificates.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Listing {
     Wanted,
@@ -89,10 +89,10 @@ enum Listing {
 }
 
 impl UnverifiedPair {
-    /// Reads both PEM texts, and keeps what is wrong with them for [`verify`](Self::verify).
+    /// Parses both PEM texts. [`verify`](Self::verify) returns their errors.
     ///
-    /// The certificates: 1 to 20 in any order, at most 256 KiB. The key: one, not encrypted, at most 64 KiB, of a supported
-    /// algorithm, whose parts belong together. It may stand among the certificates instead.
+    /// The certificates: 1 to 20 in any order, at most 256 KiB. The private key: one, not encrypted, at most 64 KiB, with a
+    /// supported algorithm and consistent parts. It may be in the text of the certificates instead.
     pub fn read(server_certificate: &[u8], private_key: &Secret) -> Self {
         let mut pair = Self {
             certificates: Vec::new(),
@@ -133,7 +133,7 @@ impl UnverifiedPair {
         }
     }
 
-    /// Takes the key that stands among the certificates: there must be no other.
+    /// Takes the private key in the text of the certificates. There must be no other.
     fn take_key(&mut self, blocks: &[Block<'_>]) {
         self.key_was_among_certificates = true;
         match &self.private_key {
@@ -144,13 +144,13 @@ impl UnverifiedPair {
                     self.errors.push(CertificateError::OtherPrivateKey);
                 }
             }
-            // Its own fault comes first.
+            // The error of the other key comes first.
             Err(_) => {}
         }
     }
 
-    /// Proves that the private key is that of one of the certificates, the leaf; puts them in order; and asks the policy about
-    /// everything that there is to notice at this time. Every fault is told at once.
+    /// Proves that the private key belongs to one of the certificates, the leaf. Orders the chain, collects the findings at this
+    /// time, and applies the policy. The error has everything that is wrong.
     pub fn verify(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Result<VerifiedPair, PairError> {
         let examined = self.examine(at, policy, authorities, Listing::Unwanted);
         let Examined { leaf, chain, error, .. } = examined;
@@ -163,7 +163,7 @@ impl UnverifiedPair {
         }
     }
 
-    /// Finds everything that an upload would, and signs once with the key.
+    /// Finds everything that an upload would find, and signs once with the key.
     pub fn report(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Report {
         let mut examined = self.examine(at, policy, authorities, Listing::Wanted);
         match &self.private_key {
@@ -197,7 +197,7 @@ impl UnverifiedPair {
         if self.key_was_among_certificates {
             findings.note(FindingKind::KeyFoundInCertificateField, None);
         }
-        // Those that can be read, with their places in the text.
+        // The certificates that can be parsed, with their positions in the text.
         let (mut certificates, mut places) = (Vec::new(), Vec::new());
         for given in &self.certificates {
             match Certificate::read(&given.der, authorities) {
@@ -221,7 +221,7 @@ impl UnverifiedPair {
             let walked = walk(&certificates, &places, leaf, keys, at, authorities, &mut findings);
             match walked {
                 Ok(path) => {
-                    // Where one is missing, what it led to seems to be on no path.
+                    // If a certificate cannot be parsed, its issuers seem unrelated.
                     if certificates.len() == self.certificates.len() {
                         let unrelated = unrelated(&certificates, &places, &path);
                         examined.error.certificate.extend(unrelated);
@@ -240,7 +240,7 @@ impl UnverifiedPair {
         examined
     }
 
-    /// The leaf and its public key, if it can be read: the private key's own, else the one that seems to be the leaf.
+    /// The leaf, and its public key if it can be parsed: the certificate of the private key, or else the likely leaf.
     fn leaf(
         &self,
         certificates: &[Certificate<'_>],
@@ -263,7 +263,7 @@ impl UnverifiedPair {
         let leaf = leaf::guess(certificates)?;
         match leaf::public_key(&certificates[leaf], places[leaf].index) {
             Ok(key) => {
-                // What can't be read may be the one for the key.
+                // A certificate that cannot be parsed may be the one for the key.
                 let all_are_read = certificates.len() == self.certificates.len();
                 if self.private_key.is_ok() && all_are_read {
                     error.private_key = Some(PrivateKeyError::Mismatch);
@@ -278,7 +278,7 @@ impl UnverifiedPair {
     }
 }
 
-/// Walks from the leaf towards a root, and notes what there is to notice.
+/// Builds the path from the leaf towards a root, and notes its findings.
 fn walk(
     certificates: &[Certificate<'_>],
     places: &[&GivenCertificate],

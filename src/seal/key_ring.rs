@@ -15,10 +15,10 @@ use crate::secret::{Existing, Secret};
 
 const HEADER: &str = "# certkeep key ring. Whoever has it and the database has every private key: keep it secret, and keep a copy\n\
                       # apart from the database's backups. A line is an id and a key; the first seals, all open.\n";
-/// Some thousand keys; a ring has a few.
+/// The limit of the file: some thousand keys. A ring has a few.
 const MAX_FILE_LEN: u64 = 256 * 1024;
 
-/// The key-encryption keys, at least one: the first seals, all open.
+/// At least one key-encryption key. The first key seals, every key opens.
 pub struct KeyRing(Vec<KeyEncryptionKey>);
 
 impl fmt::Debug for KeyRing {
@@ -27,15 +27,15 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Why there is no key ring.
+/// Why the key ring cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error(
         "there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one"
     )]
     Absent(PathBuf),
-    /// Others than its owner may read the file.
+    /// Other users may read the file.
     #[error("the key ring {path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
     Exposed {
         /// The ring's file.
@@ -43,13 +43,13 @@ pub enum KeyRingError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A line is not an id of 16 hex digits and a key of 64.
+    /// A line is not an id with 16 hex digits and a key with 64.
     #[error("line {0} of the key ring is not an id of 16 hex digits, a space and a key of 64 hex digits")]
     Line(usize),
-    /// An id stands on two lines.
+    /// Two lines have the same id.
     #[error("the key ring has the id {0} twice")]
     Twice(KeyEncryptionKeyId),
-    /// No line holds a key.
+    /// No line has a key.
     #[error("the key ring holds no key")]
     Empty,
     /// The file can't be read or written.
@@ -61,7 +61,7 @@ pub enum KeyRingError {
 }
 
 impl KeyRing {
-    /// Reads the ring of this file, which must be its owner's alone (mode 0600 or less).
+    /// Reads the ring from this file. Only its owner may have access to the file (mode 0600 or less).
     pub fn read(path: &Path) -> Result<Self, KeyRingError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => KeyRingError::Absent(path.to_owned()),
@@ -77,13 +77,13 @@ impl KeyRing {
             });
         }
         let len = metadata.len().min(MAX_FILE_LEN);
-        // Room for all of it: no reallocation leaves a copy behind.
+        // Room for the whole file: no reallocation leaves a copy in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
         file.take(len).read_to_end(&mut text).map_err(failed)?;
         Self::parse(&Secret::from(std::mem::take(&mut *text)))
     }
 
-    /// Writes a ring with one fresh key to a file that must not exist yet, with mode 0600, and returns it.
+    /// Creates a ring with one random key, and writes it to a new file with mode 0600.
     pub fn create(path: &Path) -> Result<Self, KeyRingError> {
         let failed = |error| KeyRingError::File(path.to_owned(), error);
         let key = KeyEncryptionKey::random()?;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_created_is_read_again_and_never_replaced() {
+    fn a_created_ring_is_read_again_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         let created = KeyRing::create(&path).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_ring_is_told_from_a_broken_one() {
+    fn an_absent_ring_and_a_broken_one_have_different_errors() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(
             KeyRing::read(&dir.path().join("none")),

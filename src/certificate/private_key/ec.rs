@@ -11,8 +11,8 @@ use super::{PrivateKey, PrivateKeyError, pkcs8_form};
 use crate::certificate::key_type::{Curve, EC};
 use crate::certificate::public_key::PublicKey;
 
-/// Reads an `ECPrivateKey` (RFC 5915 3) in strict DER and wraps it into PKCS#8. `parameters` are the `ECParameters` that may
-/// stand before it.
+/// Parses an `ECPrivateKey` (RFC 5915 3) in strict DER and wraps it into PKCS#8. `parameters` are the `ECParameters` of the
+/// block before it, if there is one.
 pub(super) fn read_sec1(der: &[u8], parameters: Option<&[u8]>) -> Result<PrivateKey, PrivateKeyError> {
     let curve = match parameters {
         Some(parameters) => {
@@ -30,8 +30,8 @@ pub(super) fn read_sec1(der: &[u8], parameters: Option<&[u8]>) -> Result<Private
     PrivateKey::new(pkcs8_form::wrap(algorithm, der)?, public)
 }
 
-/// The curve and the public key of an `ECPrivateKey`. The curve that is stated around the key and the one stated in it must
-/// be the same, and the public key in it, if there is one, must be the private number times the generator.
+/// Derives the curve and the public key of an `ECPrivateKey`. `around` is the curve that the surrounding structure names. A
+/// curve in the key must be the same. A public key in the key must be the private number times the generator.
 pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, PublicKey), PrivateKeyError> {
     let key = EcPrivateKey::read(der).map_err(|_| PrivateKeyError::Malformed)?;
     let inside = match key.parameters {
@@ -42,11 +42,11 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
     if around.is_some_and(|around| around != curve) {
         return Err(PrivateKeyError::Inconsistent);
     }
-    // The number times the generator is computed in a time that depends on its length.
+    // The time of the multiplication depends on the length of the number.
     if key.number.len() > MAX_NUMBER_BYTES {
         return Err(PrivateKeyError::Malformed);
     }
-    // OpenSSL's arithmetic fails only without memory; a key that was not proved is not taken.
+    // OpenSSL's arithmetic fails only if memory runs out. A key without proof is refused.
     let derived = generator_times(curve, key.number)
         .ok()
         .flatten()
@@ -54,7 +54,7 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
     let point = match key.public {
         Some(stated) => {
             let stated = stated.as_bytes().ok_or(PrivateKeyError::Malformed)?;
-            // Compared as points: to encode the derived one takes as long as to derive it.
+            // Points are compared, because encoding the derived point takes as long as deriving it.
             let same = curve
                 .decode(stated)
                 .filter(|(stated, _)| curve.are_equal(stated, &derived));
@@ -66,10 +66,10 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
     Ok((curve, PublicKey::Ec { curve, point }))
 }
 
-/// The longest private number: that of P-521 (RFC 5915 3). Shorter curves' may be padded to it.
+/// The length of the longest private number, in octets: P-521 (RFC 5915 3). Numbers of shorter curves may be padded to it.
 const MAX_NUMBER_BYTES: usize = 66;
 
-/// `ECPrivateKey` of RFC 5915 3, with its parameters as they come: explicit ones deserve their own answer.
+/// `ECPrivateKey` (RFC 5915 3). The parameters are not parsed, because explicit parameters have an error of their own.
 struct EcPrivateKey<'a> {
     number: &'a [u8],
     parameters: Option<AnyRef<'a>>,
@@ -106,7 +106,7 @@ fn explicit<'a>(fields: &mut SliceReader<'a>, number: u32) -> der::Result<Option
     AnyRef::from_der(AnyRef::decode(fields)?.value()).map(Some)
 }
 
-/// The point, or `None` if the number is not between 0 and the order of the curve.
+/// Multiplies the generator with the number. `None`: the number is not between 0 and the order of the curve.
 fn generator_times(curve: Curve, number: &[u8]) -> Result<Option<EcPoint>, ErrorStack> {
     let group = curve.group()?;
     let mut context = BigNumContext::new_secure()?;

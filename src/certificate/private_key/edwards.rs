@@ -8,7 +8,7 @@ use super::{Derived, PrivateKeyError};
 use crate::certificate::key_type::EdwardsCurve;
 use crate::certificate::public_key::PublicKey;
 
-/// The public key of a `CurvePrivateKey` (RFC 8410 7).
+/// Derives the public key of a `CurvePrivateKey` (RFC 8410 7).
 pub(super) fn derive(der: &[u8], curve: EdwardsCurve) -> Derived {
     let seed = <&OctetStringRef>::from_der(der)
         .map_err(|_| PrivateKeyError::Malformed)?
@@ -17,7 +17,7 @@ pub(super) fn derive(der: &[u8], curve: EdwardsCurve) -> Derived {
         return Err(PrivateKeyError::Malformed);
     }
     let public = PKey::private_key_from_raw_bytes(seed, curve.id()).and_then(|key| key.raw_public_key());
-    // Any bytes are a key (RFC 8032 5.1.5 and 5.2.5), so that OpenSSL fails only without memory.
+    // Any octets are a key (RFC 8032 5.1.5 and 5.2.5). OpenSSL fails only if memory runs out.
     let bytes = public.map_err(|_| PrivateKeyError::Inconsistent)?;
     Ok(PublicKey::Edwards { curve, bytes })
 }

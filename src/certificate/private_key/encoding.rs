@@ -1,4 +1,4 @@
-//! The encodings of a key in a text.
+//! The encodings of a private key in a PEM text.
 
 use zeroize::Zeroizing;
 
@@ -6,10 +6,10 @@ use super::{PrivateKey, PrivateKeyError, ec, pkcs8_form, rsa};
 use crate::certificate::pem::{Block, Label};
 use crate::certificate::unsupported_key::UnsupportedKey;
 
-/// The most encodings that are read: a key has few forms, and each costs arithmetic.
+/// The limit of different encodings in a text. A key has few forms, and parsing each form costs arithmetic.
 const MAX_DISTINCT: usize = 4;
 
-/// One encoding of a private key, decoded but not read.
+/// One encoding of a private key. Its PEM is decoded, its DER is not parsed.
 #[derive(Eq, PartialEq)]
 pub(super) struct Encoding {
     label: Label,
@@ -19,7 +19,7 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    /// The encodings in blocks of private keys and of EC PARAMETERS, in the order of the blocks and each once.
+    /// The different encodings in blocks of private keys and of EC PARAMETERS, in the order of the blocks.
     pub(super) fn distinct(blocks: &[Block<'_>]) -> Result<Vec<Self>, PrivateKeyError> {
         if blocks
             .iter()
@@ -56,7 +56,7 @@ impl Encoding {
     }
 }
 
-/// Adds the block's encoding if it is not there yet.
+/// Adds the encoding of the block, unless it is there already.
 fn push(
     encodings: &mut Vec<Encoding>,
     block: &Block<'_>,

@@ -12,24 +12,24 @@ use crate::certificate::public_key::PublicKey;
 use crate::certificate::unsupported_key::UnsupportedKey;
 use crate::digest;
 
-/// FIPS 204 6.1.
+/// The length of a seed (FIPS 204 6.1).
 const SEED_BYTES: usize = 32;
-/// `[0] IMPLICIT OCTET STRING`.
+/// The tag of a seed: `[0] IMPLICIT OCTET STRING`.
 const SEED_TAG: der::Tag = der::Tag::ContextSpecific {
     constructed: false,
     number: TagNumber(0),
 };
-/// The first one of OpenSSL that knows ML-DSA: 3.5.
+/// OpenSSL 3.5 is the first version with ML-DSA.
 const OPENSSL_VERSION: i64 = 0x3050_0000;
 
-/// An `ML-DSA-PrivateKey` (RFC 9881 6), a CHOICE that its tag tells.
+/// An `ML-DSA-PrivateKey` (RFC 9881 6): a CHOICE.
 enum Form<'a> {
     Seed(&'a [u8]),
     Expanded(&'a [u8]),
     Both { seed: &'a [u8], expanded: &'a [u8] },
 }
 
-/// The public key of an `ML-DSA-PrivateKey`, whose seed and expanded key agree if it has both.
+/// Derives the public key of an `ML-DSA-PrivateKey`. If it has a seed and an expanded key, they must agree.
 pub(super) fn derive(body: &[u8], set: MlDsa) -> Derived {
     if openssl::version::number() < OPENSSL_VERSION {
         return Err(PrivateKeyError::Unsupported(UnsupportedKey::algorithm(set.oid())));
@@ -50,7 +50,7 @@ pub(super) fn derive(body: &[u8], set: MlDsa) -> Derived {
 }
 
 impl<'a> Form<'a> {
-    /// Strict DER, and the lengths of the parameter set (FIPS 204, table 2).
+    /// Parses strict DER. The lengths must be those of the parameter set (FIPS 204, table 2).
     fn read(der: &'a [u8], set: MlDsa) -> Option<Self> {
         let any = AnyRef::from_der(der).ok()?;
         let form = match any.tag() {
@@ -76,7 +76,7 @@ impl<'a> Form<'a> {
     }
 }
 
-/// OpenSSL's key of a body. It refuses an expanded key whose parts contradict each other.
+/// Loads the key with OpenSSL. OpenSSL refuses an expanded key with parts that contradict each other.
 fn open(set: MlDsa, body: &[u8]) -> Result<PKey<Private>, PrivateKeyError> {
     let algorithm = AlgorithmIdentifierRef {
         oid: set.oid(),
@@ -86,7 +86,7 @@ fn open(set: MlDsa, body: &[u8]) -> Result<PKey<Private>, PrivateKeyError> {
     PKey::private_key_from_pkcs8(pkcs8.expose()).map_err(|_| PrivateKeyError::Inconsistent)
 }
 
-/// A seed as a value of its tag.
+/// The DER of a seed with this tag.
 fn tagged(tag: u8, seed: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut der = Zeroizing::new(Vec::with_capacity(seed.len() + 2));
     der.extend([tag, SEED_BYTES as u8]);

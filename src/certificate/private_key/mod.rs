@@ -1,4 +1,4 @@
-//! The private key of a server.
+//! The private key of a server certificate.
 
 mod ec;
 mod edwards;
@@ -22,11 +22,11 @@ use crate::secret::Secret;
 use encoding::Encoding;
 pub(super) use weakness::Weaknesses;
 
-/// The longest text, in bytes.
+/// The limit of the text, in octets.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// A private key that is consistent in itself, of an algorithm of [`KeyAlgorithm`](super::KeyAlgorithm). It is kept as
-/// PKCS#8 (RFC 5958) around the caller's own encoding of the key, which is never changed.
+/// A consistent private key with a supported algorithm ([`KeyAlgorithm`](super::KeyAlgorithm)), in PKCS#8 (RFC 5958). A
+/// caller's PKCS#1 or SEC 1 encoding is wrapped, never changed.
 pub struct PrivateKey {
     pkcs8: Secret,
     public: PublicKey,
@@ -39,40 +39,40 @@ pub enum PrivateKeyError {
     Missing,
     /// The text is longer than 64 KiB.
     TooLarge {
-        /// How many it has.
+        /// The length, in octets.
         bytes: usize,
     },
     /// The text is not PEM, or broken PEM.
     Pem(PemError),
     /// The text is a certificate.
     HoldsCertificate,
-    /// The text has a certificate beside the key.
+    /// The text has a private key and a certificate.
     CertificateBeside,
     /// The text has different private keys.
     TwoKeys,
-    /// The text has a bare public key.
+    /// The text has a public key.
     PublicKey,
     /// The text has a block of another kind.
     OtherBlock,
     /// The key is encrypted.
     Encrypted,
-    /// The key is of a kind that certkeep does not support.
+    /// certkeep does not support the algorithm or the size of the key.
     Unsupported(UnsupportedKey),
-    /// The key is not encoded in DER as its BEGIN line says.
+    /// The key is not DER of the form that its BEGIN line names.
     Malformed,
-    /// The elliptic-curve key does not say on which curve it is.
+    /// The elliptic-curve key names no curve.
     NoCurve,
     /// The parts of the key contradict each other.
     Inconsistent,
-    /// The key is sound, but another certificate's.
+    /// The key is valid and belongs to none of the certificates.
     Mismatch,
 }
 
-/// The body of a key and the public key that follows from it.
+/// The public key that was derived from a private key.
 type Derived = Result<PublicKey, PrivateKeyError>;
 
 impl PrivateKey {
-    /// Reads the PEM text of one private key, at most 64 KiB.
+    /// Parses the PEM text of one private key, at most 64 KiB.
     pub(super) fn parse(text: &Secret) -> Result<Self, PrivateKeyError> {
         let text = text.expose();
         if text.trim_ascii().is_empty() {
@@ -84,11 +84,11 @@ impl PrivateKey {
         Self::of_blocks(&blocks(text)?)
     }
 
-    /// Reads the private key in blocks of private keys and of EC PARAMETERS, given in the order of their text: PKCS#8 v1 or
-    /// v2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1 (RFC 5915). Proves by arithmetic that its parts belong together;
-    /// nothing is signed and no prime is tested.
+    /// Parses the private key in blocks of private keys and of EC PARAMETERS, in the order of the text: PKCS#8 version 1 or
+    /// 2 (RFC 5958), PKCS#1 (RFC 8017 A.1.2) or SEC 1 (RFC 5915). Arithmetic proves that the parts of the key belong
+    /// together. Nothing is signed, and no prime is tested.
     ///
-    /// Several blocks are one key if they have the same public key: the first is kept.
+    /// Several blocks with the same public key are one key: the first block is the result.
     pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
         let mut encodings = Encoding::distinct(blocks)?.into_iter();
         let first = encodings
@@ -114,13 +114,13 @@ impl PrivateKey {
         &self.pkcs8
     }
 
-    /// What makes it easy to factor.
+    /// The weaknesses that make it easy to factor.
     pub(super) fn weaknesses(&self) -> Weaknesses {
         weakness::of(self.pkcs8.expose())
     }
 
-    /// Whether what the key signs is verified by its public key. An RSA key beyond 4096 bits, which would take too long, is taken to do
-    /// so.
+    /// Whether a signature of the key is valid under its public key. An RSA key of more than 4096 bits is not tried, because
+    /// signing takes too long: the answer is yes.
     pub(super) fn signs(&self) -> bool {
         const MAX_RSA_BITS: u32 = 4096;
         if matches!(self.public, PublicKey::Rsa { .. }) && self.public.size() > MAX_RSA_BITS {
@@ -136,7 +136,7 @@ impl PrivateKey {
         Verifier::new_without_digest(&key)?.verify_oneshot(&signature, message)
     }
 
-    /// Whether it is the private key of a certificate for `leaf`.
+    /// Whether it is the private key of a certificate with this public key.
     pub(super) fn belongs_to(&self, leaf: &PublicKey) -> bool {
         leaf.admits(self.public_key())
     }
@@ -161,7 +161,7 @@ impl From<PublicKeyError> for PrivateKeyError {
     }
 }
 
-/// The blocks of a text that are private keys, with the curves that OpenSSL writes before them.
+/// The blocks of private keys in a text, with the blocks of EC PARAMETERS that OpenSSL writes before them.
 fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, PrivateKeyError> {
     let (mut keys, mut certificate) = (Vec::new(), false);
     for block in pem::blocks(text) {
@@ -183,7 +183,7 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, PrivateKeyError> {
     })
 }
 
-/// Moves bytes out of their wrapper without a copy: `Secret` wipes them from now on.
+/// Moves octets into a `Secret` without a copy.
 fn into_secret(mut bytes: Zeroizing<Vec<u8>>) -> Secret {
     Secret::from(std::mem::take(&mut *bytes))
 }
@@ -202,7 +202,7 @@ mod tests {
         PrivateKey::parse(&Secret::from(text.to_vec())).map(|key| key.pkcs8_der().expose().to_vec())
     }
 
-    /// What OpenSSL reads from the stored form.
+    /// Loads the stored form with OpenSSL.
     fn stored(text: &[u8]) -> PKey<Private> {
         PKey::private_key_from_pkcs8(&parse(text).unwrap()).unwrap()
     }

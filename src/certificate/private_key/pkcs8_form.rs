@@ -10,7 +10,7 @@ use crate::certificate::key_type::{KeyType, RSA};
 use crate::certificate::public_key::PublicKey;
 use crate::secret::Secret;
 
-/// Reads a `OneAsymmetricKey` (RFC 5958 2) in strict DER and keeps it as it is.
+/// Parses a `OneAsymmetricKey` (RFC 5958 2) in strict DER. The key keeps these octets.
 pub(super) fn read(der: Zeroizing<Vec<u8>>) -> Result<PrivateKey, PrivateKeyError> {
     let key = PrivateKeyInfoRef::from_der(&der).map_err(|_| PrivateKeyError::Malformed)?;
     let public = derive(&key)?;
@@ -33,7 +33,7 @@ fn derive(key: &PrivateKeyInfoRef<'_>) -> Derived {
     }
 }
 
-/// Whether the public key that a `OneAsymmetricKey` states, in the form of a `SubjectPublicKeyInfo`, is the derived one.
+/// Whether the public key in a `OneAsymmetricKey`, encoded as in a `SubjectPublicKeyInfo`, is the derived one.
 fn is_stated_by(derived: &PublicKey, stated: &[u8]) -> bool {
     match derived {
         PublicKey::Rsa { scheme, .. } => PublicKey::from_pkcs1(stated, *scheme).as_ref() == Ok(derived),
@@ -50,7 +50,7 @@ pub(super) fn wrap(algorithm: AlgorithmIdentifierRef<'_>, body: &[u8]) -> Result
         key.encode_to_slice(&mut der)?;
         Ok::<_, pkcs8::der::Error>(into_secret(der))
     };
-    // The lengths of a body that was just read are in range.
+    // The body was just parsed: its length is in range.
     wrap().map_err(|_| PrivateKeyError::Malformed)
 }
 

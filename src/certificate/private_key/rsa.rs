@@ -10,13 +10,13 @@ use crate::certificate::UnsupportedKey;
 use crate::certificate::public_key::PublicKey;
 use crate::certificate::rsa_scheme::RsaScheme;
 
-/// Reads an `RSAPrivateKey` (RFC 8017 A.1.2) in strict DER and wraps it into PKCS#8.
+/// Parses an `RSAPrivateKey` (RFC 8017 A.1.2) in strict DER and wraps it into PKCS#8.
 pub(super) fn read_pkcs1(der: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
     let public = derive(der, RsaScheme::Any)?;
     PrivateKey::new(pkcs8_form::wrap(pkcs8_form::RSA_ALGORITHM, der)?, public)
 }
 
-/// The public key of an `RSAPrivateKey` whose parts belong together.
+/// Derives the public key of an `RSAPrivateKey`. Its parts must belong together.
 pub(super) fn derive(der: &[u8], scheme: RsaScheme) -> Derived {
     let key = RsaPrivateKeyRef::from_der(der).map_err(|_| PrivateKeyError::Malformed)?;
     if key.other_prime_infos.is_some() {
@@ -32,11 +32,11 @@ pub(super) fn derive(der: &[u8], scheme: RsaScheme) -> Derived {
         key.exponent2,
         key.coefficient,
     ];
-    // The arithmetic is quadratic in the length of the parts.
+    // The time of the arithmetic grows with the square of the length.
     if parts.iter().any(|part| part.as_bytes().len() > longest) {
         return Err(PrivateKeyError::Inconsistent);
     }
-    // OpenSSL's arithmetic fails only without memory; a key that was not proved is not taken.
+    // OpenSSL's arithmetic fails only if memory runs out. A key without proof is refused.
     if !parts_agree(&key).unwrap_or(false) {
         return Err(PrivateKeyError::Inconsistent);
     }
@@ -85,7 +85,7 @@ fn parts_agree(key: &RsaPrivateKeyRef<'_>) -> Result<bool, ErrorStack> {
     Ok(remainder == one)
 }
 
-/// A number in memory that OpenSSL wipes, for whose sake it computes in constant time.
+/// A number in memory that OpenSSL wipes. OpenSSL computes with it in constant time.
 fn secret(number: UintRef<'_>) -> Result<BigNum, ErrorStack> {
     let mut secret = BigNum::new_secure()?;
     secret.copy_from_slice(number.as_bytes())?;

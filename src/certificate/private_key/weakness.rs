@@ -1,4 +1,4 @@
-//! What makes an RSA key easy to factor, where its primes are at hand.
+//! Weaknesses of an RSA key that its private parts show.
 
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
@@ -6,10 +6,10 @@ use pkcs1::RsaPrivateKeyRef;
 use pkcs8::PrivateKeyInfoRef;
 use pkcs8::der::Decode;
 
-/// Primes differ by more than 2^(bits / 2 - 100) (FIPS 186-5 A.1.3), or Fermat's method finds them.
+/// The difference of the primes must exceed 2^(bits / 2 - 100) (FIPS 186-5 A.1.3). Fermat's method finds closer primes.
 const CLOSE_BITS: i32 = 100;
-/// Private exponents below n^0.292 are found by lattices (Boneh and Durfee, "Cryptanalysis of RSA with private key d less than
-/// N^0.292", 1999), in thousandths.
+/// Lattices find a private exponent below n^0.292 (Boneh and Durfee, "Cryptanalysis of RSA with private key d less than
+/// N^0.292", 1999). In thousandths.
 const SMALL_EXPONENT: i32 = 292;
 
 /// The weaknesses of an RSA key.
@@ -21,13 +21,13 @@ pub(in crate::certificate) struct Weaknesses {
     pub(in crate::certificate) small_private_exponent: bool,
 }
 
-/// The weaknesses of a key in PKCS#8; none where it is no RSA key.
+/// The weaknesses of a key in PKCS#8. A key that is not RSA has none.
 pub(super) fn of(pkcs8: &[u8]) -> Weaknesses {
     let Ok(info) = PrivateKeyInfoRef::from_der(pkcs8) else {
         return Weaknesses::default();
     };
     match RsaPrivateKeyRef::from_der(info.private_key.as_bytes()) {
-        // OpenSSL's arithmetic fails only without memory.
+        // OpenSSL's arithmetic fails only if memory runs out.
         Ok(key) => of_rsa(&key).unwrap_or_default(),
         Err(_) => Weaknesses::default(),
     }
