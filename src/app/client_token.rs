@@ -54,7 +54,7 @@ impl App {
         if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
             return Err(Error::ClientTokenReused);
         }
-        let not_found = Error::NotFound(Resource::Certificate(kind, Some(used.id)));
+        let not_found = Error::NotFound(Resource::Certificate(Some(kind), Some(used.id)));
         let stored = store
             .find(used.id, kind, None, Liveness::Live)
             .await?

@@ -82,8 +82,8 @@ pub enum Error {
 /// A resource that was not found.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource {
-    /// A certificate of this kind, and its id if the caller's text is an id.
-    Certificate(CertificateKind, Option<CertificateId>),
+    /// A certificate of this kind, or of either kind, and its id if the caller's text is an id.
+    Certificate(Option<CertificateKind>, Option<CertificateId>),
     /// A resource group.
     ResourceGroup,
 }

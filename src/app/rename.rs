@@ -20,7 +20,7 @@ impl App {
             return Err(violations.into());
         };
         let target = Target {
-            id: own_id(call, kind, id)?,
+            id: own_id(call, Some(kind), id)?,
             kind: Some(kind),
             region: Some(region),
             revision: revision_of(&request.if_etag),

@@ -3,7 +3,7 @@
 use super::target::own_id;
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError};
-use crate::inventory::{CertificateId, CertificateKind, RegionId};
+use crate::inventory::{CertificateId, RegionId};
 
 /// The most resources that one call names.
 pub(super) const MAX_RESOURCES: usize = 20;
@@ -51,5 +51,5 @@ pub(super) fn resource_type(asked: &str) -> Result<(), FieldError> {
 
 /// Reads ids of the caller's account. An id does not tell the kind of its certificate.
 pub(super) fn named_ids(call: &Call, ids: &[String]) -> Result<Vec<CertificateId>, Error> {
-    ids.iter().map(|id| own_id(call, CertificateKind::Server, id)).collect()
+    ids.iter().map(|id| own_id(call, None, id)).collect()
 }

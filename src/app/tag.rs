@@ -77,10 +77,7 @@ impl App {
             found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
             for (index, id) in ids.iter().enumerate() {
                 let Some(certificate) = found.iter().find(|one| one.id == *id) else {
-                    return Err(Error::NotFound(Resource::Certificate(
-                        CertificateKind::Server,
-                        Some(*id),
-                    )));
+                    return Err(Error::NotFound(Resource::Certificate(None, Some(*id))));
                 };
                 if let TagChange::Set(tags) = change {
                     let new = tags.iter().filter(|tag| !certificate.tags.has_key(tag.key()));

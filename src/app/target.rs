@@ -46,7 +46,7 @@ impl Target {
             return Err(violations.into());
         };
         Ok(Self {
-            id: own_id(call, kind, id)?,
+            id: own_id(call, Some(kind), id)?,
             kind: Some(kind),
             region,
             revision: revision_of(&request.if_etag),
@@ -81,15 +81,12 @@ impl Target {
     }
 
     pub(super) fn not_found(&self) -> Error {
-        Error::NotFound(Resource::Certificate(
-            self.kind.unwrap_or(CertificateKind::Server),
-            Some(self.id),
-        ))
+        Error::NotFound(Resource::Certificate(self.kind, Some(self.id)))
     }
 }
 
 /// The id, if it is one of the caller's account.
-pub(super) fn own_id(call: &Call, kind: CertificateKind, id: &str) -> Result<CertificateId, Error> {
+pub(super) fn own_id(call: &Call, kind: Option<CertificateKind>, id: &str) -> Result<CertificateId, Error> {
     let id = CertificateId::parse(id).ok();
     id.filter(|id| id.account == call.caller.account)
         .ok_or(Error::NotFound(Resource::Certificate(kind, id)))

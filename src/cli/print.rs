@@ -122,16 +122,17 @@ pub(super) fn described(
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
-/// A change of several certificates.
-pub(super) fn done(
+/// Certificates whose tags changed, and their etags after that.
+pub(super) fn retagged(
     done: &str,
-    ids: &[String],
+    etags: &[pb::ResourceEtag],
     (message, answer): (&str, &impl Message),
     output: ListOutput,
 ) -> Result<(), Failure> {
+    let shown = |one: &pb::ResourceEtag| line(done, &format!("{} (etag {})", one.resource_id, one.etag));
     match output {
         ListOutput::Json => json(message, answer),
-        ListOutput::Table => lines(&ids.iter().map(|id| line(done, id)).collect::<Vec<_>>()),
+        ListOutput::Table => lines(&etags.iter().map(shown).collect::<Vec<_>>()),
     }
 }
 
@@ -146,10 +147,13 @@ pub(super) fn tags(answer: &pb::ListTagResourcesResponse, output: ListOutput) ->
     )
 }
 
-pub(super) fn made_group(answer: &pb::CreateResourceGroupResponse, output: ListOutput) -> Result<(), Failure> {
-    let group = answer.resource_group.clone().unwrap_or_default();
+pub(super) fn group(
+    group: &pb::ResourceGroup,
+    (message, answer): (&str, &impl Message),
+    output: ListOutput,
+) -> Result<(), Failure> {
     match output {
-        ListOutput::Json => json("CreateResourceGroupResponse", answer),
+        ListOutput::Json => json(message, answer),
         ListOutput::Table => lines(&[line("id", &group.resource_group_id), line("name", &group.name)]),
     }
 }

@@ -15,6 +15,10 @@ pub(super) enum ResourceGroupCommand {
     Create(CreateArgs),
     /// List the resource groups. Needs the role admin.
     List(ListArgs),
+    /// Rename a resource group. Needs the role admin.
+    Rename(RenameArgs),
+    /// Delete a resource group that no certificate is in. Needs the role admin.
+    Delete(DeleteArgs),
     /// Move a server or CA certificate to a resource group.
     Move(MoveArgs),
 }
@@ -40,6 +44,30 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Args)]
+pub(super) struct RenameArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Id of the resource group.
+    id: String,
+    /// New name of the resource group.
+    name: String,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Id of the resource group.
+    id: String,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
 pub(super) struct MoveArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -50,6 +78,9 @@ pub(super) struct MoveArgs {
     id: String,
     /// Id of the resource group.
     resource_group: String,
+    /// Only if the certificate still has this etag.
+    #[arg(long, value_name = "ETAG")]
+    if_etag: Option<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: ListOutput,
@@ -58,6 +89,8 @@ pub(super) struct MoveArgs {
 pub(super) async fn run(command: ResourceGroupCommand) -> Result<(), Failure> {
     match command {
         ResourceGroupCommand::Create(args) => create(args).await,
+        ResourceGroupCommand::Rename(args) => rename(args).await,
+        ResourceGroupCommand::Delete(args) => delete(args).await,
         ResourceGroupCommand::List(args) => list(args).await,
         ResourceGroupCommand::Move(args) => move_to(args).await,
     }
@@ -67,7 +100,33 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     let request = pb::CreateResourceGroupRequest { name: args.name };
     let answer = args.connection.connect_as_admin()?.create_resource_group(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    print::made_group(&answer, args.output)
+    let group = answer.resource_group.clone().unwrap_or_default();
+    print::group(&group, ("CreateResourceGroupResponse", &answer), args.output)
+}
+
+async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let request = pb::UpdateResourceGroupRequest {
+        resource_group_id: args.id,
+        name: args.name,
+    };
+    let answer = args.connection.connect_as_admin()?.update_resource_group(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    let group = answer.resource_group.clone().unwrap_or_default();
+    print::group(&group, ("UpdateResourceGroupResponse", &answer), args.output)
+}
+
+async fn delete(args: DeleteArgs) -> Result<(), Failure> {
+    let request = pb::DeleteResourceGroupRequest {
+        resource_group_id: args.id.clone(),
+    };
+    let answer = args.connection.connect_as_admin()?.delete_resource_group(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    print::changed(
+        ("deleted", &args.id, ""),
+        "DeleteResourceGroupResponse",
+        &answer,
+        args.output,
+    )
 }
 
 async fn list(args: ListArgs) -> Result<(), Failure> {
@@ -95,6 +154,7 @@ async fn move_to(args: MoveArgs) -> Result<(), Failure> {
         resource_id: args.id.clone(),
         resource_type: RESOURCE_TYPE.to_owned(),
         new_resource_group_id: args.resource_group,
+        if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.move_resource_group(request).await;
     let answer = answered(answer, Effect::Changes)?;

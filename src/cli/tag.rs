@@ -84,25 +84,30 @@ pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
     let request = pb::TagResourcesRequest {
         region_id: args.region,
         resource_type: RESOURCE_TYPE.to_owned(),
-        resource_ids: args.ids.clone(),
+        resource_ids: args.ids,
         tags: tags(&args.tags)?,
     };
     let answer = args.connection.connect()?.tag_resources(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    print::done("tagged", &args.ids, ("TagResourcesResponse", &answer), args.output)
+    print::retagged("tagged", &answer.etags, ("TagResourcesResponse", &answer), args.output)
 }
 
 pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
     let request = pb::UntagResourcesRequest {
         region_id: args.region,
         resource_type: RESOURCE_TYPE.to_owned(),
-        resource_ids: args.ids.clone(),
+        resource_ids: args.ids,
         tag_keys: args.keys,
         all: args.all,
     };
     let answer = args.connection.connect()?.untag_resources(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    print::done("untagged", &args.ids, ("UntagResourcesResponse", &answer), args.output)
+    print::retagged(
+        "untagged",
+        &answer.etags,
+        ("UntagResourcesResponse", &answer),
+        args.output,
+    )
 }
 
 pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {

@@ -56,6 +56,40 @@ impl AdminService for Door {
         )
     }
 
+    async fn update_resource_group(
+        &self,
+        request: Request<pb::UpdateResourceGroupRequest>,
+    ) -> Answer<pb::UpdateResourceGroupResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let renamed = self
+            .app
+            .rename_resource_group(&call, &message.resource_group_id, &message.name)
+            .await;
+        answer(
+            &call,
+            renamed.map(|group| pb::UpdateResourceGroupResponse {
+                request_id: call.request_id.to_string(),
+                resource_group: Some(render::resource_group(group)),
+            }),
+        )
+    }
+
+    async fn delete_resource_group(
+        &self,
+        request: Request<pb::DeleteResourceGroupRequest>,
+    ) -> Answer<pb::DeleteResourceGroupResponse> {
+        let call = call_of(&request)?;
+        let id = request.into_inner().resource_group_id;
+        let deleted = self.app.delete_resource_group(&call, &id).await;
+        answer(
+            &call,
+            deleted.map(|()| pb::DeleteResourceGroupResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
     async fn describe_caller(&self, request: Request<pb::DescribeCallerRequest>) -> Answer<pb::DescribeCallerResponse> {
         let call = call_of(&request)?;
         Ok(Response::new(render::caller(&call, clock::now())))

@@ -325,8 +325,9 @@ impl CertificateService for Door {
             .await;
         answer(
             &call,
-            tagged.map(|_| pb::TagResourcesResponse {
+            tagged.map(|revisions| pb::TagResourcesResponse {
                 request_id: call.request_id.to_string(),
+                etags: render::etags(revisions),
             }),
         )
     }
@@ -343,8 +344,9 @@ impl CertificateService for Door {
         let untagged = self.app.untag_resources(&call, &resources, tags).await;
         answer(
             &call,
-            untagged.map(|_| pb::UntagResourcesResponse {
+            untagged.map(|revisions| pb::UntagResourcesResponse {
                 request_id: call.request_id.to_string(),
+                etags: render::etags(revisions),
             }),
         )
     }
@@ -391,7 +393,7 @@ impl CertificateService for Door {
             resource_id: message.resource_id,
             resource_type: message.resource_type,
             new_resource_group_id: message.new_resource_group_id,
-            if_etag: String::new(),
+            if_etag: message.if_etag,
         };
         let moved = self.app.move_resource_group(&call, &request).await;
         answer(

@@ -23,8 +23,9 @@ pub(super) fn of_error(error: &Error) -> Reason {
             .first()
             .map_or(Reason::Internal, |first| of_field(&first.error)),
         Error::FieldsNotSupported(_) => Reason::FieldNotSupported,
-        Error::NotFound(Resource::Certificate(CertificateKind::Server, _)) => Reason::ServerCertificateNotFound,
-        Error::NotFound(Resource::Certificate(CertificateKind::Ca, _)) => Reason::CaCertificateNotFound,
+        Error::NotFound(Resource::Certificate(Some(CertificateKind::Server), _)) => Reason::ServerCertificateNotFound,
+        Error::NotFound(Resource::Certificate(Some(CertificateKind::Ca), _)) => Reason::CaCertificateNotFound,
+        Error::NotFound(Resource::Certificate(None, _)) => Reason::ResourceNotFound,
         Error::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
         Error::QuotaExceeded { .. } => Reason::QuotaExceeded,
         Error::ClientTokenReused => Reason::ClientTokenReused,
@@ -105,9 +106,10 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::MessageMalformed
         | Reason::RegionMissing
         | Reason::RegionNotFound => Code::InvalidArgument,
-        Reason::ServerCertificateNotFound | Reason::CaCertificateNotFound | Reason::ResourceGroupNotFound => {
-            Code::NotFound
-        }
+        Reason::ServerCertificateNotFound
+        | Reason::CaCertificateNotFound
+        | Reason::ResourceNotFound
+        | Reason::ResourceGroupNotFound => Code::NotFound,
         Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::ClientTokenReused => Code::AlreadyExists,
         Reason::EtagMismatch | Reason::ResourceBusy => Code::Aborted,

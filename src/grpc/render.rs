@@ -7,8 +7,8 @@ use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
     Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm,
-    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Role, Severity, StoredCertificate, Tag, Tags,
-    Uploaded, Violation,
+    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Revisions, Role, Severity, StoredCertificate,
+    Tag, Tags, Uploaded, Violation,
 };
 use crate::clock;
 
@@ -301,6 +301,14 @@ pub(super) fn tag_resources(id: CertificateId, tags: &Tags) -> impl Iterator<Ite
         tag_key: tag.key().to_owned(),
         tag_value: tag.value().to_owned(),
     })
+}
+
+pub(super) fn etags(revisions: Revisions) -> Vec<pb::ResourceEtag> {
+    let of = |(_, id, revision): (_, CertificateId, i64)| pb::ResourceEtag {
+        resource_id: id.to_string(),
+        etag: etag(revision),
+    };
+    revisions.into_iter().map(of).collect()
 }
 
 pub(super) fn region(region: &DescribedRegion<'_>, host: &str) -> pb::Region {

@@ -14,7 +14,7 @@ use super::render::{self, etag};
 use super::words::{self, Refusal, field_name};
 use crate::app::{
     CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, NameError, PrivateKeyError,
-    RequestId, Resource, TagError, TagsError, TextError,
+    RESOURCE_TYPE, RequestId, Resource, TagError, TagsError, TextError,
 };
 use crate::telemetry::{self, metrics};
 
@@ -58,10 +58,16 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             }));
             details.metadata("fields", names.join(","));
         }
-        Error::NotFound(Resource::Certificate(kind, id)) => {
+        Error::NotFound(Resource::Certificate(Some(kind), id)) => {
             let id = id.map(|id| id.to_string()).unwrap_or_default();
             details.others.set_resource_info(message_of(*kind), &id, "", "");
             details.metadata(&field_name(Field::CertificateId(*kind)), id);
+        }
+        Error::NotFound(Resource::Certificate(None, id)) => {
+            let id = id.map(|id| id.to_string()).unwrap_or_default();
+            details.others.set_resource_info(RESOURCE_TYPE, &id, "", "");
+            details.metadata("resource_type", RESOURCE_TYPE);
+            details.metadata(&field_name(Field::ResourceId), id);
         }
         Error::NotFound(Resource::ResourceGroup) => {
             details

@@ -136,10 +136,13 @@ async fn tags_and_resource_groups_have_commands() {
     let tag = [&["tag"], &both[..], &["--tag", "team=shop", "--tag", "env="]].concat();
     assert_eq!(
         stdout(&run(&server, &tag)),
-        format!("tagged        {id}\ntagged        {other}\n")
+        format!("tagged        {id} (etag 2)\ntagged        {other} (etag 2)\n")
     );
     let untag = ["untag", "--region", REGION, &other, "--key", "env"];
-    assert_eq!(stdout(&run(&server, &untag)), format!("untagged      {other}\n"));
+    assert_eq!(
+        stdout(&run(&server, &untag)),
+        format!("untagged      {other} (etag 3)\n")
+    );
     let listed = stdout(&run(&server, &["tags", "--region", REGION, "--tag", "team=shop"]));
     let lines: Vec<Vec<_>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["ID", "KEY", "VALUE"]);
@@ -170,5 +173,15 @@ async fn tags_and_resource_groups_have_commands() {
     assert!(stdout(&moved).starts_with(&format!("moved         {id}\netag ")));
     let described = stdout(&run(&server, &["describe", "--resource-group", &group]));
     assert!(described.contains(&id) && !described.contains(&other), "{described}");
+    let renamed = stdout(&run(&server, &["resource-group", "rename", &group, "store"]));
+    assert_eq!(renamed, format!("id            {group}\nname          store\n"));
+    let used = command(&server, &["resource-group", "delete", &group])
+        .output()
+        .unwrap();
+    assert!(stderr(&used).contains("RESOURCE_GROUP_NOT_EMPTY"), "{}", stderr(&used));
+    let empty = stdout(&run(&server, &["resource-group", "create", "empty"]));
+    let empty = empty.lines().next().unwrap().rsplit(' ').next().unwrap();
+    let deleted = stdout(&run(&server, &["resource-group", "delete", empty]));
+    assert_eq!(deleted, format!("deleted       {empty}\n"));
     server.stop().await;
 }

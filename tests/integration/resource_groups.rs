@@ -1,9 +1,6 @@
 //! Resource groups: made, listed, uploaded into, filtered by, moved to.
 
-use certkeep::account::AccountId;
 use certkeep::grpc::pb::{self, admin_service_client::AdminServiceClient};
-use certkeep::inventory::{CertificateName, ResourceGroupId};
-use certkeep::store::{GroupDeletion, GroupRenaming, Settings, Store};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -42,11 +39,16 @@ async fn list(admin: &Admin, page_size: i32, page_token: &str) -> Result<(Vec<pb
 }
 
 pub async fn move_to(client: &Client, id: &str, group: &str) -> Result<String, Status> {
+    move_if(client, id, group, ANY).await
+}
+
+async fn move_if(client: &Client, id: &str, group: &str, if_etag: &str) -> Result<String, Status> {
     let request = pb::MoveResourceGroupRequest {
         region_id: REGION.into(),
         resource_id: id.into(),
         resource_type: "certificate".into(),
         new_resource_group_id: group.into(),
+        if_etag: if_etag.into(),
     };
     Ok(client.clone().move_resource_group(request).await?.into_inner().etag)
 }
@@ -130,7 +132,7 @@ async fn groups_are_an_accounts_own_and_an_admins_matter() {
     );
     assert_eq!(
         refusal(move_to(&server.client(), &id, &ours.resource_group_id).await),
-        (Code::NotFound, "SERVER_CERTIFICATE_NOT_FOUND".into())
+        (Code::NotFound, "RESOURCE_NOT_FOUND".into())
     );
     let reader = format!("Bearer {}", server.add_key("reader", Account::First).await);
     let reader = server.client_with(Some(&reader));
@@ -221,13 +223,17 @@ async fn a_certificate_is_uploaded_into_a_group_found_by_it_and_moved() {
     let moved = get(&client, &one).await.unwrap();
     assert_eq!((moved.resource_group_id, moved.etag), (shop.clone(), etag));
     assert_eq!(ids(&client, of_group(&shop)).await.len(), 2);
-    move_to(&client, &one, &default).await.unwrap();
+    let old_etag = get(&client, &one).await.unwrap().etag;
+    let mismatch = (Code::Aborted, "ETAG_MISMATCH".to_owned());
+    assert_eq!(refusal(move_if(&client, &one, &default, "1").await), mismatch);
+    move_if(&client, &one, &default, &old_etag).await.unwrap();
+    assert_eq!(refusal(move_if(&client, &one, &shop, &old_etag).await), mismatch);
     assert_eq!(ids(&client, of_group(&default)).await, std::slice::from_ref(&one));
     assert_eq!(refusal(move_to(&client, &one, "rg-1").await), not_found);
     delete(&client, &one, ANY).await.unwrap();
     assert_eq!(
         refusal(move_to(&client, &one, &shop).await),
-        (Code::NotFound, "SERVER_CERTIFICATE_NOT_FOUND".into())
+        (Code::NotFound, "RESOURCE_NOT_FOUND".into())
     );
     let deleted = pb::DescribeServerCertificatesRequest {
         deleted: true,
@@ -273,39 +279,60 @@ async fn ca_certificates_are_in_groups_too() {
     server.stop().await;
 }
 
-fn store(server: &TestServer) -> Store {
-    let settings = Settings {
-        connection_string: server.database().to_owned(),
-        danger_unverified_database: false,
-        max_connections: 2,
+async fn rename(admin: &Admin, id: &str, name: &str) -> Result<pb::ResourceGroup, Status> {
+    let request = pb::UpdateResourceGroupRequest {
+        resource_group_id: id.into(),
+        name: name.into(),
     };
-    Store::new(&settings).unwrap()
+    let answer = admin.clone().update_resource_group(request).await?.into_inner();
+    Ok(answer.resource_group.unwrap())
 }
 
-async fn account(sql: &tokio_postgres::Client) -> AccountId {
-    let account = "select account_id from resource_group limit 1";
-    AccountId::from_i64(sql.query_one(account, &[]).await.unwrap().get(0))
+async fn remove(admin: &Admin, id: &str) -> Result<(), Status> {
+    let request = pb::DeleteResourceGroupRequest {
+        resource_group_id: id.into(),
+    };
+    admin.clone().delete_resource_group(request).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_group_takes_only_a_name_that_no_other_group_has() {
     let server = TestServer::start().await;
     let [shop, bank] = [made(&server, "shop").await, made(&server, "bank").await];
-    let (store, account) = (store(&server), account(&server.sql().await).await);
-    let rename = async |id: &str, name: &str| {
-        let (id, name) = (
-            ResourceGroupId::parse(id).unwrap(),
-            CertificateName::parse(name).unwrap(),
-        );
-        store.rename_resource_group(account, &id, &name).await.unwrap()
-    };
-    assert_eq!(rename(&shop, "bank").await, GroupRenaming::NameTaken);
-    assert_eq!(rename(&shop, "shop").await, GroupRenaming::Renamed);
-    assert_eq!(rename(&shop, "store").await, GroupRenaming::Renamed);
-    assert_eq!(rename(&bank, "shop").await, GroupRenaming::Renamed);
+    let admin = admin(&server, server.admin_key());
+    let taken = (Code::InvalidArgument, "NAME_INVALID".to_owned());
+    for name in ["bank", "default", "", "a b"] {
+        let refused = rename(&admin, &shop, name).await.unwrap_err();
+        assert_eq!(wrong_fields(&refused), ["name"], "{name}");
+        assert_eq!(refusal(Err::<(), _>(refused)), taken, "{name}");
+    }
+    for (id, name) in [(&shop, "shop"), (&shop, "store"), (&bank, "shop")] {
+        let group = rename(&admin, id, name).await.unwrap();
+        assert_eq!((group.resource_group_id, group.name), (id.clone(), name.to_owned()));
+    }
     let unknown = shop.replace(|digit: char| digit.is_ascii_digit(), "0");
-    assert_eq!(rename(&unknown, "other").await, GroupRenaming::NotFound);
-    let groups = list(&admin(&server, server.admin_key()), 0, "").await.unwrap().0;
+    let not_found = (Code::NotFound, "RESOURCE_GROUP_NOT_FOUND".to_owned());
+    assert_eq!(refusal(rename(&admin, &unknown, "other").await), not_found);
+    assert_eq!(refusal(remove(&admin, &unknown).await), not_found);
+    let stranger = self::admin(&server, &server.add_key("admin", Account::New).await);
+    assert_eq!(refusal(rename(&stranger, &shop, "other").await), not_found);
+    assert_eq!(refusal(remove(&stranger, &shop).await), not_found);
+    let editor = self::admin(&server, &server.add_key("editor", Account::First).await);
+    let denied = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
+    assert_eq!(refusal(rename(&editor, &shop, "other").await), denied);
+    assert_eq!(refusal(remove(&editor, &shop).await), denied);
+    let default = list(&admin, 0, "").await.unwrap().0[0].resource_group_id.clone();
+    for id in [default.as_str(), ""] {
+        let refused = [
+            rename(&admin, id, "other").await.unwrap_err(),
+            remove(&admin, id).await.unwrap_err(),
+        ];
+        for refused in refused {
+            assert_eq!(wrong_fields(&refused), ["resource_group_id"], "{id}");
+        }
+    }
+    let groups = list(&admin, 0, "").await.unwrap().0;
     let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names, ["default", "store", "shop"]);
     server.stop().await;
@@ -317,42 +344,37 @@ async fn a_group_is_deleted_only_while_no_certificate_is_in_it() {
     let client = server.client();
     let [shop, bank] = [made(&server, "shop").await, made(&server, "bank").await];
     let sql = server.sql().await;
-    let (store, account) = (store(&server), account(&sql).await);
-    let delete_group = async |id: &str| {
-        let id = ResourceGroupId::parse(id).unwrap();
-        store.delete_resource_group(account, &id).await.unwrap()
-    };
+    let admin = admin(&server, server.admin_key());
+    let not_empty = (Code::FailedPrecondition, "RESOURCE_GROUP_NOT_EMPTY".to_owned());
+    let not_found = (Code::NotFound, "RESOURCE_GROUP_NOT_FOUND".to_owned());
     let of_shop = pb::UploadServerCertificateRequest {
         resource_group_id: shop.clone(),
         ..upload_of(&pki::issued(Key::P256, "one.example"))
     };
     let id = stored(&client, &of_shop).await;
-    assert_eq!(delete_group(&shop).await, GroupDeletion::NotEmpty);
+    assert_eq!(refusal(remove(&admin, &shop).await), not_empty);
     // It could be undeleted.
     delete(&client, &id, ANY).await.unwrap();
-    assert_eq!(delete_group(&shop).await, GroupDeletion::NotEmpty);
+    assert_eq!(refusal(remove(&admin, &shop).await), not_empty);
     purge(&client, &id, ANY).await.unwrap();
-    assert_eq!(delete_group(&shop).await, GroupDeletion::Deleted);
-    assert_eq!(delete_group(&shop).await, GroupDeletion::NotFound);
+    remove(&admin, &shop).await.unwrap();
+    assert_eq!(refusal(remove(&admin, &shop).await), not_found);
 
     // A certificate that comes at the same moment.
     let moved = stored(&client, &upload_of(&pki::issued(Key::P256, "two.example"))).await;
     sql.batch_execute("begin").await.unwrap();
     let into_bank = "update certificate set resource_group_id = $1";
     assert_eq!(sql.execute(into_bank, &[&bank]).await.unwrap(), 1);
-    let (result, ()) = tokio::join!(delete_group(&bank), async {
+    let (result, ()) = tokio::join!(remove(&admin, &bank), async {
         until_waiting(&sql, "store::delete_resource_group", 1).await;
         sql.batch_execute("commit").await.unwrap();
     });
-    assert_eq!(result, GroupDeletion::NotEmpty);
+    assert_eq!(refusal(result), not_empty);
 
     // A group that goes at the same moment.
     let back = "update certificate set resource_group_id = null";
     assert_eq!(sql.execute(back, &[]).await.unwrap(), 1);
-    let (not_found, gone) = (
-        (Code::NotFound, "RESOURCE_GROUP_NOT_FOUND".to_owned()),
-        "delete from resource_group",
-    );
+    let gone = "delete from resource_group";
     sql.batch_execute("begin").await.unwrap();
     assert_eq!(sql.execute(gone, &[]).await.unwrap(), 1);
     let of_bank = pb::UploadServerCertificateRequest {

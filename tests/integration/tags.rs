@@ -2,6 +2,7 @@
 
 use certkeep::grpc::pb;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::bad_input::wrong_fields;
 use crate::ca_certificates;
@@ -18,8 +19,25 @@ pub async fn tag(client: &Client, ids: &[&str], given: Pairs<'_>) -> Result<(), 
         resource_ids: ids.iter().map(ToString::to_string).collect(),
         tags: tags(given),
     };
-    client.clone().tag_resources(request).await?;
+    let answer = client.clone().tag_resources(request).await?.into_inner();
+    assert_eq!(etags_now(client, ids).await, answer.etags);
     Ok(())
+}
+
+/// The etags of these certificates, in the order of the ids.
+async fn etags_now(client: &Client, ids: &[&str]) -> Vec<pb::ResourceEtag> {
+    let mut etags = Vec::new();
+    for id in ids {
+        let etag = match get(client, id).await {
+            Ok(certificate) => certificate.etag,
+            Err(_) => ca_certificates::get(client, id).await.unwrap().etag,
+        };
+        etags.push(pb::ResourceEtag {
+            resource_id: (*id).to_owned(),
+            etag,
+        });
+    }
+    etags
 }
 
 fn untagging(ids: &[&str], keys: &[&str]) -> pb::UntagResourcesRequest {
@@ -33,7 +51,8 @@ fn untagging(ids: &[&str], keys: &[&str]) -> pb::UntagResourcesRequest {
 }
 
 async fn untag(client: &Client, ids: &[&str], keys: &[&str]) -> Result<(), Status> {
-    client.clone().untag_resources(untagging(ids, keys)).await?;
+    let answer = client.clone().untag_resources(untagging(ids, keys)).await?.into_inner();
+    assert_eq!(etags_now(client, ids).await, answer.etags);
     Ok(())
 }
 
@@ -167,13 +186,25 @@ async fn what_is_wrong_for_one_certificate_changes_none() {
         .collect();
     tag(&client, &[two], &nineteen).await.unwrap();
 
-    let not_found = (Code::NotFound, "SERVER_CERTIFICATE_NOT_FOUND".to_owned());
+    let not_found = (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned());
     let stranger = format!("Bearer {}", server.add_key("admin", Account::New).await);
     let stranger = server.client_with(Some(&stranger));
     for unknown in [gone, "nothing"] {
         assert_eq!(refusal(tag(&client, &[one, unknown], &[("a", "b")]).await), not_found);
         assert_eq!(refusal(untag(&client, &[two, unknown], &["k1"]).await), not_found);
     }
+    let refused = tag(&client, &[one, gone], &[("a", "b")]).await.unwrap_err();
+    let details = refused.get_error_details();
+    let resource = details.resource_info().unwrap();
+    assert_eq!(
+        (resource.resource_type.as_str(), resource.resource_name.as_str()),
+        ("certificate", gone)
+    );
+    let metadata = &details.error_info().unwrap().metadata;
+    assert_eq!(
+        (metadata["resource_type"].as_str(), metadata["resource_id"].as_str()),
+        ("certificate", gone)
+    );
     assert_eq!(refusal(tag(&stranger, &[one], &[("a", "b")]).await), not_found);
     assert_eq!(refusal(untag(&stranger, &[two], &[]).await), not_found);
     assert_eq!(list(&stranger, listing(&[two], &[])).await, []);
@@ -312,10 +343,7 @@ async fn server_and_ca_certificates_are_tagged_alike_and_together() {
     assert_eq!(ca_certificates::ids(&client, filter).await, std::slice::from_ref(&ca));
     // What fails for the one changes neither.
     let refused = tag(&client, &[&leaf, &ca, "nothing"], &[("env", "test")]).await;
-    assert_eq!(
-        refusal(refused),
-        (Code::NotFound, "SERVER_CERTIFICATE_NOT_FOUND".into())
-    );
+    assert_eq!(refusal(refused), (Code::NotFound, "RESOURCE_NOT_FOUND".into()));
     untag(&client, &[&leaf, &ca], &["env"]).await.unwrap();
     let tags = ca_certificates::get(&client, &ca).await.unwrap().tags;
     assert_eq!((tags.len(), of(&client, &leaf).await), (1, owned(&[("team", "shop")])));

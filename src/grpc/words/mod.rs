@@ -45,8 +45,11 @@ pub(super) fn error(error: &Error) -> String {
             let (are, them) = if fields.len() == 1 { ("is", "it") } else { ("are", "them") };
             format!("{} {are} not supported yet; leave {them} empty", names.join(", "))
         }
-        Error::NotFound(Resource::Certificate(kind, _)) => {
+        Error::NotFound(Resource::Certificate(Some(kind), _)) => {
             format!("no such {} in this account and region; check the id and the region", noun(*kind))
+        }
+        Error::NotFound(Resource::Certificate(None, _)) => {
+            "no such server or CA certificate in this account and region; check the id and the region".to_owned()
         }
         Error::NotFound(Resource::ResourceGroup) => "no such resource group in this account; check the id".to_owned(),
         Error::QuotaExceeded { kind, region, quota } => format!(
