@@ -9,6 +9,7 @@ mod cost;
 mod distinguished_name;
 mod facts;
 mod finding;
+mod finding_code;
 mod fingerprint;
 mod general_name;
 mod given;
@@ -40,10 +41,8 @@ pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use facts::CertificateFacts;
-pub use finding::{
-    CaMark, ExponentError, Finding, FindingCode, FindingCodeError, FindingKind, NameKind, SanError, SerialError,
-    Severity, WeakHash,
-};
+pub use finding::{CaMark, ExponentError, Finding, FindingKind, NameKind, SanError, SerialError, WeakHash};
+pub use finding_code::{FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};
 pub use key_pair::{PairError, Report, UnverifiedPair, VerifiedPair};
