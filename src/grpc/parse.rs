@@ -115,14 +115,10 @@ pub fn key_algorithm_of(algorithm: pb::KeyAlgorithm) -> Option<KeyAlgorithm> {
 
 /// A moment, in whole milliseconds: a fraction of one is rounded up, so that `>=` and `<` stay true for whole milliseconds.
 fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionError> {
-    let (is_second, is_nanos) = (
-        TIMESTAMP_SECONDS.contains(&message.seconds),
-        (0..1_000_000_000).contains(&message.nanos),
-    );
-    match is_second && is_nanos {
-        true => Ok(Timestamp::from_millis(
-            message.seconds * 1000 + i64::from(message.nanos.cast_unsigned().div_ceil(1_000_000)),
-        )),
+    let is_in_range = TIMESTAMP_SECONDS.contains(&message.seconds) && (0..1_000_000_000).contains(&message.nanos);
+    let millis = i64::from(message.nanos.cast_unsigned().div_ceil(1_000_000));
+    match is_in_range {
+        true => Ok(Timestamp::from_millis(message.seconds * 1000 + millis)),
         false => Err(CriterionError::ExpireTime),
     }
 }
@@ -166,4 +162,48 @@ pub(super) fn ca_certificate(region_id: String, id: String, if_etag: String) -> 
 
 pub(super) fn pairs(tags: Vec<pb::Tag>) -> Vec<(String, String)> {
     tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Timestamp as Message;
+
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_read_in_milliseconds_rounded_up_and_refused_outside_its_range() {
+        for (seconds, nanos, millis) in [
+            (0, 0, 0),
+            (1, 1, 1001),
+            (1, 999_000_000, 1999),
+            (1, 999_999_999, 2000),
+            (-1, 500_000_000, -500),
+            (-62_135_596_800, 0, -62_135_596_800_000),
+            (253_402_300_799, 0, 253_402_300_799_000),
+        ] {
+            let moment = timestamp(Message { seconds, nanos });
+            assert_eq!(moment, Ok(Timestamp::from_millis(millis)), "{seconds} {nanos}");
+        }
+        for (seconds, nanos) in [
+            (-62_135_596_801, 0),
+            (253_402_300_800, 0),
+            (i64::MAX, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+        ] {
+            let refused = timestamp(Message { seconds, nanos });
+            assert_eq!(refused, Err(CriterionError::ExpireTime), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn every_key_algorithm_has_one_name_in_the_schema() {
+        for algorithm in KeyAlgorithm::ALL {
+            let name = render::key_algorithm(algorithm);
+            assert_eq!(key_algorithm(name.into()), Ok(Some(algorithm)));
+            assert_eq!(key_algorithm_of(name), Some(algorithm));
+        }
+        assert_eq!(key_algorithm(0), Ok(None));
+        assert_eq!(key_algorithm(99), Err(CriterionError::KeyAlgorithm));
+    }
 }
