@@ -289,7 +289,6 @@ async fn batches_overlap_when_the_database_is_far_away() {
     let client = far.client();
     rate(&client, &pair, 64).await;
     let (one, many) = (rate(&client, &pair, 1).await, rate(&client, &pair, 64).await);
-    println!("uploads a second at a round trip of 20 ms: one caller {one:.0}, 64 callers {many:.0}");
     assert!(many > 4.0 * one, "one caller {one:.0}, 64 callers {many:.0}");
     let used = "select count(*) from pg_stat_activity
                 where datname = current_database() and split_part(query, E'\n', 1) like '-- store::upload%'";

@@ -31,6 +31,7 @@ mod findings;
 mod harness;
 mod hosts;
 mod import;
+mod isolation;
 mod lists;
 mod load;
 mod operation;

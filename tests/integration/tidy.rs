@@ -148,39 +148,3 @@ fn a_library_is_named_only_in_its_modules() {
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
-
-#[test]
-fn every_statement_begins_with_the_name_of_its_function_and_asks_for_the_account() {
-    let mut wrong = Vec::new();
-    for (name, code) in code().into_iter().filter(|(name, _)| name.starts_with("store/")) {
-        let code = code.split("#[cfg(test)]").next().unwrap_or_default().to_lowercase();
-        let tables = [
-            "certificate",
-            "private_key",
-            "certificate_tag",
-            "searchable_name",
-            "event",
-            "client_token",
-            "quota",
-            "certificate_count",
-        ];
-        for table in tables {
-            let mentions = ["from", "update", "join"]
-                .iter()
-                .flat_map(|verb| [format!("{verb} {table}\n"), format!("{verb} {table} ")])
-                .flat_map(|mention| code.match_indices(&mention).map(|(at, _)| at).collect::<Vec<_>>());
-            for at in mentions {
-                let function = code[..at].rsplit("-- store::").next().unwrap_or_default();
-                let named = function.lines().next().unwrap_or_default();
-                if named.contains("all_accounts") {
-                    continue;
-                }
-                let rest: String = code[at..].chars().take(400).collect();
-                if !rest.contains("account_id = ") && !rest.contains("is_target!()") {
-                    wrong.push(format!("{name}: {table} in {named}"));
-                }
-            }
-        }
-    }
-    assert_eq!(wrong, Vec::<String>::new());
-}
