@@ -1,4 +1,4 @@
-//! Certificates of authorities that were seen before. A few of them stand in almost every upload.
+//! A cache of CA certificates. A few of them are part of almost every upload.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKeyRef, Public};
@@ -9,31 +9,33 @@ use quick_cache::sync::Cache;
 use super::x509::Certificate;
 use crate::digest;
 
-/// The most signatures. Each takes about a hundred bytes, all of them a megabyte.
+/// The maximum number of cached signatures. One takes about a hundred bytes, all of them about a megabyte.
 const MAX_SIGNATURES: usize = 10_000;
-/// The most bytes of certificates' DER. OpenSSL's form takes seven times as much memory, twenty times if it was made to: 20 MiB in all.
+/// The maximum number of DER bytes of the cached certificates. The form in OpenSSL takes seven times as much memory,
+/// and twenty times for a crafted certificate: at most 20 MiB in all.
 const MAX_DER_BYTES: u64 = 1024 * 1024;
-/// The bytes of an ordinary certificate.
+/// The size in bytes of an ordinary certificate.
 const USUAL_DER_BYTES: u64 = 1024;
 
-/// A SHA-256.
+/// A SHA-256 hash.
 pub(super) type Hash = [u8; 32];
 
-/// What OpenSSL said about certificates of authorities: how it read them, and by which keys they are signed. Whoever verifies keeps one
-/// for as long as the process lives, for all threads. It is bounded; what is not asked for again goes first.
+/// The results of OpenSSL for CA certificates: the parsed certificates, and which key signed which certificate. A
+/// process keeps one cache for all threads. The cache is bounded. It evicts the entries first that nobody reads again.
 ///
-/// What is accepted does not depend on it. A certificate is known by the hash of all of it, a key by that of its `SubjectPublicKeyInfo`.
-/// Only what was right is remembered: what failed may have failed for want of memory.
+/// The cache never changes which certificates are accepted. It identifies a certificate by the hash of the whole
+/// certificate, and a public key by the hash of its `SubjectPublicKeyInfo`. Only successes are cached. A failure may
+/// have been an allocation failure.
 ///
-/// A server's certificate is not remembered. It is seen once, and would push out what is seen again.
+/// Server certificates are not cached. Each is seen once, and would evict certificates that are seen again.
 pub struct Authorities {
-    /// By the certificate.
+    /// The key is the hash of the certificate.
     loaded: Cache<Hash, Loaded, DerBytes>,
-    /// By the certificate and the key.
+    /// The key is the hash of the certificate and the hash of the public key that signed it.
     signed: Cache<(Hash, Hash), ()>,
 }
 
-/// A certificate as OpenSSL has read it.
+/// A certificate that OpenSSL has parsed.
 #[derive(Clone)]
 struct Loaded {
     x509: X509,
@@ -59,7 +61,7 @@ impl Default for Authorities {
 }
 
 impl Authorities {
-    /// Has OpenSSL read the DER encoding of an authority's certificate, whose hash this is.
+    /// Lets OpenSSL parse the DER encoding of a CA certificate. `hash` is its SHA-256.
     pub(super) fn load(&self, hash: Hash, der: &[u8]) -> Result<X509, ErrorStack> {
         if let Some(loaded) = self.loaded.get(&hash) {
             return Ok(loaded.x509);
@@ -73,7 +75,7 @@ impl Authorities {
         Ok(x509)
     }
 
-    /// Whether the key of `issuer`, which is given as OpenSSL has decoded it, signed `child`.
+    /// Whether the key of `issuer` signed `child`. `key` is this key, decoded by OpenSSL.
     pub(super) fn signed(&self, child: &Certificate<'_>, issuer: &Certificate<'_>, key: &PKeyRef<Public>) -> bool {
         let signature = child
             .authority
@@ -82,7 +84,7 @@ impl Authorities {
             return true;
         }
         let is_right = child.openssl.verify(key).unwrap_or(false);
-        // Nothing of a failure shall be left for what uses OpenSSL next on this thread.
+        // Clears the error queue of this thread, so that the next use of OpenSSL does not find this error.
         drop(ErrorStack::get());
         if let Some(signature) = signature
             && is_right
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    /// What the certificates are refused for, if they are.
+    /// The errors for which the certificates are refused.
     fn faults(given: &[&X509], server: &Entity, authorities: &Authorities) -> Vec<CertificateError> {
         let text: Vec<_> = given.iter().flat_map(|x509| x509.to_pem().unwrap()).collect();
         let pair = UnverifiedPair::read(&text, &Secret::from(server.key_pem()));
@@ -116,7 +118,7 @@ mod tests {
         matches!(faults, [CertificateError::Unrelated { index, .. }] if *index == place)
     }
 
-    /// An authority whose certificates have key identifiers.
+    /// A CA certificate with key identifiers.
     fn certify(by: &Entity, of: &Entity, [issuer, subject]: [&str; 2]) -> X509 {
         let issuer = format!("DER:30:03:80:01:{issuer}");
         let identifiers = [
@@ -150,7 +152,8 @@ mod tests {
         let authorities = Authorities::default();
         assert_eq!(faults(&[&leaf, &above, &own], &server, &authorities), []);
 
-        // The same names and key identifiers, another key: of the issuer, of the root, and of the root behind the true issuer's back.
+        // The same names and key identifiers with another key: for the issuer, for the root, and for the root that
+        // signs the true issuer.
         let [other_issuer, other_root] = ["issuer", "root"].map(Entity::new);
         let forged_issuer = certify(&root, &other_issuer, ["02", "01"]);
         let forged_root = certify(&other_root, &other_root, ["02", "02"]);

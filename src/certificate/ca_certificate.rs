@@ -22,7 +22,7 @@ pub enum CaCertificateError {
     Text(TextError),
     /// The certificate cannot be read.
     Malformed(X509Error),
-    /// It names itself as its issuer, and its own key did not sign it.
+    /// The certificate names itself as its issuer, but its own key did not sign it.
     SignatureWrong,
     /// certkeep does not support the CA's key.
     UnsupportedKey(UnsupportedKey),
@@ -57,7 +57,7 @@ pub struct VerifiedCa(VerifiedCertificate);
 /// Why a CA certificate is refused, and all findings. `certificate` or `rejected` is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CaError {
-    /// What is wrong with it.
+    /// The error of the certificate.
     pub certificate: Option<CaCertificateError>,
     /// The findings for which the policy refuses it, each code once.
     pub rejected: Vec<FindingCode>,
@@ -138,7 +138,7 @@ impl VerifiedCa {
         &self.0
     }
 
-    /// The certificate, without the proof that it is an authority's.
+    /// The certificate, without the proof that it is a CA certificate.
     pub fn into_certificate(self) -> VerifiedCertificate {
         self.0
     }
@@ -176,7 +176,7 @@ mod tests {
         verify(text).unwrap_err().certificate.unwrap()
     }
 
-    /// A root that was made like this.
+    /// A root with these extensions and this change.
     fn root(extensions: &[(&str, &str)], change: impl FnOnce(&mut X509Builder)) -> X509 {
         let root = Entity::new("root");
         root.certify_with(&root, extensions, change)
@@ -229,7 +229,7 @@ mod tests {
             let certificate = root(extensions, |_| {});
             assert_eq!(found(&certificate), [FindingKind::IssuerNotCa { lacks: expected }]);
         }
-        // Whose clients it is for is nobody's matter here.
+        // certkeep does not ask for which clients the CA certificate is.
         let for_clients = [AUTHORITY, &[("extendedKeyUsage", "clientAuth")]].concat();
         assert_eq!(codes(&root(&for_clients, |_| {})), []);
     }
@@ -283,7 +283,7 @@ mod tests {
         let mut der = one.certify_authority(&one).to_der().unwrap();
         *der.last_mut().unwrap() ^= 1;
         assert_eq!(error(&pem("CERTIFICATE", &der)), CaCertificateError::SignatureWrong);
-        // An authority's new key, certified by its old one (RFC 4210 4.4), which it names.
+        // The new key of a CA, certified by its old key (RFC 4210 4.4). The certificate names the old key.
         let renewed = [
             AUTHORITY,
             &[

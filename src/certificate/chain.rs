@@ -1,11 +1,11 @@
-//! The certificates of a server: the leaf, and those that lead from it to a root.
+//! The certificates of a server: the leaf, and the certificates on the way from the leaf to a root.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// The bytes that fill the 64 characters of a line (RFC 7468 2).
+/// The number of bytes that fill the 64 characters of a line (RFC 7468 2).
 const PEM_LINE_BYTES: usize = 48;
 
 /// The DER encodings of 1 to 20 certificates, in the order in which they are served: the leaf first.
@@ -13,7 +13,7 @@ const PEM_LINE_BYTES: usize = 48;
 pub struct Chain(Vec<Vec<u8>>);
 
 impl Chain {
-    /// The chain that the store holds: it was checked before it was stored.
+    /// A chain from the store. The chain was checked before it was stored.
     pub fn from_stored(certificates: Vec<Vec<u8>>) -> Self {
         Self(certificates)
     }
@@ -27,7 +27,7 @@ impl Chain {
         self.0.iter().map(Vec::as_slice)
     }
 
-    /// How many certificates there are.
+    /// The number of certificates.
     #[expect(clippy::len_without_is_empty, reason = "a chain has at least its leaf")]
     pub fn len(&self) -> usize {
         self.0.len()

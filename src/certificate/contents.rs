@@ -1,4 +1,4 @@
-//! What a text holds of which nobody has said what it is: certificates, a private key, both or neither.
+//! The contents of an unknown text: certificates, a private key, both or neither.
 
 use super::given::{CertificateError, TextError};
 use super::pem::{self, Label};
@@ -7,15 +7,15 @@ use super::x509::Certificate;
 use super::{Authorities, PrivateKey, PrivateKeyError, Sha256Fingerprint};
 use crate::digest;
 
-/// The certificates and the private key of a text, as far as pairs can be found by them. It proves nothing about a pair and holds
-/// nothing that is secret.
+/// The certificates and the private key of a text, in a form in which matching pairs can be found. `Contents` proves
+/// nothing about a pair and holds no secret.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Contents {
-    /// The certificates that can be read, in the order of the text.
+    /// The certificates that can be parsed, in the order of the text.
     pub certificates: Vec<FoundCertificate>,
-    /// Why a certificate of the text, or what stands there for one, can't be read: the first such reason.
+    /// The first error of a block that should be a certificate.
     pub error: Option<CertificateError>,
-    /// Whose key the text holds, or why it can't be read. `None`: it holds none.
+    /// The id of the private key in the text, or its error. `None` if the text holds no private key.
     pub private_key: Option<Result<KeyId, PrivateKeyError>>,
 }
 
@@ -24,13 +24,15 @@ pub struct Contents {
 pub struct FoundCertificate {
     /// SHA-256 of its DER encoding.
     pub fingerprint: Sha256Fingerprint,
-    /// The key that it is for; `None` if that is of no supported kind.
+    /// The id of its public key. `None` if certkeep does not support the key.
     pub key: Option<KeyId>,
 }
 
-/// A key by a hash of its public half: that of a certificate, however it is encoded there, and that of its private key are equal.
+/// Identifies a key pair by a hash of the public key. A certificate and its private key have the same id in every
+/// encoding.
 ///
-/// The parameters of RSA-PSS (RFC 4055 1.2) are left out, so two keys of one id may still be refused as a pair.
+/// The id ignores the parameters of RSA-PSS (RFC 4055 1.2). So a certificate and a private key with the same id may
+/// still be refused as a pair.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct KeyId([u8; 32]);
 
@@ -48,7 +50,7 @@ impl KeyId {
 }
 
 impl Contents {
-    /// Reads a text of any size and kind. Nothing is an error: what is neither certificate nor private key is passed over.
+    /// Reads a text of any size and kind. Never fails. Skips blocks that are neither a certificate nor a private key.
     pub fn of(text: &[u8]) -> Self {
         let mut contents = Self::default();
         let authorities = Authorities::default();
@@ -69,12 +71,12 @@ impl Contents {
                 Err(error) => broken = Some(error),
             }
         }
-        // Parameters alone are no key.
+        // A block of curve parameters alone is not a key.
         if keys.iter().any(|block| block.label.is_private_key()) {
             contents.private_key = Some(PrivateKey::of_blocks(&keys).map(|key| KeyId::of(key.public_key())));
         }
         if let Some(error) = broken {
-            // What is not closed has no block.
+            // A block without its END line is not in `blocks`.
             let begun: Vec<_> = pem::begun(text).collect();
             if begun.contains(&Label::Certificate) {
                 contents.note(CertificateError::Text(TextError::Pem(error)));
@@ -115,7 +117,7 @@ mod tests {
     use super::super::test_pair::{self, Entity, TestPair, pem};
     use super::*;
 
-    /// The id of the text's key.
+    /// The id of the private key in the text.
     fn key(text: &[u8]) -> KeyId {
         Contents::of(text).private_key.unwrap().unwrap()
     }

@@ -1,4 +1,4 @@
-//! Which certificate issued which: guessed by names and key identifiers, proved by a signature.
+//! Finds the issuer of a certificate. Names and key identifiers give the candidates, the signature proves the issuer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,24 +11,25 @@ use super::public_key::{KeyAlgorithm, PublicKey};
 use super::signature_algorithm::Strength;
 use super::x509::Certificate;
 
-/// The most signatures that are verified for one request; of the dear ones fewer.
+/// The maximum number of signatures to verify for one request. An expensive signature counts more than once.
 const MAX_SIGNATURES: u32 = 40;
-/// The longest RSA key whose signatures are verified.
+/// The maximum size in bits of an RSA key that verifies signatures.
 const MAX_RSA_BITS: u32 = 8192;
-/// The longest RSA exponent whose signatures are verified, in bytes: the cost grows with its length.
+/// The maximum length in bytes of the exponent of an RSA key that verifies signatures. The cost grows with the length.
 const MAX_RSA_EXPONENT_BYTES: usize = 8;
 
-/// More signatures would have to be verified than are for one request.
+/// The request needs more signatures to be verified than `MAX_SIGNATURES`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooComplex;
 
-/// Verifies signatures, each once.
+/// Verifies signatures. Verifies each signature once.
 pub(super) struct Issuing<'a> {
     certificates: &'a [Certificate<'a>],
     authorities: &'a Authorities,
-    /// By issuer; `None`: its signatures are not verified.
+    /// The keys by the index of the issuer. `None` if signatures by this key are not verified.
     keys: HashMap<usize, Option<VerifyingKey>>,
-    /// By child and the issuer's `SubjectPublicKeyInfo`: cross-signed issuers share it.
+    /// The results by the index of the child and the issuer's `SubjectPublicKeyInfo`. Cross-signed issuers have the
+    /// same `SubjectPublicKeyInfo`.
     verdicts: HashMap<(usize, &'a [u8]), bool>,
     left: u32,
 }
@@ -44,13 +45,13 @@ impl<'a> Issuing<'a> {
         }
     }
 
-    /// Whether `issuer` issued `child`; both may be the same.
+    /// Whether `issuer` issued `child`. Both may be the same certificate.
     pub(super) fn is_issued(&mut self, child: usize, issuer: usize) -> Result<bool, TooComplex> {
         let (of, by) = (&self.certificates[child], &self.certificates[issuer]);
         if !of.names_as_issuer(by) || !key_identifiers_allow(by, of) {
             return Ok(false);
         }
-        // Nothing verifies MD2 any more: names and key identifiers are believed.
+        // No library verifies MD2 any more. So names and key identifiers are trusted.
         if of.signature_strength == Strength::Unverifiable {
             return Ok(true);
         }
@@ -62,33 +63,34 @@ impl<'a> Issuing<'a> {
         let Some(key) = key else {
             return Ok(*entry.insert(false));
         };
-        // A signature that is remembered counts like any other: what is accepted must not depend on it.
+        // A cached signature counts like any other signature, because the cache must not change which certificates are
+        // accepted.
         self.left = self.left.checked_sub(key.price).ok_or(TooComplex)?;
         Ok(*entry.insert(self.authorities.signed(of, by, &key.key)))
     }
 }
 
-/// What a certificate's signature tells of itself.
+/// Whether a certificate is signed by its own key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SelfSignature {
-    /// It is another's, as the certificate says.
+    /// The certificate names another certificate or key as its issuer.
     None,
-    /// It is the certificate's own.
+    /// The certificate is signed by its own key.
     Right,
-    /// It should be the certificate's own, and is not.
+    /// The certificate names itself as its issuer, but its own key did not sign it.
     Wrong,
-    /// It should be the certificate's own, and can not be verified.
+    /// The certificate names itself as its issuer, but the signature cannot be verified.
     Unproved,
 }
 
 impl SelfSignature {
-    /// A certificate that names itself as its issuer is self-signed, unless its key identifiers say otherwise (RFC 5280 4.2.1.1): one
-    /// that an authority's other key signed has to name that key.
+    /// A certificate that names itself as its issuer is self-signed, unless its key identifiers say otherwise (RFC 5280
+    /// 4.2.1.1). If another key of the same CA signed the certificate, the certificate must name that key.
     pub(super) fn of(certificate: &Certificate<'_>, authorities: &Authorities) -> Self {
         if !certificate.is_self_issued() || !key_identifiers_allow(certificate, certificate) {
             return Self::None;
         }
-        // A certificate has one signature, so that a long modulus is no matter; OpenSSL takes no long exponents.
+        // A certificate has only one signature, so a long modulus is acceptable. OpenSSL refuses long exponents.
         let is_verified = match certificate.public_key() {
             Ok(PublicKey::Rsa { exponent, .. }) => exponent.len() <= MAX_RSA_EXPONENT_BYTES,
             Ok(_) => true,
@@ -106,14 +108,14 @@ impl SelfSignature {
     }
 }
 
-/// The key of an issuer, and for how many signatures one of its counts.
+/// The key of an issuer, and the number of signatures for which one signature by this key counts.
 struct VerifyingKey {
     key: PKey<Public>,
     price: u32,
 }
 
 impl VerifyingKey {
-    /// The key, if it is of an accepted algorithm and cheap enough.
+    /// The key of the certificate, if its algorithm is accepted and verification is cheap enough.
     fn of(certificate: &Certificate<'_>) -> Option<Self> {
         let key = certificate.public_key().ok()?;
         if let PublicKey::Rsa { exponent, .. } = key
@@ -121,7 +123,7 @@ impl VerifyingKey {
         {
             return None;
         }
-        // In thirds of a millisecond, about.
+        // One unit is about a third of a millisecond.
         let price = match key.algorithm() {
             KeyAlgorithm::EcdsaP521 => 5,
             KeyAlgorithm::EcdsaP384 => 2,
@@ -143,7 +145,8 @@ impl VerifyingKey {
     }
 }
 
-/// Whether the child's authority key identifier (RFC 5280 4.2.1.1) fits the issuer, as far as both say something.
+/// Whether the authority key identifier of the child (RFC 5280 4.2.1.1) matches the issuer. A part that one of them
+/// lacks is not compared.
 fn key_identifiers_allow(issuer: &Certificate<'_>, child: &Certificate<'_>) -> bool {
     let Some(authority) = authority_key_identifier(child) else {
         return true;

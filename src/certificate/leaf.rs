@@ -5,7 +5,7 @@ use super::given::CertificateError;
 use super::public_key::{PublicKey, PublicKeyError};
 use super::x509::{Certificate, X509Error};
 
-/// The certificates that are for this key, by their indexes: none twice, so that two of them are two leaves.
+/// The indexes of the certificates for this key. No certificate occurs twice, so two indexes mean two different leaves.
 pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PrivateKey) -> Vec<usize> {
     (0..certificates.len())
         .filter(|&index| {
@@ -16,8 +16,8 @@ pub(super) fn of_key(certificates: &[Certificate<'_>], key: &PrivateKey) -> Vec<
         .collect()
 }
 
-/// Where no key tells: the preferred one of those that name none of the others as their own and are no authority's, as far as there
-/// is one.
+/// The likely leaf if there is no key. Prefers a certificate that issued none of the other certificates, then one that
+/// is not a CA certificate, then the order of `Certificate::preference`.
 pub(super) fn guess(certificates: &[Certificate<'_>]) -> Option<usize> {
     let issues_another = |index: usize| {
         certificates
@@ -33,7 +33,8 @@ pub(super) fn guess(certificates: &[Certificate<'_>]) -> Option<usize> {
     })
 }
 
-/// The leaf's public key, which must be of a kind that is supported. `index` is its place in the text, counted from 1.
+/// The public key of the leaf. Its algorithm must be supported. `index` is the position of the leaf in the text,
+/// counted from 1.
 pub(super) fn public_key(leaf: &Certificate<'_>, index: usize) -> Result<PublicKey, CertificateError> {
     leaf.public_key().cloned().map_err(|error| match error {
         PublicKeyError::Malformed => CertificateError::Malformed {

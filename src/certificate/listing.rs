@@ -1,4 +1,4 @@
-//! The certificates of a chain, one by one, for people to read.
+//! A list of the certificates of a chain, for people to read.
 
 use super::path::Path;
 use super::rules::cut;
@@ -9,34 +9,34 @@ use crate::clock::Timestamp;
 /// A certificate of a chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListedCertificate {
-    /// Its subject (RFC 4514), cut at 256 characters.
+    /// The subject (RFC 4514), cut at 256 characters.
     pub subject: String,
-    /// Its issuer (RFC 4514), cut at 256 characters.
+    /// The issuer (RFC 4514), cut at 256 characters.
     pub issuer: String,
-    /// From when it is valid.
+    /// The start of the validity.
     pub not_before: Timestamp,
-    /// Until when it is valid, this second included.
+    /// The end of the validity. The certificate is still valid in this second.
     pub not_after: Timestamp,
-    /// The algorithm and the bits of its key, if it is of a kind that is supported.
+    /// The algorithm and the size in bits of its key. `None` if the algorithm is not supported.
     pub key: Option<(KeyAlgorithm, u32)>,
     /// SHA-256 of its DER encoding.
     pub fingerprint_sha256: Sha256Fingerprint,
-    /// Where it stands.
+    /// The position of the certificate.
     pub place: Place,
 }
 
-/// Where a certificate stands.
+/// The position of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
-    /// On the shortest path from the leaf towards a root, and served.
+    /// On the shortest path from the leaf towards a root. The certificate is served.
     Path,
-    /// On another path, and served.
+    /// On another path. The certificate is served.
     OtherPath,
-    /// At the end of the path: a root, and not served.
+    /// A root at the end of the path. The certificate is not served.
     Root,
 }
 
-/// In the order in which they are served, the root last.
+/// The certificates in the order in which they are served, the root last.
 pub(super) fn of(certificates: &[Certificate<'_>], path: &Path) -> Vec<ListedCertificate> {
     let listed = |place| move |index: &usize| ListedCertificate::of(&certificates[*index], place);
     let main = path.main.iter().map(listed(Place::Path));

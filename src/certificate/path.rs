@@ -1,5 +1,5 @@
-//! How the certificates of a text belong together: which lead from the leaf towards a root, and in which order they are
-//! served. The order in which they were given does not matter.
+//! Builds the paths from the leaf towards a root, and the order in which the certificates are served. The order of the
+//! certificates in the text does not matter.
 
 use std::collections::VecDeque;
 
@@ -8,40 +8,40 @@ use super::issuing::{Issuing, TooComplex};
 use super::signature_algorithm::Strength;
 use super::x509::Certificate;
 
-/// The certificates by their indexes, in the order in which they are served.
+/// The indexes of the certificates, in the order in which they are served.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Path {
-    /// The leaf, then the shortest path to an issuer that is missing or self-signed. A self-signed one is not in it, unless it
-    /// is the leaf.
+    /// The leaf, then the shortest path to an issuer that is missing or self-signed. A self-signed certificate is only
+    /// included if it is the leaf.
     pub(super) main: Vec<usize>,
-    /// What else stands on a path.
+    /// The certificates on other paths.
     pub(super) others: Vec<usize>,
-    /// The self-signed one at which the main path ends, behind it.
+    /// The self-signed certificate that issued the last certificate of the main path.
     pub(super) root: Option<usize>,
-    /// The self-signed ones of the other paths.
+    /// The self-signed certificates at the ends of the other paths.
     pub(super) other_roots: Vec<usize>,
     /// Whether the leaf is self-signed.
     pub(super) is_self_signed: bool,
-    /// What stands on no path.
+    /// The certificates on no path.
     pub(super) unrelated: Vec<usize>,
 }
 
-/// How far it is to the end of a path: first how many of its signatures anybody can forge, then how long it is.
+/// The distance to the end of a path: first the number of its signatures that anybody can forge, then its length.
 type Distance = (usize, usize);
 
 struct Node {
-    /// The certificates that issued this one, the preferred first.
+    /// The certificates that issued this certificate, the preferred one first.
     issuers: Vec<usize>,
     is_self_signed: bool,
     is_forgeable: bool,
-    /// The links between the leaf and this one; `None`: it can't be reached.
+    /// The number of links between the leaf and this certificate. `None` if no path leads to this certificate.
     depth: Option<usize>,
-    /// `None`: every path from here runs in a circle.
+    /// `None` if every path from this certificate is a cycle.
     distance: Option<Distance>,
 }
 
 impl Path {
-    /// Finds the paths from the leaf. No certificate may be there twice.
+    /// Finds the paths from the leaf. `certificates` must not contain a certificate twice.
     pub(super) fn from_leaf(
         certificates: &[Certificate<'_>],
         leaf: usize,
@@ -71,7 +71,7 @@ impl Path {
             path.main.push(next);
             end = next;
         }
-        // Stable: those of the same depth stay in the order of preference.
+        // The sort is stable, so certificates of the same depth stay in the order of preference.
         preferred.sort_by_key(|&index| nodes[index].depth);
         for index in preferred {
             match nodes[index] {
@@ -87,19 +87,19 @@ impl Path {
         Ok(path)
     }
 
-    /// What is stored and served, in this order.
+    /// The certificates that are stored and served, in this order.
     pub(super) fn served(&self) -> impl Iterator<Item = usize> {
         self.main.iter().chain(&self.others).copied()
     }
 
-    /// The issuers of the main path, the leaf's own first, the root last if it is there.
+    /// The issuers of the main path. The issuer of the leaf is the first, the root (if the text has it) the last.
     pub(super) fn issuers(&self) -> impl Iterator<Item = usize> {
         self.main.iter().skip(1).copied().chain(self.root)
     }
 }
 
-/// Looks for the issuers of whatever can be reached from the leaf. Behind a self-signed certificate nothing is looked for: its
-/// issuer is itself.
+/// Finds the issuers of every certificate on a path from the leaf. Every path stops at a self-signed certificate,
+/// because this certificate is its own issuer.
 fn reach(
     mut issuing: Issuing<'_>,
     certificates: &[Certificate<'_>],
@@ -140,7 +140,8 @@ fn reach(
     Ok(nodes)
 }
 
-/// Measures the distances to the ends, until none gets shorter: at most once for each certificate.
+/// Measures the distance of each certificate to the end of a path. After as many passes as there are certificates, no
+/// distance gets shorter.
 fn measure(nodes: &mut [Node]) {
     for _ in 0..nodes.len() {
         for index in 0..nodes.len() {
@@ -155,18 +156,18 @@ fn distance(nodes: &[Node], node: &Node) -> Option<Distance> {
         Node {
             is_self_signed: true, ..
         } => return Some((0, 0)),
-        // Its issuer is missing.
+        // The issuer of this certificate is missing.
         Node { issuers, .. } if issuers.is_empty() => (0, 0),
         Node { issuers, .. } => issuers.iter().filter_map(|&issuer| nodes[issuer].distance).min()?,
     };
     Some((forgeable + usize::from(node.is_forgeable), length + 1))
 }
 
-/// The next certificate of the main path: the preferred one of those that are nearest to an end. Where all paths run in circles,
-/// the path goes on until it would come back.
+/// The next certificate of the main path: the preferred one of the issuers that are nearest to an end. If all paths are cycles, the
+/// path continues until it would repeat a certificate.
 fn next(nodes: &[Node], from: usize, path: &[usize]) -> Option<usize> {
     let issuers = nodes[from].issuers.iter().copied();
-    // The first of equals: the preferred one.
+    // `min_by_key` takes the first of equal issuers, which is the preferred one.
     issuers
         .filter(|issuer| !path.contains(issuer))
         .min_by_key(|&issuer| nodes[issuer].distance.unwrap_or((usize::MAX, 0)))
@@ -191,7 +192,7 @@ mod tests {
         pem.collect()
     }
 
-    /// What is stored, by its places in what is given.
+    /// The stored certificates, as indexes into `given`.
     fn stored(given: &[&X509], server: &Entity) -> Vec<usize> {
         let pair = verify(&pem(given), &server.key_pem()).unwrap();
         let given: Vec<_> = given.iter().map(|certificate| certificate.to_der().unwrap()).collect();
@@ -314,7 +315,7 @@ mod tests {
             .map(|issuer| issuers[0].certify_authority(issuer))
             .collect();
         let text = pem(&[&[&leaf][..], &all.iter().collect::<Vec<_>>()].concat());
-        // 19 for the leaf, and at most 19 for its issuer, which is self-signed.
+        // 19 signatures for the leaf, and at most 19 for its issuer, which is self-signed.
         assert!(matches!(
             verify(&text, &server.key_pem()).unwrap_err().certificate[..],
             [CertificateError::Unrelated { .. }, ..]
@@ -329,7 +330,7 @@ mod tests {
         );
     }
 
-    /// Authorities above each other, of which each may be certified by any above it and by itself.
+    /// A line of CAs. Each CA may be certified by any CA above it and by itself.
     fn graphs() -> impl Strategy<Value = (Vec<(usize, usize)>, Vec<Index>)> {
         let links = (2_usize..6).prop_flat_map(|authorities| {
             let spine = (1..authorities).map(|above| (above, above - 1)).collect::<Vec<_>>();
@@ -352,7 +353,7 @@ mod tests {
             let server = Entity::new("server");
             let authorities: Vec<_> = (0..6).map(|i| Entity::new(format!("authority {i}"))).collect();
             let mut all = vec![authorities[0].certify_server(&server)];
-            // Some certificates end at the same time, others do not.
+            // With `end` 0 all certificates expire at the same time, with `end` 1 they do not.
             all.extend(links.iter().enumerate().map(|(i, &(by, of))| {
                 until(&authorities[by], &authorities[of], YEAR_2030 + end * i as i64)
             }));
@@ -368,7 +369,7 @@ mod tests {
             }
             prop_assert_eq!(&chain(&shuffled).unwrap(), &expected);
 
-            // What is stored is what was read from its own text.
+            // The stored chain, written as text and read again, is the same chain.
             let text = expected.to_pem();
             let given = Given::read(text.as_bytes()).unwrap().certificates;
             let read = Chain::of(given.iter().map(|block| block.decode().unwrap().to_vec()));
@@ -378,7 +379,7 @@ mod tests {
         #[test]
         fn what_is_remembered_of_authorities_changes_nothing((links, order) in graphs(), bent in any::<Index>()) {
             let server = Entity::new("server");
-            // Two of each name, of which the one may take the other's place.
+            // Two CAs for each name. One may replace the other.
             let authorities: Vec<_> = (0..12).map(|i| Entity::new(format!("authority {}", i / 2))).collect();
             let leaf = authorities[0].certify_server(&server);
             let certify = |with_twins: bool| {
