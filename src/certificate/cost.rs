@@ -1,5 +1,5 @@
-//! No input costs more than 50 ms of processor time, on a processor that verifies a signature of P-256 in 62 microseconds: on a slower
-//! one, or a busy one, as many times more as that takes beside.
+//! No input costs more than 50 ms of processor time on a processor that verifies a P-256 signature in 62 microseconds.
+//! A slower or busy processor may take proportionally longer.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
-/// Verifies and reports, and says how long each took: the shortest of five times, since tests run beside each other.
+/// Verifies the pair and makes the report, and prints the time of each: the shortest of five runs, because tests run in
+/// parallel.
 fn verify(what: &str, certificate: &[u8], key: &[u8]) -> Result<VerifiedPair, PairError> {
     let key = Secret::from(key.to_vec());
     let read = || UnverifiedPair::read(certificate, &key);
@@ -51,7 +52,7 @@ fn timed_within<T>(limit: Duration, what: &str, run: impl Fn() -> T) -> T {
     let mut shortest = Duration::MAX;
     let mut outcomes = Vec::new();
     for _ in 0..5 {
-        // The processor is not as fast all the time.
+        // The speed of the processor varies. So the time of `unit` is measured before and after the run.
         let before = time(&unit).0;
         let (took, outcome) = time(&run);
         let slowness = before.max(time(&unit).0).div_duration_f64(UNIT).max(1.0);
@@ -66,10 +67,10 @@ fn timed_within<T>(limit: Duration, what: &str, run: impl Fn() -> T) -> T {
     outcomes.swap_remove(0)
 }
 
-/// What [`unit`] takes on the processor that the limits are for.
+/// The time of [`unit`] on the processor for which the limits are defined.
 const UNIT: Duration = Duration::from_micros(16 * 62);
 
-/// Verifies sixteen signatures of P-256.
+/// Verifies sixteen P-256 signatures.
 fn unit() -> impl Fn() {
     let key = test_pair::ec_key(Nid::X9_62_PRIME256V1).ec_key().unwrap();
     let signed = [7; 32];
@@ -145,7 +146,8 @@ fn the_largest_rsa_key_in_four_forms() {
     assert!(verify("RSA-16384 in four forms", &certificate, &text.concat()).is_ok());
 }
 
-/// The longest modulus and exponent whose own signature is verified, and a long text of such certificates.
+/// A self-signed certificate with the longest modulus and exponent that are verified, and a long text of these
+/// certificates.
 #[test]
 fn the_dearest_certificates_of_an_authority() {
     let verify_ca = |what: &str, text: &[u8]| {
@@ -192,7 +194,7 @@ fn ffdhe8192() -> BigNum {
         power.lshift(&one, bits).unwrap();
         power
     };
-    // e is the sum of 1/k!; 64 bits more than asked for keep what is cut off small.
+    // e is the sum of 1/k!. 64 extra bits keep the rounding error small.
     let (mut term, mut sum) = (power(8062 + 64), BigNum::new().unwrap());
     for k in 1.. {
         sum = &sum + &term;
@@ -212,7 +214,7 @@ fn ffdhe8192() -> BigNum {
     prime
 }
 
-/// A key of 16384 bits, of two published primes: RFC 3526's group 18 and RFC 7919's ffdhe8192.
+/// A 16384-bit key of two published primes: group 18 of RFC 3526 and ffdhe8192 of RFC 7919.
 fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
     let mut context = BigNumContext::new().unwrap();
     let number = |n: u32| BigNum::from_u32(n).unwrap();
@@ -279,7 +281,7 @@ fn with_extension(oid: &str, value: &[u8]) -> (X509, PKey<Private>) {
     (test_pair::sign(builder, &key), key)
 }
 
-/// A DER value whose length may need three bytes.
+/// A DER value, also of a length that needs three bytes.
 fn long_der(tag: u8, content: &[u8]) -> Vec<u8> {
     if content.len() <= usize::from(u16::MAX) {
         return der(tag, content);
@@ -321,7 +323,7 @@ fn certificates_of_the_largest_size() {
         ("nested unknown", "1.2.3.4", nested),
     ] {
         let (certificate, key) = with_extension(oid, &value);
-        // Whether an odd extension is read is not the matter.
+        // The test measures the cost only, so the odd extension may be accepted or refused.
         let _ = verify(
             what,
             &certificate.to_pem().unwrap(),
@@ -385,7 +387,8 @@ fn twenty_certificates_with_explicit_curves() {
     assert!(verify("explicit curves", &text, &pair.key_pem()).is_err());
 }
 
-/// Certificates of one name, each signed by the next one's key: the most signatures that there can be. The leaf's key is apart.
+/// Certificates with the same name, each signed by the key of the next certificate. They need the maximum number of
+/// signatures. Returns the certificates, and the leaf's private key on its own.
 fn entangled(signers: &[PKey<Private>]) -> (Vec<u8>, Vec<u8>) {
     let leaf = test_pair::ec().key;
     let keys: Vec<_> = std::iter::once(&leaf).chain(signers).collect();
@@ -415,10 +418,10 @@ fn twenty_certificates_of_one_name() {
     }
 }
 
-/// RSA keys of 8192 bits and the longest exponents, one after the other.
+/// Generates RSA keys of 8192 bits with the longest exponents.
 fn dearest_rsa_keys() -> impl FnMut() -> PKey<Private> {
     let mut context = BigNumContext::new().unwrap();
-    // A prime is a modulus whose exponents are easy to find.
+    // The modulus is a prime, because the exponents of a prime modulus are easy to find.
     let modulus = BigNum::get_rfc3526_prime_8192().unwrap();
     let order = &modulus - &BigNum::from_u32(1).unwrap();
     let mut exponent = BigNum::from_dec_str("18446744073709551615").unwrap();
@@ -436,14 +439,14 @@ fn dearest_rsa_keys() -> impl FnMut() -> PKey<Private> {
 #[test]
 fn twenty_certificates_of_the_dearest_rsa_keys() {
     let mut key = dearest_rsa_keys();
-    // The first five are enough for forty signatures.
+    // The first five keys are enough for forty signatures.
     let keys: Vec<_> = (0..19).map(|_| key()).collect();
     let (text, key) = entangled(&keys);
     let error = verify("20 of RSA-8192", &text, &key).unwrap_err();
     assert_eq!(error.certificate, [CertificateError::TooComplex]);
 }
 
-/// The threads that serve verify texts of this size themselves: `app::cores`.
+/// The serving threads verify texts of this size inline: `app::cpu_pool`.
 #[test]
 fn texts_of_8_kib_cost_little() {
     const LIMIT: Duration = Duration::from_millis(20);
@@ -528,7 +531,7 @@ fn long_names_and_many_constraints() {
         let constraints = long_der(0x30, &long_der(kind, &subtree.repeat(90_000 / subtree.len())));
         let above = root.certify_with(&issuer, &[], |builder| add(builder, "2.5.29.30", &constraints));
         let text = [leaf.to_pem().unwrap(), above.to_pem().unwrap()].concat();
-        // Whether so much is compared is not the matter.
+        // The test measures the cost only, so `verify` may also refuse to compare so much.
         let _ = verify(what, &text, &server.key_pem());
     }
 }
@@ -579,7 +582,7 @@ fn a_long_path_below_which_the_leaf_has_the_largest_name() {
         let what = format!("a path of compressed points on {what}");
         assert!(verify(&what, &text, &entities[0].key_pem()).is_ok());
     }
-    // One more of P-521 is too many.
+    // One more P-521 certificate is too many.
     let entities: Vec<_> = (0..11)
         .map(|place| test_pair::Entity {
             name: format!("number {place}"),
@@ -592,7 +595,7 @@ fn a_long_path_below_which_the_leaf_has_the_largest_name() {
     assert_eq!(error.certificate, [CertificateError::TooComplex]);
 }
 
-/// The same public key, with a point from which its other half must be computed.
+/// The same public key with a compressed point, so that the y coordinate must be computed.
 fn compressed(key: &PKey<Private>) -> PKey<openssl::pkey::Public> {
     let key = key.ec_key().unwrap();
     let mut context = BigNumContext::new().unwrap();

@@ -1,4 +1,4 @@
-//! The example keys of RFC 9881, Appendix C, from the text that a caller sends to what is stored.
+//! The example keys of RFC 9881, Appendix C, from the text that a caller sends to the stored key.
 
 use openssl::pkey::{PKey, Private, Public};
 use pkcs8::der::Encode;
@@ -55,7 +55,7 @@ impl Example {
         sequence(&[&integer(&[]), &algorithm, &der(4, body)])
     }
 
-    /// What becomes of a private key beside a certificate for the RFC's public key.
+    /// Verifies a private key with a certificate for the public key of the RFC.
     fn verify_by(&self, policy: &Policy, key_pem: &[u8]) -> Result<VerifiedPair, PairError> {
         let mut builder = test_pair::builder(&self.key());
         builder.set_pubkey(&self.public()).unwrap();
@@ -63,18 +63,19 @@ impl Example {
         UnverifiedPair::read(&certificate, &Secret::from(key_pem.to_vec())).verify(AT, policy, &Authorities::default())
     }
 
-    /// The same where published keys are stored.
+    /// Verifies a private key under a policy that accepts published keys.
     fn verify(&self, key_pem: &[u8]) -> Result<VerifiedPair, Option<PrivateKeyError>> {
         let policy = "default,KEY_COMPROMISED=report".parse().unwrap();
         self.verify_by(&policy, key_pem).map_err(|error| error.private_key)
     }
 
-    /// The coefficients of s1 begin behind rho, K and tr (FIPS 204, algorithm 24).
+    /// The position of the coefficients of s1: after rho, K and tr (FIPS 204, algorithm 24).
     fn s1(&self) -> usize {
         32 + 32 + 64
     }
 
-    /// Those of t0 end the key, in 416 bytes for each row of the matrix.
+    /// The position of the coefficients of t0. They are the end of the key and take 416 bytes for each row of the
+    /// matrix.
     fn t0(&self) -> usize {
         let rows = match self.set {
             MlDsa::MlDsa44 => 4,
@@ -130,7 +131,7 @@ fn a_published_key_is_refused_by_default() {
     }
 }
 
-/// As the bad keys of Appendix C.4 are.
+/// The same errors as in the bad keys of RFC 9881, Appendix C.4.
 #[test]
 fn inconsistent_keys_are_refused() {
     for example in EXAMPLES {
@@ -143,7 +144,7 @@ fn inconsistent_keys_are_refused() {
             damaged[place] ^= byte;
             damaged
         };
-        // No coefficient of s1 has all bits set: it would be beyond eta (FIPS 204, algorithm 25).
+        // No coefficient of s1 has all bits set, because this value is beyond eta (FIPS 204, algorithm 25).
         let beyond_eta = {
             let mut damaged = expanded.clone();
             damaged[s1] = 0xff;

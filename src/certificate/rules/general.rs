@@ -56,7 +56,7 @@ pub(super) fn certificate(certificate: &Certificate<'_>, signature: Signature, f
     if !poison.is_empty() {
         note(FindingKind::Precertificate);
     }
-    // A certificate may have thousands of them: they are one finding.
+    // A certificate may have thousands of unknown critical extensions. They are one finding.
     if let [first, more @ ..] = &unknown[..] {
         let oid = Some(dotted(first)).filter(|oid| oid.len() <= MAX_OID_CHARS);
         let more = more.len();
@@ -72,7 +72,7 @@ fn is_small_rsa(key: &PublicKey) -> bool {
     matches!(key.algorithm(), KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss) && key.size() < MIN_RSA_BITS
 }
 
-/// What is wrong with the DER content of a serial number.
+/// The error of a serial number, given as its DER content.
 fn serial_error(serial: &[u8]) -> Option<SerialError> {
     match serial {
         [0x80..=0xff, ..] => Some(SerialError::Negative),

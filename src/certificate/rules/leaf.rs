@@ -32,7 +32,7 @@ pub(super) fn extended(certificate: &Certificate<'_>, findings: &mut Findings<'_
     }
 }
 
-/// Envoy loads RSA keys from 2048 bits, and ECDSA keys on the curves of NIST.
+/// Envoy loads RSA keys of at least 2048 bits, and ECDSA keys on the NIST curves.
 pub(super) fn key(leaf: &Certificate<'_>, key: Option<&PublicKey>, findings: &mut Findings<'_>) {
     let Some(key) = key else { return };
     let is_loaded = match key.algorithm() {

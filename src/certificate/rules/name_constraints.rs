@@ -58,9 +58,10 @@ pub(super) fn check(
 #[derive(Clone, Copy)]
 enum Name<'a> {
     Dns(&'a str),
-    /// A mail address's local part and host; `None` where it has no `@`, which no constraint permits.
+    /// The local part and the host of a mail address. `None` if the address has no `@`. No constraint permits this
+    /// address.
     Mail(Option<(&'a str, &'a str)>),
-    /// A URI's host; `None` where it has none that is a name, which no constraint permits.
+    /// The host of a URI. `None` if the host is not a name. No constraint permits this URI.
     Host(Option<&'a str>),
     Address(&'a [u8]),
     Directory(&'a [u8]),
@@ -79,7 +80,8 @@ fn names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = Name<'a>>
 /// The content of a distinguished name without its outer SEQUENCE.
 fn parts<'a>(name: &'a X509Name<'_>) -> &'a [u8] {
     let raw = name.as_raw();
-    // Short form, or the number of bytes that the length has (X.690 8.1.3); the name was read before.
+    // The length has the short form or the long form, which states its number of bytes (X.690 8.1.3). The name was
+    // already parsed, so its length is valid.
     let header = match raw.get(1) {
         Some(length @ 0x80..) => 2 + usize::from(length & 0x7f),
         _ => 2,
@@ -130,8 +132,8 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Whether it lies within a subtree; `None` if the subtree is of another kind. What this costs depends on the length of the subtree
-    /// alone.
+    /// Whether the name is within a subtree. `None` if the subtree is of another kind. The cost depends only on the
+    /// length of the subtree.
     fn is_within(&self, base: &GeneralName<'_>, left: &mut usize) -> Result<Option<bool>, TooManyNames> {
         let cost = 16
             + match base {
@@ -143,7 +145,7 @@ impl<'a> Name<'a> {
         *left = left.checked_sub(cost).ok_or(TooManyNames)?;
         Ok(match (self, base) {
             (Self::Dns(name), GeneralName::DNSName(base)) => {
-                // Some authorities write the dot, which RFC 5280 does not.
+                // Some CAs write a dot first. RFC 5280 does not.
                 Some(is_below_or_at(name, base.strip_prefix('.').unwrap_or(base)))
             }
             (Self::Mail(address), GeneralName::RFC822Name(base)) => {
@@ -179,7 +181,7 @@ fn is_below(name: &str, base: &str) -> bool {
         && name[name.len() - base.len()..].eq_ignore_ascii_case(base)
 }
 
-/// A host, or with a dot before it all hosts below it.
+/// Whether the constraint is this host, or starts with a dot and the host is below it.
 fn is_host_within(host: &str, base: &str) -> bool {
     match base.strip_prefix('.') {
         Some(base) => is_below(host, base),
@@ -194,7 +196,7 @@ fn is_mail_within((local, host): (&str, &str), base: &str) -> bool {
     }
 }
 
-/// A net and its mask.
+/// The constraint is a network address and its mask.
 fn is_address_within(address: &[u8], base: &[u8]) -> bool {
     if base.len() != address.len() * 2 {
         return false;

@@ -1,4 +1,4 @@
-//! Each finding has an input that gives it, and the ordinary chain gives none.
+//! Tests that each finding has an input that causes it, and that an ordinary chain has no findings.
 
 use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::BigNum;
@@ -16,7 +16,7 @@ const DAY: i64 = 86_400;
 const BEGIN: i64 = 1_704_067_200;
 const NOW: i64 = AT.millis() / 1000;
 
-/// The findings about a server's certificate that was made like this, with its issuer behind it.
+/// The findings about a server certificate from `certificate`, followed by the certificate of its issuer.
 fn of_server(server: &Entity, certificate: impl FnOnce(&Entity) -> X509) -> Vec<Finding> {
     let [root, issuer] = ["root", "issuer"].map(Entity::new);
     let chain = [certificate(&issuer), root.certify_authority(&issuer)];
@@ -74,7 +74,7 @@ fn time() {
                 days: 29,
             }],
         ),
-        // Made for six days: it is not late in the first four.
+        // This certificate is valid for six days. In the first four days it does not expire soon.
         (NOW - 3 * DAY, NOW + 3 * DAY, vec![]),
         (
             NOW - 5 * DAY,
@@ -128,7 +128,7 @@ fn the_limit_of_validity_is_that_of_its_day() {
     }
 }
 
-/// The server's extensions, one of them replaced or left out.
+/// The extensions of a server certificate, with one of them replaced or omitted.
 fn with<'a>(name: &str, value: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
     SERVER
         .iter()
@@ -340,7 +340,7 @@ fn a_self_signed_server() {
     assert_eq!(kinds(&found), [Kind::SelfSigned]);
 }
 
-/// The findings about an issuer with these extensions, until then.
+/// The findings about an issuer with these extensions that is valid until `end`.
 fn of_issuer(extensions: &[(&str, &str)], end: i64) -> Vec<Finding> {
     let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
     let above = root.certify_with(&issuer, extensions, |builder| valid(builder, BEGIN, end));
@@ -412,7 +412,7 @@ fn path_lengths() {
         let expected = [Kind::PathLengthExceeded { limit: 0, below: 1 }];
         assert_eq!(kinds(&found), expected[..usize::from(is_exceeded)], "{length}");
     }
-    // A self-issued one does not count, and the root's limit holds too.
+    // A self-issued certificate does not count. The limit of the root also applies.
     let again = Entity::new("first");
     let chain = [
         again.certify_server(&server),

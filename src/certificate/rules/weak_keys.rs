@@ -10,16 +10,16 @@ use crate::certificate::public_key::PublicKey;
 use crate::certificate::published_keys::PublishedKey;
 use crate::certificate::x509::Certificate;
 
-/// The primes that divide the primorials of the weak generator, but for 2 (Nemec et al., "The Return of Coppersmith's Attack",
-/// 2017, 2.2).
+/// The primes that divide the primorials of the weak generator, without 2 (Nemec et al., "The Return of Coppersmith's
+/// Attack", 2017, 2.2).
 const ROCA_PRIMES: [u32; 38] = [
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
     113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
 ];
 const ROCA_GENERATOR: u32 = 65537;
-/// How many steps of Fermat's method are tried where only the certificate is there.
+/// The number of steps of Fermat's method if there is only the certificate.
 const FERMAT_STEPS: u32 = 100;
-/// NIST SP 800-56B 6.2 ends at 256 bits; libraries refuse more than 64.
+/// NIST SP 800-56B 6.2 allows up to 256 bits. Libraries refuse more than 64 bits.
 const MAX_EXPONENT_BYTES: usize = 8;
 
 pub(super) fn key(
@@ -40,7 +40,7 @@ pub(super) fn key(
     if let Some(error) = exponent_error(exponent) {
         note(FindingKind::KeyExponentUnsafe { error });
     }
-    // OpenSSL's arithmetic fails only without memory.
+    // OpenSSL's arithmetic fails only if memory runs out.
     if is_roca(modulus).unwrap_or(false) {
         note(FindingKind::KeyRoca);
     }
@@ -66,8 +66,8 @@ fn exponent_error(exponent: &[u8]) -> Option<ExponentError> {
     }
 }
 
-/// Whether the modulus is a power of 65537 modulo each of the small primes (CVE-2017-15361). Of other moduli fewer than one in a
-/// hundred million is.
+/// Whether the modulus is a power of 65537 modulo each of the small primes (CVE-2017-15361). Fewer than one in a
+/// hundred million other moduli has this property.
 fn is_roca(modulus: &[u8]) -> Result<bool, ErrorStack> {
     let modulus = BigNum::from_slice(modulus)?;
     for prime in ROCA_PRIMES {
@@ -93,7 +93,7 @@ fn is_power(number: u32, prime: u32) -> bool {
     }
 }
 
-/// Whether Fermat's method finds the primes in some steps (CVE-2022-26320).
+/// Whether Fermat's method finds the primes within `FERMAT_STEPS` steps (CVE-2022-26320).
 fn is_factored_by_fermat(modulus: &[u8]) -> Result<bool, ErrorStack> {
     let mut context = BigNumContext::new()?;
     let modulus = BigNum::from_slice(modulus)?;
@@ -115,7 +115,7 @@ fn is_factored_by_fermat(modulus: &[u8]) -> Result<bool, ErrorStack> {
 }
 
 fn is_square(number: &BigNumRef, context: &mut BigNumContext) -> Result<bool, ErrorStack> {
-    // Most numbers that are no squares are none modulo one of these.
+    // Most numbers that are not squares are also not squares modulo one of these numbers.
     for modulus in [64, 63, 65, 11] {
         let remainder = number.mod_word(modulus)?;
         let modulus = u64::from(modulus);
@@ -129,7 +129,7 @@ fn is_square(number: &BigNumRef, context: &mut BigNumContext) -> Result<bool, Er
     Ok(square.ucmp(number).is_eq())
 }
 
-/// The largest number whose square is not above this one, by Newton's method from above.
+/// The integer square root, rounded down, by Newton's method from above.
 fn square_root(number: &BigNumRef, context: &mut BigNumContext) -> Result<BigNum, ErrorStack> {
     let mut root = BigNum::new()?;
     if number.num_bits() == 0 {
@@ -175,7 +175,7 @@ mod tests {
         prime - &number(1)
     }
 
-    /// The PKCS#1 of a key of these primes and exponents.
+    /// The PKCS#1 encoding of a key with these primes and exponents.
     fn rsa(p: &BigNum, q: &BigNum, e: &BigNum, d: &BigNum) -> Vec<u8> {
         let mut context = BigNumContext::new().unwrap();
         let mut modulo = |modulus: &BigNum| {
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// A prime as the weak generator made it: k M + (65537^a mod M).
+    /// A prime of the form that the weak generator used: k M + (65537^a mod M).
     fn roca_prime(bits: i32) -> BigNum {
         let mut context = BigNumContext::new().unwrap();
         let mut primorial = number(2);
@@ -235,7 +235,7 @@ mod tests {
         }
     }
 
-    /// What is found in the pair of this key, and in its certificate alone.
+    /// The findings for which the policy refuses the pair of this key, and those of its certificate without the key.
     fn found(pkcs1: &[u8]) -> [Vec<FindingCode>; 2] {
         let key = PKey::from_rsa(Rsa::private_key_from_der(pkcs1).unwrap()).unwrap();
         let server = Entity {
@@ -293,7 +293,7 @@ mod tests {
             found(&key),
             [vec![FindingCode::KeyClosePrimes], vec![FindingCode::KeyClosePrimes]]
         );
-        // Beyond Fermat's first steps, and still closer than FIPS 186-5 allows.
+        // The primes are too far apart for the first steps of Fermat's method, but still closer than FIPS 186-5 allows.
         let mut far = BigNum::new().unwrap();
         far.lshift(&number(1), 400).unwrap();
         let q = next_prime(&(&p + &far));
