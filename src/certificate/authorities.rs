@@ -20,8 +20,9 @@ const USUAL_DER_BYTES: u64 = 1024;
 /// A SHA-256 hash.
 pub(super) type Hash = [u8; 32];
 
-/// The results of OpenSSL for CA certificates: the parsed certificates, and which key signed which certificate. A
-/// process keeps one cache for all threads. The cache is bounded. It evicts the entries first that nobody reads again.
+/// The results of OpenSSL for CA certificates: the parsed certificates, and which key signed which certificate. The
+/// service keeps one cache for all threads, as long as the process lives. The cache is bounded. It evicts the entries
+/// first that nobody reads again.
 ///
 /// The cache never changes which certificates are accepted. It identifies a certificate by the hash of the whole
 /// certificate, and a public key by the hash of its `SubjectPublicKeyInfo`. Only successes are cached. A failure may

@@ -9,7 +9,7 @@ use super::x509::{Certificate, X509Error};
 use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, VerifiedCertificate};
 use crate::clock::Timestamp;
 
-/// What is wrong with a CA certificate.
+/// The error of a CA certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CaCertificateError {
     /// The text is empty.

@@ -24,7 +24,7 @@ pub struct Contents {
 pub struct FoundCertificate {
     /// SHA-256 of its DER encoding.
     pub fingerprint: Sha256Fingerprint,
-    /// The id of its public key. `None` if certkeep does not support the key.
+    /// The id of the certificate's public key. `None` if certkeep does not support the key.
     pub key: Option<KeyId>,
 }
 
@@ -76,7 +76,7 @@ impl Contents {
             contents.private_key = Some(PrivateKey::of_blocks(&keys).map(|key| KeyId::of(key.public_key())));
         }
         if let Some(error) = broken {
-            // A block without its END line is not in `blocks`.
+            // For a block without its END line, `pem::blocks` yields an error instead of the block.
             let begun: Vec<_> = pem::begun(text).collect();
             if begun.contains(&Label::Certificate) {
                 contents.note(CertificateError::Text(TextError::Pem(error)));

@@ -21,8 +21,8 @@ const SHORT_NAMES: &[(&[u8], &str)] = &[
     (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], "DC"),
 ];
 
-/// The name in the form of RFC 4514: the last part first, control characters escaped. It is for people to read; parts are
-/// compared by their DER.
+/// The name in the form of RFC 4514: the last part first, control characters escaped. The text is for people to read.
+/// Code compares the DER of the parts.
 pub(super) fn rfc4514(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut text = String::new();
@@ -40,7 +40,7 @@ pub(super) fn rfc4514(name: &X509Name<'_>) -> String {
     text
 }
 
-/// The last common name, or `""`; what cannot be shown is replaced by U+FFFD.
+/// The last common name, or `""`. Control characters and invalid bytes are replaced by U+FFFD.
 pub(super) fn common_name(name: &X509Name<'_>) -> String {
     let last = name
         .iter_attributes()
@@ -57,7 +57,8 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// RFC 4514 2.3 and 2.4: a type of the table with its string, any other with the hexadecimal form of its value.
+/// RFC 4514 2.3 and 2.4: a type in the table is written with its string, any other type with the hexadecimal form of
+/// its value.
 fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     let oid = attribute.attr_type().as_bytes();
     let value = attribute.attr_value();
@@ -80,7 +81,7 @@ fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
 
 fn push_hex(text: &mut String, value: &Any<'_>) {
     text.push('#');
-    // Writing to memory fails only for tags that no parser yields.
+    // Encoding into memory fails only for tags that no parser yields.
     text.push_str(&hex::encode(value.to_der_vec().unwrap_or_default()));
 }
 
@@ -93,7 +94,7 @@ fn push_escaped(text: &mut String, value: &str) {
             '#' if i == 0 => text.push_str("\\#"),
             ' ' if i == 0 || i == last => text.push_str("\\ "),
             c if c.is_control() => {
-                // Not by a format, which takes longer: there can be many.
+                // `format!` would take longer, and there can be many control characters.
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                     let digit = |half| char::from_digit(u32::from(half), 16);
                     text.push('\\');
@@ -106,14 +107,14 @@ fn push_escaped(text: &mut String, value: &str) {
     }
 }
 
-/// The string that a value holds; `None` if it is no string or a broken one.
+/// The string in a value. `None` if the value is not a string or the string is invalid.
 fn exact(value: &Any<'_>) -> Option<String> {
     let bytes = value.data;
     match value.tag() {
         Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
             String::from_utf8(bytes.to_vec()).ok()
         }
-        // Encoders write Latin-1 into it, whatever T.61 says.
+        // Encoders write Latin-1 into a T61String, although T.61 defines another character set.
         Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
         Tag::BmpString => {
             let (units, []) = bytes.as_chunks() else { return None };
@@ -133,7 +134,7 @@ fn exact(value: &Any<'_>) -> Option<String> {
     }
 }
 
-/// The string that a value holds, as well as it can be read.
+/// The string in a value. Invalid bytes are replaced by U+FFFD.
 fn lossy(value: &Any<'_>) -> String {
     exact(value).unwrap_or_else(|| String::from_utf8_lossy(value.data).into_owned())
 }

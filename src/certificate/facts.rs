@@ -1,4 +1,4 @@
-//! What a server certificate's leaf says.
+//! The facts about the leaf of a server certificate.
 
 use x509_parser::certificate::X509Certificate;
 
@@ -8,36 +8,38 @@ use super::{distinguished_name, general_name, public_key::PublicKey, signature_a
 use crate::clock::Timestamp;
 use crate::digest;
 
-/// What a server certificate's leaf says, as answers show it. Plain data: the store keeps it beside the certificate.
+/// The facts about the leaf of a server certificate, as responses show them. Plain data that the store keeps with the
+/// certificate.
 ///
-/// No text has a control character. The texts together are not larger than nine times the certificate.
+/// No text contains a control character. The texts together are at most nine times as large as the certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateFacts {
     /// SHA-1 of the DER encoding.
     pub fingerprint: Sha1Fingerprint,
     /// SHA-256 of the DER encoding.
     pub fingerprint_sha256: Sha256Fingerprint,
-    /// The subject's last common name; `""` if it has none.
+    /// The last common name of the subject, or `""`.
     pub common_name: String,
-    /// DNS names, IP addresses (RFC 5952), URIs and mail addresses, in the certificate's order.
+    /// DNS names, IP addresses (RFC 5952), URIs and mail addresses, in the order of the certificate.
     pub subject_alternative_names: Vec<String>,
-    /// From when it is valid.
+    /// The start of the validity.
     pub not_before: Timestamp,
-    /// Until when it is valid, this second included (RFC 5280 4.1.2.5).
+    /// The end of the validity. The certificate is still valid in this second (RFC 5280 4.1.2.5).
     pub not_after: Timestamp,
-    /// The bytes of the serial number's DER content in lower-case hexadecimal, two digits for each.
+    /// The bytes of the serial number's DER content in lower-case hexadecimal, two digits per byte.
     pub serial_number: String,
     /// The issuer in the form of RFC 4514.
     pub issuer: String,
-    /// The subject in the form of RFC 4514; `""` if it is empty.
+    /// The subject in the form of RFC 4514, or `""` if it is empty.
     pub subject: String,
     /// The algorithm of the public key.
     pub key_algorithm: KeyAlgorithm,
-    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA public key.
+    /// The size in bits of the RSA modulus, of the field of the ECDSA curve, or of the EdDSA public key.
     pub key_size: u32,
-    /// The signature algorithm's name in its specification, such as `sha256WithRSAEncryption`; else its object identifier.
+    /// The name of the signature algorithm in its specification, for example `sha256WithRSAEncryption`, or its object
+    /// identifier if certkeep does not know the name.
     pub signature_algorithm: String,
-    /// SHA-256 of the DER encoding of the `SubjectPublicKeyInfo`: equal for certificates of one key.
+    /// SHA-256 of the DER encoding of the `SubjectPublicKeyInfo`. Certificates of the same key have the same hash.
     pub spki_sha256: [u8; 32],
 }
 
@@ -157,7 +159,8 @@ mod tests {
         }
     }
 
-    /// A control character of T.61 has one byte there, six as a part of the subject, and three of U+FFFD as the common name.
+    /// A control character takes one byte in a T61String, six bytes in the text of the subject, and three bytes
+    /// (U+FFFD) in the common name.
     #[test]
     fn the_texts_are_at_most_nine_times_as_large() {
         let value = vec![0x80; 20_000];

@@ -1,4 +1,4 @@
-//! Findings: what is remarkable about a certificate. A finding carries data; each door has its own words for it.
+//! Findings: remarkable facts about a certificate. A finding carries data. Each door has its own words for the finding.
 
 use super::rules::cut;
 use super::{FindingCode, KeyAlgorithm, Policy, Severity};
@@ -8,11 +8,11 @@ use FindingCode as Code;
 /// A finding about a pair or a CA certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
-    /// What was found.
+    /// The kind of the finding, with its data.
     pub kind: FindingKind,
     /// Its severity by the policy.
     pub severity: Severity,
-    /// The subject (RFC 4514) of the certificate, cut at 256 characters; `""` for a finding about the whole text.
+    /// The subject (RFC 4514) of the certificate, cut at 256 characters, or `""` for a finding about the whole text.
     pub subject: String,
 }
 
@@ -32,7 +32,7 @@ impl Finding {
     }
 }
 
-/// What was found, with its data. docs/findings.md explains each code.
+/// The kind of a finding, with its data. docs/findings.md explains each code.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(
     missing_docs,
@@ -67,7 +67,7 @@ pub enum FindingKind {
     SanWithoutServer,
     /// The extension cannot be read.
     SanUnreadable,
-    /// One subject alternative name, counted from 1, is invalid, and so are `more` others after it.
+    /// One subject alternative name, counted from 1, is invalid, and so are `more` names after it.
     SanInvalid {
         position: usize,
         error: SanError,
@@ -83,7 +83,7 @@ pub enum FindingKind {
     IssuerNotCa {
         lacks: CaMark,
     },
-    /// `below` CA certificates stand between the issuer and the leaf.
+    /// There are `below` CA certificates between the issuer and the leaf.
     PathLengthExceeded {
         limit: u32,
         below: u32,
@@ -96,7 +96,8 @@ pub enum FindingKind {
     EkuUnfit,
     /// A precertificate of Certificate Transparency (RFC 6962 3.1).
     Precertificate,
-    /// One extension, and `more` others. `oid` is `None` if it has more than 64 characters.
+    /// One extension, and the number of further extensions in `more`. `oid` is `None` if it has more than 64
+    /// characters.
     CriticalExtensionUnknown {
         oid: Option<String>,
         more: usize,
@@ -123,11 +124,11 @@ pub enum FindingKind {
     KeyCompromised {
         source: String,
     },
-    /// `id` is the other certificate's.
+    /// `id` is the id of the other certificate.
     AlreadyStored {
         id: String,
     },
-    /// `id` is the other certificate's.
+    /// `id` is the id of the other certificate.
     KeyReused {
         id: String,
     },
@@ -142,7 +143,7 @@ pub enum WeakHash {
     Sha1,
 }
 
-/// What is wrong with a subject alternative name.
+/// The error of a subject alternative name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum SanError {
@@ -154,7 +155,7 @@ pub enum SanError {
     Unreadable,
 }
 
-/// What a CA certificate must have, and a certificate lacks.
+/// The mark of a CA certificate that a certificate lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CaMark {
     /// `cA` in the basic constraints (RFC 5280 4.2.1.9).
@@ -174,25 +175,25 @@ pub enum NameKind {
     Subject,
 }
 
-/// What is wrong with a serial number.
+/// The error of a serial number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SerialError {
-    /// It is negative.
+    /// The serial number is negative.
     Negative,
-    /// It is zero.
+    /// The serial number is zero.
     Zero,
-    /// It has more than 20 bytes.
+    /// The serial number has more than 20 bytes.
     TooLong,
 }
 
-/// What is wrong with an RSA public exponent.
+/// The error of an RSA public exponent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ExponentError {
-    /// It is 0 or 1.
+    /// The exponent is 0 or 1.
     Trivial,
-    /// It is even.
+    /// The exponent is even.
     Even,
-    /// It has more than 64 bits.
+    /// The exponent has more than 64 bits.
     TooLong,
 }
 

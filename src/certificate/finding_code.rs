@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// How severe a finding is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Severity {
-    /// Good to know.
+    /// Information only.
     Info,
     /// Some clients will have a problem.
     Warning,
@@ -14,7 +14,8 @@ pub enum Severity {
     Error,
 }
 
-/// The code of a finding. [`Display`](fmt::Display) writes its name, such as `CHAIN_REORDERED`; [`FromStr`] reads the same.
+/// The code of a finding. [`Display`](fmt::Display) writes its name, such as `CHAIN_REORDERED`. [`FromStr`] reads the
+/// name.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(
     missing_docs,
@@ -92,7 +93,7 @@ impl FindingCode {
         self.row().rule
     }
 
-    /// Whether it says that the private key is compromised.
+    /// Whether a finding with this code says that the private key is compromised.
     pub fn is_compromise(self) -> bool {
         matches!(
             self,

@@ -9,7 +9,7 @@ use crate::digest;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Fingerprint<const N: usize>([u8; N]);
 
-/// The SHA-1 of a certificate's DER encoding. It identifies; it proves nothing.
+/// The SHA-1 of a certificate's DER encoding. The hash identifies a certificate, but proves nothing.
 pub type Sha1Fingerprint = Fingerprint<20>;
 
 /// The SHA-256 of a certificate's DER encoding.
@@ -43,7 +43,7 @@ impl Sha256Fingerprint {
 
 impl<const N: usize> fmt::Display for Fingerprint<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // At once: an answer can have tens of thousands.
+        // Writes the whole text at once, because a response can have tens of thousands of fingerprints.
         let mut text = [b':'; 3 * 32];
         for (place, byte) in text.as_chunks_mut::<3>().0.iter_mut().zip(self.0) {
             const DIGITS: &[u8; 16] = b"0123456789abcdef";

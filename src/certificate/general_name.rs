@@ -8,8 +8,9 @@ use x509_parser::extensions::GeneralName;
 
 use super::distinguished_name::printable;
 
-/// The DNS names, IP addresses, URIs and mail addresses of a certificate, in its order. Other kinds, addresses of other
-/// lengths, and an extension that cannot be read, are left out; what cannot be shown is replaced by U+FFFD.
+/// The DNS names, IP addresses, URIs and mail addresses of a certificate, in the order of the certificate. Omits other
+/// kinds of names, IP addresses of an invalid length, and an extension that cannot be parsed. Control characters and
+/// invalid bytes are replaced by U+FFFD.
 pub(super) fn subject_alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     match certificate.subject_alternative_name() {
         Ok(Some(extension)) => extension.value.general_names.iter().filter_map(text).collect(),
@@ -20,7 +21,7 @@ pub(super) fn subject_alternative_names(certificate: &X509Certificate<'_>) -> Ve
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => Some(printable(text)),
-        // The tags of the three kinds above, in bytes that are not UTF-8.
+        // A name of one of the three kinds above whose bytes are not UTF-8.
         GeneralName::Invalid(Tag(1 | 2 | 6), bytes) => Some(printable(&String::from_utf8_lossy(bytes))),
         GeneralName::IPAddress(bytes) => ip_address(bytes),
         _ => None,

@@ -6,32 +6,32 @@ use super::x509::X509Error;
 
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
-/// The most certificates of one text.
+/// The maximum number of certificates in one text.
 const MAX_CERTIFICATES: usize = 20;
 
 /// Why a text of certificates cannot be used: the part that server and CA certificates share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TextError {
-    /// It is longer than 256 KiB.
+    /// The text is longer than 256 KiB.
     TooLarge {
-        /// How many bytes it has.
+        /// The length of the text in bytes.
         bytes: usize,
     },
-    /// It is not PEM.
+    /// The text is not PEM.
     Pem(PemError),
-    /// It contains a certificate with OpenSSL's trust settings.
+    /// The text contains a certificate with OpenSSL's trust settings.
     Trusted,
-    /// It contains a PKCS #7 bundle.
+    /// The text contains a PKCS #7 bundle.
     Pkcs7,
-    /// It contains a certificate signing request.
+    /// The text contains a certificate signing request.
     Request,
-    /// It contains a bare public key.
+    /// The text contains a bare public key.
     PublicKey,
-    /// It contains a block of another kind.
+    /// The text contains a block of another kind.
     OtherBlock,
 }
 
-/// What is wrong with a server certificate and its chain.
+/// The error of a server certificate and its chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateError {
     /// The text is empty.
@@ -42,13 +42,13 @@ pub enum CertificateError {
     Text(TextError),
     /// The text contains a private key and no certificate.
     HoldsPrivateKey,
-    /// The text contains a private key that differs from the one that was given beside it.
+    /// The text contains a private key that differs from the private key that was given separately.
     OtherPrivateKey,
     /// A certificate cannot be read.
     Malformed {
         /// Which certificate, counted from 1.
         index: usize,
-        /// What is wrong with it.
+        /// The error of this certificate.
         error: X509Error,
     },
     /// certkeep does not support the leaf's key.

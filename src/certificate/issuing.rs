@@ -145,8 +145,8 @@ impl VerifyingKey {
     }
 }
 
-/// Whether the authority key identifier of the child (RFC 5280 4.2.1.1) matches the issuer. A part that one of them
-/// lacks is not compared.
+/// Whether the authority key identifier of the child (RFC 5280 4.2.1.1) matches the issuer. A part that is missing in
+/// the child or in the issuer is not compared.
 fn key_identifiers_allow(issuer: &Certificate<'_>, child: &Certificate<'_>) -> bool {
     let Some(authority) = authority_key_identifier(child) else {
         return true;

@@ -45,7 +45,7 @@ pub struct VerifiedPair {
     private_key: PrivateKey,
 }
 
-/// Why a pair is refused, and all findings. At least one of the first three is set.
+/// Why a pair is refused, and all findings. At least one of the first three fields is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PairError {
     /// The errors of the certificates.
@@ -149,8 +149,8 @@ impl UnverifiedPair {
         }
     }
 
-    /// Proves that the private key belongs to one of the certificates, the leaf. Orders the chain, collects the findings at this
-    /// time, and applies the policy. The error has everything that is wrong.
+    /// Proves that the private key belongs to one of the certificates, the leaf. Orders the chain, collects the
+    /// findings at this time, and applies the policy. The error contains all errors and findings.
     pub fn verify(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Result<VerifiedPair, PairError> {
         let examined = self.examine(at, policy, authorities, Listing::Unwanted);
         let Examined { leaf, chain, error, .. } = examined;
@@ -163,7 +163,7 @@ impl UnverifiedPair {
         }
     }
 
-    /// Finds everything that an upload would find, and signs once with the key.
+    /// Makes the checks of an upload and reports all their results. Signs once with the key.
     pub fn report(self, at: Timestamp, policy: &Policy, authorities: &Authorities) -> Report {
         let mut examined = self.examine(at, policy, authorities, Listing::Wanted);
         match &self.private_key {
@@ -332,7 +332,7 @@ impl VerifiedPair {
 }
 
 impl PairError {
-    /// Whether nothing is wrong.
+    /// Whether there is no error and no finding that the policy refuses.
     fn is_none(&self) -> bool {
         self.certificate.is_empty() && self.private_key.is_none() && self.rejected.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What the algorithm identifier of a key says.
+//! The type of a key, read from its algorithm identifier.
 
 use std::sync::OnceLock;
 
@@ -67,7 +67,7 @@ impl KeyType {
     pub(super) fn of(algorithm: AlgorithmIdentifierRef<'_>) -> Result<Self, PublicKeyError> {
         let parameters = algorithm.parameters;
         match algorithm.oid {
-            // NULL (RFC 3279 2.3.1); some encoders leave it out.
+            // NULL (RFC 3279 2.3.1). Some encoders omit the NULL.
             RSA if parameters.is_none_or(|parameters| parameters.is_null()) => Ok(Self::Rsa(RsaScheme::Any)),
             RSA_PSS => {
                 let parameters = parameters.map(PssParameters::read).transpose()?;
@@ -87,7 +87,7 @@ impl KeyType {
 }
 
 impl Curve {
-    /// Reads `ECParameters` (RFC 5480 2.1.1), of which only the named curve is allowed.
+    /// Reads `ECParameters` (RFC 5480 2.1.1). Only a named curve is allowed.
     pub(super) fn from_parameters(parameters: Option<AnyRef<'_>>) -> Result<Self, PublicKeyError> {
         let parameters = parameters.ok_or(PublicKeyError::Malformed)?;
         if parameters.tag() == Tag::Sequence {
@@ -100,7 +100,7 @@ impl Curve {
             .ok_or_else(|| PublicKeyError::Unsupported(UnsupportedKey::curve(oid)))
     }
 
-    /// The object identifier (RFC 5480 2.1.1.1; of secp256k1: SEC 2 A.2.1).
+    /// The object identifier (RFC 5480 2.1.1.1, and SEC 2 A.2.1 for secp256k1).
     pub(super) const fn oid(self) -> ObjectIdentifier {
         match self {
             Self::P256 => ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
@@ -110,7 +110,8 @@ impl Curve {
         }
     }
 
-    /// The group, which is made once for a process: to make one takes longer than to read a point of it.
+    /// The group of the curve. Each group is built once per process, because building a group takes longer than
+    /// decoding a point.
     pub(super) fn group(self) -> Result<&'static EcGroup, ErrorStack> {
         static GROUPS: [OnceLock<EcGroup>; 4] = [const { OnceLock::new() }; 4];
         let group = &GROUPS[self as usize];
@@ -126,12 +127,13 @@ impl Curve {
         Ok(group.get_or_init(|| made))
     }
 
-    /// The uncompressed encoding of the point that `bytes` encode (SEC 1 2.3.4); `None` if there is none on the curve, or it is infinity.
+    /// The uncompressed encoding of the point in `bytes` (SEC 1 2.3.4). `None` if the point is not on the curve or is
+    /// infinity.
     pub(super) fn point(self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.decode(bytes).map(|(_, uncompressed)| uncompressed)
     }
 
-    /// The same, with the point.
+    /// The point in `bytes` and its uncompressed encoding. `None` as in [`point`](Self::point).
     pub(super) fn decode(self, bytes: &[u8]) -> Option<(EcPoint, Vec<u8>)> {
         let group = self.group().ok()?;
         let mut context = BigNumContext::new().ok()?;
@@ -139,7 +141,8 @@ impl Curve {
         if point.is_infinity(group) {
             return None;
         }
-        // A point has one uncompressed encoding, and to compute it takes longer than to check it.
+        // A point has only one uncompressed encoding. Computing the encoding takes longer than comparing the first
+        // byte.
         let uncompressed = match bytes {
             [UNCOMPRESSED, ..] => bytes.to_vec(),
             _ => self.encode(&point)?,
@@ -155,7 +158,7 @@ impl Curve {
             .ok()
     }
 
-    /// Whether both are one point of the curve.
+    /// Whether both points are the same point of the curve.
     pub(super) fn are_equal(self, one: &EcPointRef, other: &EcPointRef) -> bool {
         let (Ok(group), Ok(mut context)) = (self.group(), BigNumContext::new()) else {
             return false;
@@ -163,7 +166,7 @@ impl Curve {
         one.eq(group, other, &mut context).unwrap_or(false)
     }
 
-    /// The bits of the field.
+    /// The size of the field in bits.
     pub(super) const fn bits(self) -> u32 {
         match self {
             Self::P256 | Self::Secp256k1 => 256,
@@ -185,7 +188,7 @@ impl MlDsa {
         }
     }
 
-    /// The bytes of a public key (FIPS 204, table 2).
+    /// The length of a public key in bytes (FIPS 204, table 2).
     pub(super) const fn public_key_bytes(self) -> usize {
         match self {
             Self::MlDsa44 => 1312,
@@ -194,7 +197,7 @@ impl MlDsa {
         }
     }
 
-    /// The bytes of an expanded private key (FIPS 204, table 2).
+    /// The length of an expanded private key in bytes (FIPS 204, table 2).
     pub(super) const fn private_key_bytes(self) -> usize {
         match self {
             Self::MlDsa44 => 2560,
@@ -205,7 +208,7 @@ impl MlDsa {
 }
 
 impl EdwardsCurve {
-    /// The bytes of a private key and of a public key (RFC 8032 5.1.5 and 5.2.5).
+    /// The length in bytes of a private key and of a public key (RFC 8032 5.1.5 and 5.2.5).
     pub(super) const fn key_bytes(self) -> usize {
         match self {
             Self::Ed25519 => 32,
@@ -221,7 +224,7 @@ impl EdwardsCurve {
         }
     }
 
-    /// OpenSSL's name.
+    /// The identifier in OpenSSL.
     pub(super) const fn id(self) -> Id {
         match self {
             Self::Ed25519 => Id::ED25519,

@@ -1,4 +1,5 @@
-//! X.509 certificates and their private keys: parsed, checked types and their rules. Pure: no I/O, no clock, no protocol.
+//! X.509 certificates and their private keys: parsed and checked types, and their rules. Pure: no I/O, no clock, no
+//! protocol.
 
 mod authorities;
 mod ca_certificate;

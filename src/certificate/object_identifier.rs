@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-/// The dotted decimal form of an object identifier's DER content (X.690 8.19). What has an arc beyond 128 bits, or is broken,
-/// is written in hexadecimal: nobody assigns such a one, and its decimal form costs the square of its length.
+/// The dotted decimal form of an object identifier's DER content (X.690 8.19). An object identifier that is broken or
+/// has an arc of more than 128 bits is written in hexadecimal. Nobody assigns an arc of this size, and the cost of its
+/// decimal form grows with the square of its length.
 pub(super) fn dotted(content: &[u8]) -> String {
     decimal(content).unwrap_or_else(|| hex::encode(content))
 }

@@ -163,8 +163,8 @@ fn distance(nodes: &[Node], node: &Node) -> Option<Distance> {
     Some((forgeable + usize::from(node.is_forgeable), length + 1))
 }
 
-/// The next certificate of the main path: the preferred one of the issuers that are nearest to an end. If all paths are cycles, the
-/// path continues until it would repeat a certificate.
+/// The next certificate of the main path: the preferred one of the issuers nearest to an end. If all paths are cycles,
+/// the path continues until it would repeat a certificate.
 fn next(nodes: &[Node], from: usize, path: &[usize]) -> Option<usize> {
     let issuers = nodes[from].issuers.iter().copied();
     // `min_by_key` takes the first of equal issuers, which is the preferred one.

@@ -177,7 +177,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
 }
 
-/// Takes the next line without its end; `None` at the end of the text. CR LF counts as two ends with an empty line between them.
+/// Takes the next line without its end. `None` at the end of the text. CR LF counts as two ends with an empty line
+/// between them.
 fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;

@@ -12,11 +12,12 @@ use super::UnsupportedKey;
 use super::key_type::{Curve, EC, EdwardsCurve, KeyType, MlDsa, RSA};
 use super::rsa_scheme::RsaScheme;
 
-/// The bits that an RSA modulus may have.
+/// The allowed sizes of an RSA modulus in bits.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 1024..=16384;
 
-/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `RSA-PSS`, `ECDSA P-256`, `ECDSA P-384`,
-/// `ECDSA P-521`, `ECDSA secp256k1`, `Ed25519`, `Ed448`, `ML-DSA-44`, `ML-DSA-65` or `ML-DSA-87`; [`FromStr`] reads the same.
+/// The algorithm of a key. [`Display`](fmt::Display) writes `RSA`, `RSA-PSS`, `ECDSA P-256`, `ECDSA P-384`, `ECDSA
+/// P-521`, `ECDSA secp256k1`, `Ed25519`, `Ed448`, `ML-DSA-44`, `ML-DSA-65` or `ML-DSA-87`. [`FromStr`] reads these
+/// names.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyAlgorithm {
     /// RSA (RFC 8017), of any size.
@@ -68,9 +69,9 @@ pub(super) enum PublicKey {
 /// Why a public key cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum PublicKeyError {
-    /// It is not encoded as its algorithm asks, or its point is not on its curve.
+    /// The key is not encoded as its algorithm requires, or its point is not on its curve.
     Malformed,
-    /// Its algorithm is not supported.
+    /// certkeep does not support the algorithm of the key.
     Unsupported(UnsupportedKey),
 }
 
@@ -103,7 +104,7 @@ impl PublicKey {
         Self::from_rsa(key.modulus, key.public_exponent, scheme)
     }
 
-    /// Takes an RSA key whose modulus has 1024 to 16384 bits and whose exponent is not longer.
+    /// Accepts an RSA key if the modulus has 1024 to 16384 bits and the exponent is not longer than the modulus.
     pub(super) fn from_rsa(
         modulus: UintRef<'_>,
         exponent: UintRef<'_>,
@@ -123,13 +124,13 @@ impl PublicKey {
         })
     }
 
-    /// Its `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7): one for all encodings of the key, with an uncompressed point, and of an RSA key for
-    /// every scheme that of `rsaEncryption`.
+    /// The `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7) of the key. All encodings of a key give the same result: the point
+    /// is uncompressed, and an RSA key of any scheme is written as `rsaEncryption`.
     pub(super) fn to_spki(&self) -> Option<Vec<u8>> {
         self.encode().ok()
     }
 
-    // Fails only for keys longer than DER's lengths.
+    // Fails only for keys that are too long for DER.
     fn encode(&self) -> der::Result<Vec<u8>> {
         let spki = |oid, parameters, key: &[u8]| {
             let algorithm = AlgorithmIdentifierRef { oid, parameters };
@@ -154,7 +155,8 @@ impl PublicKey {
         }
     }
 
-    /// Whether a certificate for this key is one for the private key from which `derived` follows.
+    /// Whether a certificate for this key may belong to a private key. `derived` is the public key that was derived
+    /// from the private key.
     pub(super) fn admits(&self, derived: &Self) -> bool {
         match (self, derived) {
             (
@@ -209,7 +211,7 @@ impl PublicKey {
         }
     }
 
-    /// The bits of the RSA modulus, of the ECDSA curve's field, or of the EdDSA or ML-DSA public key.
+    /// The size in bits of the RSA modulus, of the field of the ECDSA curve, or of the EdDSA or ML-DSA public key.
     pub(super) fn size(&self) -> u32 {
         match self {
             Self::Rsa { modulus, .. } => bits(modulus),
@@ -219,13 +221,13 @@ impl PublicKey {
     }
 }
 
-/// The bits of a big-endian number without leading zeros.
+/// The size in bits of a big-endian number without leading zeros.
 fn bits(number: &[u8]) -> u32 {
     let Some(first) = number.first() else { return 0 };
     bits_of(number.len()) - first.leading_zeros()
 }
 
-/// The bits of so many bytes.
+/// The number of bits in this number of bytes.
 fn bits_of(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(8)
 }

@@ -1,4 +1,4 @@
-//! Private keys that everybody has, since RFCs and well-known software print them.
+//! Private keys that everybody knows, because RFCs and well-known software contain them.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::public_key::PublicKey;
 use crate::digest;
 
-/// The list that `tools/published-keys` makes: its own head says in which form.
+/// The list that `tools/published-keys` generates. The head of the list describes its format.
 const LIST: &str = include_str!("published_keys.txt");
 
 static KEYS: LazyLock<Vec<(Hash, PublishedKey)>> = LazyLock::new(|| read(LIST));
@@ -14,7 +14,7 @@ static KEYS: LazyLock<Vec<(Hash, PublishedKey)>> = LazyLock::new(|| read(LIST));
 /// SHA-256 of a `SubjectPublicKeyInfo`.
 type Hash = [u8; 32];
 
-/// Where a private key is printed. [`Display`](fmt::Display) writes the package and the file in it.
+/// The place where a private key is published. [`Display`](fmt::Display) writes the package and the file in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PublishedKey {
     kind: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct PublishedKey {
 }
 
 impl PublishedKey {
-    /// The private key of this public one, if it is on the list.
+    /// The place where the private key of this public key is published, if the list contains the key.
     pub(super) fn of(key: &PublicKey) -> Option<Self> {
         let hash = digest::sha256(&key.to_spki()?);
         let place = KEYS.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
@@ -44,7 +44,7 @@ impl fmt::Display for PublishedKey {
     }
 }
 
-/// The keys of a list, in its order. A test holds that every line of ours is read.
+/// The keys of a list, in the order of the list. A test checks that every line of the built-in list is read.
 fn read(list: &'static str) -> Vec<(Hash, PublishedKey)> {
     let mut sources = Vec::new();
     let mut keys = Vec::new();
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::certificate::test_pair;
 
-    /// The public key of RFC 8410 10.1, whose private key is printed in 10.3.
+    /// The public key of RFC 8410 10.1. RFC 8410 10.3 prints its private key.
     const RFC_8410: &str = "302a300506032b657003210019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
 
     fn of(spki: &[u8]) -> Option<PublishedKey> {

@@ -1,4 +1,4 @@
-//! What an RSA key may be used for.
+//! The signature schemes for which an RSA key may be used.
 
 use pkcs1::RsaPssParams;
 use pkcs8::ObjectIdentifier;
@@ -10,17 +10,17 @@ use super::public_key::PublicKeyError;
 
 /// The scheme to which a key's algorithm identifier binds an RSA key (RFC 4055 1.2).
 ///
-/// It is part of the key: TLS has signature schemes of their own for either (RFC 8446 4.2.3), and OpenSSL takes keys of
-/// the same numbers for different ones.
+/// The scheme is part of the key. TLS has separate signature schemes for each (RFC 8446 4.2.3), and for OpenSSL two
+/// keys with the same numbers and different schemes are different keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RsaScheme {
-    /// `rsaEncryption`: any.
+    /// `rsaEncryption`: any scheme.
     Any,
-    /// `id-RSASSA-PSS`: only RSASSA-PSS, and only with those parameters if there are any.
+    /// `id-RSASSA-PSS`: only RSASSA-PSS, and only with these parameters if there are any.
     Pss(Option<PssParameters>),
 }
 
-/// `RSASSA-PSS-params` (RFC 8017 A.2.3), of which the mask generation function is MGF1 and the trailer field 1.
+/// `RSASSA-PSS-params` (RFC 8017 A.2.3). The mask generation function is always MGF1, the trailer field always 1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PssParameters {
     hash: ObjectIdentifier,
@@ -43,10 +43,11 @@ const HASHES: [ObjectIdentifier; 7] = [
 ];
 
 impl RsaScheme {
-    /// Whether a certificate bound to this scheme is one for a private key bound to `key`.
+    /// Whether a certificate bound to this scheme may belong to a private key bound to `key`.
     ///
-    /// A key without parameters signs what a certificate with parameters forbids, and OpenSSL then refuses the signature;
-    /// a key with parameters signs only what a certificate without them allows too (RFC 4055 3.3).
+    /// A key without parameters may make a signature that a certificate with parameters forbids. OpenSSL then refuses
+    /// the signature. A key with parameters makes only signatures that a certificate without parameters allows (RFC
+    /// 4055 3.3).
     pub(super) fn admits(self, key: Self) -> bool {
         self == key || matches!((self, key), (Self::Pss(None), Self::Pss(_)))
     }
@@ -68,7 +69,7 @@ impl PssParameters {
     }
 }
 
-/// The hash function that the identifier names. Its parameters are NULL or absent, which is the same (RFC 4055 2.1).
+/// The hash function that the identifier names. Its parameters are NULL or absent. Both mean the same (RFC 4055 2.1).
 fn hash(algorithm: AlgorithmIdentifier<Any>) -> Result<ObjectIdentifier, PublicKeyError> {
     if algorithm.parameters.is_some_and(|parameters| !parameters.is_null()) {
         return Err(PublicKeyError::Malformed);
@@ -140,7 +141,7 @@ mod tests {
         assert!(!plain.belongs_to(pss.public_key()));
     }
 
-    /// Whether the key signs with the hash, and whether the certificate's key then verifies.
+    /// Whether the key signs with the hash, and whether the key of the certificate verifies the signature.
     fn signs(key: &PKey<Private>, spki: &[u8], hash: MessageDigest) -> (bool, bool) {
         let Ok(signature) = Signer::new(hash, key).and_then(|mut signer| signer.sign_oneshot_to_vec(b"text")) else {
             return (false, false);

@@ -1,24 +1,24 @@
-//! Signature algorithms: their names, and how much they are worth.
+//! Signature algorithms: their names and their strength.
 
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::AlgorithmIdentifier;
 
 use super::object_identifier::dotted;
 
-/// How much a signature is worth.
+/// The strength of a signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Strength {
-    /// Nobody forges it.
+    /// Nobody can forge the signature.
     Sound,
-    /// SHA-1: clients refuse it, and a rich attacker may forge it.
+    /// SHA-1: clients refuse the signature, and a rich attacker may forge it.
     Weak,
-    /// MD5: anybody can forge it.
+    /// MD5: anybody can forge the signature.
     Forgeable,
-    /// MD2: anybody can forge it, and nobody verifies it any more.
+    /// MD2: anybody can forge the signature, and no library verifies it any more.
     Unverifiable,
 }
 
-/// How much signatures of this algorithm are worth. Old tools write the identifiers of the OIW (1.3.14.3.2).
+/// The strength of signatures of this algorithm. Old tools write the identifiers of the OIW (1.3.14.3.2).
 pub(super) fn strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
     match dotted(algorithm.algorithm.as_bytes()).as_str() {
         "1.2.840.113549.1.1.2" => Strength::Unverifiable,
@@ -31,7 +31,7 @@ pub(super) fn strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
     }
 }
 
-/// `id-RSASSA-PSS` (RFC 8017 A.2.3): the hash stands in the parameters, and is SHA-1 where they do not say.
+/// `id-RSASSA-PSS` (RFC 8017 A.2.3): the parameters name the hash. The default is SHA-1.
 const PSS: &str = "1.2.840.113549.1.1.10";
 
 fn pss_strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
@@ -44,14 +44,14 @@ fn pss_strength(algorithm: &AlgorithmIdentifier<'_>) -> Strength {
     }
 }
 
-/// The name that its specification gives to the signature algorithm of that object identifier (dotted decimal); the
-/// identifier itself where certkeep knows none.
+/// The name of the signature algorithm with this object identifier (dotted decimal), as its specification writes it.
+/// Returns the object identifier if certkeep does not know the name.
 pub(super) fn name(oid: &str) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == oid);
     name.map_or(oid, |(_, name)| name).to_owned()
 }
 
-/// RFC 3279 2.2, RFC 4055 5, RFC 5758 3, RFC 8410 3 (whose `id-` is left off) and RFC 9881 2.
+/// The names of RFC 3279 2.2, RFC 4055 5, RFC 5758 3, RFC 8410 3 (without `id-`) and RFC 9881 2.
 const NAMES: &[(&str, &str)] = &[
     ("1.2.840.10040.4.3", "dsa-with-sha1"),
     ("1.2.840.10045.4.1", "ecdsa-with-SHA1"),

@@ -9,15 +9,15 @@ use pkcs8::ObjectIdentifier;
 pub enum UnsupportedKey {
     /// A key of another algorithm.
     Algorithm {
-        /// The algorithm's name, or its object identifier in dotted decimal where certkeep knows no name.
+        /// The name of the algorithm, or its object identifier in dotted decimal if certkeep does not know the name.
         name: Cow<'static, str>,
     },
     /// An elliptic-curve key on another named curve.
     Curve {
-        /// The curve's name, or its object identifier in dotted decimal where certkeep knows no name.
+        /// The name of the curve, or its object identifier in dotted decimal if certkeep does not know the name.
         name: Cow<'static, str>,
     },
-    /// An elliptic-curve key that describes its curve by parameters instead of a name, which RFC 5480 2.1.1 forbids.
+    /// An elliptic-curve key that describes its curve by parameters instead of a name. RFC 5480 2.1.1 forbids this.
     ExplicitCurve,
     /// An RSA key with a modulus shorter or longer than supported.
     RsaSize {

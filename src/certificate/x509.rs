@@ -18,24 +18,24 @@ use super::signature_algorithm::{self, Strength};
 use crate::clock::Timestamp;
 use crate::digest;
 
-/// The most attributes of a subject or an issuer.
+/// The maximum number of attributes of a subject or an issuer.
 const MAX_NAME_ATTRIBUTES: usize = 256;
 
 /// Why a certificate cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum X509Error {
-    /// It is not one DER SEQUENCE.
+    /// The certificate is not one DER SEQUENCE.
     NotDer,
-    /// More bytes follow its SEQUENCE.
+    /// More bytes follow the SEQUENCE.
     TrailingBytes,
-    /// It does not have the structure of RFC 5280 4.1.
+    /// The certificate does not have the structure of RFC 5280 4.1.
     Unreadable,
     /// Its subject or its issuer has more than 256 attributes. OpenSSL takes a microsecond for each, and many thousands fit
     /// into a certificate.
     LongName,
-    /// It has an extension twice, which RFC 5280 4.2 forbids.
+    /// The certificate has an extension twice. RFC 5280 4.2 forbids this.
     DuplicateExtension,
-    /// Its public key is not encoded as its algorithm requires, or is not a point of its curve.
+    /// The public key is not encoded as its algorithm requires, or its point is not on its curve.
     PublicKey,
 }
 
@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// The certificate with the only place of `from` replaced, by as many bytes.
+    /// The certificate with the only occurrence of `from` replaced by `to`, which has the same length.
     fn replaced(certificate: &[u8], from: &str, to: &str) -> Vec<u8> {
         let [from, to] = [from, to].map(|bytes| hex::decode(bytes).unwrap());
         let places: Vec<_> = (0..certificate.len())
@@ -300,7 +300,7 @@ mod tests {
         let name = test_pair::dn(&[attribute(b"localhost")]);
         let (_, inside, _) = split_value(&good).unwrap();
         let (_, tbs, signature) = split_value(inside).unwrap();
-        // The first is the issuer.
+        // The first occurrence is the issuer.
         let at = tbs.windows(name.len()).position(|window| window == name).unwrap();
         let named = |issuer: &[Vec<_>]| {
             let issuer = test_pair::dn(issuer);
