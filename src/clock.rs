@@ -13,12 +13,12 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment so many milliseconds after 1970.
+    /// The moment this many milliseconds after the start of 1970.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// The moment so many seconds after 1970, as X.509's times give it (RFC 5280 4.1.2.5).
+    /// The moment this many seconds after the start of 1970. X.509 times have whole seconds (RFC 5280 4.1.2.5).
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1000))
     }
@@ -40,7 +40,7 @@ impl fmt::Display for Timestamp {
         let mut text = [0; 20];
         match time.map(|time| time.format_into(&mut text.as_mut_slice(), &Rfc3339)) {
             Ok(Ok(20)) => {}
-            // Beyond the years 0 to 9999; no certificate can say so (X.680 46.2), and no clock does.
+            // The year is outside of 0 to 9999. No certificate can state this time (X.680 46.2), and no clock does.
             _ => text = *b"9999-12-31T23:59:59Z",
         }
         f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)

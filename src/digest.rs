@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 #[error("the crypto library failed")]
 pub struct Error(#[from] openssl::error::ErrorStack);
 
-/// SHA-1 of `bytes`. Only for fingerprints: SHA-1 proves nothing.
+/// SHA-1 of `bytes`. Only for fingerprints: SHA-1 does not resist collisions.
 pub fn sha1(bytes: &[u8]) -> [u8; 20] {
     let mut hash = Sha1::new();
     hash.update(bytes);
@@ -18,13 +18,13 @@ pub fn sha1(bytes: &[u8]) -> [u8; 20] {
 
 /// SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    // `openssl::sha::sha256` looks the algorithm up for each call.
+    // Unlike this call, `openssl::sha::sha256` looks up the algorithm each time.
     let mut hash = Sha256::new();
     hash.update(bytes);
     hash.finish()
 }
 
-/// HMAC-SHA256 (RFC 2104) of `bytes` under `key`. OpenSSL's own HMAC can fail, and looks its algorithm up for each call.
+/// HMAC-SHA256 (RFC 2104) of `bytes` under `key`. OpenSSL's own HMAC can fail, and looks up the algorithm for each call.
 pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; 32] {
     const BLOCK: usize = 64;
     let mut block = Zeroizing::new([0; BLOCK]);

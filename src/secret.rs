@@ -20,19 +20,19 @@ impl Secret {
     }
 }
 
-/// What to do if the file exists.
+/// The action if the file exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Existing {
-    /// Keep it: the write fails with `AlreadyExists`.
+    /// Keep the file. The write fails with `AlreadyExists`.
     Keep,
-    /// Replace it.
+    /// Replace the file.
     Replace,
 }
 
 impl Secret {
-    /// Writes it to a file with mode 0600. After a crash, the file is complete or as it was before.
+    /// Writes the secret to a file with mode 0600. After a crash, the file is complete or unchanged.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
-        // The file has another name until it is complete and on disk.
+        // The file has a temporary name until it is complete and on disk.
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);

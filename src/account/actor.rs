@@ -5,15 +5,15 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
-/// How a caller proved who it is.
+/// How a caller authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Principal {
-    /// An access key, by its id.
+    /// An access key, given by its id.
     AccessKey(String),
 }
 
 impl Principal {
-    /// Its id, as events record it.
+    /// The id in the form that events record.
     pub fn id(&self) -> &str {
         match self {
             Self::AccessKey(id) => id,
@@ -27,7 +27,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// Who makes a change, from which address, by which request: for the event of the change.
+/// The author of a change, for the event that records the change.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// The caller.

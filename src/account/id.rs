@@ -17,18 +17,19 @@ pub struct AccountId(i64);
 pub struct AccountIdError;
 
 impl AccountId {
-    /// A new id from random bytes, 1000000000000000 to 9999999999999999; all are equally likely but for a bias of 1 in 2,000.
+    /// A new id from random bytes, 1000000000000000 to 9999999999999999. The distribution is uniform except for a bias of 1 in
+    /// 2,000.
     pub const fn from_random(random: [u8; 8]) -> Self {
         const COUNT: u64 = (MAX - MIN + 1).cast_unsigned();
         Self(MIN + (u64::from_be_bytes(random) % COUNT).cast_signed())
     }
 
-    /// The id that the store holds.
+    /// The id from the number in the store.
     pub const fn from_i64(id: i64) -> Self {
         Self(id)
     }
 
-    /// The id as the store holds it.
+    /// The number in the store.
     pub const fn as_i64(self) -> i64 {
         self.0
     }
@@ -43,7 +44,7 @@ impl fmt::Display for AccountId {
 impl FromStr for AccountId {
     type Err = AccountIdError;
 
-    /// Reads only what [`Display`](fmt::Display) writes.
+    /// Reads only the form that [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(AccountIdError);

@@ -1,4 +1,4 @@
-//! Accounts, roles and who acts. No I/O, no clock, no protocol.
+//! Accounts, roles and actors. No I/O, no clock, no protocol.
 
 mod actor;
 mod id;

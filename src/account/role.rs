@@ -1,6 +1,6 @@
 //! Roles of access keys.
 
-/// What a caller may do in its account.
+/// The permissions of a caller in its account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Reads everything except private keys.
@@ -31,7 +31,8 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// Whether this role may do everything that `needed` may. Admin includes editor, editor includes reader; consumer stands alone.
+    /// Whether this role has all permissions of `needed`. Admin includes editor, and editor includes reader. No role includes
+    /// consumer, and consumer includes no other role.
     pub fn includes(self, needed: Self) -> bool {
         match needed {
             Self::Reader => self != Self::Consumer,

@@ -1,9 +1,9 @@
 //! The regions of Alibaba Cloud.
 //!
-//! Source: its documentation "Regions and zones" (`help.aliyun.com/document_detail/40654.html`, and
-//! `alibabacloud.com/help/en/ecs/product-overview/regions-and-zones`); facts, under no licence. Where the documentation has no
-//! Japanese name, it follows the pattern of the others. Closed regions (Sydney, Mumbai) are left out, and the finance and
-//! government clouds, which are not public.
+//! Source: Alibaba Cloud's documentation "Regions and zones" (`help.aliyun.com/document_detail/40654.html`, and
+//! `alibabacloud.com/help/en/ecs/product-overview/regions-and-zones`). The list holds only facts, which no licence covers. The
+//! documentation lacks some Japanese names; these follow the pattern of the documented names. The list omits closed regions
+//! (Sydney, Mumbai) and the finance and government clouds, which are not public.
 
 /// Id, then the names in Chinese, English and Japanese.
 pub(super) const REGIONS: &[(&str, &str, &str, &str)] = &[

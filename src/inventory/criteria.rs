@@ -1,31 +1,31 @@
-//! What certificates are searched by.
+//! The criteria of a certificate search.
 
 use super::domain::{DomainError, SoughtDomain};
 use super::{CertificateName, RegionId, Tags};
 use crate::certificate::KeyAlgorithm;
 
-/// What certificates are searched by: one must meet all that is given.
+/// Search criteria. A certificate matches if it meets every criterion that is set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Criteria {
-    /// Its region.
+    /// The region of the certificate.
     pub region: Option<RegionId>,
-    /// Its SHA-1 or SHA-256.
+    /// The SHA-1 or SHA-256 fingerprint.
     pub fingerprint: Option<SoughtFingerprint>,
-    /// One of its names.
+    /// A domain that must match one of the certificate's names.
     pub domain: Option<SoughtDomain>,
-    /// SHA-256 of its `SubjectPublicKeyInfo`.
+    /// The SHA-256 of the `SubjectPublicKeyInfo`.
     pub spki_sha256: Option<[u8; 32]>,
-    /// Its serial number.
+    /// The serial number.
     pub serial_number: Option<SoughtSerial>,
-    /// Its issuer, in the form of RFC 4514.
+    /// The issuer, in the form of RFC 4514.
     pub issuer: Option<String>,
-    /// The type of its key.
+    /// The type of the key.
     pub key_type: Option<SoughtKeyType>,
-    /// When it expires.
+    /// The time range of the expiry.
     pub expiry: Option<ExpiryWindow>,
-    /// How its name begins.
+    /// The start of the certificate's name in the store.
     pub name_prefix: Option<String>,
-    /// Tags that it has, all of them.
+    /// The certificate must have all of these tags.
     pub tags: Tags,
 }
 
@@ -38,25 +38,25 @@ pub enum SoughtFingerprint {
     Sha256([u8; 32]),
 }
 
-/// A serial number, in the two forms that a certificate can have it in.
+/// A serial number, in both forms that a certificate can contain: with and without a leading zero byte.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SoughtSerial([String; 2]);
 
-/// A key algorithm and a size in bits; `None`: of any size.
+/// A key algorithm and a key size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SoughtKeyType {
     /// The algorithm.
     pub algorithm: KeyAlgorithm,
-    /// The size.
+    /// The size in bits; `None`: any size.
     pub size: Option<i32>,
 }
 
-/// From one moment until before another, in milliseconds since 1970.
+/// A half-open time range in milliseconds since 1970: `from` is included, `to` is not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ExpiryWindow {
-    /// The first moment; `i64::MIN`: any.
+    /// The start; `i64::MIN`: no lower limit.
     pub from: i64,
-    /// The first moment behind it; `i64::MAX`: none.
+    /// The end; `i64::MAX`: no upper limit.
     pub to: i64,
 }
 
@@ -67,34 +67,34 @@ pub enum CriterionError {
     Fingerprint,
     /// The domain is invalid.
     Domain(DomainError),
-    /// There is no such way to match a domain.
+    /// The domain match mode is unknown.
     DomainMatch,
-    /// A way to match a domain is set, and no domain.
+    /// A domain match mode is set without a domain.
     DomainMatchAlone,
     /// The hash of a key is not 64 hexadecimal digits.
     SpkiSha256,
     /// The serial number is not hexadecimal.
     SerialNumber,
-    /// The issuer contains a control character, which no stored issuer does.
+    /// The issuer contains a control character. No stored issuer contains one.
     Issuer,
-    /// There is no such key algorithm.
+    /// The key algorithm is unknown.
     KeyAlgorithm,
     /// The key size is negative.
     KeySize,
-    /// A key size is set, and no key algorithm.
+    /// A key size is set without a key algorithm.
     KeySizeAlone,
     /// The time is not a valid timestamp.
     ExpireTime,
     /// The end of the window is not later than its start.
     ExpiryWindow,
-    /// No name starts with the text.
+    /// No valid name starts with the text.
     NamePrefix,
-    /// There is no such order.
+    /// The sort order is unknown.
     Order,
 }
 
 impl SoughtFingerprint {
-    /// Reads hexadecimal digits of any case, with a colon between all bytes or with none.
+    /// Reads hexadecimal digits in upper or lower case, with a colon between all bytes or without colons.
     pub fn parse(text: &str) -> Result<Self, CriterionError> {
         let digits = digits(text).ok_or(CriterionError::Fingerprint)?;
         bytes(&digits)
@@ -117,7 +117,7 @@ impl SoughtSerial {
     pub fn parse(text: &str) -> Result<Self, CriterionError> {
         let digits = digits(text).ok_or(CriterionError::SerialNumber)?;
         let digits = digits.trim_start_matches('0');
-        // A DER integer has whole bytes, at least one, and one zero byte before a first bit that is set (X.690 8.3).
+        // A DER integer has at least one byte. A zero byte precedes a first byte that has its highest bit set (X.690 8.3).
         let bytes = match digits.len() {
             0 => "00".to_owned(),
             len if len % 2 == 1 => format!("0{digits}"),
@@ -126,20 +126,20 @@ impl SoughtSerial {
         Ok(Self([format!("00{bytes}"), bytes]))
     }
 
-    /// The texts of [`CertificateFacts::serial_number`](crate::certificate::CertificateFacts) that are this number.
+    /// The values of [`CertificateFacts::serial_number`](crate::certificate::CertificateFacts) that mean this number.
     pub fn texts(&self) -> &[String] {
         &self.0
     }
 }
 
-/// Reads the SHA-256 of a `SubjectPublicKeyInfo` in the forms of a fingerprint.
+/// Reads the SHA-256 of a `SubjectPublicKeyInfo`. The accepted forms are those of a fingerprint.
 pub fn parse_spki_sha256(text: &str) -> Result<[u8; 32], CriterionError> {
     digits(text)
         .and_then(|digits| bytes(&digits))
         .ok_or(CriterionError::SpkiSha256)
 }
 
-/// Reads how a name begins: every beginning of a name is a name.
+/// Reads the start of a name. The rules of a full name apply, because every prefix of a name is a valid name.
 pub fn parse_name_prefix(text: &str) -> Result<String, CriterionError> {
     match CertificateName::parse(text) {
         Ok(name) => Ok(name.as_str().to_owned()),
@@ -147,7 +147,7 @@ pub fn parse_name_prefix(text: &str) -> Result<String, CriterionError> {
     }
 }
 
-/// Reads an issuer. Of a certificate's no text has a control character.
+/// Reads an issuer. Refuses control characters, because no stored issuer contains one.
 pub fn parse_issuer(text: String) -> Result<String, CriterionError> {
     match text.contains(char::is_control) {
         true => Err(CriterionError::Issuer),
@@ -155,7 +155,7 @@ pub fn parse_issuer(text: String) -> Result<String, CriterionError> {
     }
 }
 
-/// Hexadecimal digits in lower case; `None` if something else is there besides a colon between all bytes.
+/// The hexadecimal digits in lower case. `None` if the text contains anything but digits and a colon between all bytes.
 fn digits(text: &str) -> Option<String> {
     let bytes: Vec<_> = text.split(':').collect();
     if bytes.len() > 1 && bytes.iter().any(|byte| byte.len() != 2) {

@@ -1,12 +1,13 @@
-//! The domain that certificates are searched by.
+//! The domain criterion of a certificate search.
 
 use std::net::IpAddr;
 
-/// A longer text is no host name (RFC 1035 2.3.4, without the dots' own octets), and none is kept for the search.
+/// The maximum length of a searchable name. A longer text is not a host name (RFC 1035 2.3.4; the octets that the encoding adds to
+/// the text are not counted).
 pub(super) const MAX_LEN: usize = 255;
 
-/// A host name or an IP address, and which names of certificates it is to match. Names are kept for the search in lower case
-/// and without a trailing dot, a host name's labels reversed, so that what matches is some ranges of that form.
+/// A host name or an IP address, as ranges of the stored names that match it. The store keeps searchable names in lower case,
+/// without a trailing dot, and host names with reversed labels. In this form, all matching names are one or two ranges.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SoughtDomain {
     ranges: Vec<(String, String)>,
@@ -15,21 +16,21 @@ pub struct SoughtDomain {
 /// How a domain matches a certificate's names.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DomainMatch {
-    /// A name that is it.
+    /// Names that equal the domain.
     #[default]
     Exact,
-    /// A name that is it, or a wildcard for its first label (RFC 9525 6.3).
+    /// Names that equal the domain, and the wildcard for its first label (RFC 9525 6.3).
     Covered,
-    /// A name that is it or ends with a dot and it.
+    /// Names that equal the domain, and names that end with a dot and the domain.
     Below,
 }
 
 /// Why a text is not a domain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DomainError {
-    /// It contains characters outside ASCII.
+    /// The text contains characters outside ASCII.
     Internationalised,
-    /// It is neither a host name nor an IP address.
+    /// The text is not a host name and not an IP address.
     Malformed,
 }
 
@@ -40,7 +41,7 @@ impl SoughtDomain {
             return Err(DomainError::Internationalised);
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        // What is in certificates is written as RFC 5952 says too.
+        // The names of stored certificates also have the form of RFC 5952.
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Self::of([only(address.to_string())]));
         }
@@ -60,7 +61,7 @@ impl SoughtDomain {
             (DomainMatch::Covered, Some((_, parent))) => {
                 Self::of([only(reversed), only(self::reversed(&format!("*.{parent}")))])
             }
-            // No name has a slash, which is the next character behind the dot.
+            // In ASCII, the slash follows the dot. No name contains a slash.
             (DomainMatch::Below, _) => {
                 let below = (format!("{reversed}."), format!("{reversed}/"));
                 Self::of([only(reversed), below])
@@ -74,7 +75,7 @@ impl SoughtDomain {
         Self { ranges }
     }
 
-    /// The first and the last text of each range, in the form in which names are kept for the search.
+    /// The first and the last text of each range, in the form of the stored searchable names.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.ranges.iter().map(|(first, last)| (first.as_str(), last.as_str()))
     }
@@ -84,7 +85,7 @@ fn only(text: String) -> (String, String) {
     (text.clone(), text)
 }
 
-/// The labels in reverse order: all names below a domain are then one range.
+/// The labels in reverse order. In this form, all names below a domain are one range.
 pub(super) fn reversed(name: &str) -> String {
     name.split('.').rev().collect::<Vec<_>>().join(".")
 }
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(ranges("1.example", DomainMatch::Exact), [only("example.1".into())]);
     }
 
-    /// RFC 9525 6.3: the wildcard is the whole first label, and stands for one.
+    /// RFC 9525 6.3: a wildcard is the complete first label, and matches exactly one label.
     #[test]
     fn a_name_is_covered_by_itself_and_by_the_wildcard_of_its_parent() {
         let wildcard = only("com.example.*".into());

@@ -14,7 +14,7 @@ pub struct CertificateId {
     pub account: AccountId,
     /// When the id was made.
     pub created: Timestamp,
-    /// 64 random bits: the first int32 above the second.
+    /// 64 random bits. The first int32 is the upper half.
     pub random: i64,
 }
 
@@ -32,7 +32,7 @@ impl CertificateId {
         }
     }
 
-    /// Reads only what [`Display`](fmt::Display) writes, so that one certificate has one id.
+    /// Reads only the form that [`Display`](fmt::Display) writes. So one certificate has exactly one id.
     pub fn parse(text: &str) -> Result<Self, CertificateIdError> {
         let id = parts(text).ok_or(CertificateIdError)?;
         if id.to_string() == text {

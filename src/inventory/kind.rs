@@ -1,16 +1,16 @@
 //! The two kinds of certificates that an account has.
 
-/// What a certificate is kept for.
+/// The purpose of a stored certificate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum CertificateKind {
-    /// A server presents it, and its private key is kept with it.
+    /// A server presents the certificate. The store also has its private key.
     Server,
-    /// An authority's, by which those are known that it certified.
+    /// The certificate of an authority. It verifies the certificates that the authority issued.
     Ca,
 }
 
 impl CertificateKind {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Server, Self::Ca];
 
     /// The kind with this name in the database.
@@ -26,7 +26,7 @@ impl CertificateKind {
         }
     }
 
-    /// What it is called in a sentence.
+    /// The name of the kind in a sentence.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Server => "server certificate",

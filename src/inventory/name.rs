@@ -16,16 +16,16 @@ pub struct CertificateName(String);
 /// Why a text is not a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NameError {
-    /// It is empty.
+    /// The text is empty.
     Empty,
-    /// It has more than 80 characters.
+    /// The text has more than 80 characters.
     TooLong {
-        /// How many it has.
+        /// The number of its characters.
         chars: usize,
     },
-    /// It has a character that is not allowed.
+    /// The text contains an invalid character.
     Character {
-        /// Which character, counted from 1.
+        /// The position of the character, counted from 1.
         position: usize,
     },
 }
@@ -45,13 +45,14 @@ impl CertificateName {
         }
     }
 
-    /// The name from the store, which was checked before it was stored.
+    /// The name from the store. It was checked before it was stored.
     pub fn from_stored(name: String) -> Self {
         Self(name)
     }
 
-    /// The name of a certificate that was uploaded without one: the leaf's last common name, else its first subject alternative
-    /// name. Characters that are not allowed become `_`, and the name is cut at 80 characters. `None` if the leaf has neither.
+    /// The name of a certificate that was uploaded without a name: the leaf's last common name, else its first subject alternative
+    /// name. Invalid characters become `_`, and the name is cut at 80 characters. `None` if the leaf has no common name and no
+    /// subject alternative name.
     /// The caller then takes the certificate's id as its name.
     pub fn default_for(facts: &CertificateFacts) -> Option<Self> {
         let text = std::iter::once(&facts.common_name)
@@ -60,8 +61,8 @@ impl CertificateName {
         Some(Self(fitting(text.chars()).collect()))
     }
 
-    /// The name of a certificate that is named after its file: the last 80 characters of the path, where paths differ. `None` if
-    /// the path is empty.
+    /// The name of a certificate that is named after its file: the last 80 characters of the path. Paths differ most at their end.
+    /// `None` if the path is empty.
     pub fn of_path(path: &str) -> Option<Self> {
         let beyond = path.chars().count().saturating_sub(MAX_CHARS);
         let name: String = fitting(path.chars().skip(beyond)).collect();

@@ -1,24 +1,24 @@
-//! The regions in which certificates are kept.
+//! The regions of the service. Every certificate is in one region.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::alibaba_regions;
 
-/// The id of a region, such as `cn-hangzhou`: one that [`Regions`] holds, or that the store read back.
+/// The id of a region, for example `cn-hangzhou`. It comes from [`Regions`] or from the store.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RegionId(String);
 
 /// A region and its names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Region {
-    /// Its id.
+    /// The region's id.
     pub id: RegionId,
-    /// Its name in simplified Chinese.
+    /// The region's name in simplified Chinese.
     pub name_zh_cn: String,
-    /// Its name in English.
+    /// The region's name in English.
     pub name_en_us: String,
-    /// Its name in Japanese.
+    /// The region's name in Japanese.
     pub name_ja: String,
 }
 
@@ -26,10 +26,10 @@ pub struct Region {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Regions(BTreeMap<RegionId, Region>);
 
-/// A language in which regions are named.
+/// A language of region names.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Language {
-    /// Simplified Chinese, `zh-CN`: what a caller gets who asks for none.
+    /// Simplified Chinese, `zh-CN`: the default.
     #[default]
     ZhCn,
     /// English, `en-US`.
@@ -41,9 +41,9 @@ pub enum Language {
 /// Why a text is not a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RegionError {
-    /// It is empty.
+    /// The text is empty.
     Missing,
-    /// It is not the id of one of [`Regions`].
+    /// The text is not the id of one of [`Regions`].
     Unknown,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for RegionId {
 }
 
 impl Region {
-    /// Its name in a language.
+    /// The region's name in this language.
     pub fn local_name(&self, language: Language) -> &str {
         match language {
             Language::ZhCn => &self.name_zh_cn,
@@ -92,7 +92,7 @@ impl Regions {
         alibaba_regions::REGIONS.iter().map(region).collect()
     }
 
-    /// The region of that id.
+    /// The region with this id.
     pub fn find(&self, id: &str) -> Result<RegionId, RegionError> {
         if id.is_empty() {
             return Err(RegionError::Missing);
@@ -112,14 +112,14 @@ impl Regions {
 }
 
 impl FromIterator<Region> for Regions {
-    /// Of regions with the same id, the last is kept.
+    /// If several regions have the same id, the last one counts.
     fn from_iter<T: IntoIterator<Item = Region>>(regions: T) -> Self {
         Self(regions.into_iter().map(|region| (region.id.clone(), region)).collect())
     }
 }
 
 impl Language {
-    /// Reads a language tag; empty is `zh-CN`.
+    /// Reads a language tag. An empty tag means `zh-CN`.
     pub fn parse(tag: &str) -> Result<Self, LanguageError> {
         match tag {
             "" | "zh-CN" => Ok(Self::ZhCn),

@@ -7,8 +7,8 @@ use crate::clock::Timestamp;
 
 const PREFIX: &str = "rg-";
 
-/// The id of a resource group. That of an account's default group is `rg-` and the account's id, that of any other `rg-` and 32
-/// hexadecimal digits: 12 of the milliseconds of its creation and 20 random ones.
+/// The id of a resource group. An account's default group has the id `rg-<account id>`. Every other id is `rg-` and 32
+/// hexadecimal digits: 12 for the creation time in milliseconds, and 20 random digits.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ResourceGroupId(String);
 
@@ -18,12 +18,12 @@ impl ResourceGroupId {
         Self(format!("{PREFIX}{:012x}{}", created.millis(), hex::encode(random)))
     }
 
-    /// That of the account's default group.
+    /// The id of the account's default group.
     pub fn default_of(account: AccountId) -> Self {
         Self(format!("{PREFIX}{account}"))
     }
 
-    /// What a caller sent, if it reads like an id.
+    /// Reads a caller's text. `None` if it does not have the form of an id.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(PREFIX)?;
         let is_id = match digits.len() {
@@ -34,12 +34,12 @@ impl ResourceGroupId {
         is_id.then(|| Self(text.to_owned()))
     }
 
-    /// The id that the store holds for a certificate of this account: none is that of the default group.
+    /// The id from the store, for a certificate of this account. `None` in the store means the default group.
     pub fn from_stored(account: AccountId, id: Option<String>) -> Self {
         id.map_or_else(|| Self::default_of(account), Self)
     }
 
-    /// The id as the store holds it for a certificate of this account.
+    /// The id in the form of the store, for a certificate of this account. `None` means the default group.
     pub fn stored(&self, account: AccountId) -> Option<&str> {
         (*self != Self::default_of(account)).then_some(&self.0)
     }

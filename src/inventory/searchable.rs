@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use super::domain::{MAX_LEN, reversed};
 use crate::certificate::CertificateFacts;
 
-/// A certificate can have tens of thousands of names, and each searchable name costs a row: the first so many are searchable.
+/// The maximum number of searchable subject alternative names. A certificate can have tens of thousands of names, and each
+/// searchable name costs a row.
 const MAX_NAMES: usize = 1000;
 
-/// The searchable names of a certificate: its first 1,000 subject alternative names that are host names or IP addresses by their
-/// characters, and its common name where none of them is a host name. They are in the form of
-/// [`SoughtDomain::ranges`](super::SoughtDomain::ranges).
+/// The searchable names of a certificate, in the form of [`SoughtDomain::ranges`](super::SoughtDomain::ranges). Searchable are
+/// those of its first 1,000 subject alternative names that consist of the characters of host names or IP addresses. If none of
+/// them is a host name, the common name is searchable too.
 pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut has_host = false;
@@ -26,9 +27,9 @@ pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
 }
 
 enum Name {
-    /// With its labels reversed.
+    /// A host name with reversed labels.
     Host(String),
-    /// An IP address, or another text of such characters.
+    /// An IP address, or another text of the characters of IP addresses.
     Address(String),
 }
 
@@ -40,7 +41,8 @@ impl Name {
     }
 }
 
-/// A name in lower case and without trailing dots; `None` if it has other characters than host names and IP addresses have.
+/// The name in lower case and without trailing dots. `None` if it contains characters that host names and IP addresses do not
+/// contain.
 fn searchable(text: &str) -> Option<Name> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
     let is_searchable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"*._:-".contains(&byte);
@@ -119,7 +121,7 @@ mod tests {
         let many: Vec<_> = (0..1001).map(|number| format!("h{number:04}")).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         assert_eq!(names("common.example", &many), many[..1000]);
-        // A host name after them does not hide the common name.
+        // A host name after the first 1,000 names does not hide the common name.
         let addresses = vec!["192.0.2.1"; 1000];
         let given = [&addresses[..], &["late.example"]].concat();
         assert_eq!(names("common.example", &given), ["192.0.2.1", "example.common"]);

@@ -14,24 +14,24 @@ pub struct Tag {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tags(Vec<Tag>);
 
-/// What is wrong with the tags of one certificate.
+/// Why the tags of one certificate are invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TagsError {
     /// There are more than 20.
     TooMany {
-        /// How many there are.
+        /// The number of tags.
         count: usize,
     },
     /// One tag is invalid.
     Tag {
-        /// Which tag, counted from 0 in the caller's order.
+        /// The position of the tag in the caller's order, counted from 0.
         index: usize,
-        /// What is wrong with it.
+        /// Why the tag is invalid.
         error: TagError,
     },
 }
 
-/// What is wrong with one tag.
+/// Why one tag is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TagError {
     /// The key is empty.
@@ -40,9 +40,9 @@ pub enum TagError {
     KeyRepeated,
     /// The part has more characters than [`TagPart::max_chars`].
     TooLong {
-        /// Which part.
+        /// The part that is too long.
         part: TagPart,
-        /// How many characters it has.
+        /// The number of its characters.
         chars: usize,
     },
     /// The part starts with `aliyun` or `acs:`.
@@ -63,7 +63,7 @@ pub enum TagPart {
 }
 
 impl TagPart {
-    /// The most Unicode characters (scalar values) that it may have.
+    /// The maximum length in Unicode characters (scalar values).
     pub const fn max_chars(self) -> usize {
         match self {
             Self::Key => 64,
@@ -100,15 +100,15 @@ impl Tag {
 }
 
 impl Tags {
-    /// The most tags of one certificate.
+    /// The maximum number of tags of one certificate.
     pub const MAX: usize = 20;
 
-    /// Whether one of them has this key.
+    /// Whether one of the tags has this key.
     pub fn has_key(&self, key: &str) -> bool {
         self.iter().any(|tag| tag.key == key)
     }
 
-    /// Checks keys and values. Every invalid tag is in the error.
+    /// Checks keys and values. The error lists every invalid tag.
     pub fn parse(tags: Vec<(String, String)>) -> Result<Self, Vec<TagsError>> {
         if tags.len() > Self::MAX {
             return Err(vec![TagsError::TooMany { count: tags.len() }]);
@@ -135,7 +135,7 @@ impl Tags {
         Ok(Self::from_stored(checked.into_iter().collect()))
     }
 
-    /// The tags from the store, ordered by key, which were checked before they were stored.
+    /// The tags from the store, ordered by key. They were checked before they were stored.
     pub fn from_stored(tags: Vec<(String, String)>) -> Self {
         Self(tags.into_iter().map(|(key, value)| Tag { key, value }).collect())
     }
