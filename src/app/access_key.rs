@@ -12,12 +12,12 @@ use crate::secret::Secret;
 const ID_PREFIX: &str = "ck";
 const ID_RANDOM_LEN: usize = 10;
 const SECRET_LEN: usize = 32;
-/// certkeep makes no longer ids. An id of a caller is looked up and logged.
+/// The maximum length of an id. certkeep makes no longer ids. The limit counts because a caller's id is looked up and logged.
 const MAX_ID_LEN: usize = 64;
-/// certkeep makes no longer keys. The secret of a caller is hashed.
+/// The maximum length of a key. certkeep makes no longer keys. The limit counts because a caller's secret is hashed.
 const MAX_LEN: usize = 256;
 
-/// An access key, as its holder has it. The id is public. The secret has 256 random bits, in base64url.
+/// An access key in the form that its holder has. The id is public. The secret has 256 random bits, in base64url.
 pub struct AccessKeyText {
     id: String,
     secret: Secret,
@@ -34,7 +34,7 @@ impl AccessKeyText {
         })
     }
 
-    /// Reads the value of an `authorization` header, `Bearer <id>.<secret>`. `None`: it is not an access key.
+    /// Reads the value of an `authorization` header, `Bearer <id>.<secret>`. `None`: the value is not an access key.
     pub fn from_authorization(value: &str) -> Option<Self> {
         let (scheme, text) = value.split_once(' ')?;
         scheme
@@ -61,7 +61,7 @@ impl AccessKeyText {
         &self.id
     }
 
-    /// The SHA-256 of the secret. The database has it instead of the secret.
+    /// The SHA-256 of the secret. The database stores this hash instead of the secret.
     pub(super) fn secret_sha256(&self) -> [u8; 32] {
         digest::sha256(self.secret.expose())
     }

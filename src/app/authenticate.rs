@@ -1,4 +1,4 @@
-//! Who calls, and what the caller may do.
+//! Authentication of callers, and their permissions.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,13 +12,13 @@ use crate::digest;
 /// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who it is.
+    /// The identity of the caller.
     pub principal: Principal,
-    /// The address that it calls from.
+    /// The address of the caller.
     pub address: IpAddr,
-    /// The account that it acts for.
+    /// The account of the caller.
     pub account: AccountId,
-    /// What it may do.
+    /// The role of the caller.
     pub role: Role,
 }
 
@@ -34,7 +34,7 @@ impl Caller {
 }
 
 impl App {
-    /// The caller that this access key belongs to, at this address.
+    /// The holder of this access key, as a caller from this address.
     ///
     /// Only the holder of the right secret learns that the key or its account is disabled.
     pub async fn authenticate(&self, key: Option<&AccessKeyText>, address: IpAddr) -> Result<Caller, Error> {
@@ -73,8 +73,8 @@ impl App {
     }
 }
 
-/// A cache of access keys that were valid when they were looked up. A key that is disabled works for at most
-/// [`MAX_AGE`](Self::MAX_AGE) more.
+/// A cache of access keys that were valid when they were looked up. A disabled key works for at most
+/// [`MAX_AGE`](Self::MAX_AGE) longer.
 #[derive(Default)]
 pub(super) struct CheckedKeys(Mutex<HashMap<String, Entry>>);
 
@@ -107,7 +107,7 @@ impl CheckedKeys {
         if entries.len() >= Self::MAX_LEN {
             entries.retain(|_, entry| entry.looked_up.elapsed() < Self::MAX_AGE);
         }
-        // While the cache is full, other keys are looked up for each call.
+        // While the cache is full, each call looks up a key that is not in the cache.
         if entries.len() < Self::MAX_LEN || entries.contains_key(id) {
             let entry = Entry {
                 secret_sha256,

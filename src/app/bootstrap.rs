@@ -14,9 +14,9 @@ const FIRST_ACCOUNT: &str = "default";
 /// The result of a bootstrap.
 #[derive(Debug, Eq, PartialEq)]
 pub enum FirstAccount {
-    /// The account was created, and its access key written.
+    /// The account was created, and its access key was written.
     Made(AccountId),
-    /// The database had an access key before.
+    /// The database already had an access key.
     Existed,
 }
 

@@ -1,4 +1,4 @@
-//! Checks a pair: answers everything that an upload would find, and stores nothing.
+//! Checks a pair: reports everything that an upload would report, and stores nothing.
 
 use super::cpu_pool::Cost;
 use super::violation::Violations;
@@ -8,12 +8,12 @@ use crate::clock;
 use crate::inventory::CertificateKind;
 use crate::secret::Secret;
 
-/// A pair to check, or certificates without their key.
+/// A pair to check, or certificates without a key.
 #[derive(Debug)]
 pub struct CheckServerCertificate {
     /// The certificate and its chain, in PEM. A secret, because people paste private keys into it.
     pub server_certificate: Secret,
-    /// The private key, in PEM; empty: only the certificates are checked.
+    /// The private key, in PEM. If it is empty, only the certificates are checked.
     pub private_key: Secret,
 }
 
@@ -26,7 +26,7 @@ pub struct CheckReport {
     pub report: Report,
 }
 
-/// Checks by this policy alone, without a service.
+/// Checks by this policy, without a service.
 pub fn check(request: &CheckServerCertificate, policy: &Policy) -> CheckReport {
     CheckReport::of(report(request, policy, &Authorities::default()))
 }

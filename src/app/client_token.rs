@@ -33,8 +33,8 @@ impl App {
         }))
     }
 
-    /// The certificate of the upload that used this token, as it is now; `None` if no upload did. A void token is
-    /// forgotten.
+    /// The current state of the certificate whose upload used this token. `None` if no upload used the token. A void token is
+    /// deleted.
     pub(super) async fn replay(
         &self,
         call: &Call,
@@ -79,8 +79,8 @@ impl App {
     }
 }
 
-/// Everything that the upload stores: each part after its length. The two kinds of certificates have separate tokens, so
-/// that their forms need not differ.
+/// Everything that the upload stores: each part after its length. The two kinds of certificates have separate tokens, so both
+/// can use this form.
 fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
     let Upload {
         region_id,
@@ -116,7 +116,7 @@ fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
     };
     parts.extend(texts.iter().map(|text| text.as_bytes()));
     parts.extend(tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
-    // The whole length from the start: a vector that grows leaves copies in memory.
+    // Allocates the full length at once. A vector that grows leaves copies in memory.
     let len = parts.iter().map(|part| part.len() + 8).sum();
     let mut canonical = Zeroizing::new(Vec::with_capacity(len));
     for part in parts {

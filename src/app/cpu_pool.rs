@@ -1,4 +1,4 @@
-//! Work that keeps a core busy: parsing, and arithmetic with keys.
+//! CPU-bound work: parsing, and arithmetic with keys.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use tokio::sync::Semaphore;
 
 use super::Error;
 
-/// Runs work by its [`Cost`]: inline on the caller's thread, or on a blocking thread. As many blocking pieces run at once
-/// as there are cores. The rest wait, while the deadlines of their callers run.
+/// Runs work by its [`Cost`]: inline on the caller's thread, or on a blocking thread. The number of concurrent blocking pieces
+/// is limited to the number of cores. The rest wait, and the deadlines of their callers continue.
 #[derive(Clone)]
 pub(super) struct CpuPool(Arc<Semaphore>);
 
-/// How long a piece of work can take.
+/// The cost class of a piece of work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cost {
-    /// Usually a fraction of a millisecond, 20 ms in the worst case. It runs on the caller's thread, because waking
-    /// another thread takes as long.
+    /// Usually a fraction of a millisecond, 20 ms in the worst case. The work runs on the caller's thread, because waking
+    /// another thread takes equally long.
     Inline,
-    /// Tens of milliseconds. It runs on a blocking thread.
+    /// Tens of milliseconds. The work runs on a blocking thread.
     Blocking,
 }
 
 impl Cost {
-    /// Most pairs are shorter: a key and two certificates with RSA keys of 2048 bits take 6 KiB. `certificate::cost` has
-    /// the texts that cost most for their size.
+    /// Most pairs are shorter: a key and two certificates with 2048-bit RSA keys take 6 KiB. `certificate::cost` has
+    /// the texts with the highest cost for their size.
     const MAX_INLINE_OCTETS: usize = 8 * 1024;
 
     /// The cost of parsing and verifying PEM texts of this length.
@@ -47,7 +47,7 @@ impl CpuPool {
         Self(Arc::new(Semaphore::new(cores)))
     }
 
-    /// Runs the work. Work that has begun is finished even if the caller leaves. A panic is an error of this call alone.
+    /// Runs the work. Work that has begun continues even if the caller leaves. A panic is an error of this call only.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         cost: Cost,

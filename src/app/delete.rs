@@ -1,4 +1,4 @@
-//! Deletes a certificate, makes it live again, and removes it for good.
+//! Deletes, undeletes and purges certificates.
 
 use super::target::{Target, TargetCertificate};
 use super::{App, Call, Error, Role};
@@ -6,7 +6,8 @@ use crate::inventory::{CertificateKind, RegionId};
 use crate::store::{Liveness, Undeletion};
 
 impl App {
-    /// Deletes it; answers its revision after that, or `None` if it was removed for good, since none are kept.
+    /// Deletes the certificate and returns its new revision. Without a retention time, the certificate is removed permanently, and
+    /// the result is `None`.
     pub async fn delete(&self, call: &Call, request: &TargetCertificate) -> Result<Option<i64>, Error> {
         call.caller.require(Role::Editor)?;
         let target = Target::parse(self, call, request)?;
@@ -22,7 +23,7 @@ impl App {
         }
     }
 
-    /// Makes it live again; answers its revision after that.
+    /// Makes a deleted certificate live again and returns its new revision.
     pub async fn undelete(&self, call: &Call, request: &TargetCertificate) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
         let target = Target::parse(self, call, request)?;
@@ -42,7 +43,7 @@ impl App {
         }
     }
 
-    /// Removes a deleted one for good.
+    /// Removes a deleted certificate permanently.
     pub async fn purge(&self, call: &Call, request: &TargetCertificate) -> Result<(), Error> {
         call.caller.require(Role::Admin)?;
         let target = Target::parse(self, call, request)?;
@@ -52,7 +53,7 @@ impl App {
         }
     }
 
-    /// The error of a certificate of this kind that exceeds the account's quota in this region.
+    /// The error for a certificate that exceeds the account's quota for this kind in this region.
     pub(super) async fn quota_exceeded(&self, call: &Call, kind: CertificateKind, region: RegionId) -> Error {
         let default_limit = self.0.settings.quota(kind);
         let quota = self

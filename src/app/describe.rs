@@ -6,24 +6,24 @@ use super::{App, Call, Error, Field, Role};
 use crate::inventory::{CertificateId, CertificateKind, ResourceGroupId};
 use crate::store::{Filter, Liveness, Position, StoredCertificate};
 
-/// Which certificates: those that every given filter matches.
+/// The filters and the page of a list. A certificate must match every filter that is set.
 #[derive(Debug)]
 pub struct DescribeCertificates {
-    /// Their kind.
+    /// The kind of the certificates.
     pub kind: CertificateKind,
-    /// Their region; empty: any.
+    /// The region; empty: any.
     pub region_id: String,
-    /// Their id; empty: any.
+    /// The id; empty: any.
     pub id: String,
-    /// Their resource group; empty: any.
+    /// The resource group; empty: any.
     pub resource_group_id: String,
-    /// Tags that all of them have.
+    /// Tags that every certificate must have.
     pub tags: Vec<(String, String)>,
-    /// The deleted ones instead of the live ones.
+    /// List deleted certificates instead of live certificates.
     pub deleted: bool,
-    /// How many to answer at most; 0 means the default.
+    /// The maximum number of certificates in the answer; 0: the default.
     pub page_size: i32,
-    /// Where the last page ended; empty: at the start.
+    /// The token of the page; empty: the first page.
     pub page_token: String,
 }
 
@@ -72,7 +72,7 @@ impl App {
         let (Some(region), Some(tags), Some(size), Some(after)) = (region, tags, size, after) else {
             return Err(violations.into());
         };
-        // What is no id is that of no group, and an unknown group has no certificates.
+        // A malformed id belongs to no group. An unknown group has no certificates.
         let resource_group = match request.resource_group_id.as_str() {
             "" => None,
             id => match ResourceGroupId::parse(id) {
@@ -98,7 +98,7 @@ impl App {
         })
     }
 
-    /// A list of one or none: an unknown id is no error.
+    /// A list of one certificate or none. An unknown id is not an error.
     async fn describe_one(
         &self,
         call: &Call,
@@ -132,7 +132,7 @@ impl App {
     }
 }
 
-/// Refuses fields that are set but whose behaviour is not built yet.
+/// Refuses set fields that are not implemented yet.
 pub(super) fn refuse_unsupported(fields: &[(bool, Field)]) -> Result<(), Error> {
     let set: Vec<_> = fields.iter().filter(|(set, _)| *set).map(|(_, field)| *field).collect();
     if set.is_empty() {

@@ -8,31 +8,31 @@ use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId
 use crate::store::QuotaUse;
 use crate::{digest, seal, store};
 
-/// Why a call was refused. The texts are for the log; callers get those of their door.
+/// Why a call was refused. These texts are for the log. Callers get the texts of their door.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Fields of the request are invalid.
     #[error("{} invalid fields", violations.len())]
     Fields {
-        /// Every invalid field in the request's order: at least one.
+        /// Every invalid field, in the request's order. There is at least one.
         violations: Vec<Violation>,
-        /// What was noticed about a certificate, the most severe first.
+        /// The findings about a certificate, the most severe first.
         findings: Vec<Finding>,
     },
     /// The request sets fields that this version does not support yet.
     #[error("{} unsupported fields", .0.len())]
     FieldsNotSupported(Vec<Field>),
-    /// The account, or the region named, has no such resource.
+    /// The account, or the given region, does not have this resource.
     #[error("not found: {0:?}")]
     NotFound(Resource),
-    /// The account has as many certificates of this kind in the region as its quota allows.
+    /// The account has used its quota for this kind of certificates in the region.
     #[error("quota exceeded")]
     QuotaExceeded {
         /// The kind.
         kind: CertificateKind,
         /// The region.
         region: RegionId,
-        /// How many the account has, and how many it may have.
+        /// The number of certificates that the account has, and the limit.
         quota: QuotaUse,
     },
     /// Another request used the client token.
@@ -41,7 +41,7 @@ pub enum Error {
     /// The certificate changed after the caller read its etag.
     #[error("etag mismatch")]
     EtagMismatch {
-        /// Its revision now.
+        /// The current revision of the certificate.
         revision: i64,
     },
     /// The certificate is not deleted.
@@ -62,7 +62,7 @@ pub enum Error {
     /// The caller's role does not allow the call.
     #[error("role {} required", needed.as_str())]
     PermissionDenied {
-        /// The least role that allows it.
+        /// The lowest role that allows the call.
         needed: Role,
     },
     /// The database cannot be reached or written. Nothing was changed.
@@ -74,7 +74,7 @@ pub enum Error {
     /// The connection was lost in the commit, and the look-up of its outcome failed too.
     #[error(transparent)]
     OutcomeUnknown(store::Error),
-    /// A error of certkeep.
+    /// An error of certkeep.
     #[error(transparent)]
     Internal(Box<dyn StdError + Send + Sync>),
 }
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// A error of certkeep.
+    /// An error of certkeep.
     pub(super) fn internal(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::Internal(Box::new(cause))
     }

@@ -1,18 +1,18 @@
-//! How much time the certificates of all accounts have left: the service's own view, for its operator.
+//! The remaining lifetimes of the certificates of all accounts, for the operator.
 
 use super::{App, Error};
 use crate::certificate::EXPIRES_SOON_DAYS;
 use crate::clock::{self, Timestamp};
 
-/// The days at which certificates are told apart by the time that they have left.
+/// The limits between the classes of remaining lifetime, in days.
 pub const DAYS_LEFT: [i64; 4] = [0, 7, EXPIRES_SOON_DAYS, 90];
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// How many live server certificates have how much time left; each is counted once.
+/// The number of live server certificates in each class of remaining lifetime. Each certificate counts once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeLeft {
-    /// None.
+    /// Expired.
     pub expired: i64,
     /// Up to 7 days.
     pub week: i64,
@@ -20,7 +20,7 @@ pub struct TimeLeft {
     pub month: i64,
     /// 30 to 90 days.
     pub quarter: i64,
-    /// More.
+    /// More than 90 days.
     pub later: i64,
 }
 

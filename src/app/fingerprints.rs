@@ -7,25 +7,25 @@ use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
 use crate::store::AccountFingerprints;
 
-/// Which page.
+/// The page to list.
 #[derive(Debug)]
 pub struct ListAccountFingerprints {
-    /// How many to answer at most; 0 means the default.
+    /// The maximum number of fingerprints in the answer; 0: the default.
     pub page_size: i32,
-    /// Where the last page ended; empty: at the start.
+    /// The token of the page; empty: the first page.
     pub page_token: String,
 }
 
 /// A page of fingerprints.
 #[derive(Debug, Default)]
 pub struct ListedFingerprints {
-    /// One for each server certificate, oldest first.
+    /// One fingerprint for each server certificate, oldest first.
     pub fingerprints: Vec<Sha1Fingerprint>,
     /// The token of the next page; empty on the last.
     pub next_page_token: String,
 }
 
-/// Whether an answer has the account's fingerprints.
+/// Whether an answer contains the account's fingerprints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AnswerFingerprints {
     Yes,
@@ -41,7 +41,7 @@ pub(super) fn list_of(account: AccountId) -> List<'static> {
 }
 
 impl App {
-    /// The answer's form of the fingerprints that were read; empty if none were.
+    /// The fingerprints in the form of the answer; empty if none were read.
     pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> ListedFingerprints {
         let Some(AccountFingerprints { fingerprints, next }) = read else {
             return ListedFingerprints::default();
@@ -52,7 +52,7 @@ impl App {
         }
     }
 
-    /// A page of the fingerprints of the account's certificates, over all regions.
+    /// A page of the fingerprints of the account's certificates in all regions.
     pub async fn fingerprints(
         &self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! The key ring and the database: whether they belong together, and the keys that the service seals for itself.
+//! Checks that the key ring belongs to the database, and opens the service's own sealed keys.
 
 use super::{App, Error};
 use crate::seal::{self, CheckValue, KeyEncryptionKeyId, KeyRing, Row};
@@ -57,7 +57,8 @@ pub(super) async fn service_key(store: &Store, key_ring: &KeyRing, purpose: &str
     let fresh = key_ring.new_service_key(purpose)?;
     let kept = store.service_key(purpose, &fresh).await?;
     let key = key_ring.open(&kept, &Row::ServiceKey { purpose })?;
-    // Only now: if two replicas bring different rings to an empty database, one ring opens the key that was kept.
+    // The record follows the opening. If two replicas bring different rings to an empty database, only one ring opens the stored
+    // key, and only that ring is recorded.
     record(store, key_ring, KeyEncryptionKeyId::of_sealed(&kept)?).await?;
     Ok(key)
 }

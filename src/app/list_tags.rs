@@ -7,14 +7,14 @@ use super::{App, Call, Error, Field, FieldError, Role};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 use crate::store::{Filter, Liveness, Page, Position};
 
-/// Which tags to list.
+/// The tags to list.
 #[derive(Debug)]
 pub struct ListTagResources {
-    /// Of these certificates; without ids: of all certificates with these tags.
+    /// The certificates. Without ids, the tags of all certificates with these tags are listed.
     pub resources: TaggedResources,
     /// Tags that each certificate must have.
     pub tags: Vec<(String, String)>,
-    /// The most certificates of a page; 0: the default.
+    /// The maximum number of certificates in a page; 0: the default.
     pub page_size: i32,
     /// The token of the page; empty: the first page.
     pub next_token: String,
@@ -83,7 +83,7 @@ impl App {
         if !resources.resource_ids.is_empty() {
             return self.tags_of(call, (&region, &resources.resource_ids), &tags).await;
         }
-        // A page has certificates of one kind: with both it could exceed the size of an answer.
+        // A page has certificates of one kind. A page with both kinds could exceed the maximum size of an answer.
         let account = call.caller.account;
         let page = async |kind, after| {
             let filter = Filter {
@@ -111,7 +111,7 @@ impl App {
         })
     }
 
-    /// The tags of these certificates, in their order. Unknown certificates are left out.
+    /// The tags of these certificates, in the given order. Unknown certificates are omitted.
     async fn tags_of(
         &self,
         call: &Call,

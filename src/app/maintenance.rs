@@ -1,4 +1,4 @@
-//! The maintenance of the whole service. Every replica runs it; the first one finds the work.
+//! The maintenance of the whole service. Every replica runs it, and the first replica does the work.
 
 use super::{App, Error};
 

@@ -118,7 +118,7 @@ impl App {
         })))
     }
 
-    /// Waits until all uploads are stored, also those of callers that have left.
+    /// Waits until all uploads are stored. This includes uploads of callers that have left.
     pub async fn finish(&self) {
         self.0.storing.close();
         self.0.storing.wait().await;

@@ -12,7 +12,7 @@ use crate::store::Position;
 const FORMAT: u8 = 1;
 const MAC_LEN: usize = 32;
 
-/// The most entries of a page (AIP-158).
+/// The maximum number of entries in a page (AIP-158).
 pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
     const DEFAULT: usize = 100;
     const MAX: usize = 1000;
@@ -52,7 +52,7 @@ impl PageTokens {
         self.write_sorted(list, position, &[])
     }
 
-    /// The token of a position in a list that is ordered by a sort key first.
+    /// The token of a position in a list that is ordered by a sort key and then by position.
     pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> String {
         let mut token = vec![FORMAT];
         token.extend_from_slice(&position.created_ms.to_be_bytes());

@@ -3,14 +3,14 @@
 use super::{App, Call, Error, Field, FieldError, Role};
 use crate::inventory::Language;
 
-/// In which language the regions are named.
+/// The language of the region names.
 #[derive(Debug)]
 pub struct DescribeRegions {
     /// `zh-CN`, which is the default, `en-US` or `ja`.
     pub accept_language: String,
 }
 
-/// A region and its name in the language asked for.
+/// A region and its name in the requested language.
 #[derive(Debug)]
 pub struct DescribedRegion<'a> {
     /// The region's id.

@@ -7,7 +7,7 @@ use crate::inventory::CertificateName;
 use crate::store::Liveness;
 
 impl App {
-    /// Gives it a new name; answers its revision after that. Its region is required.
+    /// Gives the certificate a new name and returns its new revision. The request must have the region.
     pub async fn rename(&self, call: &Call, request: &TargetCertificate, name: &str) -> Result<i64, Error> {
         call.caller.require(Role::Editor)?;
         let kind = request.kind;

@@ -12,7 +12,7 @@ use crate::{clock, digest};
 /// The name of every account's default group.
 const DEFAULT_NAME: &str = "default";
 
-/// Which certificate to move, and where to.
+/// A certificate to move, and its new group.
 #[derive(Debug)]
 pub struct MoveResourceGroup {
     /// The region of the certificate.
@@ -65,7 +65,7 @@ impl App {
         };
         let mut violations = Violations::default();
         let size = violations.check(Field::PageSize, page_size(asked_size));
-        // A token has the id of the last group, or nothing where that is the default group.
+        // A token has the id of the last group of the page. For the default group, it has no id.
         let after = match page_token {
             "" => Ok(None),
             token => self.0.page_tokens.read_sorted(list, token).and_then(|(_, id)| {
@@ -82,7 +82,7 @@ impl App {
         if after.is_none() {
             groups.push(default_group.clone());
         }
-        // One more tells whether there is a next page.
+        // One extra row tells whether there is a next page.
         let rest = size + 1 - groups.len();
         let after = after.unwrap_or_default();
         groups.extend(self.0.store.resource_groups(account, &after, rest).await?);

@@ -1,23 +1,23 @@
-//! The certificates that a call on tags or resource groups names: server and CA certificates alike.
+//! The certificates that a call on tags or resource groups names. They can be server and CA certificates.
 
 use super::target::own_id;
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError};
 use crate::inventory::{CertificateId, RegionId};
 
-/// The most resources that one call names.
+/// The maximum number of resources in one call.
 pub(super) const MAX_RESOURCES: usize = 20;
-/// The only type of resources: certificates of both kinds.
+/// The only resource type: certificates of both kinds.
 pub const RESOURCE_TYPE: &str = "certificate";
 
 /// The certificates that a call on tags is about.
 #[derive(Debug)]
 pub struct TaggedResources {
-    /// Their region.
+    /// The region of the certificates.
     pub region_id: String,
     /// `certificate`.
     pub resource_type: String,
-    /// Their ids, 1 to 20.
+    /// The ids, 1 to 20.
     pub resource_ids: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl App {
     }
 }
 
-/// Checks a type of resources.
+/// Checks a resource type.
 pub(super) fn resource_type(asked: &str) -> Result<(), FieldError> {
     match asked {
         "" => Err(FieldError::Required),

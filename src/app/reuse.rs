@@ -28,7 +28,7 @@ impl App {
         found.map(|kind| Finding::new(kind, policy, &facts.subject)).collect()
     }
 
-    /// All findings about a certificate that is not stored. An error if the policy refuses it for its reuse.
+    /// All findings about a certificate that is not stored. An error if the policy refuses the reuse.
     pub(super) async fn refuse_reuse(
         &self,
         call: &Call,
@@ -47,7 +47,7 @@ impl App {
         Err(violations.into())
     }
 
-    /// Whether the policy refuses any certificate for its reuse.
+    /// Whether the policy refuses at least one kind of reuse.
     pub(super) fn refuses_reuse(&self) -> bool {
         let codes = [FindingCode::AlreadyStored, FindingCode::KeyReused];
         codes
@@ -63,7 +63,7 @@ pub(super) fn and(mut findings: Vec<Finding>, more: Vec<Finding>) -> Vec<Finding
     findings
 }
 
-/// The codes of the findings for which the policy refuses a certificate.
+/// The codes of those findings that the policy refuses.
 pub(super) fn rejected(findings: &[Finding]) -> Vec<FindingCode> {
     let rejected = findings.iter().filter(|finding| finding.severity == Severity::Error);
     rejected.map(|finding| finding.code()).collect()

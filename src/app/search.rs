@@ -10,47 +10,48 @@ use crate::inventory::{
 };
 use crate::store::{Cursor, Order, Position, SortKey, StoredCertificate};
 
-/// Which certificates: those that meet every given criterion. An empty text, and 0, is a criterion that is not given.
+/// The criteria and the page of a search. A certificate must meet every criterion that is set. An empty text or 0 means that the
+/// criterion is not set. An error stands for a value that the door could not read.
 #[derive(Debug)]
 pub struct SearchServerCertificates {
-    /// Their region.
+    /// The region of the certificates.
     pub region_id: String,
-    /// SHA-1 or SHA-256 of their DER.
+    /// The SHA-1 or SHA-256 of the DER encoding.
     pub fingerprint: String,
-    /// One of their names.
+    /// A domain that must match a name of the certificate.
     pub domain: String,
-    /// How it matches, if that is told, or that it is not known.
+    /// How the domain matches, if the request sets it. An error if the value is unknown.
     pub domain_match: Result<Option<DomainMatch>, CriterionError>,
-    /// SHA-256 of their `SubjectPublicKeyInfo`.
+    /// The SHA-256 of the `SubjectPublicKeyInfo`.
     pub spki_sha256: String,
-    /// Their serial number.
+    /// The serial number.
     pub serial_number: String,
-    /// Their issuer in the form of RFC 4514.
+    /// The issuer in the form of RFC 4514.
     pub issuer: String,
-    /// The algorithm of their key, if that is told, or that it is not known.
+    /// The algorithm of the key, if the request sets it. An error if the value is unknown.
     pub key_algorithm: Result<Option<KeyAlgorithm>, CriterionError>,
-    /// The size of their key.
+    /// The size of the key.
     pub key_size: i32,
-    /// When they expire at the earliest, or that it is not a moment.
+    /// The earliest expiry. An error if the value is not a valid time.
     pub expire_time_from: Result<Option<Timestamp>, CriterionError>,
-    /// Before when they expire, or that it is not a moment.
+    /// Certificates must expire before this time. An error if the value is not a valid time.
     pub expire_time_before: Result<Option<Timestamp>, CriterionError>,
-    /// How their names begin.
+    /// The start of the certificate's name.
     pub server_certificate_name_prefix: String,
-    /// Tags that all of them have.
+    /// Tags that every certificate must have.
     pub tags: Vec<(String, String)>,
-    /// In which order, or that it is not known.
+    /// The sort order. An error if the value is unknown.
     pub order_by: Result<Order, CriterionError>,
-    /// How many to answer at most; 0 means the default.
+    /// The maximum number of certificates in the answer; 0: the default.
     pub page_size: i32,
-    /// Where the last page ended; empty: at the start.
+    /// The token of the page; empty: the first page.
     pub page_token: String,
 }
 
 /// A page of certificates.
 #[derive(Debug)]
 pub struct Found {
-    /// The certificates in the order asked for.
+    /// The certificates in the requested order.
     pub certificates: Vec<StoredCertificate>,
     /// The token of the next page; empty on the last.
     pub next_page_token: String,
@@ -61,7 +62,7 @@ impl App {
     pub async fn search(&self, call: &Call, request: &SearchServerCertificates) -> Result<Found, Error> {
         call.caller.require(Role::Reader)?;
         let account = call.caller.account;
-        // Whatever is not known is refused before it is asked which.
+        // An unknown order counts as the default order here. The call refuses it below.
         let order = request.order_by.unwrap_or(Order::CreateTime);
         let others = format!(
             "{order:?} {:?} {:?} {} {:?} {:?}",
@@ -112,7 +113,7 @@ impl App {
         })
     }
 
-    /// The checked criteria; `None` if one is wrong, which is noted.
+    /// The checked criteria. `None` if one is invalid; its violation is noted.
     fn criteria(&self, request: &SearchServerCertificates, violations: &mut Violations) -> Option<Criteria> {
         let mut check = Checking(violations);
         let region = check.0.check(Field::RegionId, self.region_or_any(&request.region_id));
@@ -176,7 +177,7 @@ impl App {
 struct Checking<'a>(&'a mut Violations);
 
 impl Checking<'_> {
-    /// What is read of a text that is not empty; `None` if it is wrong.
+    /// The parsed value, if the text is not empty. `None` if the text is invalid.
     fn given<T>(
         &mut self,
         field: Field,
@@ -216,7 +217,7 @@ fn cursor(order: Order, position: Position, key: Vec<u8>) -> Result<Cursor, Fiel
         Order::Name => String::from_utf8(key).ok().map(SortKey::Name),
     };
     Ok(Cursor {
-        // The token is one of ours, and of this order.
+        // The MAC of the token was checked, and it covers this order.
         key: key.ok_or(FieldError::PageToken)?,
         position,
     })

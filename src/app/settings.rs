@@ -14,9 +14,9 @@ pub struct Settings {
     pub policy: Policy,
     /// The maximum number of live server certificates of an account in a region, for accounts without their own quota.
     pub server_certificate_quota: i64,
-    /// The same for CA certificates.
+    /// The maximum number of live CA certificates of an account in a region, for accounts without their own quota.
     pub ca_certificate_quota: i64,
-    /// How long a deleted certificate is kept. Zero: it is purged at once.
+    /// The retention time of a deleted certificate. Zero: the certificate is purged immediately.
     pub retention: Duration,
 }
 

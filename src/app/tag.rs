@@ -17,7 +17,7 @@ enum TagChange<'a> {
 pub type Revisions = Vec<(CertificateKind, CertificateId, i64)>;
 
 impl App {
-    /// Sets tags of all the certificates, or of none. An existing key gets the new value.
+    /// Sets tags of all named certificates. If one certificate fails, none changes. An existing key gets the new value.
     pub async fn tag_resources(
         &self,
         call: &Call,
@@ -36,7 +36,7 @@ impl App {
         self.change_tags(call, (&region, &request.resource_ids), change).await
     }
 
-    /// Removes the tags with these keys, or all tags, of all the certificates, or of none.
+    /// Removes the tags with these keys, or all tags, from all named certificates. If one certificate fails, none changes.
     pub async fn untag_resources(
         &self,
         call: &Call,
@@ -71,7 +71,7 @@ impl App {
     ) -> Result<Revisions, Error> {
         let ids = named_ids(call, ids)?;
         let nothing = Tags::default();
-        // If another call changes a certificate between the reading and the writing, that call made progress. This one reads again.
+        // If another call changes a certificate between the read and the write, that call made progress. This call reads again.
         loop {
             let mut found = self.0.store.tagged(call.caller.account, region, &ids).await?;
             found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));

@@ -1,20 +1,20 @@
-//! The certificate that a call is about: an id and a region, as all calls on one certificate have them.
+//! The target of a call on one certificate: its id and its region.
 
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::inventory::{CertificateId, CertificateKind, RegionError, RegionId};
 use crate::store::{Liveness, Precondition};
 
-/// Which certificate, as the caller names it.
+/// The certificate that the caller names.
 #[derive(Debug)]
 pub struct TargetCertificate {
-    /// Its kind.
+    /// The kind of the certificate.
     pub kind: CertificateKind,
-    /// Its region; empty: any.
+    /// The region; empty: any.
     pub region_id: String,
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its etag; empty: any.
+    /// The etag; empty: any.
     pub if_etag: String,
 }
 
@@ -28,15 +28,15 @@ pub(super) struct Target {
     pub(super) revision: Option<i64>,
 }
 
-/// The revision of an etag that a change depends on; `None` if it depends on none.
+/// The revision that the etag requires. `None` if the caller sent no etag.
 pub(super) fn revision_of(if_etag: &str) -> Option<i64> {
-    // What is no etag of ours, such as `+1`, is none of any revision.
+    // Some texts parse as a number but are not etags of certkeep, for example `+1`. They match no revision.
     let is_ours = |revision: &i64| revision.to_string() == if_etag;
     (!if_etag.is_empty()).then(|| if_etag.parse().ok().filter(is_ours).unwrap_or(-1))
 }
 
 impl Target {
-    /// Reads both fields; the region may be absent. What is no id of the caller's account is not found.
+    /// Reads the region and the id. The region may be absent. An id that is not of the caller's account is not found.
     pub(super) fn parse(app: &App, call: &Call, request: &TargetCertificate) -> Result<Self, Error> {
         let kind = request.kind;
         let mut violations = Violations::default();
@@ -62,7 +62,7 @@ impl Target {
         }
     }
 
-    /// Why a change that wants it live, or deleted, found nothing to change.
+    /// Why a change that needs a live or deleted certificate matched no row.
     pub(super) async fn explain_no_match(&self, app: &App, wanted: Liveness) -> Error {
         let state = match app.0.store.current_state(self.id, self.kind).await {
             Ok(state) => state,
@@ -85,7 +85,7 @@ impl Target {
     }
 }
 
-/// The id, if it is one of the caller's account.
+/// The id, if it belongs to the caller's account.
 pub(super) fn own_id(call: &Call, kind: Option<CertificateKind>, id: &str) -> Result<CertificateId, Error> {
     let id = CertificateId::parse(id).ok();
     id.filter(|id| id.account == call.caller.account)

@@ -1,4 +1,4 @@
-//! Uploads a certificate. A CA certificate has no private key; a server certificate goes these steps:
+//! Uploads a certificate. A CA certificate has no private key. A server certificate goes through these steps:
 //!
 //! 1. parse the fields and the PEM texts: an [`UnverifiedPair`](crate::certificate::UnverifiedPair);
 //! 2. verify the certificate and its private key: a [`VerifiedPair`](crate::certificate::VerifiedPair);
@@ -34,7 +34,7 @@ pub struct Upload {
     pub tags: Vec<(String, String)>,
     /// The token that makes a retry safe; empty: none.
     pub client_token: String,
-    /// Answer as the upload would, and store nothing.
+    /// Give the answer of an upload, and store nothing.
     pub validate_only: bool,
     /// The certificate.
     pub certificate: CertificateText,
@@ -55,7 +55,7 @@ pub enum CertificateText {
         ali_cloud_certificate_name: String,
         /// Its region there. Not supported yet.
         ali_cloud_certificate_region_id: String,
-        /// Do not answer the fingerprints of the account's server certificates.
+        /// Leave the fingerprints of the account's server certificates out of the answer.
         omit_account_fingerprints: bool,
     },
     /// A CA certificate.
@@ -89,7 +89,7 @@ pub struct Uploaded {
 }
 
 impl App {
-    /// Uploads a certificate. Storing it is finished even if the caller leaves.
+    /// Uploads a certificate. The store operation completes even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         call.caller.require(Role::Editor)?;
         request.refuse_unsupported()?;
@@ -109,7 +109,7 @@ impl App {
             let findings = certificate.findings().to_vec();
             let refused = self.refuse_reuse(call, kind, certificate.facts(), findings.clone());
             if let Err(error) = refused.await {
-                // The certificate of an earlier upload with this token is no reuse.
+                // The certificate of an earlier upload with this token does not count as reuse.
                 let error = (error, Some(findings));
                 return self.replay_or(call, kind, client_token, answer, error).await;
             }
@@ -182,7 +182,7 @@ impl App {
                     if let Some(uploaded) = self.replay(call, kind, token, answer, findings).await? {
                         return Ok(uploaded);
                     }
-                    // The token was void and is forgotten. A token is void once, so that the loop ends.
+                    // The token was void and is deleted now. A token is void only once, so the loop ends.
                 }
             }
         };
@@ -211,8 +211,8 @@ impl App {
         })
     }
 
-    /// An upload was refused with `error`. If an earlier upload with the same token succeeded, under another policy or at
-    /// an earlier time, answers as that one. `findings` replace those of the error.
+    /// The answer to an upload that was refused with `error`. An earlier upload with the same token may have succeeded, because
+    /// the policy or the time was different. Then this upload gets the same answer. `findings` replace the findings of the error.
     async fn replay_or(
         &self,
         call: &Call,
@@ -242,7 +242,7 @@ impl Upload {
         }
     }
 
-    /// The cost of parsing and verifying it.
+    /// The cost of parsing and verifying the upload.
     fn cost(&self) -> Cost {
         Cost::of_octets(match &self.certificate {
             CertificateText::Server {

@@ -1,4 +1,4 @@
-//! What is wrong with the fields of a request.
+//! Violations: the invalid fields of a request.
 
 use super::Error;
 use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError};
@@ -52,13 +52,13 @@ pub enum Field {
 /// An invalid field.
 #[derive(Debug)]
 pub struct Violation {
-    /// Which field.
+    /// The invalid field.
     pub field: Field,
-    /// What is wrong with it.
+    /// Why the field is invalid.
     pub error: FieldError,
 }
 
-/// What is wrong with a field.
+/// Why a field is invalid.
 #[derive(Debug)]
 pub enum FieldError {
     /// The server certificate.
@@ -75,9 +75,9 @@ pub enum FieldError {
     Name(NameError),
     /// Another resource group of the account has the name.
     GroupNameTaken,
-    /// The default resource group can not be renamed or deleted.
+    /// The default resource group cannot be renamed or deleted.
     DefaultGroup,
-    /// The tags, or one of them.
+    /// The tags, or one tag.
     Tags(TagsError),
     /// The region.
     Region(RegionError),
@@ -87,13 +87,13 @@ pub enum FieldError {
     Criterion(CriterionError),
     /// The field is required and empty.
     Required,
-    /// The field and another one exclude each other.
+    /// The field and another field exclude each other.
     Excludes(Field),
-    /// The field has more entries than a call takes.
+    /// The field has more entries than a call accepts.
     TooMany {
-        /// How many it has.
+        /// The number of entries.
         count: usize,
-        /// How many a call takes.
+        /// The maximum number of entries.
         max: usize,
     },
     /// The client token is not 1 to 64 printable ASCII characters.
@@ -102,13 +102,13 @@ pub enum FieldError {
     PageSize,
     /// The token was not written by this call, with these filters, for this account.
     PageToken,
-    /// There is no such type of resources.
+    /// The resource type is unknown.
     ResourceType,
     /// A certificate would have more than 20 tags.
     TagsOfResource {
-        /// Which certificate, counted from 0 in the caller's order.
+        /// The position of the certificate in the caller's order, counted from 0.
         index: usize,
-        /// How many it would have.
+        /// The number of tags that it would have.
         count: usize,
     },
 }
@@ -129,7 +129,7 @@ impl Violations {
         }
     }
 
-    /// Adds findings, which the error carries beside the violations.
+    /// Adds findings. The error carries them in addition to the violations.
     pub(super) fn found(&mut self, findings: Vec<Finding>) {
         self.findings.extend(findings);
     }
@@ -151,7 +151,7 @@ impl Violations {
         self.compromised(Field::PrivateKey, rejected);
     }
 
-    /// Notes the error of a CA certificate, and the findings for which it is refused.
+    /// Notes the error of a CA certificate, and the findings for which the policy rejects it.
     pub(super) fn ca_certificate(&mut self, error: Option<CaCertificateError>, rejected: &[FindingCode]) {
         self.note(
             Field::Certificate(CertificateKind::Ca),
@@ -161,7 +161,7 @@ impl Violations {
         self.policy(Field::Certificate(CertificateKind::Ca), rejected);
     }
 
-    /// Notes those findings that do not say that the key is compromised.
+    /// Notes the findings that are not about a compromised key.
     pub(super) fn policy(&mut self, field: Field, rejected: &[FindingCode]) {
         let codes: Vec<_> = rejected.iter().copied().filter(|code| !code.is_compromise()).collect();
         self.note(field, (!codes.is_empty()).then_some(FieldError::Policy(codes)));
@@ -186,7 +186,7 @@ impl Violations {
         checked.ok()
     }
 
-    /// Whether there are none.
+    /// Whether there are no violations.
     pub(super) fn is_empty(&self) -> bool {
         self.noted.is_empty()
     }
