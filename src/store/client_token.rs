@@ -1,4 +1,4 @@
-//! The tokens that identify retried calls. Their age is measured by Postgres's clock.
+//! The tokens that identify retried calls. Postgres's clock measures their age.
 
 use super::{Error, Statement, Store, id_columns};
 use crate::account::AccountId;
@@ -22,14 +22,14 @@ pub struct ClientToken {
     pub request_mac: [u8; 32],
 }
 
-/// A token that was used.
+/// A used token.
 #[derive(Debug)]
 pub struct UsedToken {
-    /// The certificate that the call stored, or would have stored.
+    /// The id of the certificate that the call stored, or would have stored.
     pub id: CertificateId,
     /// The MAC of its request.
     pub request_mac: Vec<u8>,
-    /// The token no longer counts: it is older than 24 hours, or its call stored nothing.
+    /// The token no longer counts, because it is older than 24 hours or its call stored nothing.
     pub is_void: bool,
 }
 
@@ -41,7 +41,7 @@ impl Store {
         account: AccountId,
         token: &str,
     ) -> Result<Option<UsedToken>, Error> {
-        // An event outlives its certificate, and is committed with the token.
+        // The event is committed with the token, and outlives its certificate.
         const STATEMENT: Statement = Statement {
             name: "store::used_token",
             sql: "-- store::used_token
@@ -67,9 +67,9 @@ impl Store {
         }))
     }
 
-    /// Forgets a void token of an upload of this kind, if it is still that of this certificate.
+    /// Deletes a void token of an upload of this kind, if the token still belongs to this certificate.
     pub async fn forget_token(&self, kind: CertificateKind, token: &str, id: CertificateId) -> Result<(), Error> {
-        // A repetition finds nothing.
+        // A repeated statement finds nothing.
         const STATEMENT: Statement = Statement {
             name: "store::forget_token",
             sql: "-- store::forget_token
@@ -82,7 +82,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets the tokens of all accounts that are older than 24 hours, at most 10,000 at once. Answers how many.
+    /// Deletes the tokens of all accounts that are older than 24 hours, at most 10,000 at once. Returns the number.
     pub async fn forget_tokens_of_all_accounts(&self) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::forget_tokens_of_all_accounts",

@@ -14,7 +14,7 @@ use super::group_commit::RoundTrip;
 use super::hosts::Hosts;
 use super::url::{self, TlsParameters};
 
-/// Where Postgres is, and which connections to it are allowed.
+/// The address of Postgres, and the limits for connections to it.
 #[derive(Clone)]
 pub struct Settings {
     /// A connection string as libpq reads it: `postgres://user@host:port/database?sslmode=verify-full` or
@@ -30,7 +30,8 @@ pub struct Settings {
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// For each host, unless the connection string sets another. It is short, so that the next host is tried soon when a primary fails.
+/// The timeout for each host, unless the connection string sets another. It is short, so that a caller soon tries the next host
+/// when a primary fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,13 +40,13 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Why a connection string can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// It is no connection string. The error does not repeat the text, which may contain a password.
+    /// The text is not a connection string. The error does not repeat the text, because it may contain a password.
     #[error("the database URL is not one that libpq would read: {0}")]
     Malformed(&'static str),
-    /// `sslmode` is none of libpq's.
+    /// libpq does not know this value of `sslmode`.
     #[error("sslmode in the database URL must be disable, allow, prefer, require, verify-ca or verify-full")]
     SslMode,
-    /// The server is on another machine and nothing proves who it is.
+    /// The server is on another machine, and nothing verifies its identity.
     #[error(
         "the database is on another machine and its certificate would not be verified: add `sslmode=verify-full` (and \
          `sslrootcert=FILE`) to the database URL, or say --danger-unverified-database"
@@ -58,14 +59,14 @@ pub enum SettingsError {
         parameter: &'static str,
         /// The file.
         path: PathBuf,
-        /// What OpenSSL said.
+        /// OpenSSL's error.
         #[source]
         source: openssl::error::ErrorStack,
     },
     /// The file of `sslrootcert` can't be read.
     #[error("sslrootcert in the database URL names {0}, which can not be read")]
     RootFile(PathBuf, #[source] std::io::Error),
-    /// The file of `sslrootcert` holds no certificate.
+    /// The file of `sslrootcert` contains no certificate.
     #[error("sslrootcert in the database URL names {0}, which holds no certificate in PEM")]
     NoRoot(PathBuf),
     /// The TLS library failed.
@@ -73,8 +74,8 @@ pub enum SettingsError {
     Tls(#[from] openssl::error::ErrorStack),
 }
 
-/// The pool of connections to the database of these settings. It opens no connection before the first is needed. Each new
-/// connection measures `round_trip`.
+/// The pool of connections to the database of these settings. The pool opens its first connection when a caller needs one. Each
+/// new connection measures `round_trip`.
 pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, SettingsError> {
     let (mut config, tls) = url::parse(&settings.connection_string)?;
     if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
@@ -86,11 +87,11 @@ pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, S
         url::SslMode::Require | url::SslMode::VerifyCa | url::SslMode::VerifyFull => SslMode::Require,
     });
     let mut options = config.get_options().unwrap_or_default().to_owned();
-    // These hold whatever the settings of the role or the database are.
+    // These options override the settings of the role and the database.
     options.push_str(r" -c default_transaction_isolation=read\ committed -c client_min_messages=warning");
-    // Postgres plans each statement once: planning an upload takes longer than the upload. The plan may be made while a table is so
-    // small that reading all of it is cheapest, and must still be right when the table has grown. So only plans with indexes are
-    // allowed.
+    // Postgres plans each statement once, because planning an upload takes longer than the upload. Postgres may plan while a
+    // table is so small that a sequential scan is cheapest. The plan must still be right when the table has grown. So only
+    // plans with indexes are allowed.
     options
         .push_str(" -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off -c jit=off");
     for (parameter, value) in [
@@ -114,7 +115,7 @@ pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, S
     };
     Pool::builder(Manager::from_connect(config, hosts, recycling))
         .max_size(settings.max_connections)
-        // The connection that was used last: its backend has everything at hand.
+        // Prefer the connection that was used last: the caches of its backend are warm.
         .queue_mode(QueueMode::Lifo)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
@@ -141,7 +142,7 @@ fn connector(tls: &TlsParameters) -> Result<MakeTlsConnector, SettingsError> {
             source,
         }
     };
-    // As libpq: the given roots alone, else the system's.
+    // As libpq does: only the given roots, else the system's roots.
     let mut roots = X509StoreBuilder::new()?;
     match &tls.root_certificate {
         Some(path) => {
@@ -156,7 +157,7 @@ fn connector(tls: &TlsParameters) -> Result<MakeTlsConnector, SettingsError> {
         }
         None if tls.mode.verifies() => {
             for root in rustls_native_certs::load_native_certs().certs {
-                // One that OpenSSL can't read proves nothing.
+                // A root that OpenSSL can't read cannot verify anything, so it is skipped.
                 if let Ok(root) = X509::from_der(&root) {
                     roots.add_cert(root)?;
                 }

@@ -6,7 +6,8 @@ use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
 
 const LEN: usize = 20;
-/// As many as an answer of 3 MiB holds: 59 characters and 2 bytes of protobuf each. The uploading statement reads one more.
+/// The maximum number of fingerprints in an answer of 3 MiB: each takes 59 characters and 2 bytes of protobuf. The upload
+/// statement reads one more.
 const MAX: usize = 50_000;
 
 /// Fingerprints of an account's server certificates, ordered by creation time and id.
@@ -14,12 +15,12 @@ const MAX: usize = 50_000;
 pub struct AccountFingerprints {
     /// The fingerprints, duplicates kept.
     pub fingerprints: Vec<Sha1Fingerprint>,
-    /// Where the next page begins, if there are more.
+    /// The start of the next page, if there are more fingerprints.
     pub next: Option<Position>,
 }
 
 impl AccountFingerprints {
-    /// These, and that of a certificate that would be the youngest.
+    /// Adds the fingerprint of a certificate that would be the newest.
     pub fn and(mut self, fingerprint: Sha1Fingerprint) -> Self {
         if self.fingerprints.len() < MAX {
             self.fingerprints.push(fingerprint);
@@ -29,7 +30,7 @@ impl AccountFingerprints {
         self
     }
 
-    /// All fingerprints of an account; `None` if there are more than an answer holds.
+    /// All fingerprints of an account. `None` if they exceed the size of an answer.
     pub(super) fn whole(fingerprints: Vec<Sha1Fingerprint>) -> Option<Self> {
         (fingerprints.len() <= MAX).then_some(Self {
             fingerprints,
@@ -38,7 +39,7 @@ impl AccountFingerprints {
     }
 }
 
-/// Fingerprints from their octets, one behind the other.
+/// Reads fingerprints from their concatenated octets.
 pub(super) fn fingerprints(octets: &[u8]) -> Result<Vec<Sha1Fingerprint>, Error> {
     let (fingerprints, rest) = octets.as_chunks::<LEN>();
     if !rest.is_empty() {
@@ -49,12 +50,12 @@ pub(super) fn fingerprints(octets: &[u8]) -> Result<Vec<Sha1Fingerprint>, Error>
 }
 
 impl Store {
-    /// As many fingerprints of the account as an answer holds, from the first.
+    /// The first fingerprints of the account, up to the size of an answer.
     pub async fn account_fingerprints(&self, account: AccountId) -> Result<AccountFingerprints, Error> {
         self.fingerprint_page(account, Position::START, MAX).await
     }
 
-    /// At most `size` fingerprints of the account behind `after`.
+    /// At most `size` fingerprints of the account after the position `after`.
     pub async fn fingerprint_page(
         &self,
         account: AccountId,
@@ -68,7 +69,7 @@ impl Store {
                   where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
                   order by created_ms, random limit $4",
         };
-        // One more tells whether there is a next page.
+        // One extra row tells whether there is a next page.
         let limit = size as i64 + 1;
         let rows = self
             .read(

@@ -1,5 +1,5 @@
-//! The hosts of a connection string, tried in turn, each with its own timeout. tokio-postgres limits only the TCP connect: a host
-//! that accepts and never answers would keep it from the next host.
+//! Tries the hosts of a connection string in turn, each with its own timeout. tokio-postgres limits only the TCP connect: it would
+//! wait forever for a host that accepts and never answers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use tokio_postgres::{Client, Config, Error};
 use super::error::Cause;
 use super::group_commit::RoundTrip;
 
-/// When a caller leaves after this time without an answer, the host counts as silent.
+/// If a caller leaves after this time without an answer, the host counts as silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// Connects to the first host that answers and meets the conditions of the connection string. It tries the host that answered last
-/// first, so that a dead host costs its timeout once, not for each connection.
+/// Connects to the first host that answers and meets the conditions of the connection string. The host that answered last is tried
+/// first. So a dead host costs its timeout once, not for each connection.
 #[derive(Clone)]
 pub(super) struct Hosts {
     /// A configuration for each host.
     hosts: Arc<[Config]>,
     tls: MakeTlsConnector,
-    /// For a whole connection to one host: TCP, TLS, authentication, and the question whether it accepts writes.
+    /// The timeout for one host. It covers TCP, TLS, authentication, and the query whether the host accepts writes.
     timeout: Duration,
     first: Arc<First>,
     round_trip: RoundTrip,
@@ -35,7 +35,7 @@ pub(super) struct Hosts {
 enum First {
     /// The host that answered last.
     Last(AtomicUsize),
-    /// Each host in turn, for `load_balance_hosts=random`.
+    /// Begins with each host in turn, for `load_balance_hosts=random`.
     Each(AtomicUsize),
 }
 
@@ -78,7 +78,7 @@ impl Connect for Hosts {
                     began: Instant::now(),
                 };
                 let connecting = self.hosts[host].connect(self.tls.clone());
-                // The last host has the rest of the pool's timeout.
+                // The last host gets the rest of the pool's timeout.
                 let connected = if tried == count {
                     connecting.await
                 } else {
@@ -111,7 +111,7 @@ impl Connect for Hosts {
     }
 }
 
-/// The shorter of two, because a busy machine delays some answers.
+/// The shorter of two measurements, because a busy machine delays some answers.
 async fn round_trip(client: &Client) -> Result<Duration, Error> {
     let mut shortest = Duration::MAX;
     for _ in 0..2 {
@@ -137,8 +137,8 @@ impl First {
     }
 }
 
-/// An attempt with one host. If it takes long and fails, the next caller begins with another host. This also holds when the caller
-/// left before the host's timeout: some callers always have less time.
+/// An attempt to connect to one host. If the attempt takes long and fails, the next caller begins with another host. This is also
+/// true if the caller left before the host's timeout, because some callers always have less time.
 struct Turn<'a> {
     first: &'a First,
     next: usize,
@@ -161,7 +161,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A configuration for each host of this one. A configuration that tokio-postgres would refuse stays whole, so that it is refused.
+/// Splits a configuration into one for each host. A configuration that tokio-postgres would refuse is not split, so that
+/// tokio-postgres refuses it.
 fn each(config: &Config, timeout: Duration) -> Vec<Config> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
@@ -182,7 +183,7 @@ fn each(config: &Config, timeout: Duration) -> Vec<Config> {
         if let Some(port) = ports.get(n).or(ports.first()) {
             one.port(*port);
         }
-        // For one of the addresses of a name.
+        // This timeout is for one of the addresses of a host name.
         one.connect_timeout(timeout / 2);
         one
     };

@@ -1,4 +1,4 @@
-//! A connection of the pool while a call uses it. The call may be cancelled at any moment.
+//! A connection of the pool while a call uses it. The call can be cancelled at any moment.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use deadpool_postgres::Object;
 /// pool, so that callers with short deadlines do not open more and more connections.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A connection in use. If it is dropped before its answer arrives, it returns to the pool only after it answered: the next caller
-/// would wait for the statement to end, and on a dead connection until its own deadline.
+/// A connection in use. If the lease is dropped before the answer arrives, the connection returns to the pool only after it
+/// answered. Otherwise the next caller would wait for the statement to end, and on a dead connection until its own deadline.
 pub(super) struct Lease(Option<Object>);
 
 impl Lease {
@@ -18,7 +18,7 @@ impl Lease {
     }
 
     pub(super) fn connection(&self) -> &Object {
-        // Only `give_back`, `discard` and `drop` empty it, and each of them ends this lease.
+        // Only `give_back`, `discard` and `drop` take the connection out, and each of them ends this lease.
         self.0
             .as_ref()
             .unwrap_or_else(|| unreachable!("the connection was given back"))
@@ -29,7 +29,7 @@ impl Lease {
         drop(self.0.take());
     }
 
-    /// Closes the connection: it is dead, or its server is of no use.
+    /// Closes the connection, because it is dead or its server is unusable.
     pub(super) fn discard(mut self) {
         self.0.take().map(Object::take);
     }
@@ -47,7 +47,7 @@ impl Drop for Lease {
     }
 }
 
-/// The answer to the empty query arrives after that of the statement.
+/// Waits for the answer to an empty query. It arrives after the answer to the statement.
 async fn return_when_it_answers(connection: Object) {
     let answer = tokio::time::timeout(ANSWERS_WITHIN, connection.simple_query("")).await;
     if !matches!(answer, Ok(Ok(_))) {

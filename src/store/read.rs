@@ -1,4 +1,4 @@
-//! Reading certificates, without their keys.
+//! Reads certificates, without their private keys.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::certificate::{CertificateFacts, Chain};
 use crate::clock::Timestamp;
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
 
-/// A place in an account's list of certificates, which is ordered by creation time and id.
+/// A position in an account's list of certificates. The list is ordered by creation time and id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// The time part of the id.
@@ -24,13 +24,13 @@ pub struct Position {
 }
 
 impl Position {
-    /// Before the first.
+    /// Before the first certificate.
     pub const START: Self = Self {
         created_ms: i64::MIN,
         random: i64::MIN,
     };
 
-    /// Behind the last.
+    /// After the last certificate.
     pub const END: Self = Self {
         created_ms: i64::MAX,
         random: i64::MAX,
@@ -46,41 +46,41 @@ impl From<CertificateId> for Position {
     }
 }
 
-/// A certificate as it is stored.
+/// A stored certificate.
 #[derive(Clone, Debug)]
 pub struct StoredCertificate {
-    /// Its id.
+    /// The certificate's id.
     pub id: CertificateId,
-    /// Where it is kept.
+    /// The certificate's region.
     pub region: RegionId,
-    /// Its name.
+    /// The certificate's name.
     pub name: CertificateName,
-    /// Raised by every change.
+    /// Every change increases the revision.
     pub revision: i64,
-    /// Raised by every renewal.
+    /// Every renewal increases the version.
     pub version: i64,
-    /// What is known of the leaf.
+    /// The facts about the leaf.
     pub facts: CertificateFacts,
-    /// How many certificates are served, the leaf included.
+    /// The number of certificates that are served, including the leaf.
     pub chain_length: i32,
-    /// Its resource group.
+    /// The certificate's resource group.
     pub resource_group: ResourceGroupId,
-    /// Its tags.
+    /// The certificate's tags.
     pub tags: Tags,
-    /// When it was deleted, if it was.
+    /// The time of the deletion, if the certificate is deleted.
     pub deleted: Option<Timestamp>,
 }
 
 /// Whether a certificate is deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Liveness {
-    /// It is not.
+    /// The certificate is not deleted.
     Live,
-    /// It is, and can be undeleted.
+    /// The certificate is deleted and can be undeleted.
     Deleted,
 }
 
-/// A certificate that is looked up.
+/// A certificate to look up.
 #[derive(Clone)]
 pub(super) struct Wanted {
     id: CertificateId,
@@ -96,9 +96,9 @@ pub(super) fn lookups(round_trip: RoundTrip) -> Lookups {
     GroupCommit::new(MAX_LOOKUPS, round_trip)
 }
 
-// Plans are made once (store::connect), maybe while there is next to nothing and each index looks as good as any other. Where a
-// certificate is looked up by its id, what else is asked of it stands outside of the look-up: an index of only the live ones,
-// in some other order, can't serve it then.
+// Postgres plans a statement once (store::connect), possibly while the table is almost empty and all indexes cost the same. So a
+// look-up by id has all other conditions outside of the subquery that finds the row. Otherwise the plan could use an index with
+// another order, for example one of the live certificates.
 
 /// The columns of a [`StoredCertificate`]. A variant of `Column` is the index of its column in a row.
 macro_rules! read_columns {
@@ -137,7 +137,7 @@ read_columns! {
     ChainLength "chain_length",
     ResourceGroupId "resource_group_id",
     DeletedMs "(extract(epoch from deleted_at) * 1000)::bigint as deleted_ms",
-    // Keys and values in turn, ordered by key.
+    // Keys and values alternate, ordered by key.
     Tags "array(
            select unnest(array[key, value]) from (
              select key, value from certificate_tag as tag
@@ -148,7 +148,7 @@ read_columns! {
          ) as tags",
 }
 
-/// What a certificate's texts take in an answer, about.
+/// The approximate size of a certificate's texts in an answer.
 macro_rules! octets {
     () => {
         "1000 + octet_length(subject_alternative_names::text) + octet_length(common_name)
@@ -167,11 +167,11 @@ macro_rules! select {
 }
 
 impl Store {
-    /// How many certificates end before each of these moments, and how many there are.
+    /// The number of live server certificates that expire before each of these moments, and the number of all of them.
     pub async fn expiring_of_all_accounts(&self, moments: [Timestamp; 4]) -> Result<[i64; 5], Error> {
         const STATEMENT: Statement = Statement {
             name: "store::expiring_of_all_accounts",
-            // From the index alone.
+            // An index-only scan answers this statement.
             sql: "-- store::expiring_of_all_accounts
                   select count(*) filter (where not_after_ms < $1), count(*) filter (where not_after_ms < $2),
                     count(*) filter (where not_after_ms < $3), count(*) filter (where not_after_ms < $4), count(*)
@@ -183,7 +183,7 @@ impl Store {
         Ok([row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)])
     }
 
-    /// The certificate of this id, live or deleted as asked, if it is of this region, or of any.
+    /// The certificate with this id and liveness. `region: None` means any region.
     pub async fn find(
         &self,
         id: CertificateId,
@@ -201,9 +201,9 @@ impl Store {
         self.look_up_together(&self.lookups, wanted, all).await
     }
 
-    /// For each that is wanted, in their order, what is found.
+    /// The results for the wanted certificates, in the same order.
     async fn find_all(&self, wanted: &[Wanted]) -> Result<Vec<Option<StoredCertificate>>, Error> {
-        // Each is looked up by its account and id.
+        // The statement looks up each certificate by account and id.
         const STATEMENT: Statement = select!(
             "store::find",
             ", place
@@ -239,7 +239,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The live certificate of this id and its chain, if it is of this region, or of any.
+    /// The live certificate with this id, and its chain. `region: None` means any region.
     pub async fn find_with_chain(
         &self,
         id: CertificateId,
@@ -303,7 +303,7 @@ pub(super) fn stored(row: &Row) -> Result<StoredCertificate, Error> {
     })
 }
 
-/// By index, which is many times as fast as by name.
+/// Reads a column by index, because this is many times faster than by name.
 fn value<'a, T: FromSql<'a>>(row: &'a Row, column: Column) -> T {
     row.get(column as usize)
 }

@@ -44,7 +44,7 @@ impl Store {
         id: &ResourceGroupId,
         name: &CertificateName,
     ) -> Result<ResourceGroup, Error> {
-        // The update changes nothing. It returns the existing row, also one that is newer than this statement's snapshot.
+        // The update changes nothing. It returns the existing row, even if the row is newer than this statement's snapshot.
         const STATEMENT: Statement = Statement {
             name: "store::make_resource_group",
             sql: "-- store::make_resource_group
@@ -60,7 +60,7 @@ impl Store {
             .ok_or(Error::Row("resource_group"))
     }
 
-    /// At most `size` of the account's groups after this id, without the default group.
+    /// At most `size` of the account's groups after this id. The default group is not included.
     pub async fn resource_groups(
         &self,
         account: AccountId,
@@ -92,7 +92,7 @@ impl Store {
         Ok(!self.read(STATEMENT, &[&account.as_i64(), &id]).await?.is_empty())
     }
 
-    /// Renames a group; the default group is not among those that can be renamed.
+    /// Renames a group. The default group cannot be renamed.
     pub async fn rename_resource_group(
         &self,
         account: AccountId,
@@ -115,8 +115,8 @@ impl Store {
         }
     }
 
-    /// Deletes a group. The foreign keys of certificates refuse this while a certificate is in the group, also one that another
-    /// transaction adds at the same moment.
+    /// Deletes a group. The foreign keys of certificates refuse this while a certificate is in the group. This includes a
+    /// certificate that another transaction adds at the same moment.
     pub async fn delete_resource_group(
         &self,
         account: AccountId,

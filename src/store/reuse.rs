@@ -17,10 +17,10 @@ pub struct Reuse {
     pub same_key: Option<CertificateId>,
 }
 
-/// Two columns, each an id as an array of its creation time and random part. `asked` is a row with an account, the hashes and the id to
-/// leave out, which can be null. Many certificates can share a key or a leaf: one is looked up. In the index by key and leaf, a
-/// certificate with another leaf is a neighbour of those with this leaf. The order leaves the planner no other index, also while
-/// the tables are so small that all indexes cost the same.
+/// Two columns. Each is an id, as an array of its creation time and random part. `asked` is a row with an account, the hashes, and
+/// the id to leave out, which can be null. Many certificates can share a key or a leaf; the query finds one of them. In the index
+/// by key and leaf, certificates with the same key and another leaf are neighbours of those with this leaf. The `order by` forces
+/// the planner to use this index, even while the tables are so small that all indexes cost the same.
 macro_rules! reuse_columns {
     () => {
         "(
@@ -59,7 +59,7 @@ macro_rules! reuse_columns {
 pub(super) use reuse_columns;
 
 impl Store {
-    /// The account's certificates of this kind with the leaf or the key of these facts; `besides` is left out.
+    /// The account's certificates of this kind with the leaf or the key of these facts, except the certificate `besides`.
     pub async fn reuse(
         &self,
         kind: CertificateKind,
@@ -90,7 +90,7 @@ impl Store {
         Reuse::of_row(account, rows.first().ok_or(Error::Row("certificate"))?)
     }
 
-    /// The same for a stored certificate. An error is only logged: the upload itself has succeeded.
+    /// The same for a stored certificate. An error is only logged, because the upload itself has succeeded.
     pub async fn reuse_of_stored(&self, id: CertificateId, kind: CertificateKind, facts: &CertificateFacts) -> Reuse {
         let read = self.reuse(kind, id.account, facts, Some(id)).await;
         read.unwrap_or_else(|error| {

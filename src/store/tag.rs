@@ -31,7 +31,7 @@ pub struct Tagging<'a> {
 }
 
 impl Store {
-    /// The live certificates of the account with these ids in this region, each once, in no order.
+    /// The live certificates of the account with these ids in this region. Each appears once, in no defined order.
     pub async fn tagged(
         &self,
         account: AccountId,
@@ -78,10 +78,11 @@ impl Store {
         tagged.collect()
     }
 
-    /// Changes the tags of all of these certificates, if each still has its revision, else of none. Answers whether it did.
+    /// Changes the tags of all these certificates, if each still has its revision. Otherwise changes nothing. Returns whether the
+    /// tags changed.
     pub async fn set_tags(&self, actor: &Actor, certificates: &[Tagged], tagging: Tagging<'_>) -> Result<bool, Error> {
-        // The certificates are locked in the order of their ids. The old tags are those that the statement sees: a certificate that
-        // still has its revision was not changed since the caller read it.
+        // The certificates are locked in the order of their ids. The statement's snapshot has the right old tags: a certificate
+        // that still has its revision was not changed since the caller read it.
         const STATEMENT: Statement = Statement {
             name: "store::set_tags",
             sql: "-- store::set_tags

@@ -1,5 +1,5 @@
-//! libpq's TLS parameters in a connection string. tokio-postgres reads all others, but of `sslmode` only three values and
-//! no files.
+//! libpq's TLS parameters in a connection string. tokio-postgres reads all other parameters. It supports only three values of
+//! `sslmode`, and no certificate files.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::connect::SettingsError;
 
-/// libpq's `sslmode`. `allow` is read as `prefer`, which is no weaker.
+/// libpq's `sslmode`. `allow` is read as `prefer`, because `prefer` is at least as strong.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum SslMode {
     Disable,
@@ -33,7 +33,7 @@ pub(super) struct TlsParameters {
 }
 
 impl TlsParameters {
-    /// Takes the parameter if it is one of TLS.
+    /// Reads the parameter if it is a TLS parameter. Returns whether it is.
     fn take(&mut self, name: &str, value: &str) -> Result<bool, SettingsError> {
         match name {
             "sslmode" => {
@@ -46,7 +46,7 @@ impl TlsParameters {
                     _ => return Err(SettingsError::SslMode),
                 }
             }
-            // libpq's word for the system's own roots, which asks for all that they can prove.
+            // libpq's value for the system's roots. It implies the strictest mode, `verify-full`.
             "sslrootcert" if value == "system" => self.mode = SslMode::VerifyFull,
             "sslrootcert" => self.root_certificate = Some(PathBuf::from(value)),
             "sslcert" => self.certificate = Some(PathBuf::from(value)),
@@ -57,7 +57,7 @@ impl TlsParameters {
     }
 }
 
-/// Reads a connection string of either form, the TLS parameters apart.
+/// Reads a connection string of either form. The TLS parameters are returned separately.
 pub(super) fn parse(text: &str) -> Result<(tokio_postgres::Config, TlsParameters), SettingsError> {
     let mut tls = TlsParameters::default();
     let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
@@ -90,7 +90,7 @@ fn without_query_parameters(text: &str, tls: &mut TlsParameters) -> Result<Strin
     Ok(format!("{address}?{}", kept.join("&")))
 }
 
-/// `name = value` pairs; a value may stand in single quotes, and a backslash quotes one character.
+/// `name = value` pairs. A value may be in single quotes. A backslash escapes one character.
 fn without_keywords(text: &str, tls: &mut TlsParameters) -> Result<String, SettingsError> {
     let mut kept = String::new();
     let mut rest = text.trim_start();
