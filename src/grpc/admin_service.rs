@@ -1,4 +1,4 @@
-//! AdminService: each call is parsed, given to its use case, and its answer rendered.
+//! AdminService. Each call parses the request, runs the use case and renders the answer.
 
 use tonic::{Request, Response};
 

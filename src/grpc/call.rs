@@ -33,7 +33,7 @@ struct Parts {
     authenticated: OnceLock<(App, Routes)>,
 }
 
-/// The host that the caller used for this service, and perhaps the port.
+/// The host that the caller used for this service, with the port if the caller sent it.
 #[derive(Clone)]
 pub(super) struct Authority(http::uri::Authority);
 
@@ -66,13 +66,13 @@ impl Door {
     pub fn open(&self, app: App) {
         let routes =
             Routes::new(super::admin_service(app.clone())).add_service(super::certificate_service(app.clone()));
-        // A door is opened once.
+        // The door is opened only once.
         let _ = self.0.authenticated.set((app, routes.prepare()));
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<RecordedBody> {
         let method = self.0.methods.of(request.uri().path());
-        // Nothing is known of a request without a peer, and nothing may be done for it.
+        // A request without a peer has no known origin, so it is refused.
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let request_id = RequestId::random();
         let span = span(&method, &request_id, &peer, request.headers());
@@ -133,7 +133,7 @@ where
 
 fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Arc<Peer>>, headers: &HeaderMap) -> Span {
     let span = if method.is_open {
-        // Monitors call all the time: by default neither logs nor traces have these calls.
+        // Monitors make these calls all the time. By default, logs and traces omit them.
         tracing::debug_span!(
             "call",
             request_id = tracing::field::Empty,
@@ -142,7 +142,7 @@ fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Ar
             code = tracing::field::Empty,
         )
     } else {
-        // Of the highest level, so that its log lines have it with any filter.
+        // The span has the highest level, so that the log lines of the call have it with any filter.
         tracing::error_span!(
             "call",
             request_id = tracing::field::Empty,
@@ -187,7 +187,7 @@ async fn authenticated(
 ) -> Response<Body> {
     let span = Span::current();
     let key = authorization(request.headers()).and_then(AccessKeyText::from_authorization);
-    // The log also names a key that is refused.
+    // The log has the id of a refused key too.
     if let Some(key) = &key {
         span.record("access_key_id", key.id());
     }

@@ -1,4 +1,4 @@
-//! CertificateService: each call is parsed, given to its use case, and its answer rendered.
+//! CertificateService. Each call parses the request, runs the use case and renders the answer.
 
 use tonic::{Request, Response, Status};
 
@@ -38,7 +38,7 @@ impl CertificateService for Door {
         &self,
         mut request: Request<pb::UploadServerCertificateRequest>,
     ) -> Answer<pb::UploadServerCertificateResponse> {
-        // Out of the generated message first thing: they are wiped from now on. A key may stand in either.
+        // Takes both texts out of the generated message first, so that they are wiped on drop. Either text may contain a key.
         let private_key = Secret::from(std::mem::take(&mut request.get_mut().private_key));
         let server_certificate = Secret::from(std::mem::take(&mut request.get_mut().server_certificate));
         let call = call_of(&request)?;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-/// The time without a deadline of the caller, and the longest deadline.
+/// The time for a call without a deadline, and the longest deadline.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The answer has to reach the caller before the caller gives up. tonic's own timer must not be first either.
+/// The answer must reach the caller before the caller gives up, and before tonic's own timer ends the call.
 const SHAVED: Duration = Duration::from_millis(20);
 
 /// The time for a call: the caller's `grpc-timeout` minus [`SHAVED`], at most [`LONGEST`].

@@ -1,4 +1,4 @@
-//! The methods that are served. Any other path is the caller's own text, which no log and no metric may repeat.
+//! The methods that are served. Any other path is the caller's text. Logs and metrics must not repeat it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use prost_reflect::DescriptorPool;
 
 use super::DESCRIPTORS;
 
-/// A method that is served.
+/// A served method.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Method {
     /// The full name of its service.
     pub(super) service: String,
-    /// Its own name.
+    /// The name of the method.
     pub(super) name: String,
-    /// Whether it answers a stream.
+    /// Whether the method answers with a stream.
     pub(super) is_stream: bool,
-    /// Whether it needs no access key: health and reflection, which monitors and grpcurl call before they have one.
+    /// Whether the method needs no access key. Monitors and grpcurl call health and reflection before they have a key.
     pub(super) is_open: bool,
 }
 

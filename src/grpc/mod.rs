@@ -42,7 +42,7 @@ pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("certkeep.v1"
 /// The maximum size of a request, decompressed. A certificate has up to 256 KiB, a key up to 64 KiB.
 const MAX_REQUEST_LEN: usize = 1024 * 1024;
 
-/// The names under which health is reported: each service's, and the empty name for all of them.
+/// The names under which health is reported: the name of each service, and the empty name for all services.
 pub const SERVICES: [&str; 3] = [
     "",
     pb::admin_service_server::SERVICE_NAME,
@@ -55,7 +55,7 @@ pub fn door(health: HealthServer<impl Health>) -> Result<Door, tonic_reflection:
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // Without these, grpcurl prints the details of an error in base64.
+            // Without these descriptors, grpcurl prints the details of an error in base64.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let open = Routes::new(health)

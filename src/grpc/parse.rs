@@ -11,10 +11,10 @@ use crate::app::{
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
-/// The seconds that a `google.protobuf.Timestamp` may have: the years 1 to 9999.
+/// The valid seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
 pub(super) const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// The texts that are secrets were taken out of the message.
+/// The secret texts were already taken out of the message.
 pub(super) fn upload_server_certificate(
     message: pb::UploadServerCertificateRequest,
     server_certificate: Secret,
@@ -38,7 +38,7 @@ pub(super) fn upload_server_certificate(
     }
 }
 
-/// The text was taken out of the message.
+/// The text was already taken out of the message.
 pub(super) fn upload_ca_certificate(message: pb::UploadCaCertificateRequest, ca_certificate: Secret) -> Upload {
     Upload {
         region_id: message.region_id,
@@ -113,7 +113,7 @@ pub fn key_algorithm_of(algorithm: pb::KeyAlgorithm) -> Option<KeyAlgorithm> {
         .find(|known| render::key_algorithm(*known) == algorithm)
 }
 
-/// A moment, in whole milliseconds: a fraction of one is rounded up, so that `>=` and `<` stay true for whole milliseconds.
+/// A moment in whole milliseconds. A fraction is rounded up, so that `>=` and `<` stay true for whole milliseconds.
 fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionError> {
     let is_in_range = TIMESTAMP_SECONDS.contains(&message.seconds) && (0..1_000_000_000).contains(&message.nanos);
     let millis = i64::from(message.nanos.cast_unsigned().div_ceil(1_000_000));

@@ -9,14 +9,14 @@ use crate::app::{
 };
 
 impl Reason {
-    /// The name as `google.rpc.ErrorInfo` holds it, such as `REGION_NOT_FOUND`.
+    /// The name in `google.rpc.ErrorInfo`, for example `REGION_NOT_FOUND`.
     pub fn name(self) -> &'static str {
         let name = self.as_str_name();
         name.strip_prefix("REASON_").unwrap_or(name)
     }
 }
 
-/// For fields, the reason of the first.
+/// The reason of an error. For invalid fields, the reason of the first one.
 pub(super) fn of_error(error: &Error) -> Reason {
     match error {
         Error::Fields { violations, .. } => violations
@@ -85,7 +85,7 @@ pub(super) fn of_refusal(refusal: Refusal) -> Reason {
     }
 }
 
-/// The status code, which the comment of each reason in the schema states too.
+/// The status code. The comment of each reason in the schema states it too.
 pub(super) fn code(reason: Reason) -> Code {
     match reason {
         Reason::CertificateOrKeyMissing

@@ -1,4 +1,4 @@
-//! The record of a call: its log line, its metrics and the end of its span. It is made when the response ends.
+//! The record of a call: its log line, its metrics and the end of its span. The record is made when the response ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tracing::Span;
 use super::method::Method;
 use crate::telemetry::{self, metrics};
 
-/// A call that has not ended. Dropped, it has ended because its caller left.
+/// A call that has not ended. If it is dropped, the call ended because the caller left.
 pub(super) struct Record {
     method: Arc<Method>,
     span: Span,
@@ -35,7 +35,7 @@ impl Record {
         }
     }
 
-    /// Attaches the record to the response. A stream ends when `closing` completes and no message is ready.
+    /// Attaches the record to the response. The stream ends when `closing` completes and no message is ready.
     pub(super) fn follow(
         mut self,
         response: Response<Body>,
@@ -74,7 +74,7 @@ impl Record {
         telemetry::end_call(&self.span, code as i32, is_server_error(code).then_some(name));
         let _entered = self.span.enter();
         let duration_us = took.as_micros() as u64;
-        // Monitors make such calls all the time.
+        // Monitors make these calls all the time.
         if self.method.is_open {
             tracing::debug!(duration_us, "answered");
         } else {
@@ -123,7 +123,7 @@ impl http_body::Body for RecordedBody {
                     this.body = Body::empty();
                     this.closing = None;
                     let mut trailers = HeaderMap::new();
-                    // The text is a valid header.
+                    // The text is a valid header value.
                     let _ = status.add_header(&mut trailers);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
@@ -141,7 +141,7 @@ impl http_body::Body for RecordedBody {
     }
 }
 
-/// A body without a status is a failure of the service.
+/// A body without a status is an error of the service.
 fn status_of(trailers: &HeaderMap) -> Status {
     Status::from_header_map(trailers).unwrap_or_else(|| Status::unknown("the response has no status"))
 }
@@ -159,7 +159,7 @@ fn is_server_error(code: Code) -> bool {
     )
 }
 
-/// The code as gRPC's specification writes it.
+/// The code in the spelling of gRPC's specification.
 pub(super) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -12,7 +12,7 @@ use crate::app::{
 };
 use crate::clock;
 
-/// A moment, to the millisecond. X.509 knows the year 0 (RFC 5280 4.1.2.5.2), `google.protobuf.Timestamp` begins with the year 1.
+/// A moment in milliseconds. X.509 allows the year 0 (RFC 5280 4.1.2.5.2). `google.protobuf.Timestamp` begins with the year 1.
 fn timestamp(moment: clock::Timestamp) -> Timestamp {
     let millis = moment.millis().max(TIMESTAMP_SECONDS.start() * 1000);
     Timestamp {
@@ -43,7 +43,7 @@ pub(super) fn etag(revision: i64) -> String {
     revision.to_string()
 }
 
-/// The answer of an upload.
+/// The answer to an upload.
 pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCertificateResponse {
     let facts = uploaded.facts;
     let created = uploaded.id.map(|id| id.created);
@@ -109,7 +109,7 @@ pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::Uplo
     }
 }
 
-/// The answer of a check, by a service or without one. `name` is how the descriptions call the fields.
+/// The answer to a check, with or without a service. `name` gives the names of fields in the descriptions.
 pub fn checked(request_id: RequestId, checked: CheckReport, name: FieldName) -> pb::CheckServerCertificateResponse {
     let CheckReport { violations, report } = checked;
     let chain = report.chain.as_ref();
@@ -127,7 +127,7 @@ pub fn checked(request_id: RequestId, checked: CheckReport, name: FieldName) -> 
     }
 }
 
-/// An invalid field. `name` is how the description calls it.
+/// An invalid field. `name` gives the name of the field in the description.
 pub fn violation(violation: &Violation, name: FieldName) -> pb::Violation {
     pb::Violation {
         field: field_name(violation.field).into_owned(),
@@ -158,12 +158,12 @@ fn listed(certificate: ListedCertificate) -> pb::ChainCertificate {
     }
 }
 
-/// Findings. `name` is how their sentences call the fields.
+/// Findings. `name` gives the names of fields in the sentences.
 pub(super) fn findings(findings: &[Finding], name: FieldName) -> Vec<pb::Finding> {
     findings.iter().map(|one| finding(one, name)).collect()
 }
 
-/// A finding. `name` is how its sentence calls the fields.
+/// A finding. `name` gives the names of fields in the sentence.
 pub fn finding(finding: &Finding, name: FieldName) -> pb::Finding {
     // A test checks that the schema has every code.
     let code = pb::FindingCode::from_str_name(&format!("FINDING_CODE_{}", finding.code()));
@@ -241,7 +241,7 @@ fn tags(stored: &StoredCertificate) -> Vec<pb::Tag> {
     stored.tags.iter().map(tag).collect()
 }
 
-/// What the certificate itself says.
+/// The facts that the certificate contains.
 fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
     pb::ServerCertificate {
         fingerprint: facts.fingerprint.to_string(),

@@ -1,4 +1,4 @@
-//! From error to Status with its details.
+//! From error to `Status` with its details.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::app::{
 };
 use crate::telemetry::{self, metrics};
 
-/// Of `google.rpc.ErrorInfo`.
+/// The domain in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "certkeep";
-/// The limit of all details together. Clients refuse trailers of 8 KiB.
+/// The maximum size of all details together. Clients refuse trailers of 8 KiB.
 const MAX_DETAILS_LEN: usize = 4 * 1024;
-/// The limit of all violations together.
+/// The maximum size of all violations together.
 const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
 const FINDINGS_TYPE: &str = "type.googleapis.com/certkeep.v1.Findings";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The status of a refused call. Faults of this service are logged here with their causes, and nowhere else.
+/// The status of a refused call. Errors of this service are logged here with their causes, and nowhere else.
 pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
     let reason = reason::of_error(error);
     let message = words::error(error);
@@ -105,7 +105,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
     details.status(message)
 }
 
-/// The status of a call that no use case saw, or that took too long.
+/// The status of a call that reached no use case, or that took too long.
 pub(super) fn refusal(request_id: RequestId, refusal: Refusal) -> Status {
     let mut details = Details::new(request_id, reason::of_refusal(refusal));
     if let Refusal::Starting = refusal {
@@ -118,7 +118,7 @@ fn log(reason: Reason, error: &Error) {
     tracing::error!(reason = reason.name(), cause = telemetry::causes(error), "call failed");
 }
 
-/// The message of certificates of this kind.
+/// The protobuf message for certificates of this kind.
 fn message_of(kind: CertificateKind) -> &'static str {
     match kind {
         CertificateKind::Server => "certkeep.v1.ServerCertificate",
