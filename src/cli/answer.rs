@@ -1,4 +1,4 @@
-//! The answer of the service, or why there is none.
+//! The answer of the service, or the reason why there is no answer.
 
 use prost::Message;
 use tonic::{Code, Response, Status};
@@ -23,7 +23,7 @@ pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -
         .map_err(|status| failed(status, effect))
 }
 
-/// What the service said, each wrong field on a line of its own.
+/// The error of the service. Each invalid field has its own line.
 pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     let details = status.get_error_details();
     let mut lines = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         .map(|(label, value)| format!("\n  {label:<width$}  {value}"))
         .collect();
     let text = format!("{}{lines}", status.message());
-    // What carries a reason was said by the service itself.
+    // Only the service itself sends a reason.
     let is_from_service = details.error_info().is_some();
     match status.code() {
         Code::Unavailable if is_from_service => Failure::unavailable(text),
@@ -61,12 +61,12 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         _ if never_connected(&status) => {
             Failure::unavailable(format!("the service can not be reached: {}", status.message()))
         }
-        // The connection broke, or tonic's own time-out was over.
+        // The connection broke, or tonic's own timeout ended the call.
         _ => effect.failure(&text),
     }
 }
 
-/// What was noticed about a pair that was refused.
+/// The findings about a refused pair.
 fn findings(status: &Status) -> Vec<pb::Finding> {
     let details = tonic_types::Status::decode(status.details())
         .unwrap_or_default()
@@ -78,7 +78,7 @@ fn findings(status: &Status) -> Vec<pb::Finding> {
     found.unwrap_or_default().findings
 }
 
-/// What a call does, which tells what its loss means.
+/// The effect of a call. It determines the meaning of a lost answer.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     Reads,

@@ -22,9 +22,9 @@ pub(super) enum CaCommand {
     Get(GetArgs),
     /// Rename a CA certificate.
     Rename(RenameArgs),
-    /// Delete a CA certificate. It can be undeleted for some days, then it is purged.
+    /// Delete a CA certificate. You can undelete it until the service purges it some days later.
     Delete(TargetArgs),
-    /// Undo a delete.
+    /// Undelete a CA certificate.
     Undelete(TargetArgs),
     /// Purge a deleted CA certificate.
     Purge(TargetArgs),

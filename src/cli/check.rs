@@ -1,4 +1,4 @@
-//! `check`: everything that an upload would find in a pair, with a service or without one.
+//! `check`: reports everything that an upload would report about a pair, with or without a service.
 
 use std::path::PathBuf;
 
@@ -14,25 +14,25 @@ use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here}
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
 
-/// The exit code where a pair would be stored, and some client will be in trouble with it.
+/// The exit code for a pair that the service would store, but that some clients would have trouble with.
 const WARNED: u8 = 5;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
     /// The certificate and its chain, in PEM.
     cert: PathBuf,
-    /// The private key, in PEM. Without it the certificates are checked alone.
+    /// The private key, in PEM. Without a key, only the certificates are checked.
     key: Option<PathBuf>,
-    /// What is refused: default, or strict, and behind it exceptions such as `,EXPIRES_SOON=report`. docs/findings.md lists the
-    /// codes.
+    /// The findings to refuse: default or strict, then exceptions, for example `strict,EXPIRES_SOON=report`. docs/findings.md lists
+    /// the codes.
     #[arg(long, default_value = "default", conflicts_with = "online")]
     policy: String,
-    /// Ask the service, which has a policy of its own, instead of checking here.
+    /// Ask the service to check by its own policy, instead of checking here.
     #[arg(long)]
     online: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// How to print what was found; `pem` is the chain in order.
+    /// Output format; `pem` prints the chain in order.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -114,7 +114,7 @@ fn counted(count: usize, what: &str) -> String {
     }
 }
 
-/// The path with the root above, and what else is served below it.
+/// The path as a tree, with the root at the top and the other served certificates below the path.
 fn tree(chain: &[pb::ChainCertificate]) -> String {
     let at = |position| {
         chain

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 
-/// No file of a private key or of certificates is larger.
+/// The maximum size of a file with a private key or certificates.
 pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {

@@ -1,4 +1,4 @@
-//! The command line: `serve`, the operator's commands and the client's. With `main.rs` the only place that reads the
+//! The command line: `serve`, the operator's commands and the client's commands. Only this module and `main.rs` read the
 //! environment.
 
 mod answer;
@@ -44,35 +44,35 @@ struct Cli {
 enum Command {
     /// Run the service until Ctrl-C or SIGTERM.
     Serve(ServeArgs),
-    /// Bring the database's schema to this version.
+    /// Migrate the database's schema to this version.
     Migrate(Flags<false>),
-    /// Make the first account and its admin key, and a key ring if there is none, in a database of your own.
+    /// Create the first account, its admin key, and a key ring if there is none, in your own database.
     Bootstrap(Flags<false>),
     /// Upload a server certificate and its private key.
     Upload(server_certificate::UploadArgs),
-    /// Upload every certificate of a folder that has its private key there, whatever the files are called.
+    /// Upload every certificate in a folder that also has its private key. File names do not matter.
     #[command(after_help = IMPORT_EXIT_CODES)]
     Import(import::ImportArgs),
-    /// Find everything that an upload would find in a pair. Works without a service.
+    /// Report everything that an upload would report about a pair. Works without a service.
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(check::CheckArgs),
     /// List server certificates.
     Describe(server_certificate::DescribeArgs),
-    /// Search server certificates: those that meet all that is given.
+    /// Search for server certificates that meet all criteria.
     Search(search::SearchArgs),
-    /// List what expires soon, the expired first.
+    /// List server certificates that expire soon, expired certificates first.
     Expiring(search::ExpiringArgs),
     /// Show one server certificate, with its chain.
     Get(server_certificate::GetArgs),
     /// Rename a server certificate.
     Rename(server_certificate::RenameArgs),
-    /// Delete a server certificate. It can be undeleted for some days, then it is removed with its private key.
+    /// Delete a server certificate. You can undelete it until the service purges it and its private key some days later.
     Delete(server_certificate::TargetArgs),
-    /// Make a deleted server certificate live again.
+    /// Undelete a server certificate.
     Undelete(server_certificate::TargetArgs),
-    /// Remove a deleted server certificate and its private key, for good.
+    /// Purge a deleted server certificate and its private key.
     Purge(server_certificate::TargetArgs),
-    /// Keep certificates of authorities.
+    /// Manage CA certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
     /// Set tags of server and CA certificates.
@@ -81,14 +81,14 @@ enum Command {
     Untag(tag::UntagArgs),
     /// List the tags of server and CA certificates.
     Tags(tag::TagsArgs),
-    /// Make and list resource groups, and move certificates between them.
+    /// Manage resource groups, and move certificates between them.
     #[command(subcommand)]
     ResourceGroup(resource_group::ResourceGroupCommand),
-    /// List the regions in which certificates can be kept.
+    /// List the regions that can store certificates.
     Regions(region::RegionsArgs),
     /// Show the account, access key and role of the caller.
     Whoami(whoami::WhoamiArgs),
-    /// Print a script that completes this command in a shell.
+    /// Print a shell completion script for this command.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -99,19 +99,19 @@ enum Command {
 struct ServeArgs {
     #[command(flatten)]
     flags: Flags<true>,
-    /// Print the settings that are in force, each with where it came from, and do nothing.
+    /// Print the effective settings and the source of each, and exit.
     #[arg(long)]
     print_config: bool,
 }
 
-/// Why a command failed: what to print, and the exit code that scripts tell it by.
+/// A failed command: the text to print, and the exit code for scripts.
 struct Failure {
     code: u8,
     text: String,
 }
 
 impl Failure {
-    /// The service refused, or the command could not do it.
+    /// The service refused the call, or the command failed.
     fn refused(text: impl Into<String>) -> Self {
         Self {
             code: 1,
@@ -119,7 +119,7 @@ impl Failure {
         }
     }
 
-    /// The command line is wrong. clap exits with the same.
+    /// The command line is wrong. clap exits with the same code.
     fn usage(text: impl Into<String>) -> Self {
         Self {
             code: 2,
@@ -127,7 +127,7 @@ impl Failure {
         }
     }
 
-    /// The service can't be reached or is unavailable, and nothing was changed: trying again may help.
+    /// The service can't be reached or is unavailable, and nothing was changed. A retry may help.
     fn unavailable(text: impl Into<String>) -> Self {
         Self {
             code: 3,
@@ -135,7 +135,7 @@ impl Failure {
         }
     }
 
-    /// Whether the call took effect is not known: look before it is repeated.
+    /// It is unknown whether the call took effect. The user must check before a retry.
     fn unknown(text: impl Into<String>) -> Self {
         Self {
             code: 4,
@@ -143,7 +143,7 @@ impl Failure {
         }
     }
 
-    /// All was said on standard output.
+    /// Standard output already has everything.
     fn silent(code: u8) -> Self {
         Self {
             code,
@@ -157,7 +157,7 @@ impl Failure {
     }
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command from the process's arguments.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = serve::no_core_dumps()
@@ -170,7 +170,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.text.is_empty() {
-                // Nobody to tell if standard error is closed.
+                // If standard error is closed, nobody can read the error.
                 let _ = writeln!(std::io::stderr(), "error: {}", failure.text.trim_end());
             }
             ExitCode::from(failure.code)

@@ -122,7 +122,7 @@ pub(super) fn described(
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
-/// Certificates whose tags changed, and their etags after that.
+/// The certificates with changed tags, and their new etags.
 pub(super) fn retagged(
     done: &str,
     etags: &[pb::ResourceEtag],
@@ -217,7 +217,7 @@ pub(super) fn expiry(expire_time_stamp: i64) -> String {
     format!("{day} {}", time_left(expire_time_stamp))
 }
 
-/// The algorithm of a key, with its size if the algorithm does not determine it.
+/// The algorithm of a key, with the key size if the algorithm does not determine it.
 pub(super) fn key(algorithm: pb::KeyAlgorithm, size: i32) -> String {
     match key_algorithm_of(algorithm) {
         Some(algorithm @ (KeyAlgorithm::Rsa | KeyAlgorithm::RsaPss)) => format!("{algorithm} {size}"),
@@ -226,7 +226,7 @@ pub(super) fn key(algorithm: pb::KeyAlgorithm, size: i32) -> String {
     }
 }
 
-/// The moment in milliseconds since 1970, cut to whole seconds; 0 for none.
+/// The moment in milliseconds since 1970, cut to whole seconds; 0 without a moment.
 pub(super) fn millis(moment: Option<prost_types::Timestamp>) -> i64 {
     let millis = |moment: prost_types::Timestamp| moment.seconds.saturating_mul(1000);
     moment.map(millis).unwrap_or_default()
@@ -246,7 +246,7 @@ fn time_left(expire_time_stamp: i64) -> String {
     }
 }
 
-/// Red from the last week on, yellow in the last month.
+/// Red in the last week and after the expiry, yellow in the last month.
 fn style(expire_time_stamp: i64) -> Style {
     let [_, week, month, _] = DAYS_LEFT;
     match days_left(expire_time_stamp) {
@@ -269,13 +269,13 @@ pub(super) fn severity(finding: &pb::Finding) -> &'static str {
     }
 }
 
-/// The code as docs/findings.md names it.
+/// The code in the spelling of docs/findings.md.
 pub(super) fn code(finding: &pb::Finding) -> &'static str {
     let name = finding.code().as_str_name();
     name.strip_prefix("FINDING_CODE_").unwrap_or(name)
 }
 
-/// A line in the colour of this expiry, only on a terminal and without NO_COLOR (no-color.org).
+/// A line in the colour of this expiry. Only a terminal without NO_COLOR (no-color.org) gets colours.
 fn coloured(line: &str, expire_time_stamp: i64) -> String {
     if io::stdout().is_terminal() && variable("NO_COLOR").is_none() {
         let style = style(expire_time_stamp);
@@ -301,7 +301,7 @@ pub(super) fn got(
                 .map(|tag| format!("{}={}", tag.key, tag.value))
                 .collect();
             let not_before = certificate.not_before.map(|moment| moment.to_string());
-            // A CA certificate has none.
+            // A CA certificate has no chain.
             let chain_length = match certificate.chain_length {
                 0 => String::new(),
                 length => length.to_string(),
@@ -349,7 +349,7 @@ fn lines(lines: &[String]) -> Result<(), Failure> {
     print(&lines.map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// Text of a certificate or a caller without control characters, so that it cannot control the terminal.
+/// A text from a certificate or a caller, without control characters. So the text cannot control the terminal.
 pub(super) fn plain(value: &str) -> String {
     value
         .chars()
@@ -375,7 +375,7 @@ pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> 
 
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read has seen enough.
+        // The reader closed the pipe on purpose.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| Failure::from_error(&error)),
     }

@@ -45,7 +45,7 @@ pub(super) struct SearchArgs {
     /// The issuer, as `certkeep get` prints it.
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// The key's algorithm, such as RSA or "ECDSA P-256".
+    /// The key's algorithm, for example RSA or "ECDSA P-256".
     #[arg(long, value_name = "NAME", value_parser = algorithm())]
     key_algorithm: Option<KeyAlgorithm>,
     /// The key's size in bits.
@@ -57,7 +57,7 @@ pub(super) struct SearchArgs {
     /// Only certificates that expire before this day (UTC).
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     expires_before: Option<Timestamp>,
-    /// Beginning of the certificate's name.
+    /// Start of the certificate's name.
     #[arg(long, value_name = "TEXT")]
     name_prefix: Option<String>,
     /// Only certificates with this tag; may be repeated.

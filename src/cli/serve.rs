@@ -30,7 +30,7 @@ pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), F
 }
 
 fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
-    // The configuration module knows neither filters nor policies.
+    // The configuration module does not know filters or policies.
     let filter = layers.parsed("log", "a level or tracing directives, for example certkeep=debug");
     let policy = layers.parsed(
         "policy",
@@ -38,13 +38,13 @@ fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
     );
     let resolved = layers.resolve(|path| std::fs::read_to_string(path));
     let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;
-    // Both are set: `resolve` has reported all errors.
+    // Both are set, because `resolve` has reported all errors.
     let filter = filter.ok_or_else(|| Failure::usage("log is not set"))?;
     let policy = policy.ok_or_else(|| Failure::usage("policy is not set"))?;
     Ok((config, policy, filter))
 }
 
-/// Prints the settings in force, or their errors.
+/// Prints the effective settings, or their errors.
 pub(super) fn print_config(layers: Layers) -> Result<(), Failure> {
     let shown = layers.show();
     resolve(layers)?;
@@ -64,7 +64,7 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.next() => {
-            // Stops what has started. A second signal or a long migration ends this.
+            // Stops all parts that have started. A second signal or a long migration ends this wait.
             tokio::select! {
                 started = &mut starting => if let Ok(server) = started { server.stop().await },
                 () = signals.next() => {}

@@ -1,4 +1,4 @@
-//! The commands on one server certificate, and their arguments, which CA certificates have too.
+//! The commands on one server certificate, and their arguments. The commands on CA certificates have the same arguments.
 
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ pub(super) struct UploadOptions {
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
-    /// Up to 64 characters that identify a retry of this upload, so that it stores no second certificate.
+    /// Up to 64 characters that identify this upload. A retry with the same token stores no second certificate.
     #[arg(long, value_name = "TOKEN")]
     pub(super) client_token: Option<String>,
     /// Check everything and store nothing.

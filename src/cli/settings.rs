@@ -11,7 +11,7 @@ use crate::config::{Layers, SETTINGS, Setting, Shape};
 
 const CONFIG: &str = "config";
 
-/// The flags of a command: for all settings, or only for those of the database.
+/// The flags of a command: for all settings, or only for the database settings.
 pub(super) struct Flags<const ALL: bool> {
     file: Option<PathBuf>,
     values: Vec<(&'static Setting, String)>,

@@ -66,7 +66,7 @@ pub(super) struct TagsArgs {
     output: ListOutput,
 }
 
-/// Tags that are given as `KEY=VALUE`.
+/// Tags in the form `KEY=VALUE`.
 pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
     let tag = |tag: &String| {
         let (key, value) = tag

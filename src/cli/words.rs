@@ -1,11 +1,11 @@
-//! The words of the command line: how it calls the fields of the schema, and its own errors.
+//! The words of the command line: its names for the fields of the schema, and the texts of its own errors.
 
 use std::borrow::Cow;
 
 use crate::app::{CertificateKind, Field, PolicyError};
 use crate::grpc::field_name;
 
-/// How `check` calls its arguments in a sentence.
+/// The name of a field's argument in the sentences of `check`.
 pub(super) fn argument(field: Field) -> Cow<'static, str> {
     match field {
         Field::Certificate(CertificateKind::Server) => Cow::Borrowed("CERT"),
@@ -14,7 +14,7 @@ pub(super) fn argument(field: Field) -> Cow<'static, str> {
     }
 }
 
-/// How `import` calls the file of a field in a sentence.
+/// The name of a field's file in the sentences of `import`.
 pub(super) fn file(field: Field) -> Cow<'static, str> {
     match field {
         Field::Certificate(CertificateKind::Server) | Field::PrivateKey => Cow::Borrowed("the file"),
@@ -22,7 +22,7 @@ pub(super) fn file(field: Field) -> Cow<'static, str> {
     }
 }
 
-/// The flag for a field of the schema, as an error names it.
+/// The flag for a field of the schema. Errors name the field by this flag.
 pub(super) fn flag(field: &str) -> &str {
     match field.split('[').next().unwrap_or(field) {
         "accept_language" => "--language",
@@ -39,7 +39,7 @@ pub(super) fn flag(field: &str) -> &str {
     }
 }
 
-/// For a policy that cannot be read.
+/// The text for a policy that cannot be read.
 pub(super) fn policy(_: PolicyError) -> String {
     "--policy is invalid; use default or strict, followed by exceptions such as ,EXPIRED=report or ,EXPIRED=reject"
         .to_owned()
