@@ -1,4 +1,4 @@
-//! What was accepted is accepted again when it is given as it would be delivered.
+//! Gives accepted pairs again, in their delivered form. certkeep must accept them again.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use certkeep::secret::Secret;
 
 use super::{MAX_CERTIFICATES, MAX_KEY, cost};
 
-/// What all inputs of a run leave behind: what is accepted does not depend on it.
+/// The authorities that all inputs of a run fill. The result for an input must not depend on them.
 static AUTHORITIES: LazyLock<Authorities> = LazyLock::new(Authorities::default);
 
 /// A PEM block.
@@ -25,7 +25,7 @@ pub fn pem(label: &str, der: &[u8]) -> Vec<u8> {
     format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n").into_bytes()
 }
 
-/// Everything that can be said about a pair.
+/// The full report on a pair.
 pub fn report(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy) -> Report {
     let none = Authorities::default();
     let report = cost::within_limit(|| UnverifiedPair::read(certificates, key).report(at, policy, &none));
@@ -33,13 +33,13 @@ pub fn report(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy)
     report
 }
 
-/// The pair as an upload takes it, and a report of one who has seen no authority before, which says the same.
+/// The pair after the verification of an upload, and a report made without known authorities. Both must agree.
 pub fn verify(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy) -> Option<(VerifiedPair, Report)> {
     let verified = cost::within_limit(|| UnverifiedPair::read(certificates, key).verify(at, policy, &AUTHORITIES));
     let report = report(certificates, key, at, policy);
     match &verified {
         Ok(pair) => {
-            // The report signs too.
+            // Only the report signs with the key, so only the report can find an inconsistent key.
             if !report.is_accepted {
                 assert_eq!(report.error.private_key, Some(PrivateKeyError::Inconsistent));
             }
@@ -57,13 +57,13 @@ pub fn verify(certificates: &[u8], key: &Secret, at: Timestamp, policy: &Policy)
     verified.ok().map(|pair| (pair, report))
 }
 
-/// Gives the stored form of a verified pair again: the same leaf, chain and key, and nothing to mend.
+/// Gives the stored form of a verified pair again. The leaf, the chain and the key must stay the same, and need no repair.
 pub fn pair(pair: &VerifiedPair, first: &Report, at: Timestamp, policy: &Policy) {
     let pkcs8 = pair.private_key().pkcs8_der().expose();
     let key = Secret::from(pem("PRIVATE KEY", pkcs8));
     let text = pair.certificate().chain().to_pem();
     if key.expose().len() > MAX_KEY || text.len() > MAX_CERTIFICATES {
-        // One line of base64 is a little shorter than the lines of the answer.
+        // The stored form has line breaks, so it can be a little longer than the input.
         return;
     }
     chain(first, &key, at, policy);
@@ -72,13 +72,13 @@ pub fn pair(pair: &VerifiedPair, first: &Report, at: Timestamp, policy: &Policy)
     }
 }
 
-/// Gives the chain of a report again, with its key or without one.
+/// Gives the chain of a report again, with its key or without a key.
 pub fn chain(first: &Report, key: &Secret, at: Timestamp, policy: &Policy) {
     let (Some(chain), true) = (&first.chain, first.error.certificate.is_empty()) else {
         return;
     };
     let text = chain.to_pem();
-    // A key that is not given again does not tell the leaf again.
+    // Without the key, the second report cannot use the key to find the leaf.
     let is_without_its_key = has(first, FindingCode::KeyFoundInCertificateField) && key.expose().is_empty();
     if text.len() > MAX_CERTIFICATES || is_without_its_key {
         return;
@@ -97,14 +97,14 @@ pub fn chain(first: &Report, key: &Secret, at: Timestamp, policy: &Policy) {
     let second = again.chain.as_ref().expect("its leaf was found");
     let root_is_gone = has(first, FindingCode::RootDropped);
     if root_is_gone && first.listing.iter().any(|listed| listed.place == Place::OtherPath) {
-        // Without the root another path may be the shortest one.
+        // Without the root, another path may be the shortest.
         assert_eq!(sorted(second), sorted(chain));
         return;
     }
     assert_eq!(second, chain);
     assert!(!has(&again, FindingCode::ChainReordered), "reordered again");
     for code in &again.error.rejected {
-        // Nobody can tell a leaf that stands alone from one whose issuer was a root.
+        // A single leaf without an issuer looks the same as a leaf that was issued by the dropped root.
         let issuer_is_gone = root_is_gone && *code == FindingCode::ChainIncomplete;
         assert!(issuer_is_gone || first.error.rejected.contains(code), "{code} is new");
     }
@@ -126,7 +126,7 @@ pub fn words(error: FieldError) -> String {
     violation(&Violation { field, error }, field_name).description
 }
 
-/// Nothing that a caller is told has a control character or grows with the input.
+/// The texts for the caller must not contain control characters or grow with the input.
 fn texts_are_clean(report: &Report) {
     const MAX: usize = 2048;
     let error = &report.error;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What libFuzzer counts in the code is not certkeep's cost.
+/// The limit of processor time. It is higher under libFuzzer, because libFuzzer's counters cost time too.
 const LIMIT: Duration = Duration::from_millis(if cfg!(fuzzing) { 100 } else { 50 });
 
 /// The processor time that this thread has used.
@@ -14,7 +14,8 @@ fn processor_time() -> Duration {
         .expect("no thread runs backwards")
 }
 
-/// Does it within the limit. What seems to take longer is done again: on a busy machine a cold cache costs time too.
+/// Runs the closure and checks the limit. A run that exceeds the limit is repeated, because a cold cache on a busy machine costs
+/// time too.
 pub fn within_limit<T>(run: impl Fn() -> T) -> T {
     let run = || {
         let start = processor_time();

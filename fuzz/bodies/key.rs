@@ -15,11 +15,11 @@ use super::request::{FORMS, KEY, form};
 use super::tree::{self, der, sequence};
 use super::{AT, MAX_KEY, again, signing};
 
-/// A key that anybody can compute is read like any other.
+/// A policy that accepts weak keys, so that they are read like any other key.
 const LENIENT: &str = "default,KEY_COMPROMISED=report,KEY_ROCA=report,KEY_CLOSE_PRIMES=report,KEY_EXPONENT_UNSAFE=report,\
                        KEY_SMALL_PRIVATE_EXPONENT=report";
 
-/// Keys in one or several forms: what is accepted is the key that OpenSSL reads, and is kept as it was given.
+/// Keys in one or several forms. An accepted key must be the key that OpenSSL reads, and its encoding must not change.
 pub fn key(input: &[u8]) {
     let given: Vec<_> = tree::values(input)
         .filter_map(|(tag, content)| Some((form(tag, KEY)?, content)))
@@ -55,7 +55,7 @@ pub fn key(input: &[u8]) {
     again::pair(&pair, &first, AT, &policy);
 }
 
-/// The first of the keys.
+/// The first key, as OpenSSL reads it.
 fn by_openssl(given: &[(&str, &[u8])]) -> Option<PKey<Private>> {
     let mut parameters = None;
     for (label, body) in given {
@@ -63,7 +63,7 @@ fn by_openssl(given: &[(&str, &[u8])]) -> Option<PKey<Private>> {
             "PRIVATE KEY" => PKey::private_key_from_pkcs8(body).ok(),
             "RSA PRIVATE KEY" => PKey::from_rsa(Rsa::private_key_from_der(body).ok()?).ok(),
             "EC PRIVATE KEY" => match parameters {
-                // The key itself may not say on which curve it is.
+                // The key may not contain its curve. The parameters contain it.
                 Some(curve) => {
                     let id_ec = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
                     let algorithm = sequence(&[&id_ec, curve]);
@@ -80,7 +80,7 @@ fn by_openssl(given: &[(&str, &[u8])]) -> Option<PKey<Private>> {
     None
 }
 
-/// A certificate for a key, signed by another.
+/// A certificate for a key, signed by another key.
 fn certificate_for(key: &PKey<Private>) -> X509 {
     let make = || {
         let mut builder = X509::builder()?;

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with an input: ordinary functions, which cargo-fuzz's targets and the replay of the corpus call.
-//! Each panics where certkeep breaks a promise.
+//! The bodies of the fuzz targets: ordinary functions. The targets of cargo-fuzz and the replay of the corpus call them.
+//! A body panics if certkeep breaks a promise.
 
 pub mod again;
 mod cost;
@@ -13,10 +13,10 @@ pub mod tree;
 
 use certkeep::clock::Timestamp;
 
-/// What a target does with an input.
+/// The function of a target. It gets an input.
 pub type Body = fn(&[u8]);
 
-/// The targets by their names, which are those of their corpora.
+/// The targets by name. Each corpus has the name of its target.
 pub const TARGETS: [(&str, Body); 6] = [
     ("chain", request::chain),
     ("check", request::check),
@@ -26,7 +26,7 @@ pub const TARGETS: [(&str, Body); 6] = [
     ("pem", pem::pem),
 ];
 
-/// Does what the target of that name does.
+/// Runs the target with this name.
 pub fn run(target: &str, input: &[u8]) {
     let (_, body) = TARGETS
         .iter()
@@ -35,10 +35,10 @@ pub fn run(target: &str, input: &[u8]) {
     body(input);
 }
 
-/// 2024-06-01: when an input that does not say otherwise is checked.
+/// 2024-06-01: the time of the check, unless the input has its own time.
 const AT: Timestamp = Timestamp::from_secs(1_717_200_000);
 
-/// The longest text of certificates, in bytes.
+/// The maximum length of a certificate text, in bytes.
 const MAX_CERTIFICATES: usize = 256 * 1024;
-/// The longest text of a key, in bytes.
+/// The maximum length of a key text, in bytes.
 const MAX_KEY: usize = 64 * 1024;

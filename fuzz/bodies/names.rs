@@ -18,7 +18,7 @@ pub const ALTERNATIVE: u8 = 0xa2;
 /// A server certificate's name or id.
 pub const TEXT: u8 = 0xa3;
 
-/// Names in a certificate, which are shown clean and completely, and names of server certificates.
+/// Checks that names in a certificate are shown completely and without control characters. Checks names of server certificates too.
 pub fn names(input: &[u8]) {
     let (mut subject, mut issuer, mut alternative) = (sequence(&[]), sequence(&[]), None);
     for (tag, content) in tree::values(input) {
@@ -53,7 +53,7 @@ pub fn names(input: &[u8]) {
     again::pair(&pair, &first, AT, &policy);
 }
 
-/// What is a name is one again, and so is what is made of a text that is none.
+/// A valid name must parse to itself. A name that is made from an invalid text must be valid.
 fn server_certificate(text: &str) {
     if let Ok(name) = CertificateName::parse(text) {
         assert_eq!(name.as_str(), text);
@@ -69,7 +69,7 @@ fn server_certificate(text: &str) {
     }
 }
 
-/// A `TBSCertificate` for the key 0 with those names.
+/// A `TBSCertificate` for the key 0 with these names.
 fn tbs(subject: &[u8], issuer: &[u8], alternative: Option<&[u8]>) -> Vec<u8> {
     let key = signing::key(0).public_key_to_der().expect("OpenSSL writes its key");
     let validity = sequence(&[&der(0x17, b"240101000000Z"), &der(0x17, b"241231000000Z")]);
@@ -90,7 +90,7 @@ fn tbs(subject: &[u8], issuer: &[u8], alternative: Option<&[u8]>) -> Vec<u8> {
     ])
 }
 
-/// RFC 4514 3: attributes between commas and plus signs, each with a type and a value, special characters escaped.
+/// RFC 4514 3: commas and plus signs separate attributes. Each attribute has a type and a value. Special characters are escaped.
 fn is_rfc4514(name: &str) {
     if name.is_empty() {
         return;
@@ -115,7 +115,7 @@ fn is_rfc4514(name: &str) {
     for attribute in attributes {
         let (kind, value) = attribute.split_once('=').expect("a type and a value");
         let is_keyword = kind.chars().all(|c| c.is_ascii_uppercase());
-        // Dotted, or in hexadecimal where an arc is too long.
+        // Dotted decimal, or hexadecimal if an arc is too long.
         let is_identifier = kind
             .split('.')
             .all(|arc| !arc.is_empty() && arc.bytes().all(|b| b.is_ascii_digit()))

@@ -12,10 +12,10 @@ use super::tree;
 pub const TOKEN: u8 = 0xa0;
 /// A part of the filter.
 pub const FILTER: u8 = 0xa1;
-/// An account and a place: three numbers of 8 bytes.
+/// An account and a position: three numbers of 8 bytes.
 pub const PLACE: u8 = 0xa2;
 
-/// A token that is read is the one that is written, and no other list takes it.
+/// An accepted token must be equal to the written token of its position. Another list must refuse a token.
 pub fn page_token(input: &[u8]) {
     let (mut token, mut filter, mut numbers) = (String::new(), Vec::new(), [0; 3]);
     for (tag, content) in tree::values(input) {
@@ -69,11 +69,11 @@ pub fn page_token(input: &[u8]) {
             ..list
         },
     ] {
-        // One part is itself when it is joined.
+        // Joining a single part changes nothing.
         let is_other = other.filter.iter().ne(list.filter) || other.name != list.name || other.account != list.account;
         assert_eq!(read(other, &written).is_none(), is_other);
     }
-    // Whatever character is another, it is another token.
+    // A token with any changed character must be invalid.
     let place = usize::from(random.to_be_bytes()[7]) % written.len();
     let mut bytes = written.into_bytes();
     bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };

@@ -6,8 +6,8 @@ use certkeep::secret::Secret;
 
 use super::{AT, MAX_CERTIFICATES, again, cost};
 
-/// An input is a text, in either field and in both: its line ends do not matter, and its certificates are those that a folder of
-/// files would be searched for.
+/// The input is a text. It is given as the certificates, with and without the same text as the key. Its line ends must not
+/// matter. The report must find the same certificates as [`Contents`], which `certkeep import` uses to search files.
 pub fn pem(text: &[u8]) {
     if text.len() > MAX_CERTIFICATES {
         return;

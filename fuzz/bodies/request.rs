@@ -1,4 +1,4 @@
-//! Certificates, keys, a policy and a time, as values of an input.
+//! Inputs with certificates, keys, a policy and a time, each as a DER value.
 
 use certkeep::app;
 use certkeep::certificate::Policy;
@@ -7,32 +7,32 @@ use certkeep::secret::Secret;
 
 use super::{AT, MAX_CERTIFICATES, MAX_KEY, again, signing, tree};
 
-/// A `TBSCertificate`, signed by the key whose number is added.
+/// A `TBSCertificate`. The tag is this base plus the number of the key that signs it.
 pub const SIGNED: u8 = 0xa0;
-/// A certificate as it is.
+/// A complete certificate.
 pub const CERTIFICATE: u8 = 0xa8;
 /// Text among the certificates.
 pub const TEXT: u8 = 0xa9;
-/// Text beside the key.
+/// Text next to the key.
 pub const KEY_TEXT: u8 = 0xaa;
-/// A policy's text.
+/// The text of a policy.
 pub const POLICY: u8 = 0xab;
 /// Seconds since 1970, big-endian.
 pub const TIME: u8 = 0xac;
-/// A private key in the form whose number is added, of [`FORMS`].
+/// A private key. The tag is this base plus the index of its form in [`FORMS`].
 pub const KEY: u8 = 0xb0;
-/// The same, among the certificates.
+/// A private key among the certificates, with its form in the same way.
 pub const KEY_AMONG_CERTIFICATES: u8 = 0xb8;
 
 /// The labels of private keys.
 pub const FORMS: [&str; 4] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "EC PARAMETERS"];
 
-/// The end of the year 9999, in seconds since 1970: no certificate can say more (RFC 5280 4.1.2.5).
+/// The end of the year 9999, in seconds since 1970. No certificate can state a later time (RFC 5280 4.1.2.5).
 const END_OF_TIME: i64 = 253_402_300_800;
 
-/// What is given to be checked.
+/// The data to check.
 struct Request {
-    /// The text of each, in the order in which they are given.
+    /// The text of each certificate, in the given order.
     certificates: Vec<Vec<u8>>,
     key: Vec<u8>,
     policy: Policy,
@@ -40,7 +40,7 @@ struct Request {
 }
 
 impl Request {
-    /// `None` if the texts are too long: that they are refused needs no fuzzing.
+    /// `None` if the texts are too long. certkeep refuses them, and this needs no fuzzing.
     fn read(input: &[u8]) -> Option<Self> {
         let mut request = Self {
             certificates: Vec::new(),
@@ -81,12 +81,12 @@ impl Request {
     }
 }
 
-/// The label of a key's form.
+/// The PEM label of a key's form.
 pub fn form(tag: u8, base: u8) -> Option<&'static str> {
     FORMS.get(usize::from(tag.checked_sub(base)?)).copied()
 }
 
-/// Certificates without their key: they are put in the same order however they are given, and are in order then.
+/// Certificates without a key. The order of the result must not depend on the order of the input, and the result must be in order.
 pub fn chain(input: &[u8]) {
     let Some(Request {
         certificates,
@@ -103,7 +103,7 @@ pub fn chain(input: &[u8]) {
 
     let reversed: Vec<_> = certificates.iter().rev().map(Vec::as_slice).collect();
     let reversed = again::report(&reversed.concat(), &none, at, &policy);
-    // In broken text, what is where matters.
+    // In malformed text, the order matters.
     if first.error.certificate.is_empty() && reversed.error.certificate.is_empty() {
         assert_eq!(reversed.chain, first.chain);
         assert_eq!(reversed.leaf, first.leaf);
@@ -111,7 +111,7 @@ pub fn chain(input: &[u8]) {
     }
 }
 
-/// The whole check: certificates and key, by a policy.
+/// The complete check: certificates and key, by a policy.
 pub fn check(input: &[u8]) {
     let Some(Request {
         certificates,
@@ -126,7 +126,7 @@ pub fn check(input: &[u8]) {
     if let Some((pair, first)) = again::verify(&certificates, &key, at, &policy) {
         again::pair(&pair, &first, at, &policy);
     }
-    // As the command line asks, by the clock; what it tells of the fields is one sentence for each.
+    // The check of the command line, at the current time. An accepted pair must have no violations.
     let request = app::CheckServerCertificate {
         server_certificate: Secret::from(certificates),
         private_key: key,

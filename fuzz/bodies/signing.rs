@@ -1,4 +1,4 @@
-//! Certificates whose signatures are right whatever a mutation did to them: they are signed when an input is read.
+//! Certificates with valid signatures. They are signed when an input is read, so a mutation does not break their signatures.
 
 use std::sync::LazyLock;
 
@@ -7,10 +7,10 @@ use openssl::sign::Signer;
 
 use super::tree::{der, sequence, values};
 
-/// How many keys sign.
+/// The number of signing keys.
 pub const KEYS: u8 = 8;
 
-/// Known to everybody: their seeds are their numbers.
+/// The signing keys. They are not secret: the seed of each key is its number.
 static SIGNING: LazyLock<Vec<PKey<Private>>> = LazyLock::new(|| {
     let key = |number| PKey::private_key_from_raw_bytes(&[number; 32], Id::ED25519).expect("any seed is a key");
     (0..KEYS).map(key).collect()
@@ -19,13 +19,13 @@ static SIGNING: LazyLock<Vec<PKey<Private>>> = LazyLock::new(|| {
 /// `id-Ed25519` (RFC 8410 3) as an `AlgorithmIdentifier`.
 pub const ED25519: [u8; 7] = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
 
-/// The key of a number.
+/// The key with this number.
 pub fn key(number: u8) -> &'static PKey<Private> {
     &SIGNING[usize::from(number % KEYS)]
 }
 
-/// The certificate (RFC 5280 4.1) of a `TBSCertificate`, signed by the key of a number, with the algorithm that the signed part
-/// states where that is a value at all.
+/// The certificate (RFC 5280 4.1) of a `TBSCertificate`, signed by the key with this number. Its signature algorithm is the one
+/// that the signed part states, or Ed25519 if the signed part states none.
 pub fn certificate(tbs: &[u8], by: u8) -> Vec<u8> {
     let mut signer = Signer::new_without_digest(key(by)).expect("OpenSSL signs");
     let signature = signer.sign_oneshot_to_vec(tbs).expect("OpenSSL signs");

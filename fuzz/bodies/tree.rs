@@ -1,10 +1,10 @@
-//! The form of most inputs: DER values one behind the other, whose tags say what they are for. So what is damaged in one of them
-//! leaves the others whole, and mutations can follow the structure.
+//! The form of most inputs: a sequence of DER values. The tag of a value tells its purpose. So damage to one value leaves the
+//! other values intact, and mutations can follow the structure.
 
-/// A DER value: its tag, which has one byte, and its content.
+/// A DER value: its tag of one byte, and its content.
 pub type Value<'a> = (u8, &'a [u8]);
 
-/// The values of an input. What is too short for its length ends with the input.
+/// The values of an input. A value that is shorter than its stated length ends with the input.
 pub fn values(mut rest: &[u8]) -> impl Iterator<Item = Value<'_>> {
     std::iter::from_fn(move || {
         let (tag, length, after) = header(rest)?;
@@ -14,7 +14,7 @@ pub fn values(mut rest: &[u8]) -> impl Iterator<Item = Value<'_>> {
     })
 }
 
-/// Tag, length and what stands behind the length.
+/// The tag, the length, and the bytes after the length.
 fn header(rest: &[u8]) -> Option<(u8, usize, &[u8])> {
     let (&tag, rest) = rest.split_first()?;
     let Some((&first, rest)) = rest.split_first() else {
