@@ -1,11 +1,11 @@
-//! Every input of the fuzz targets' corpora, again.
+//! Replays every input of the fuzz targets' corpora.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bodies::{self, TARGETS};
 
-/// How much more memory the replay may need than what it began with, in KiB. Its largest input has 320 KiB.
+/// The maximum growth of memory during the replay, in KiB. The largest input has 320 KiB.
 const MAX_GROWTH: usize = 32 * 1024;
 
 fn corpus(target: &str) -> Vec<PathBuf> {
@@ -36,7 +36,7 @@ fn every_target_has_a_corpus_and_every_corpus_its_target() {
     }
 }
 
-/// What a process needed most is what the kernel tells of it: the other tests are in another one.
+/// The replay runs in its own process, because the kernel reports the peak memory of a process. Other tests would change it.
 #[test]
 fn no_input_breaks_a_promise() {
     let replay = Command::new(std::env::current_exe().unwrap())
@@ -65,7 +65,7 @@ fn replay() {
     }
 }
 
-/// The most memory that this process has had, in KiB, where the kernel tells it.
+/// The peak memory of this process in KiB, if the kernel reports it.
 fn most_memory() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

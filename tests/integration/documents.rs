@@ -1,4 +1,4 @@
-//! The documents say what the code does.
+//! The documents agree with the code.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ fn every_setting_stands_in_its_table() {
     assert_eq!(explained.count(), SETTINGS.len(), "a setting that is none is explained");
 }
 
-/// The files of settings that are shown are read by the parser of the real one.
+/// The parser of the settings file reads every settings file that the documents show.
 #[test]
 fn the_example_files_are_files_of_settings() {
     let document = read("docs/configuration.md");
@@ -59,7 +59,7 @@ fn the_example_files_are_files_of_settings() {
         .skip(1)
         .map(|block| block.split("```").next().unwrap_or_default().to_owned());
     let shipped = read("packaging/certkeep.toml");
-    // Its commented settings too: a setting in a comment is a line `# key = value`.
+    // This includes commented settings. A setting in a comment is a line `# key = value`.
     let is_setting = |line: &str| {
         SETTINGS
             .iter()
@@ -138,7 +138,7 @@ fn links_between_files_lead_to_files_and_to_their_headings() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// What a link calls the headings of a document.
+/// The anchors of a document's headings, for links.
 fn anchors(document: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(document).unwrap();
     let headings = text.lines().filter(|line| line.starts_with('#'));
@@ -150,7 +150,7 @@ fn anchors(document: &Path) -> Vec<String> {
     headings.map(anchor).collect()
 }
 
-/// The words of a text that are names of metrics, without what a histogram's series append.
+/// The names of metrics in a text. The suffixes of a histogram's series are removed.
 fn metrics_in(text: &str, histograms: &[String]) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
     let series = |word: &str| {

@@ -1,4 +1,4 @@
-//! One Postgres for the run, a database for each test cloned from a migrated template, and a certkeep on it.
+//! One Postgres for the whole run. Each test gets a database that is cloned from a migrated template, and a certkeep on it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ use tonic::{Request, Status};
 pub const REGION: &str = "cn-hangzhou";
 const TEMPLATE: &str = "template_certkeep";
 
-/// A directory that another user can pass through, as the one that runs Postgres when the tests run as root must.
+/// A directory that another user can pass through. If the tests run as root, Postgres runs as another user.
 pub fn temp_dir() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::with_prefix("certkeep-test-").unwrap();
@@ -37,12 +37,12 @@ pub fn path_env() -> Option<std::ffi::OsString> {
     std::env::var_os("PATH")
 }
 
-/// The directory of the socket of the run's Postgres.
+/// The socket directory of the run's Postgres.
 fn postgres() -> &'static Path {
     static SOCKET_DIR: OnceLock<PathBuf> = OnceLock::new();
     SOCKET_DIR.get_or_init(|| {
         let (ready, is_ready) = std::sync::mpsc::channel();
-        // On a runtime of its own: those of the tests end with them.
+        // Postgres has its own runtime, because the runtime of a test ends with the test.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -65,7 +65,8 @@ fn postgres() -> &'static Path {
     })
 }
 
-/// Whatever ends the tests closes their end of a pipe; a shell at the other end then stops Postgres and tidies up.
+/// Stops Postgres when the test process ends for any reason. The end of the process closes its end of a pipe. A shell at the
+/// other end then stops Postgres and removes its files.
 fn stop_with_this_process(data_dir: &Path) {
     use std::os::unix::process::CommandExt;
     let pid_file = data_dir.join("postgres/postmaster.pid");
@@ -83,11 +84,11 @@ fn stop_with_this_process(data_dir: &Path) {
         .process_group(0)
         .spawn()
         .unwrap();
-    // The pipe stays open for as long as this process lives.
+    // The pipe stays open until this process ends.
     std::mem::forget(watcher);
 }
 
-/// Lets certkeep's role make databases here and reach them, and makes the template.
+/// Lets certkeep's role create databases and connect to them. Creates the template.
 async fn prepare(data_dir: &Path, socket_dir: &Path) {
     std::fs::write(data_dir.join("pg_hba.conf"), "local all all peer map=certkeep\n").unwrap();
     as_superuser(socket_dir, "alter role certkeep createdb; select pg_reload_conf()");
@@ -147,7 +148,7 @@ async fn connect(socket_dir: &Path, database: &str) -> tokio_postgres::Client {
     connect_to(&connection_string(socket_dir, database)).await
 }
 
-/// A connection of the test's own.
+/// A connection for the test itself.
 pub async fn connect_to(connection_string: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(connection_string, tokio_postgres::NoTls)
         .await
@@ -156,7 +157,7 @@ pub async fn connect_to(connection_string: &str) -> tokio_postgres::Client {
     client
 }
 
-/// A fresh, migrated database: its connection string.
+/// The connection string of a new, migrated database.
 pub async fn database() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let socket_dir = tokio::task::spawn_blocking(postgres).await.unwrap();
@@ -169,7 +170,7 @@ pub async fn database() -> String {
     connection_string(socket_dir, &name)
 }
 
-/// A certkeep in this process on a database of its own.
+/// A certkeep in this process, with its own database.
 pub struct TestServer {
     server: Option<Server>,
     dir: TempDir,
@@ -201,32 +202,32 @@ impl TestServer {
         Self::start_with(|_| {}).await
     }
 
-    /// One whose configuration was changed.
+    /// A server with a changed configuration.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_on(database().await, change).await
     }
 
-    /// One with this policy.
+    /// A server with this policy.
     pub async fn start_with_policy(policy: &str) -> Self {
         Self::start_as(database().await, |_| {}, policy.parse().unwrap()).await
     }
 
-    /// One on this database.
+    /// A server on this database.
     pub async fn start_on(database: String, change: impl FnOnce(&mut Config)) -> Self {
         Self::start_as(database, change, Policy::default()).await
     }
 
-    /// A further one on its database, with its key ring and access key.
+    /// Another server on the same database, with the same key ring and access key.
     pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
         self.replica_with_policy("", change).await
     }
 
-    /// A further one on its database with this policy.
+    /// Another server on the same database, with this policy.
     pub async fn replica_with_policy(&self, policy: &str, change: impl FnOnce(&mut Config)) -> Self {
         self.replica_on(self.database.clone(), policy, change).await
     }
 
-    /// A further one that reaches the database in its own way.
+    /// Another server on the same data, with its own connection string.
     pub async fn replica_on(&self, database: String, policy: &str, change: impl FnOnce(&mut Config)) -> Self {
         let shared = |config: &mut Config| {
             config.database.key_ring = self.key_ring_file();
@@ -279,7 +280,7 @@ impl TestServer {
         self.dir.path()
     }
 
-    /// The connection string of its database.
+    /// The connection string of the server's database.
     pub fn database(&self) -> &str {
         &self.database
     }
@@ -315,12 +316,12 @@ impl TestServer {
         connect_to(&self.database).await
     }
 
-    /// How many rows each table has that an upload writes to.
+    /// The number of rows in each table that an upload writes to.
     pub async fn rows(&self) -> [i64; 4] {
         rows(&self.sql().await).await
     }
 
-    /// A further access key in the database: of the first account, or of a new one.
+    /// Adds an access key to the database: for the first account, or for a new account.
     pub async fn add_key(&self, role: &str, account: Account) -> String {
         let sql = self.sql().await;
         let account_id: i64 = match account {
@@ -376,7 +377,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         trace_sample_ratio: 1.0,
         regions: None,
         database: DatabaseConfig {
-            // Ten at least are everybody's, however many cores there are.
+            // At least ten connections are shared, for any number of cores.
             max_connections: 20,
             data_dir: dir.path().to_owned(),
             key_ring: dir.path().join("key-ring"),
@@ -389,20 +390,20 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
     }
 }
 
-/// Waits until so many backends run this function's statement and wait for a lock.
+/// Waits until this many backends run this function's statement and wait for a lock.
 pub async fn until_waiting(sql: &tokio_postgres::Client, function: &str, count: i64) {
     let waiting = "select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock'
                      and split_part(query, E'\n', 1) in ('-- ' || $1, '-- ' || $1 || '_together')";
     until(async || {
-        // Else a transaction sees what it saw first.
+        // Otherwise a transaction sees its first snapshot of the statistics again.
         sql.execute("select pg_stat_clear_snapshot()", &[]).await.unwrap();
         sql.query_one(waiting, &[&function]).await.unwrap().get::<_, i64>(0) >= count
     })
     .await;
 }
 
-/// Waits until this is so.
+/// Waits until the condition is true.
 pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !is_so().await {
@@ -414,7 +415,7 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
         .expect("what was waited for did not come about");
 }
 
-/// Certificates, private keys, tags, events.
+/// The numbers of certificates, private keys, tags and events.
 pub async fn rows(sql: &tokio_postgres::Client) -> [i64; 4] {
     let counts = "select (select count(*) from certificate), (select count(*) from private_key),
                     (select count(*) from certificate_tag), (select count(*) from event)";
@@ -431,7 +432,7 @@ pub fn stored_id(account_id: i64, created_ms: i64, random: i64) -> CertificateId
     )
 }
 
-/// An upload of this pair and nothing else.
+/// An upload of this pair without other fields.
 pub fn upload_of(pair: &crate::pki::Pair) -> pb::UploadServerCertificateRequest {
     pb::UploadServerCertificateRequest {
         region_id: REGION.to_owned(),

@@ -15,7 +15,7 @@ use crate::harness::{Client, TestServer, bearer, temp_dir};
 
 pub const CERTKEEP: &str = env!("CARGO_BIN_EXE_certkeep");
 
-/// A data directory. Dropped, it stops the processes that still use it.
+/// A data directory. When it is dropped, it stops the processes that still use it.
 pub struct DataDir(TempDir);
 
 impl DataDir {
@@ -42,7 +42,7 @@ impl DataDir {
         pid
     }
 
-    /// Waits until another postmaster than this one accepts connections there.
+    /// Waits until a postmaster other than this one accepts connections there.
     pub async fn until_postgres_is_back(&self, before: i32, connection_string: &str) {
         let began = Instant::now();
         while self.postmaster_pid().is_none_or(|pid| pid == before)
@@ -89,13 +89,13 @@ pub fn children(pid: i32) -> Vec<i32> {
     stdout(&pgrep).lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Suspends a process and its children until this is dropped.
+/// Suspends a process and its children until this value is dropped.
 pub struct Stopped(Vec<i32>);
 
 impl Stopped {
     pub fn with_children(pid: i32) -> Self {
         let mut stopped = Self(vec![pid]);
-        // First the parent, so that it starts no more children.
+        // The parent comes first, so that it starts no more children.
         signal(pid, Signal::STOP);
         stopped.0.extend(children(pid));
         for pid in &stopped.0[1..] {
@@ -135,7 +135,7 @@ impl Certkeep {
         Self::start_as(data_dir, args, |_| {})
     }
 
-    /// Starts a server at this address, for callers that know it.
+    /// Starts a server at this address, for callers that know the address.
     pub fn start_at(data_dir: &DataDir, address: SocketAddr) -> Self {
         Self::start_listening(address, data_dir.path(), &[], |_| {})
     }

@@ -1,4 +1,4 @@
-//! The way between certkeep and its Postgres, which a test can break.
+//! The connections between certkeep and its Postgres. A test can break them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use crate::harness::temp_dir;
 
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// What becomes of the bytes on the way.
+/// The treatment of bytes on the way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     Open,
-    /// Every connection is closed, and so is every new one.
+    /// The proxy closes every existing and every new connection.
     Cut,
-    /// Nothing arrives and nothing is closed. What is connected then never recovers, as behind a firewall that forgot it.
+    /// No bytes arrive, and the connections stay open. Connections from this time never recover, as if a firewall forgot them.
     Swallows,
     /// Every packet takes this long.
     Slow(Duration),
 }
 
-/// Where a connection is cut for the sake of one statement.
+/// The moment to cut a connection, relative to one statement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Moment {
     /// The statement does not arrive.
@@ -45,7 +45,7 @@ struct Trap {
     way_afterwards: Way,
 }
 
-/// The statements of certkeep's store that were prepared, by the name in their first line.
+/// The prepared statements of certkeep's store, by the name in their first line.
 type Statements = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Forwards a unix socket to another.
@@ -58,7 +58,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the Postgres of this connection string; answers the string that leads through it too.
+    /// Starts a proxy in front of the Postgres of this connection string. Also returns the connection string of the proxy.
     pub fn before(database: &str) -> (Self, String) {
         let socket_dir = database.split('\'').nth(1).unwrap();
         let dir = temp_dir();
@@ -89,10 +89,10 @@ impl Proxy {
         self.way.send_replace(way);
     }
 
-    /// Closes every connection, and is open for new ones.
+    /// Closes every connection, then accepts new connections.
     pub async fn cut_all(&self) {
         self.set(Way::Cut);
-        // Each connection watches the way until it is closed.
+        // Each open connection holds a receiver of the way.
         crate::harness::until(async || self.way.receiver_count() == 0).await;
         self.set(Way::Open);
     }
@@ -106,12 +106,12 @@ impl Proxy {
         });
     }
 
-    /// The statements that came by, by the names of the store's functions.
+    /// The statements that were sent, by the names of the store's functions.
     pub fn statements(&self) -> BTreeMap<String, String> {
         self.statements.lock().unwrap().clone()
     }
 
-    /// Whether the statement came and was cut.
+    /// Whether the statement was sent and the connection was cut.
     pub fn has_cut(&self) -> bool {
         self.trap.lock().unwrap().is_none()
     }
@@ -144,7 +144,7 @@ async fn accept(
     }
 }
 
-/// Both directions of one connection, until either end closes it or the way does.
+/// Forwards both directions of one connection, until one end or the way closes it.
 async fn forward(
     client: UnixStream,
     server: UnixStream,
@@ -221,7 +221,7 @@ async fn read(from: &mut OwnedReadHalf, buffer: &mut [u8]) -> Option<usize> {
     from.read(buffer).await.ok().filter(|len| *len > 0)
 }
 
-/// Writes each of its bytes when they are due. As on a long way, bytes that are on the way do not hold up those after them.
+/// Writes all bytes when they are due. As on a long network path, bytes in transit do not delay later bytes.
 fn delayed(mut to: OwnedWriteHalf) -> mpsc::UnboundedSender<(Instant, Vec<u8>)> {
     let (sender, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tokio::spawn(async move {

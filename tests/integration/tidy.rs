@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// A module and the modules that it may name. It may also name the leaves.
+/// A module and the modules that it may name. Every module may also name the leaves.
 const MODULES: [(&str, &[&str]); 16] = [
     ("cli", &["app", "grpc", "server", "store"]),
     ("server", &["app", "grpc", "inventory", "postgres", "seal", "store"]),
@@ -27,10 +27,10 @@ const MODULES: [(&str, &[&str]); 16] = [
 /// Modules that every module may name. They name no other module.
 const LEAVES: [&str; 6] = ["clock", "config", "digest", "peer", "secret", "telemetry"];
 
-/// A library, or a part of one, and the only modules that may name it.
+/// A library or a part of a library, and the only modules that may name it.
 const LIBRARIES: [(&str, &[&str]); 21] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
-    // Also the provider of rustls with this name.
+    // This includes the provider of rustls with this name.
     ("ring", &["server/tls"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
