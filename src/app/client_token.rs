@@ -1,4 +1,4 @@
-//! The token that makes the retry of an upload safe: a retry answers as the first upload did.
+//! The token that makes the retry of an upload safe: a retry gets the answer of the first upload.
 
 use zeroize::Zeroizing;
 

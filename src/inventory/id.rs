@@ -6,8 +6,8 @@ use crate::account::AccountId;
 use crate::clock::Timestamp;
 
 /// The id of a server or CA certificate, written
-/// `<account id>_<hexadecimal milliseconds of its creation>_<int32>_<int32>`; either int32 may be negative. The parts
-/// are kept, not the text. An id does not tell the kind of its certificate.
+/// `<account id>_<hexadecimal milliseconds of its creation>_<int32>_<int32>`. Both int32 can be negative. The store has
+/// the parts, not the text. An id does not tell the kind of its certificate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateId {
     /// The account that owns the certificate.

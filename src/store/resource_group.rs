@@ -8,9 +8,9 @@ use crate::inventory::{CertificateName, ResourceGroupId};
 /// A resource group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResourceGroup {
-    /// Its id.
+    /// The group's id.
     pub id: ResourceGroupId,
-    /// Its name.
+    /// The group's name.
     pub name: String,
 }
 
@@ -21,7 +21,7 @@ pub enum GroupRenaming {
     Renamed,
     /// Another group of the account has this name.
     NameTaken,
-    /// The account has no such group.
+    /// The account does not have this group.
     NotFound,
 }
 
@@ -32,7 +32,7 @@ pub enum GroupDeletion {
     Deleted,
     /// A certificate is in the group, live or deleted.
     NotEmpty,
-    /// The account has no such group.
+    /// The account does not have this group.
     NotFound,
 }
 

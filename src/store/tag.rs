@@ -13,11 +13,11 @@ use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 pub struct Tagged {
     /// The certificate.
     pub id: CertificateId,
-    /// Its kind.
+    /// The certificate's kind.
     pub kind: CertificateKind,
-    /// Its revision.
+    /// The certificate's revision.
     pub revision: i64,
-    /// Its tags.
+    /// The certificate's tags.
     pub tags: Tags,
 }
 
