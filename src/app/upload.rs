@@ -26,11 +26,11 @@ use crate::telemetry::metrics;
 pub struct Upload {
     /// The region that will store it.
     pub region_id: String,
-    /// Its name; empty: the default name, from the certificate.
+    /// The certificate's name; empty: the default name, from the certificate.
     pub name: String,
-    /// Its resource group; empty: the account's default group.
+    /// The certificate's resource group; empty: the account's default group.
     pub resource_group_id: String,
-    /// Its tags, as keys and values.
+    /// The certificate's tags, as keys and values.
     pub tags: Vec<(String, String)>,
     /// The token that makes a retry safe; empty: none.
     pub client_token: String,
@@ -51,9 +51,9 @@ pub enum CertificateText {
         private_key: Secret,
         /// The certificate of Alibaba Cloud to use instead. Not supported yet.
         ali_cloud_certificate_id: String,
-        /// Its name there. Not supported yet.
+        /// The name of that certificate. Not supported yet.
         ali_cloud_certificate_name: String,
-        /// Its region there. Not supported yet.
+        /// The region of that certificate. Not supported yet.
         ali_cloud_certificate_region_id: String,
         /// Leave the fingerprints of the account's server certificates out of the answer.
         omit_account_fingerprints: bool,
@@ -70,15 +70,15 @@ pub enum CertificateText {
 pub struct Uploaded {
     /// The certificate's id; `None` if nothing was stored.
     pub id: Option<CertificateId>,
-    /// Its region.
+    /// The certificate's region.
     pub region: RegionId,
-    /// Its name; `None` if the name would be the id, and nothing was stored.
+    /// The certificate's name; `None` if the name would be the id, and nothing was stored.
     pub name: Option<CertificateName>,
-    /// Its revision.
+    /// The certificate's revision.
     pub revision: i64,
-    /// Its version.
+    /// The certificate's version.
     pub version: i64,
-    /// Its resource group.
+    /// The certificate's resource group.
     pub resource_group: ResourceGroupId,
     /// The facts about the leaf, or about the CA certificate.
     pub facts: CertificateFacts,
