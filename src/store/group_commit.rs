@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 
 /// An item waits at most this long for its batch to begin, as for a connection.
 const WAIT: Duration = super::connect::WAIT_FOR_CONNECTION;
@@ -59,6 +60,8 @@ struct Waiting<T, R> {
     item: T,
     weight: usize,
     answer: oneshot::Sender<R>,
+    /// The call that waits for the item. A batch belongs to the call of its first item.
+    span: Span,
 }
 
 impl RoundTrip {
@@ -108,6 +111,7 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                 item,
                 weight,
                 answer,
+                span: Span::current(),
             });
             (number, std::mem::replace(&mut queue.is_running, true))
         };
@@ -139,10 +143,10 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
-        while let Some((items, answers)) = self.next() {
+        while let Some((items, answers, span)) = self.next() {
             let (this, work) = (self.clone(), work.clone());
             // A task of its own: a panic ends only this batch.
-            let mut batch = tokio::spawn(async move {
+            let batch = async move {
                 let begun = Instant::now();
                 let results = work(items).await;
                 this.record(begun.elapsed());
@@ -150,7 +154,8 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
                     // A caller that left wants no result.
                     let _ = answer.send(result);
                 }
-            });
+            };
+            let mut batch = tokio::spawn(batch.instrument(span));
             if tokio::time::timeout(self.head_start(), &mut batch).await.is_ok() {
                 continue;
             }
@@ -189,9 +194,9 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     }
 
     /// The next batch; `None`: the queue is empty.
-    fn next(&self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>)> {
+    fn next(&self) -> Option<(Vec<T>, Vec<oneshot::Sender<R>>, Span)> {
         let mut queue = self.queue();
-        let (mut items, mut answers, mut weight) = (Vec::new(), Vec::new(), 0);
+        let (mut items, mut answers, mut weight, mut span) = (Vec::new(), Vec::new(), 0, None);
         let fits = |next: &Waiting<T, R>, weight| weight == 0 || weight + next.weight <= self.max_weight;
         while queue.waiting.front().is_some_and(|next| fits(next, weight))
             && let Some(next) = queue.waiting.pop_front()
@@ -202,12 +207,12 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
             weight += next.weight;
             items.push(next.item);
             answers.push(next.answer);
+            span.get_or_insert(next.span);
         }
         if items.is_empty() {
             queue.is_running = false;
-            return None;
         }
-        Some((items, answers))
+        Some((items, answers, span?))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<T, R>> {

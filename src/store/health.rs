@@ -36,7 +36,11 @@ impl Store {
             sql: "-- store::can_write
                   select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
         };
-        let accepts_writes = self.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0));
+        let probe = Self {
+            pool: self.probe.clone(),
+            ..self.clone()
+        };
+        let accepts_writes = probe.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0));
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accepts_writes && refused.is_none_or(|at| at.elapsed() > REFUSED_FOR))
     }

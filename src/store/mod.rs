@@ -67,6 +67,8 @@ use crate::inventory::CertificateId;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// One connection for the readiness probe, so that callers that hold all other connections do not make the replica unready.
+    probe: Pool,
     /// When the database last refused a change as a whole, for example because its disk was full.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Uploads,
@@ -77,8 +79,13 @@ impl Store {
     /// The database of these settings. The first statement opens the first connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let round_trip = RoundTrip::default();
+        let probe = Settings {
+            max_connections: 1,
+            ..settings.clone()
+        };
         Ok(Self {
             pool: connect::pool(settings, round_trip.clone())?,
+            probe: connect::pool(&probe, RoundTrip::default())?,
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),
             lookups: read::lookups(round_trip),
@@ -104,6 +111,7 @@ impl Store {
     /// Closes all connections when their statements have ended.
     pub fn close(&self) {
         self.pool.close();
+        self.probe.close();
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::error::Cause;
 use super::group_commit::{GroupCommit, RoundTrip};
+use super::lookup::LookupError;
 use super::lookup::MAX_LOOKUPS;
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
@@ -90,7 +90,7 @@ pub(super) struct Wanted {
 }
 
 /// Look-ups that wait while a statement runs share the next statement.
-pub(super) type Lookups = Arc<GroupCommit<Wanted, Result<Option<StoredCertificate>, Cause>>>;
+pub(super) type Lookups = Arc<GroupCommit<Wanted, Result<Option<StoredCertificate>, LookupError>>>;
 
 pub(super) fn lookups(round_trip: RoundTrip) -> Lookups {
     GroupCommit::new(MAX_LOOKUPS, round_trip)

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tracing::Instrument;
 
 use super::error::{Cause, Failure};
 use super::lease::Lease;
 use super::{Error, Store, connect};
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Failure>> + Send + 'a>>;
@@ -49,12 +50,13 @@ impl Store {
         Box::pin(async move {
             let lease = Lease::of(self.pool.get().await?);
             let begun = Instant::now();
-            let answer = tokio::time::timeout(connect::CALL_TIMEOUT, async {
+            let query = async {
                 let connection = lease.connection();
                 let prepared = connection.prepare_cached(statement.sql).await?;
                 connection.query(&prepared, params).await
-            });
-            let answer = answer.await;
+            };
+            let query = query.instrument(telemetry::statement(statement.name));
+            let answer = tokio::time::timeout(connect::CALL_TIMEOUT, query).await;
             metrics::statement_ended(statement.name, begun.elapsed());
             let failure = match answer {
                 Ok(Ok(rows)) => {

@@ -387,12 +387,14 @@ async fn a_call_is_a_span_with_opentelemetrys_attributes_and_without_secrets() {
         assert!(attribute(call, key).is_some(), "{key}");
     }
     assert!(call.end_time_unix_nano > call.start_time_unix_nano);
-    assert!(
-        spans
-            .iter()
-            .any(|span| span.name == "check" && span.parent_span_id == call.span_id),
-        "the check is a step of the call: {spans:?}"
-    );
+    for step in ["check", "seal", "store::upload"] {
+        assert!(
+            spans
+                .iter()
+                .any(|span| span.name == step && span.parent_span_id == call.span_id),
+            "{step} is a step of the call: {spans:?}"
+        );
+    }
     let shown = format!("{spans:?}");
     let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
     let (_, secret) = key.trim().split_once('.').unwrap();
@@ -606,6 +608,35 @@ async fn systemd_is_told_when_it_serves_and_when_it_stops() {
     assert_eq!(told(), "READY=1");
     server.terminate();
     assert_eq!(told(), "STOPPING=1");
+}
+
+/// Renames of a locked certificate hold every connection of the calls. The readiness probe has a connection of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_hold_every_connection_leave_the_service_ready() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let id = crate::calls::stored(&client, &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
+    let sql = server.sql().await;
+    sql.batch_execute("begin; select from certificate for update")
+        .await
+        .unwrap();
+    let mut renames = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let (client, id) = (client.clone(), id.clone());
+        renames.spawn(async move {
+            let name = format!("name-{number}");
+            crate::calls::refusal(crate::calls::rename(&client, &id, &name, crate::calls::ANY).await)
+        });
+    }
+    while !renames.is_empty() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(health(&server).await, SERVING);
+        while let Some(refused) = renames.try_join_next() {
+            assert_eq!(refused.unwrap(), (tonic::Code::Aborted, "RESOURCE_BUSY".to_owned()));
+        }
+    }
+    sql.batch_execute("rollback").await.unwrap();
+    server.stop().await;
 }
 
 /// The drain: a call under way is answered, and a call that takes too long does not delay the stop.

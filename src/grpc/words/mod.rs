@@ -77,7 +77,7 @@ pub(super) fn error(error: &Error) -> String {
             format!("the call needs the role {}; use an access key that has it", needed.as_str())
         }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
-        Error::ResourceBusy(_) => "another call holds the resource and nothing was changed; try again".to_owned(),
+        Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {
             "the connection to the database was lost during the commit; check whether the change took effect before you repeat it"
                 .to_owned()
