@@ -108,8 +108,11 @@ pub fn step(name: &'static str) -> Span {
     tracing::span!(target: INNER, Level::INFO, "step", otel.name = name)
 }
 
-/// A span for a statement in Postgres.
+/// A span for a statement in Postgres, if a call runs it. The statements of jobs and probes would only fill the traces.
 pub fn statement(name: &'static str) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
     tracing::span!(
         target: INNER,
         Level::INFO,

@@ -111,7 +111,8 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
                 if let Err(refused) = changed {
                     let reason = crate::bad_input::reason(&refused);
                     assert!(
-                        ["SERVER_CERTIFICATE_NOT_FOUND", "NOT_DELETED"].contains(&reason.as_str()),
+                        ["SERVER_CERTIFICATE_NOT_FOUND", "RESOURCE_NOT_FOUND", "NOT_DELETED"]
+                            .contains(&reason.as_str()),
                         "{refused:?}"
                     );
                 }
