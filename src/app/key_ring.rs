@@ -21,7 +21,7 @@ pub enum KeyRingMismatch {
     )]
     KeyWrong(KeyEncryptionKeyId),
     /// A service key can't be opened or created.
-    #[error("the service's own keys can not be opened: the key ring does not belong to this database")]
+    #[error("the service's own keys cannot be opened: the key ring does not belong to this database")]
     Seal(#[from] seal::Error),
     /// The database failed.
     #[error(transparent)]

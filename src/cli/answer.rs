@@ -59,7 +59,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
         _ if is_from_service => Failure::refused(text),
         _ if never_connected(&status) => {
-            Failure::unavailable(format!("the service can not be reached: {}", status.message()))
+            Failure::unavailable(format!("the service cannot be reached: {}", status.message()))
         }
         // The connection broke, or tonic's own timeout ended the call.
         _ => effect.failure(&text),

@@ -11,7 +11,7 @@ use super::Failure;
 pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("{} can not be read: {error}", path.display()));
+    let failed = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
     let len = std::fs::metadata(path).map_err(failed)?.len();
     if len > MAX_FILE_LEN {
         return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display())));

@@ -28,7 +28,7 @@ use settings::Flags;
 
 const CHECK_EXIT_CODES: &str =
     "Exit code: 0 nothing to worry about, 1 an upload would be refused, 5 there are warnings.";
-const IMPORT_EXIT_CODES: &str = "Exit code: 0 every pair is stored, 1 something was refused, can not be read or lacks its \
+const IMPORT_EXIT_CODES: &str = "Exit code: 0 every pair is stored, 1 something was refused, cannot be read or lacks its \
                                  other half, 3 the service was unavailable, 130 interrupted. Repeat the command: no pair is stored twice.";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 

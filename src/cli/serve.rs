@@ -169,7 +169,7 @@ pub(super) async fn migrate(config: &DatabaseConfig) -> Result<(), Failure> {
 
 pub(super) async fn bootstrap(config: &DatabaseConfig) -> Result<(), Failure> {
     let made = std::fs::create_dir_all(&config.data_dir);
-    made.map_err(|error| Failure::refused(format!("{} can not be made: {error}", config.data_dir.display())))?;
+    made.map_err(|error| Failure::refused(format!("{} cannot be made: {error}", config.data_dir.display())))?;
     let database = open(config).await?;
     let outcome = database.bootstrap().await;
     database.close().await;
@@ -201,7 +201,7 @@ pub(super) fn no_core_dumps() -> Result<(), Failure> {
     };
     setrlimit(Resource::Core, none)
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
-        .map_err(|error| Failure::refused(format!("core dumps can not be turned off: {error}")))
+        .map_err(|error| Failure::refused(format!("core dumps cannot be turned off: {error}")))
 }
 
 /// The path, quoted for a shell if necessary.

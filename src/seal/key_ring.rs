@@ -53,7 +53,7 @@ pub enum KeyRingError {
     #[error("the key ring holds no key")]
     Empty,
     /// The file can't be read or written.
-    #[error("the key ring {0} can not be read or written")]
+    #[error("the key ring {0} cannot be read or written")]
     File(PathBuf, #[source] io::Error),
     /// The random generator failed.
     #[error(transparent)]

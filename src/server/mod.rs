@@ -33,7 +33,7 @@ use listener::Listener;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address can't be listened on.
-    #[error("can not listen on {0}")]
+    #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The listener's certificate can't be used.
     #[error(transparent)]
@@ -42,7 +42,7 @@ pub enum StartError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The schema's descriptors can't be served.
-    #[error("can not set up reflection")]
+    #[error("cannot set up reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read as PEM.
-    #[error("{setting} names {path}, which can not be used: {cause}")]
+    #[error("{setting} names {path}, which cannot be used: {cause}")]
     File {
         /// The setting.
         setting: &'static str,
@@ -31,7 +31,7 @@ pub enum TlsError {
         cause: String,
     },
     /// The key is of no use or not the certificate's.
-    #[error("tls_private_key can not be used with tls_certificate: {0}")]
+    #[error("tls_private_key cannot be used with tls_certificate: {0}")]
     Pair(#[from] rustls::Error),
 }
 
@@ -78,7 +78,7 @@ async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Ar
             // Perhaps only one of the two files was replaced so far. The old pair is served and the new one is tried again. Each
             // change is logged once.
             Err(error) if tried != now => {
-                tracing::warn!(%error, "the listener's certificate changed and can not be used yet");
+                tracing::warn!(%error, "the listener's certificate changed and cannot be used yet");
             }
             Err(_) => {}
         }

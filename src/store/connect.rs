@@ -53,7 +53,7 @@ pub enum SettingsError {
     )]
     Unverified,
     /// A file of `sslrootcert`, `sslcert` or `sslkey` can't be used.
-    #[error("{parameter} in the database URL names {path}, which can not be used")]
+    #[error("{parameter} in the database URL names {path}, which cannot be used")]
     TlsFile {
         /// The parameter's name.
         parameter: &'static str,
@@ -64,7 +64,7 @@ pub enum SettingsError {
         source: openssl::error::ErrorStack,
     },
     /// The file of `sslrootcert` can't be read.
-    #[error("sslrootcert in the database URL names {0}, which can not be read")]
+    #[error("sslrootcert in the database URL names {0}, which cannot be read")]
     RootFile(PathBuf, #[source] std::io::Error),
     /// The file of `sslrootcert` contains no certificate.
     #[error("sslrootcert in the database URL names {0}, which holds no certificate in PEM")]

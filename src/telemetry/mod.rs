@@ -37,7 +37,7 @@ impl FromStr for Filter {
 
 /// Traces can't be exported to this endpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("otlp_endpoint can not be used")]
+#[error("otlp_endpoint cannot be used")]
 pub struct Error(#[from] opentelemetry_otlp::ExporterBuildError);
 
 /// The exporters. Dropped, it sends the last traces.

@@ -380,7 +380,7 @@ fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
     let away = import(&folder, address, key(), &["--retry-for", "0"]).output().unwrap();
     assert_eq!(away.status.code(), Some(3));
     assert!(
-        stderr(&away).starts_with("error: the service can not be reached"),
+        stderr(&away).starts_with("error: the service cannot be reached"),
         "{}",
         stderr(&away)
     );

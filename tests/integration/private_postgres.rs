@@ -166,14 +166,14 @@ async fn the_command_line_uploads_describes_and_gets_and_shows_what_is_wrong() {
     let missing = run(&["upload", "--region", "cn-hangzhou", "--cert", "none.pem", "--key", key]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(
-        stderr(&missing).contains("none.pem can not be read"),
+        stderr(&missing).contains("none.pem cannot be read"),
         "{}",
         stderr(&missing)
     );
     server.terminate();
     let gone = run(&["describe"]);
     assert_eq!(gone.status.code(), Some(3));
-    assert!(stderr(&gone).contains("can not be reached"), "{}", stderr(&gone));
+    assert!(stderr(&gone).contains("cannot be reached"), "{}", stderr(&gone));
 }
 
 #[tokio::test]
