@@ -56,6 +56,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     let is_from_service = details.error_info().is_some();
     match status.code() {
         Code::Unavailable if is_from_service => Failure::unavailable(text),
+        _ if is_busy(&status) => Failure::unavailable(text),
         Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
         _ if is_from_service => Failure::refused(text),
         _ if never_connected(&status) => {
@@ -64,6 +65,13 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         // The connection broke, or tonic's own timeout ended the call.
         _ => effect.failure(&text),
     }
+}
+
+/// Whether another call held the resource for too long. Nothing was changed.
+pub(super) fn is_busy(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    reason == Some(pb::Reason::ResourceBusy.name())
 }
 
 /// The findings about a refused pair.
@@ -103,4 +111,20 @@ fn never_connected(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_resource_may_be_tried_again_and_a_newer_etag_may_not() {
+        for (reason, exit_code) in [(pb::Reason::ResourceBusy, 3), (pb::Reason::EtagMismatch, 1)] {
+            let details = ErrorDetails::with_error_info(reason.name(), "certkeep", []);
+            let status = Status::with_error_details(Code::Aborted, "", details);
+            assert_eq!(failed(status, Effect::Changes).code, exit_code);
+        }
+    }
 }

@@ -127,7 +127,7 @@ impl Failure {
         }
     }
 
-    /// The service can't be reached or is unavailable, and nothing was changed. A retry may help.
+    /// The service can't be reached or is unavailable, or another call holds the resource. Nothing was changed. A retry may help.
     fn unavailable(text: impl Into<String>) -> Self {
         Self {
             code: 3,

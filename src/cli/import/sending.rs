@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use zeroize::Zeroizing;
 
+use super::super::answer::is_busy;
 use super::super::connection::Client;
 use super::NameFrom;
 use super::folder::FoundFile;
@@ -193,7 +194,7 @@ pub(super) fn is_transient(status: &Status) -> bool {
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => true,
         // The connection broke, or tonic's own time-out expired.
         Code::Cancelled | Code::Internal => !is_from_server,
-        _ => false,
+        _ => is_busy(status),
     }
 }
 
@@ -212,4 +213,20 @@ fn name_of(path: &Path) -> String {
     CertificateName::of_path(&path.display().to_string())
         .map(|name| name.as_str().to_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_resource_is_transient_and_a_newer_etag_is_not() {
+        for (reason, expected) in [(pb::Reason::ResourceBusy, true), (pb::Reason::EtagMismatch, false)] {
+            let details = ErrorDetails::with_error_info(reason.name(), "certkeep", []);
+            let status = Status::with_error_details(Code::Aborted, "", details);
+            assert_eq!(is_transient(&status), expected, "{reason:?}");
+        }
+    }
 }
