@@ -183,3 +183,27 @@ pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::field_name;
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn readme_shows_these_sentences() {
+        let expires_soon = FindingKind::ExpiresSoon {
+            not_after: Timestamp::from_secs(1_796_688_000),
+            days: 8,
+        };
+        for kind in [expires_soon, FindingKind::RootDropped, FindingKind::ChainReordered] {
+            let indent = " ".repeat(13);
+            let shown = format!(
+                "{indent}{}\n{indent}{}\n",
+                finding(&kind, field_name),
+                remedy(kind.code())
+            );
+            assert!(include_str!("../../../README.md").contains(&shown), "{shown}");
+        }
+    }
+}
