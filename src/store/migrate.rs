@@ -210,7 +210,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["50464cd32a5b22565babeb7f90d2dc86c8845b2c0daf5cd1ef07fd1376699c28"]
+            ["94e1b16681a521fb80fbed0fcb39f191b7891f33e27127d5c752acb68cd4a16c"]
         );
     }
 }

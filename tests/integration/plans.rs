@@ -9,7 +9,7 @@ use crate::calls::{ANY, delete, deleted, describe, fingerprints, get, purge, ren
 use crate::harness::{Client, REGION, TestServer, connect_to, database, until, upload_of};
 use crate::pki::{self, Key};
 use crate::proxy::Proxy;
-use crate::resource_groups::move_to;
+use crate::resource_groups::{deleted_group, move_to};
 use crate::tags::tag;
 
 /// Of tables that grow with what is stored.
@@ -158,6 +158,7 @@ impl Session {
     /// What an upload costs, and each change of the model, and how many rows of growing tables it reads, with its triggers and
     /// constraints. Nothing of it stays.
     async fn changes(&self) -> Vec<(&'static str, Cost)> {
+        let account = account(&self.sql).await;
         let id = "select concat_ws(', ', account_id, created_ms, random),
                     format('%s, ''{%s}'', ''{%s}''', account_id, created_ms, random)
                   from certificate where name = 'model' and account_id <> 7";
@@ -177,8 +178,12 @@ impl Session {
             ("delete", of_it.clone()),
             ("current_state", format!("{id}, 'server'")),
             ("purge", of_it),
+            ("delete_resource_group", format!("{account}, 'rg-empty'")),
         ];
-        self.sql.batch_execute("begin").await.unwrap();
+        let empty_group = format!(
+            "begin; insert into resource_group (account_id, resource_group_id, name) values ({account}, 'rg-empty', 'empty')"
+        );
+        self.sql.batch_execute(&empty_group).await.unwrap();
         let mut costs = Vec::new();
         for (name, parameters) in changes {
             let before = self.rows_so_far().await;
@@ -496,6 +501,7 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
     let (proxy, through) = Proxy::before(&small);
     let server = TestServer::start_on(through, |_| {}).await;
     call_all(&server.client()).await;
+    deleted_group(&server).await;
     store_together(connect_to(&small).await, &server.client()).await;
     let large_server = TestServer::start_on(large.clone(), |_| {}).await;
     call_all(&large_server.client()).await;

@@ -29,6 +29,12 @@ pub async fn made(server: &TestServer, name: &str) -> String {
     group.unwrap().resource_group_id
 }
 
+/// Makes a group of the first account and deletes it.
+pub async fn deleted_group(server: &TestServer) {
+    let id = made(server, "short-lived").await;
+    remove(&admin(server, server.admin_key()), &id).await.unwrap();
+}
+
 async fn list(admin: &Admin, page_size: i32, page_token: &str) -> Result<(Vec<pb::ResourceGroup>, String), Status> {
     let request = pb::ListResourceGroupsRequest {
         page_size,

@@ -91,6 +91,8 @@ create index certificate_ca on certificate (account_id, kind, created_ms, random
 create index certificate_of_region on certificate (account_id, kind, region_id, created_ms, random) where deleted_at is null;
 create index certificate_of_group on certificate (account_id, kind, coalesce(resource_group_id, ''), created_ms, random)
   where deleted_at is null;
+-- The foreign-key check of a resource group that is to be deleted. Deleted certificates are in a group too.
+create index certificate_by_resource_group on certificate (account_id, resource_group_id) where resource_group_id is not null;
 
 -- Deleted certificates: a page of them, those whose time is over, and the oldest of a region.
 create index certificate_deleted on certificate (account_id, kind, created_ms, random) where deleted_at is not null;
