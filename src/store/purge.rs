@@ -13,13 +13,13 @@ impl Store {
             name: "store::purge_of_all_accounts",
             // The advisory lock is "ckpurge" in ASCII. A range stands for `deleted_at is not null`: the planner expects few rows
             // of a range, so it takes the index by deletion. A certificate that another statement has locked waits for the next
-            // run.
+            // run. A certificate that was undeleted, or deleted again, before it was locked stays.
             sql: "-- store::purge_of_all_accounts
                   with turn as materialized (select pg_try_advisory_xact_lock(27984153445295973) as is_ours),
                   due as materialized (
                     (
                       select old.* from turn cross join lateral (
-                        select account_id, created_ms, random from certificate
+                        select account_id, created_ms, random, deleted_at from certificate
                         where deleted_at >= '-infinity' and deleted_at < now() - $1::bigint * interval '1 second'
                         order by deleted_at limit 200
                       ) as old where is_ours
@@ -27,7 +27,7 @@ impl Store {
                     union
                     (
                       select oldest.* from turn cross join certificate_count as counter cross join lateral (
-                        select account_id, created_ms, random from certificate
+                        select account_id, created_ms, random, deleted_at from certificate
                         where account_id = counter.account_id and kind = counter.kind and region_id = counter.region_id
                           and deleted_at >= '-infinity' and deleted_at <= 'infinity'
                         order by deleted_at limit least(counter.deleted - 1000, 200)
@@ -41,7 +41,7 @@ impl Store {
                       where account_id = due.account_id and created_ms = due.created_ms and random = due.random
                       for update skip locked
                     ) as certificate
-                    where num_nulls(certificate.deleted_at) = 0
+                    where certificate.deleted_at = due.deleted_at
                   ),
                   purged as (
                     delete from certificate using target
