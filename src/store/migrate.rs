@@ -210,7 +210,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["94e1b16681a521fb80fbed0fcb39f191b7891f33e27127d5c752acb68cd4a16c"]
+            ["1c223b42e7dd2dd63bb06b8eceb7d67a090b710b5486760a5e473f11f6b19d81"]
         );
     }
 }

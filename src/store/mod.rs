@@ -5,7 +5,8 @@
 //! event that the statement inserts tells afterwards whether the statement took effect.
 //!
 //! All statements take their locks in one order: client tokens, certificates by id, counters by account, kind and region, streams
-//! by account.
+//! by account, the resource group. The foreign-key check of a certificate locks the row of its resource group at the end of the
+//! statement.
 
 mod access_key;
 mod change;

@@ -192,9 +192,10 @@ create table client_token (
 );
 create index client_token_by_age on client_token (used_at);
 
--- The last position in each stream of an account. A transaction raises the position of a stream as the last of its locks, so
--- positions become visible in order and without gaps. The order of all locks: client tokens, certificates by id, counters by
--- account, kind and region, streams by account.
+-- The last position in each stream of an account. A transaction holds the row of a stream until its commit, so positions
+-- become visible in order and without gaps. The order of all locks: client tokens, certificates by id, counters by account, kind
+-- and region, streams by account, the resource group. The foreign-key check of a certificate locks the row of its resource group
+-- at the end of the statement.
 create table stream (
   account_id bigint not null,
   name text not null check (name in ('certificates')),
