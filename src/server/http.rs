@@ -152,7 +152,7 @@ async fn serve_connection<S, B>(
         Ok(Ok(())) => {}
         // The caller's end, mostly.
         Ok(Err(error)) => tracing::debug!(%address, %error, "a connection failed"),
-        Err(_) => tracing::info!(%address, "closed a connection with open streams: it had reached its age"),
+        Err(_) => tracing::info!(%address, "closed a connection with open streams at the end of its time to close"),
     }
 }
 
