@@ -98,7 +98,10 @@ impl Connect for Hosts {
                                 tracing::warn!(cause = %Cause::from(&error), "a connection to the database broke");
                             }
                         });
-                        self.round_trip.set(round_trip(&client).await?);
+                        // The next connection measures again.
+                        if let Ok(time) = round_trip(&client).await {
+                            self.round_trip.set(time);
+                        }
                         return Ok((client, running));
                     }
                     Err(error) if tried == count => return Err(error),
