@@ -43,6 +43,9 @@ pub enum KeyRingError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The file is larger than any key ring.
+    #[error("the key ring {0} is larger than 256 KiB")]
+    TooLarge(PathBuf),
     /// A line is not an id with 16 hex digits and a key with 64.
     #[error("line {0} of the key ring is not an id of 16 hex digits, a space and a key of 64 hex digits")]
     Line(usize),
@@ -76,7 +79,10 @@ impl KeyRing {
                 mode,
             });
         }
-        let len = metadata.len().min(MAX_FILE_LEN);
+        let len = metadata.len();
+        if len > MAX_FILE_LEN {
+            return Err(KeyRingError::TooLarge(path.to_owned()));
+        }
         // Room for the whole file: no reallocation leaves a copy in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
         file.take(len).read_to_end(&mut text).map_err(failed)?;
@@ -173,6 +179,20 @@ mod tests {
             KeyRing::read(&path),
             Err(KeyRingError::Exposed { mode: 0o640, .. })
         ));
+    }
+
+    #[test]
+    fn a_ring_of_256_kib_is_read_and_a_larger_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key-ring");
+        KeyRing::create(&path).unwrap();
+        let mut text = std::fs::read(&path).unwrap();
+        text.resize(256 * 1024, b'\n');
+        std::fs::write(&path, &text).unwrap();
+        KeyRing::read(&path).unwrap();
+        text.push(b'\n');
+        std::fs::write(&path, &text).unwrap();
+        assert!(matches!(KeyRing::read(&path), Err(KeyRingError::TooLarge(_))));
     }
 
     #[test]
