@@ -136,7 +136,7 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::GroupNameTaken => {
             "another resource group of the account has this name; choose another name".to_owned()
         }
-        FieldError::DefaultGroup => "the default resource group can not be renamed or deleted".to_owned(),
+        FieldError::DefaultGroup => "the default resource group cannot be renamed or deleted".to_owned(),
         FieldError::PageSize => format!("{field} is negative; use 0 for the default of 100, or 1 to 1000"),
         FieldError::PageToken => {
             format!("{field} is not from this call with the same filters; start again with an empty token")
