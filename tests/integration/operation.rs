@@ -129,7 +129,7 @@ async fn a_database_that_is_down_makes_the_replica_unready_until_it_is_back() {
         .get(0);
     let read_only = |on: bool| format!("alter database {name} set default_transaction_read_only = {on}");
     let end = "select pg_terminate_backend(pid) from pg_stat_activity
-               where datname = current_database() and pid <> pg_backend_pid()";
+               where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
     sql.batch_execute(&read_only(true)).await.unwrap();
     sql.query(end, &[]).await.unwrap();
     until(|| http(server.metrics_address(), "/readyz").0 == "HTTP/1.1 503 Service Unavailable").await;

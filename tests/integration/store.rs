@@ -327,7 +327,7 @@ async fn a_database_that_can_not_be_written_is_unavailable_and_serves_again_afte
     sql.batch_execute(&read_only(true)).await.unwrap();
     // The setting holds for new connections: end those that are there.
     let end = "select pg_terminate_backend(pid) from pg_stat_activity
-               where datname = current_database() and pid <> pg_backend_pid()";
+               where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
     sql.query(end, &[]).await.unwrap();
     // Until certkeep has seen them end.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
