@@ -5,18 +5,23 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::AccountId;
+
 /// How a caller authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Principal {
     /// An access key, given by its id.
     AccessKey(String),
+    /// The service itself, or a command on its host.
+    Service,
 }
 
 impl Principal {
-    /// The id in the form that events record.
+    /// The id in the form that events record. The service itself has no id.
     pub fn id(&self) -> &str {
         match self {
             Self::AccessKey(id) => id,
+            Self::Service => "",
         }
     }
 }
@@ -30,10 +35,12 @@ impl fmt::Display for Principal {
 /// The author of a change, for the event that records the change.
 #[derive(Clone, Debug)]
 pub struct Actor {
+    /// The caller's account.
+    pub account: AccountId,
     /// The caller.
     pub principal: Principal,
-    /// The caller's address.
-    pub address: IpAddr,
+    /// The caller's address. The service itself and a command on its host have none.
+    pub address: Option<IpAddr>,
     /// The request.
     pub request_id: Uuid,
 }

@@ -17,6 +17,10 @@ pub struct AccountId(i64);
 pub struct AccountIdError;
 
 impl AccountId {
+    /// The service's own account. It has the operators' access keys and no certificate. Its number has one digit, so that no
+    /// caller's text is this id.
+    pub const OPERATORS: Self = Self(0);
+
     /// A new id from random bytes, 1000000000000000 to 9999999999999999. The distribution is uniform except for a bias of 1 in
     /// 2,000.
     pub const fn from_random(random: [u8; 8]) -> Self {

@@ -11,10 +11,12 @@ pub enum Role {
     Consumer,
     /// Manages the account; edits and reads. It receives no key pairs.
     Admin,
+    /// Manages the service: accounts, quotas, client identities, the key ring. It sees no certificate and no key.
+    Operator,
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Reader, Self::Editor, Self::Consumer, Self::Admin];
+    const ALL: [Self; 5] = [Self::Reader, Self::Editor, Self::Consumer, Self::Admin, Self::Operator];
 
     /// The role's name in the database and in messages.
     pub fn as_str(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Role {
             Self::Editor => "editor",
             Self::Consumer => "consumer",
             Self::Admin => "admin",
+            Self::Operator => "operator",
         }
     }
 
@@ -31,13 +34,13 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
-    /// Whether this role has all permissions of `needed`. Admin includes editor, and editor includes reader. No role includes
-    /// consumer, and consumer includes no other role.
+    /// Whether this role has all permissions of `needed`. Admin includes editor, and editor includes reader. Consumer and operator
+    /// include no other role, and no other role includes them.
     pub fn includes(self, needed: Self) -> bool {
         match needed {
-            Self::Reader => self != Self::Consumer,
+            Self::Reader => matches!(self, Self::Reader | Self::Editor | Self::Admin),
             Self::Editor => matches!(self, Self::Editor | Self::Admin),
-            Self::Admin | Self::Consumer => self == needed,
+            Self::Admin | Self::Consumer | Self::Operator => self == needed,
         }
     }
 }
@@ -47,16 +50,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_includes_the_lesser_roles_and_consumer_stands_alone() {
-        let roles = [Role::Reader, Role::Editor, Role::Admin, Role::Consumer];
+    fn a_role_includes_the_lesser_roles_and_consumer_and_operator_stand_alone() {
+        let roles = [Role::Reader, Role::Editor, Role::Admin, Role::Consumer, Role::Operator];
         let table = roles.map(|role| roles.map(|needed| role.includes(needed)));
         assert_eq!(
             table,
             [
-                [true, false, false, false],
-                [true, true, false, false],
-                [true, true, true, false],
-                [false, false, false, true],
+                [true, false, false, false, false],
+                [true, true, false, false, false],
+                [true, true, true, false, false],
+                [false, false, false, true, false],
+                [false, false, false, false, true],
             ]
         );
     }

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{AccessKeyText, App, Error};
 use crate::account::{AccountId, Principal, Role};
+use crate::clock::Timestamp;
 use crate::digest;
+use crate::inventory::Scope;
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -20,17 +22,10 @@ pub struct Caller {
     pub account: AccountId,
     /// The role of the caller.
     pub role: Role,
-}
-
-impl Caller {
-    /// Refuses a caller whose role does not include `needed`.
-    pub(super) fn require(&self, needed: Role) -> Result<(), Error> {
-        if self.role.includes(needed) {
-            Ok(())
-        } else {
-            Err(Error::PermissionDenied { needed })
-        }
-    }
+    /// The part of the account that exists for the caller.
+    pub scope: Arc<Scope>,
+    /// When the access key expires; `None`: never.
+    pub expires: Option<Timestamp>,
 }
 
 impl App {
@@ -39,12 +34,19 @@ impl App {
     /// Only the holder of the right secret learns that the key or its account is disabled.
     pub async fn authenticate(&self, key: Option<&AccessKeyText>, address: IpAddr) -> Result<Caller, Error> {
         let key = key.ok_or(Error::Unauthenticated)?;
-        let CheckedKey { account, role } = self.check_key(key.id(), key.secret_sha256()).await?;
+        let CheckedKey {
+            account,
+            role,
+            scope,
+            expires,
+        } = self.check_key(key.id(), key.secret_sha256()).await?;
         Ok(Caller {
             principal: Principal::AccessKey(key.id().to_owned()),
             address,
             account,
             role,
+            scope,
+            expires,
         })
     }
 
@@ -64,25 +66,34 @@ impl App {
         if stored.disabled {
             return Err(Error::AccessKeyDisabled);
         }
+        if stored.has_expired {
+            return Err(Error::AccessKeyExpired);
+        }
         let checked = CheckedKey {
             account: stored.account,
             role: stored.role,
+            scope: Arc::new(stored.scope),
+            expires: stored.expires,
         };
-        self.0.checked_keys.insert(id, secret_sha256, checked, looked_up);
+        self.0
+            .checked_keys
+            .insert(id, secret_sha256, checked.clone(), looked_up);
         Ok(checked)
     }
 }
 
-/// A cache of access keys that were valid when they were looked up. A disabled key works for at most
+/// A cache of access keys that were valid when they were looked up. A disabled or expired key works for at most
 /// [`MAX_AGE`](Self::MAX_AGE) longer.
 #[derive(Default)]
 pub(super) struct CheckedKeys(Mutex<HashMap<String, Entry>>);
 
-/// The account and the role of a valid access key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The account, the role and the scope of a valid access key.
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct CheckedKey {
     account: AccountId,
     role: Role,
+    scope: Arc<Scope>,
+    expires: Option<Timestamp>,
 }
 
 struct Entry {
@@ -99,7 +110,7 @@ impl CheckedKeys {
         let entries = self.entries();
         let entry = entries.get(id)?;
         let is_fresh = entry.looked_up.elapsed() < Self::MAX_AGE;
-        (is_fresh && digest::constant_time_eq(&entry.secret_sha256, secret_sha256)).then_some(entry.checked)
+        (is_fresh && digest::constant_time_eq(&entry.secret_sha256, secret_sha256)).then(|| entry.checked.clone())
     }
 
     fn insert(&self, id: &str, secret_sha256: [u8; 32], checked: CheckedKey, looked_up: Instant) {
@@ -127,16 +138,20 @@ impl CheckedKeys {
 mod tests {
     use super::*;
 
-    const CHECKED: CheckedKey = CheckedKey {
-        account: AccountId::from_i64(1_000_000_000_000_000),
-        role: Role::Reader,
-    };
+    fn checked() -> CheckedKey {
+        CheckedKey {
+            account: AccountId::from_i64(1_000_000_000_000_000),
+            role: Role::Reader,
+            scope: Arc::default(),
+            expires: None,
+        }
+    }
 
     #[test]
     fn a_key_is_found_by_its_own_secret_only() {
         let keys = CheckedKeys::default();
-        keys.insert("ck1", [1; 32], CHECKED, Instant::now());
-        assert_eq!(keys.find("ck1", &[1; 32]), Some(CHECKED));
+        keys.insert("ck1", [1; 32], checked(), Instant::now());
+        assert_eq!(keys.find("ck1", &[1; 32]), Some(checked()));
         assert_eq!(keys.find("ck1", &[2; 32]), None);
         assert_eq!(keys.find("ck2", &[1; 32]), None);
     }
@@ -145,10 +160,10 @@ mod tests {
     fn a_key_is_found_until_it_is_two_seconds_old() {
         let keys = CheckedKeys::default();
         let find_at = |age| {
-            keys.insert("ck1", [1; 32], CHECKED, Instant::now() - age);
+            keys.insert("ck1", [1; 32], checked(), Instant::now() - age);
             keys.find("ck1", &[1; 32])
         };
-        assert_eq!(find_at(Duration::from_millis(1500)), Some(CHECKED));
+        assert_eq!(find_at(Duration::from_millis(1500)), Some(checked()));
         assert_eq!(find_at(Duration::from_secs(2)), None);
     }
 
@@ -158,13 +173,13 @@ mod tests {
         let old = Instant::now() - CheckedKeys::MAX_AGE;
         for number in 0..CheckedKeys::MAX_LEN {
             let looked_up = if number < 10 { old } else { Instant::now() };
-            keys.insert(&format!("ck{number}"), [1; 32], CHECKED, looked_up);
+            keys.insert(&format!("ck{number}"), [1; 32], checked(), looked_up);
         }
-        keys.insert("cknew", [1; 32], CHECKED, Instant::now());
-        assert_eq!(keys.find("cknew", &[1; 32]), Some(CHECKED));
+        keys.insert("cknew", [1; 32], checked(), Instant::now());
+        assert_eq!(keys.find("cknew", &[1; 32]), Some(checked()));
         assert_eq!(keys.entries().len(), CheckedKeys::MAX_LEN - 9);
         for number in 0..20 {
-            keys.insert(&format!("ckmore{number}"), [1; 32], CHECKED, Instant::now());
+            keys.insert(&format!("ckmore{number}"), [1; 32], checked(), Instant::now());
         }
         assert_eq!(keys.entries().len(), CheckedKeys::MAX_LEN);
         assert_eq!(keys.find("ckmore19", &[1; 32]), None);

@@ -38,8 +38,9 @@ impl Call {
     /// The actor, for the event of a change.
     pub fn actor(&self) -> Actor {
         Actor {
+            account: self.caller.account,
             principal: self.caller.principal.clone(),
-            address: self.caller.address,
+            address: Some(self.caller.address),
             request_id: self.request_id.0,
         }
     }

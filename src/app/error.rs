@@ -56,14 +56,17 @@ pub enum Error {
     /// The secret is right, and the access key is disabled.
     #[error("access key disabled")]
     AccessKeyDisabled,
+    /// The secret is right, and the access key has expired.
+    #[error("access key expired")]
+    AccessKeyExpired,
     /// The secret is right, and the account is disabled.
     #[error("account disabled")]
     AccountDisabled,
     /// The caller's role does not allow the call.
-    #[error("role {} required", needed.as_str())]
+    #[error("the role does not allow the call")]
     PermissionDenied {
-        /// The lowest role that allows the call.
-        needed: Role,
+        /// The roles that allow the call.
+        allowed: &'static [Role],
     },
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]

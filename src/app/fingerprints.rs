@@ -2,7 +2,7 @@
 
 use super::page::{List, page_size};
 use super::violation::Violations;
-use super::{App, Call, Error, Field, Role};
+use super::{App, Call, Error, Field};
 use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
 use crate::store::AccountFingerprints;
@@ -58,7 +58,6 @@ impl App {
         call: &Call,
         request: &ListAccountFingerprints,
     ) -> Result<ListedFingerprints, Error> {
-        call.caller.require(Role::Reader)?;
         let account = call.caller.account;
         let list = list_of(account);
         let mut violations = Violations::default();

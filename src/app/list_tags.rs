@@ -3,7 +3,7 @@
 use super::page::{List, page_size};
 use super::resources::{MAX_RESOURCES, TaggedResources, resource_type};
 use super::violation::Violations;
-use super::{App, Call, Error, Field, FieldError, Role};
+use super::{App, Call, Error, Field, FieldError};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
 use crate::store::{Filter, Liveness, Page, Position};
 
@@ -36,7 +36,6 @@ impl App {
         call: &Call,
         request: &ListTagResources,
     ) -> Result<ListedTagResources, Error> {
-        call.caller.require(Role::Reader)?;
         let resources = &request.resources;
         let mut violations = Violations::default();
         let region = violations.check(Field::RegionId, self.region(&resources.region_id));

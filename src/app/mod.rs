@@ -19,6 +19,7 @@ mod list_tags;
 mod maintenance;
 mod page;
 mod parsed_upload;
+mod permission;
 mod regions;
 mod rename;
 mod resource_group;
@@ -48,6 +49,7 @@ pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use key_ring::KeyRingMismatch;
 pub use list_tags::{ListTagResources, ListedTagResources};
 pub use page::{List, PageTokens};
+pub use permission::roles_of;
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use resources::{RESOURCE_TYPE, TaggedResources};
@@ -67,7 +69,7 @@ pub use crate::certificate::{
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
-    Tag, TagError, TagPart, Tags, TagsError,
+    Scope, Tag, TagError, TagPart, Tags, TagsError,
 };
 pub use crate::store::{Order, ResourceGroup, StoredCertificate};
 

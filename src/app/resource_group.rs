@@ -4,7 +4,7 @@ use super::page::{List, page_size};
 use super::resources::{named_ids, resource_type};
 use super::target::{Target, required, revision_of};
 use super::violation::Violations;
-use super::{App, Call, Error, Field, FieldError, Resource, Role};
+use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::inventory::{CertificateName, ResourceGroupId};
 use crate::store::{GroupDeletion, GroupRenaming, Liveness, Position, ResourceGroup};
 use crate::{clock, digest};
@@ -39,7 +39,6 @@ pub struct ListedResourceGroups {
 impl App {
     /// Makes a group with this name, or returns the existing one.
     pub async fn make_resource_group(&self, call: &Call, name: &str) -> Result<ResourceGroup, Error> {
-        call.caller.require(Role::Admin)?;
         let name = group_name(name)?;
         let account = call.caller.account;
         if name.as_str() == DEFAULT_NAME {
@@ -56,7 +55,6 @@ impl App {
         asked_size: i32,
         page_token: &str,
     ) -> Result<ListedResourceGroups, Error> {
-        call.caller.require(Role::Admin)?;
         let account = call.caller.account;
         let list = List {
             name: "ListResourceGroups",
@@ -100,7 +98,6 @@ impl App {
 
     /// Renames a group. The default group keeps its name.
     pub async fn rename_resource_group(&self, call: &Call, id: &str, name: &str) -> Result<ResourceGroup, Error> {
-        call.caller.require(Role::Admin)?;
         let mut violations = Violations::default();
         let id = violations.check(Field::ResourceGroupId, required(id));
         let name = violations.check(
@@ -114,12 +111,7 @@ impl App {
         if name.as_str() == DEFAULT_NAME {
             return Err(Error::field(Field::ResourceGroupName, FieldError::GroupNameTaken));
         }
-        match self
-            .0
-            .store
-            .rename_resource_group(call.caller.account, &id, &name)
-            .await?
-        {
+        match self.0.store.rename_resource_group(&call.actor(), &id, &name).await? {
             GroupRenaming::Renamed => Ok(ResourceGroup {
                 id,
                 name: name.as_str().to_owned(),
@@ -131,7 +123,6 @@ impl App {
 
     /// Deletes a group that no certificate is in, not even a deleted one. The default group stays.
     pub async fn delete_resource_group(&self, call: &Call, id: &str) -> Result<(), Error> {
-        call.caller.require(Role::Admin)?;
         let id = required(id).map_err(|error| Error::field(Field::ResourceGroupId, error))?;
         let id = own_group(call, id)?;
         match self.0.store.delete_resource_group(call.caller.account, &id).await? {
@@ -143,7 +134,6 @@ impl App {
 
     /// Moves a server or CA certificate into another group and returns its new revision.
     pub async fn move_resource_group(&self, call: &Call, request: &MoveResourceGroup) -> Result<i64, Error> {
-        call.caller.require(Role::Editor)?;
         let mut violations = Violations::default();
         let region = violations.check(Field::RegionId, self.region(&request.region_id));
         let id = violations.check(Field::ResourceId, required(&request.resource_id));

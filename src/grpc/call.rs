@@ -106,7 +106,7 @@ impl Door {
             return refusal(request_id, Refusal::Starting).into_http();
         };
         let time = time_for(request.headers());
-        let answer = tokio::time::timeout(time, authenticated(app, routes, request_id, peer, request)).await;
+        let answer = tokio::time::timeout(time, authenticated(app, routes, method, request_id, peer, request)).await;
         let response = answer.unwrap_or_else(|_| refusal(request_id, Refusal::DeadlineExceeded).into_http());
         explained(request_id, response)
     }
@@ -181,6 +181,7 @@ async fn called(routes: &Routes, request: Request<Body>) -> Response<Body> {
 async fn authenticated(
     app: &App,
     routes: &Routes,
+    method: &Method,
     request_id: RequestId,
     peer: &Peer,
     mut request: Request<Body>,
@@ -196,6 +197,11 @@ async fn authenticated(
         Err(error) => return status(request_id, &error).into_http(),
     };
     span.record("account", tracing::field::display(caller.account));
+    if method.is_served
+        && let Err(error) = caller.may_call(&method.name)
+    {
+        return status(request_id, &error).into_http();
+    }
     if let Some(authority) = request.uri().authority() {
         let authority = Authority(authority.clone());
         request.extensions_mut().insert(authority);

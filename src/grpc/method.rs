@@ -18,6 +18,8 @@ pub(super) struct Method {
     pub(super) is_stream: bool,
     /// Whether the method needs no access key. Monitors and grpcurl call health and reflection before they have a key.
     pub(super) is_open: bool,
+    /// Whether the method exists.
+    pub(super) is_served: bool,
 }
 
 /// The methods by path.
@@ -47,6 +49,7 @@ impl Methods {
                     name: method.name().to_owned(),
                     is_stream: method.is_server_streaming(),
                     is_open,
+                    is_served: true,
                 };
                 served.insert(format!("/{}/{}", method.service, method.name), Arc::new(method));
             }
@@ -56,6 +59,7 @@ impl Methods {
             name: "unknown".to_owned(),
             is_stream: false,
             is_open: false,
+            is_served: false,
         });
         Self { served, unknown }
     }
@@ -107,5 +111,22 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn every_method_has_roles_and_a_name_of_its_own() {
+        let methods = Methods::new();
+        let needs_role: Vec<_> = methods.served.values().filter(|method| !method.is_open).collect();
+        let without: Vec<_> = needs_role
+            .iter()
+            .filter(|method| crate::app::roles_of(&method.name).is_empty())
+            .collect();
+        assert!(without.is_empty(), "src/app/permission.rs lacks {without:?}");
+        let names: std::collections::HashSet<_> = needs_role.iter().map(|method| &method.name).collect();
+        assert_eq!(
+            names.len(),
+            needs_role.len(),
+            "the table of roles knows a method by its name alone"
+        );
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::ResourceGroupNotEmpty(_) => Reason::ResourceGroupNotEmpty,
         Error::Unauthenticated => Reason::Unauthenticated,
         Error::AccessKeyDisabled => Reason::AccessKeyDisabled,
+        Error::AccessKeyExpired => Reason::AccessKeyExpired,
         Error::AccountDisabled => Reason::AccountDisabled,
         Error::PermissionDenied { .. } => Reason::PermissionDenied,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
@@ -105,19 +106,33 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::FieldInvalid
         | Reason::MessageMalformed
         | Reason::RegionMissing
-        | Reason::RegionNotFound => Code::InvalidArgument,
+        | Reason::RegionNotFound
+        | Reason::ResumeTokenInvalid => Code::InvalidArgument,
         Reason::ServerCertificateNotFound
         | Reason::CaCertificateNotFound
         | Reason::ResourceNotFound
-        | Reason::ResourceGroupNotFound => Code::NotFound,
-        Reason::MessageTooLarge | Reason::QuotaExceeded => Code::ResourceExhausted,
-        Reason::ClientTokenReused => Code::AlreadyExists,
+        | Reason::ResourceGroupNotFound
+        | Reason::AccessKeyNotFound
+        | Reason::AccountNotFound
+        | Reason::ClientIdentityNotFound
+        | Reason::KeyEncryptionKeyNotFound => Code::NotFound,
+        Reason::MessageTooLarge | Reason::QuotaExceeded | Reason::RateLimited => Code::ResourceExhausted,
+        Reason::ClientTokenReused | Reason::AccountExists | Reason::ClientIdentityExists => Code::AlreadyExists,
         Reason::EtagMismatch | Reason::ResourceBusy => Code::Aborted,
-        Reason::NotDeleted | Reason::ResourceGroupNotEmpty => Code::FailedPrecondition,
+        Reason::NotDeleted
+        | Reason::ResourceGroupNotEmpty
+        | Reason::AccessKeyEnabled
+        | Reason::LastAdminKey
+        | Reason::KeyEncryptionKeyNotOnAllReplicas
+        | Reason::KeyEncryptionKeyInUse
+        | Reason::KeyRingRotationInProgress => Code::FailedPrecondition,
         Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccountDisabled => Code::Unauthenticated,
-        Reason::PermissionDenied => Code::PermissionDenied,
+        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccessKeyExpired | Reason::AccountDisabled => {
+            Code::Unauthenticated
+        }
+        Reason::PermissionDenied | Reason::OutOfScope => Code::PermissionDenied,
+        Reason::ResumeTokenExpired => Code::OutOfRange,
         Reason::DatabaseUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::Internal | Reason::Unspecified => Code::Internal,

@@ -7,8 +7,8 @@ use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
     Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm,
-    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Revisions, Role, Severity, StoredCertificate,
-    Tag, Tags, Uploaded, Violation,
+    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Revisions, Role, Scope, Severity,
+    StoredCertificate, Tag, Tags, Uploaded, Violation,
 };
 use crate::clock;
 
@@ -269,22 +269,39 @@ pub(super) fn caller(call: &Call, now: clock::Timestamp) -> pb::DescribeCallerRe
         address,
         account,
         role,
+        scope,
+        expires,
     } = &call.caller;
     pb::DescribeCallerResponse {
         request_id: call.request_id.to_string(),
         account_id: account.to_string(),
         principal: principal.to_string(),
-        role: match role {
-            Role::Reader => pb::Role::Reader,
-            Role::Editor => pb::Role::Editor,
-            Role::Consumer => pb::Role::Consumer,
-            Role::Admin => pb::Role::Admin,
-        }
-        .into(),
+        role: self::role(*role).into(),
         address: address.to_string(),
         server_time: Some(timestamp(now)),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        scope: self::scope(scope),
+        expire_time: expires.map(timestamp),
     }
+}
+
+pub(super) fn role(role: Role) -> pb::Role {
+    match role {
+        Role::Reader => pb::Role::Reader,
+        Role::Editor => pb::Role::Editor,
+        Role::Consumer => pb::Role::Consumer,
+        Role::Admin => pb::Role::Admin,
+        Role::Operator => pb::Role::Operator,
+    }
+}
+
+/// The message of a scope. The whole account has none.
+pub(super) fn scope(scope: &Scope) -> Option<pb::Scope> {
+    (!scope.is_everything()).then(|| pb::Scope {
+        region_ids: scope.regions.iter().map(ToString::to_string).collect(),
+        resource_group_ids: scope.resource_groups.iter().map(ToString::to_string).collect(),
+        name_prefixes: scope.name_prefixes.clone(),
+    })
 }
 
 pub(super) fn resource_group(group: ResourceGroup) -> pb::ResourceGroup {

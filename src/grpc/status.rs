@@ -94,13 +94,20 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
             details.metadata(&field_name(Field::ResourceGroupId), id.to_string());
         }
-        Error::PermissionDenied { needed } => details.metadata("role", needed.as_str()),
+        Error::PermissionDenied { allowed } => {
+            let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
+            details.metadata("roles", roles.join(","));
+        }
         Error::DatabaseUnavailable(_) | Error::ResourceBusy(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));
             log(reason, error);
         }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
-        Error::Unauthenticated | Error::AccessKeyDisabled | Error::AccountDisabled | Error::ClientTokenReused => {}
+        Error::Unauthenticated
+        | Error::AccessKeyDisabled
+        | Error::AccessKeyExpired
+        | Error::AccountDisabled
+        | Error::ClientTokenReused => {}
     }
     details.status(message)
 }

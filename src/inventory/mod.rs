@@ -9,6 +9,7 @@ mod kind;
 mod name;
 mod region;
 mod resource_group;
+mod scope;
 mod searchable;
 mod tag;
 
@@ -22,5 +23,6 @@ pub use kind::CertificateKind;
 pub use name::{CertificateName, NameError};
 pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};
 pub use resource_group::ResourceGroupId;
+pub use scope::Scope;
 pub use searchable::searchable_names;
 pub use tag::{Tag, TagError, TagPart, Tags, TagsError};

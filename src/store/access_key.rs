@@ -1,9 +1,12 @@
 //! Accounts and their access keys.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::{Error, Statement, Store};
 use crate::account::{AccountId, Role};
+use crate::clock::Timestamp;
+use crate::inventory::{RegionId, ResourceGroupId, Scope};
 
 /// An access key as it is stored.
 #[derive(Clone, Debug)]
@@ -14,8 +17,14 @@ pub struct AccessKey {
     pub role: Role,
     /// SHA-256 of its secret.
     pub secret_sha256: [u8; 32],
+    /// The part of the account that exists for it.
+    pub scope: Scope,
     /// Whether it was disabled.
     pub disabled: bool,
+    /// When it expires; `None`: never.
+    pub expires: Option<Timestamp>,
+    /// Whether it has expired, by the clock of the database.
+    pub has_expired: bool,
     /// Whether its account was.
     pub account_disabled: bool,
 }
@@ -41,7 +50,9 @@ impl Store {
         const STATEMENT: Statement = Statement {
             name: "store::access_key_of_all_accounts",
             sql: "-- store::access_key_of_all_accounts
-                  select account_id, role, secret_sha256, access_key.disabled, account.disabled as account_disabled
+                  select account_id, role, secret_sha256, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
+                    access_key.disabled, (extract(epoch from expires_at) * 1000)::bigint as expires_ms,
+                    coalesce(expires_at <= now(), false) as has_expired, account.disabled as account_disabled
                   from access_key join account using (account_id) where access_key_id = $1",
         };
         let damaged = || Error::Row("access_key");
@@ -51,9 +62,12 @@ impl Store {
         };
         Ok(Some(AccessKey {
             account: AccountId::from_i64(row.get("account_id")),
+            scope: scope(row),
             role: Role::from_name(row.get("role")).ok_or_else(damaged)?,
             secret_sha256: row.get::<_, &[u8]>("secret_sha256").try_into().map_err(|_| damaged())?,
             disabled: row.get("disabled"),
+            expires: row.get::<_, Option<i64>>("expires_ms").map(Timestamp::from_millis),
+            has_expired: row.get("has_expired"),
             account_disabled: row.get("account_disabled"),
         }))
     }
@@ -94,5 +108,17 @@ impl Store {
         // If an attempt whose connection was lost took effect, the key that is there is this one.
         let made = !self.read(STATEMENT, params).await?.is_empty();
         Ok(made || self.access_key_of_all_accounts(new.access_key_id).await?.is_some())
+    }
+}
+
+/// The scope of a row of `access_key` or `client_identity`.
+fn scope(row: &Row) -> Scope {
+    let list = |column: &str| row.get::<_, Option<Vec<String>>>(column).unwrap_or_default();
+    let regions = list("scope_region_ids").into_iter();
+    let groups = list("scope_resource_group_ids").into_iter();
+    Scope {
+        regions: regions.map(RegionId::from_stored).collect(),
+        resource_groups: groups.filter_map(|id| ResourceGroupId::parse(&id)).collect(),
+        name_prefixes: list("scope_name_prefixes"),
     }
 }

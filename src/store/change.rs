@@ -208,7 +208,7 @@ impl Store {
             ),
         };
         Ok(match self.change(STATEMENT, precondition, actor, Some(&quota)).await? {
-            Outcome::Earlier { revision } => Undeletion::Undeleted(revision),
+            Outcome::Earlier(revision) => Undeletion::Undeleted(revision),
             Outcome::Rows(rows) => match rows.first().map(|row| row.get::<_, Option<i64>>(0)) {
                 Some(Some(revision)) => Undeletion::Undeleted(revision),
                 Some(None) => Undeletion::OverQuota,
@@ -255,6 +255,6 @@ impl Store {
 fn revision(outcome: Outcome) -> Option<i64> {
     match outcome {
         Outcome::Rows(rows) => rows.first().map(|row| row.get(0)),
-        Outcome::Earlier { revision } => Some(revision),
+        Outcome::Earlier(revision) => Some(revision),
     }
 }

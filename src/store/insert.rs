@@ -27,7 +27,7 @@ enum Value {
     BigInt(fn(&NewCertificate) -> i64),
     Bool(fn(&NewCertificate) -> bool),
     Bytes(fn(&NewCertificate) -> Option<&[u8]>),
-    Inet(fn(&NewCertificate) -> IpAddr),
+    Inet(fn(&NewCertificate) -> Option<IpAddr>),
     Int(fn(&NewCertificate) -> i32),
     Text(fn(&NewCertificate) -> Option<&str>),
     Uuid(fn(&NewCertificate) -> Option<Uuid>),
@@ -66,7 +66,7 @@ const UPLOAD: &[Column] = &[
     Column { name: "names_length", value: Int(|new| new.content.certificate().facts().subject_alternative_names.len() as i32) },
     Column { name: "searchable_length", value: Int(|new| searchable(new).len() as i32) },
     Column { name: "sealed", value: Bytes(|new| new.content.pair().map(|pair| pair.private_key().as_bytes())) },
-    Column { name: "access_key_id", value: Text(|new| Some(new.actor.principal.id())) },
+    Column { name: "principal", value: Text(|new| Some(new.actor.principal.id())) },
     Column { name: "request_id", value: Value::Uuid(|new| Some(new.actor.request_id)) },
     Column { name: "address", value: Inet(|new| new.actor.address) },
     Column { name: "with_fingerprints", value: Bool(|new| new.with_account_fingerprints) },
@@ -330,9 +330,9 @@ fn text(name: &str, accepted: &str, answer: &str) -> String {
         ),
         event_row as (
           insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
-            access_key_id, request_id, address)
+            principal, request_id, address)
           select account_id, stream.position + from_last, created_ms, random, kind, 'uploaded', {FIRST}, {FIRST},
-            access_key_id, request_id, address
+            principal, request_id, address
           from accepted join stream using (account_id)
         )
         select {reuse},

@@ -210,7 +210,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["1c223b42e7dd2dd63bb06b8eceb7d67a090b710b5486760a5e473f11f6b19d81"]
+            ["da0d66888de7d1a90c16aefa4b2b464b04ff1e797fd163b06b262e52e76f82d1"]
         );
     }
 }

@@ -9,6 +9,7 @@
 //! statement.
 
 mod access_key;
+mod audit;
 mod change;
 mod client_token;
 mod connect;

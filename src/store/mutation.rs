@@ -5,7 +5,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::write::{Lost, Outcome};
+use super::write::{Lost, Outcome, Trace};
 use super::{Error, Precondition, Statement, Store, id_columns};
 use crate::account::Actor;
 use crate::inventory::{CertificateKind, RegionId};
@@ -79,7 +79,7 @@ macro_rules! event {
              ),
              event_row as (
                insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
-                 access_key_id, request_id, address, detail)
+                 principal, request_id, address, detail)
                select account_id, stream.position, created_ms, random, kind, '",
             $kind,
             "', revision, version, $7::text, $8::uuid, $9::inet, ",
@@ -125,6 +125,7 @@ impl Store {
             &actor.address,
         ];
         params.extend(value);
-        self.write(Lost::No, statement, (id, actor.request_id), &params).await
+        let trace = Trace::Event(id, actor.request_id);
+        self.write(Lost::No, statement, trace, &params).await
     }
 }

@@ -82,7 +82,7 @@ impl Store {
                   ),
                   event_row as (
                     insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
-                      access_key_id, request_id)
+                      principal, request_id)
                     select account_id, stream.position - n + row_number() over (partition by account_id order by created_ms, random),
                       created_ms, random, kind, 'purged', revision, version, '', gen_random_uuid()
                     from purged join per_account using (account_id) join stream using (account_id)

@@ -1,8 +1,10 @@
 //! The resource groups of an account.
 
+use super::audit::audited;
 use super::error::Constraint;
+use super::write::Outcome;
 use super::{Error, Statement, Store};
-use crate::account::AccountId;
+use crate::account::{AccountId, Actor};
 use crate::inventory::{CertificateName, ResourceGroupId};
 
 /// A resource group.
@@ -92,23 +94,38 @@ impl Store {
         Ok(!self.read(STATEMENT, &[&account.as_i64(), &id]).await?.is_empty())
     }
 
-    /// Renames a group. The default group cannot be renamed.
+    /// Renames a group of the actor's account. The default group cannot be renamed.
     pub async fn rename_resource_group(
         &self,
-        account: AccountId,
+        actor: &Actor,
         id: &ResourceGroupId,
         name: &CertificateName,
     ) -> Result<GroupRenaming, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::rename_resource_group",
-            sql: "-- store::rename_resource_group
-                  update resource_group set name = $3 where account_id = $1 and resource_group_id = $2 returning 1",
+            sql: concat!(
+                "-- store::rename_resource_group
+                 with target as (
+                   select name from resource_group where account_id = $1 and resource_group_id = $6 for update
+                 ),
+                 changed as (
+                   update resource_group set name = $7 from target where account_id = $1 and resource_group_id = $6
+                   returning target.name as old_name
+                 )",
+                audited!(
+                    "UpdateResourceGroup",
+                    "resource_group",
+                    "$6",
+                    "jsonb_build_object('name', jsonb_build_array(old_name, $7::text))"
+                ),
+                "select 1 from changed"
+            ),
         };
         let renamed = self
-            .read(STATEMENT, &[&account.as_i64(), &id.as_str(), &name.as_str()])
+            .administer(STATEMENT, actor.account, actor, &[&id.as_str(), &name.as_str()])
             .await;
         match renamed {
-            Ok(rows) if rows.is_empty() => Ok(GroupRenaming::NotFound),
+            Ok(Outcome::Rows(rows)) if rows.is_empty() => Ok(GroupRenaming::NotFound),
             Ok(_) => Ok(GroupRenaming::Renamed),
             Err(Error::Constraint(Constraint::ResourceGroupName, _)) => Ok(GroupRenaming::NameTaken),
             Err(error) => Err(error),

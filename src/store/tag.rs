@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::write::{Lost, Outcome};
+use super::write::{Lost, Outcome, Trace};
 use super::{Error, Statement, Store};
 use crate::account::{AccountId, Actor};
 use crate::clock::Timestamp;
@@ -128,7 +128,7 @@ impl Store {
                   ),
                   event_row as (
                     insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
-                      access_key_id, request_id, address, detail)
+                      principal, request_id, address, detail)
                     select account_id,
                       stream.position - count(*) over () + row_number() over (order by created_ms, random),
                       created_ms, random, kind, 'tagged', revision, version, $8::text, $9::uuid, $10::inet,
@@ -160,9 +160,9 @@ impl Store {
             &actor.request_id,
             &actor.address,
         ];
-        let outcome = self.write(Lost::No, STATEMENT, (first.id, actor.request_id), &params);
+        let outcome = self.write(Lost::No, STATEMENT, Trace::Event(first.id, actor.request_id), &params);
         Ok(match outcome.await? {
-            Outcome::Earlier { .. } => true,
+            Outcome::Earlier(_) => true,
             Outcome::Rows(rows) => !rows.is_empty(),
         })
     }

@@ -12,7 +12,7 @@ use super::group_commit::{GroupCommit, NotRun, RoundTrip};
 use super::insert::{parameters, statement};
 use super::read::Position;
 use super::reuse::Reuse;
-use super::write::{Lost, Outcome};
+use super::write::{Lost, Outcome, Trace};
 use super::{Error, Store};
 use crate::account::{AccountId, Actor};
 use crate::certificate::{VerifiedCa, VerifiedCertificate};
@@ -201,22 +201,15 @@ impl Store {
             .iter()
             .map(|parameter| &**parameter as &(dyn ToSql + Sync))
             .collect();
-        let rows = match self
-            .write(lost, statement(one), (new.content.id(), new.actor.request_id), &params)
-            .await?
-        {
+        let trace = Trace::Event(new.content.id(), new.actor.request_id);
+        let rows = match self.write(lost, statement(one), trace, &params).await? {
             Outcome::Rows(rows) => rows,
-            Outcome::Earlier { .. } => return Ok(self.stored_before(new).await),
+            Outcome::Earlier(_) => return Ok(self.stored_before(new).await),
         };
         let row = rows.first().ok_or(Error::Row("certificate"))?;
         match self.outcome(new, row).await? {
             // An earlier attempt whose connection was lost may have taken the last place itself.
-            UploadOutcome::OverQuota
-                if self
-                    .revision_of_request(new.content.id(), new.actor.request_id)
-                    .await?
-                    .is_some() =>
-            {
+            UploadOutcome::OverQuota if self.number_of_change(trace).await?.is_some() => {
                 Ok(self.stored_before(new).await)
             }
             outcome => Ok(outcome),

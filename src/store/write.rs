@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::error::{Cause, Failure};
 use super::statement::ATTEMPTS;
 use super::{Error, Params, Statement, Store, id_columns};
+use crate::account::AccountId;
 use crate::inventory::CertificateId;
 
 /// How long a lost change is looked up while the database is away: a restart with recovery takes a few seconds.
@@ -21,36 +22,46 @@ pub(super) enum Lost {
     Before,
 }
 
+/// The row that shows afterwards that a request made its change.
+#[derive(Clone, Copy)]
+pub(super) enum Trace {
+    /// The event of a certificate.
+    Event(CertificateId, Uuid),
+    /// The audit event of an account.
+    AuditEvent(AccountId, Uuid),
+}
+
 /// The outcome of a change.
 pub(super) enum Outcome {
     /// The statement's rows.
     Rows(Vec<Row>),
-    /// An attempt whose connection was lost took effect: the certificate's revision after it.
-    Earlier { revision: i64 },
+    /// An attempt whose connection was lost took effect. The number is the certificate's revision after it, or the position of the
+    /// audit event.
+    Earlier(i64),
 }
 
 impl Store {
-    /// Runs a statement that changes this certificate and inserts the event of the change. The statement runs again when Postgres
-    /// rolled it back because of other transactions, and after a lost connection if the event does not exist. After a lost
-    /// connection only an answer or the event shows the outcome: the old backend may still be at work.
+    /// Runs a statement that makes a change and inserts the row that shows it. The statement runs again when Postgres
+    /// rolled it back because of other transactions, and after a lost connection if that row does not exist. After a lost
+    /// connection only an answer or that row shows the outcome: the old backend may still be at work.
     pub(super) async fn write(
         &self,
         lost: Lost,
         statement: Statement,
-        (id, request_id): (CertificateId, Uuid),
+        trace: Trace,
         params: Params<'_>,
     ) -> Result<Outcome, Error> {
         let mut lost = lost == Lost::Before;
-        if lost && let Some(revision) = self.revision_of_request(id, request_id).await? {
-            return Ok(Outcome::Earlier { revision });
+        if lost && let Some(number) = self.number_of_change(trace).await? {
+            return Ok(Outcome::Earlier(number));
         }
         let mut attempt = 1;
         loop {
             let failure = match self.run(statement, params).await {
                 // An earlier attempt may have made the change.
                 Ok(rows) if rows.is_empty() && lost => {
-                    return Ok(match self.revision_of_request(id, request_id).await? {
-                        Some(revision) => Outcome::Earlier { revision },
+                    return Ok(match self.number_of_change(trace).await? {
+                        Some(number) => Outcome::Earlier(number),
                         None => Outcome::Rows(rows),
                     });
                 }
@@ -67,15 +78,15 @@ impl Store {
                 Failure::Lost(cause) => {
                     tracing::warn!(statement = statement.name, %cause, "connection lost during a change");
                     lost = true;
-                    if let Some(revision) = self.revision_of_request(id, request_id).await? {
-                        return Ok(Outcome::Earlier { revision });
+                    if let Some(number) = self.number_of_change(trace).await? {
+                        return Ok(Outcome::Earlier(number));
                     }
                 }
                 Failure::Repeat(_) | Failure::Elsewhere(_) => {}
-                // The event may exist already, which is one possible cause.
+                // The row may exist already, which is one possible cause.
                 Failure::Fault(_) if lost => {
-                    if let Some(revision) = self.revision_of_request(id, request_id).await? {
-                        return Ok(Outcome::Earlier { revision });
+                    if let Some(number) = self.number_of_change(trace).await? {
+                        return Ok(Outcome::Earlier(number));
                     }
                     return Err(Error::OutcomeUnknown(failure.into_cause()));
                 }
@@ -92,19 +103,34 @@ impl Store {
         }
     }
 
-    /// The certificate's revision after the change of this request, if the change took effect. Waits for a database that restarts.
-    pub(super) async fn revision_of_request(&self, id: CertificateId, request_id: Uuid) -> Result<Option<i64>, Error> {
-        const STATEMENT: Statement = Statement {
+    /// The number of the row that shows the change, if the change took effect. Waits for a database that restarts.
+    pub(super) async fn number_of_change(&self, trace: Trace) -> Result<Option<i64>, Error> {
+        const REVISION: Statement = Statement {
             name: "store::revision_of_request",
             sql: "-- store::revision_of_request
                   select revision from event
                   where account_id = $1 and created_ms = $2 and random = $3 and request_id = $4
                   order by revision desc limit 1",
         };
-        let (account, created, random) = id_columns(id);
+        const POSITION: Statement = Statement {
+            name: "store::audit_event_of_request",
+            sql: "-- store::audit_event_of_request
+                  select position from audit_event where account_id = $1 and request_id = $2 and outcome = 'done'
+                  order by position limit 1",
+        };
         let looking_up = async {
             loop {
-                match self.read(STATEMENT, &[&account, &created, &random, &request_id]).await {
+                let found = match trace {
+                    Trace::Event(id, request_id) => {
+                        let (account, created, random) = id_columns(id);
+                        let params: Params<'_> = &[&account, &created, &random, &request_id];
+                        self.read(REVISION, params).await
+                    }
+                    Trace::AuditEvent(account, request_id) => {
+                        self.read(POSITION, &[&account.as_i64(), &request_id]).await
+                    }
+                };
+                match found {
                     Ok(rows) => return rows.first().map(|row| row.get(0)),
                     Err(error) => tracing::debug!(%error, "a change could not be looked up yet"),
                 }

@@ -229,6 +229,8 @@ async fn a_caller_of_every_role_learns_who_it_is() {
             address: "127.0.0.1".to_owned(),
             server_time: answer.server_time,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            scope: None,
+            expire_time: None,
         };
         assert_eq!(answer, expected);
     }

@@ -373,7 +373,7 @@ async fn the_job_removes_what_was_deleted_longer_ago_than_it_is_kept() {
     assert_eq!(rows(&sql).await, [2, 2, 4, 9]);
     assert_eq!(counters(&sql).await, [(REGION.into(), 1, 1)]);
     // By nobody's key.
-    let purged = "select revision, kind, access_key_id from event where kind = 'purged'";
+    let purged = "select revision, kind, principal from event where kind = 'purged'";
     for row in sql.query(purged, &[]).await.unwrap() {
         assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(2)), (3, ""));
     }

@@ -166,7 +166,7 @@ async fn an_event_tells_who_changed_what_from_which_address() {
     let rows = sql
         .query(
             "select position, kind, revision, version, detail::text from event
-             where access_key_id = $1 and address = '127.0.0.1' and certificate_kind = 'server' order by position",
+             where principal = $1 and address = '127.0.0.1' and certificate_kind = 'server' order by position",
             &[&key_id],
         )
         .await

@@ -321,7 +321,7 @@ async fn fill(sql: &Sql, certificates: i64) {
            from row, (values ('team', 'shop'), ('env', 'prod')) as tag(key, value) where n % 100 = 0
            union all
            select account_id, created_ms, random, 'server', 'number', n::text from row where n % 100 <> 0;
-         insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version, access_key_id, request_id)
+         insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version, principal, request_id)
            select account_id, 1000 + row_number() over (), created_ms, random, 'server', 'uploaded', 1, 1, '', gen_random_uuid() from row;
          insert into stream as s (account_id, name, position)
            select account_id, 'certificates', max(position) from event group by account_id

@@ -72,9 +72,11 @@ pub(super) fn error(error: &Error) -> String {
             "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
         }
         Error::AccessKeyDisabled => "the access key is disabled; use another one".to_owned(),
+        Error::AccessKeyExpired => "the access key has expired; use another one".to_owned(),
         Error::AccountDisabled => "the account is disabled; ask the operator of this service".to_owned(),
-        Error::PermissionDenied { needed } => {
-            format!("the call needs the role {}; use an access key that has it", needed.as_str())
+        Error::PermissionDenied { allowed } => {
+            let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
+            format!("the call needs the role {}; use an access key that has it", roles.join(" or "))
         }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
         Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),

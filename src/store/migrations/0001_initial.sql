@@ -5,17 +5,56 @@ create table account (
   disabled boolean not null default false,
   created_at timestamptz not null default now()
 );
+-- The service's own account. It owns the operators' access keys and their audit trail, and no certificate.
+insert into account (account_id, name) values (0, 'certkeep operators');
 
 -- Only a hash of the secret is stored. The secret has 256 random bits, so a password hash would add nothing.
 create table access_key (
   account_id bigint not null references account,
   access_key_id text not null unique,
   secret_sha256 bytea not null check (octet_length(secret_sha256) = 32),
-  role text not null check (role in ('reader', 'editor', 'consumer', 'admin')),
+  -- The keys of the service's own account have the role operator, and no other keys have it.
+  role text not null check (role in ('reader', 'editor', 'consumer', 'admin', 'operator')),
+  -- The part of the account that exists for the key. Null: no limit.
+  scope_region_ids text[] check (cardinality(scope_region_ids) between 1 and 20),
+  scope_resource_group_ids text[] check (cardinality(scope_resource_group_ids) between 1 and 20),
+  scope_name_prefixes text[] check (cardinality(scope_name_prefixes) between 1 and 20),
+  description text not null default '',
   disabled boolean not null default false,
+  -- Null: never.
+  expires_at timestamptz,
+  -- The principal that created the key. Empty: a command on the service's host.
+  created_by text not null default '',
   created_at timestamptz not null default now(),
-  primary key (account_id, access_key_id)
+  primary key (account_id, access_key_id),
+  check ((account_id = 0) = (role = 'operator'))
 );
+
+-- The last use of an access key. It is apart from the key, because all replicas read the key all the time.
+create table access_key_use (
+  account_id bigint not null,
+  access_key_id text not null,
+  used_at timestamptz not null,
+  address inet not null,
+  method text not null,
+  primary key (account_id, access_key_id),
+  foreign key (account_id, access_key_id) references access_key on delete cascade
+) with (fillfactor = 70);
+
+-- The identities that client certificates prove. A value belongs to one account, so only operators write here.
+create table client_identity (
+  kind text not null check (kind in ('spiffe_id', 'dns_name', 'subject')),
+  value text collate "C" not null,
+  account_id bigint not null references account,
+  role text not null check (role in ('reader', 'editor', 'consumer', 'admin')),
+  scope_region_ids text[] check (cardinality(scope_region_ids) between 1 and 20),
+  scope_resource_group_ids text[] check (cardinality(scope_resource_group_ids) between 1 and 20),
+  scope_name_prefixes text[] check (cardinality(scope_name_prefixes) between 1 and 20),
+  created_by text not null,
+  created_at timestamptz not null default now(),
+  primary key (kind, value)
+);
+create index client_identity_of_account on client_identity (account_id, kind, value);
 
 -- The key-encryption keys that sealed a value in this database. A key ring must have all of them. A key is recorded here before
 -- its first use.
@@ -174,7 +213,8 @@ create table searchable_name (
 -- The limit of an account where it differs from the service's settings.
 create table quota (
   account_id bigint not null references account,
-  kind text not null check (kind in ('server', 'ca')),
+  kind text not null
+    check (kind in ('server', 'ca', 'access_keys', 'calls_per_second', 'calls_per_second_per_key')),
   maximum bigint not null check (maximum >= 0),
   primary key (account_id, kind)
 );
@@ -198,7 +238,8 @@ create index client_token_by_age on client_token (used_at);
 -- at the end of the statement.
 create table stream (
   account_id bigint not null,
-  name text not null check (name in ('certificates')),
+  -- `certificates`: the table event. `access`: the table audit_event.
+  name text not null check (name in ('certificates', 'access')),
   position bigint not null check (position >= 0),
   -- Events up to this position are no longer kept.
   purged bigint not null default 0,
@@ -219,7 +260,7 @@ create table event (
   revision bigint not null,
   version bigint not null,
   -- Who made the change, by which request and from which address. Empty and null: the service itself.
-  access_key_id text not null,
+  principal text not null,
   request_id uuid not null,
   address inet,
   occurred_at timestamptz not null default clock_timestamp(),
@@ -229,3 +270,42 @@ create table event (
   primary key (account_id, created_ms, random, request_id)
 );
 create unique index event_by_position on event (account_id, position);
+
+-- Everything that is audited, except the changes of certificates: those are in event. Rows are never changed.
+create table audit_event (
+  account_id bigint not null,
+  -- The place in the stream `access` of the account.
+  position bigint not null,
+  occurred_at timestamptz not null default clock_timestamp(),
+  request_id uuid not null,
+  -- The method, such as `CreateAccessKey`, or the command on the service's host, such as `bootstrap`.
+  method text not null,
+  outcome text not null check (outcome in ('done', 'denied', 'delivered')),
+  -- Of a denial: the reason, such as `PERMISSION_DENIED`.
+  reason text not null default '',
+  -- Who called, and from which address. Empty and null: the service itself, or a command on its host.
+  principal text not null,
+  address inet,
+  -- What the call was about, for example `access_key` and its id.
+  resource_type text not null default '',
+  resource_id text not null default '',
+  version bigint,
+  -- The state before and after, as in event: {"disabled": [false, true]}. Never a secret.
+  detail jsonb,
+  -- How many calls the row stands for.
+  count bigint not null default 1 check (count > 0),
+  primary key (account_id, position)
+);
+create index audit_event_of_resource on audit_event (account_id, resource_id, position) where resource_id <> '';
+-- The look-up of a change after a lost connection.
+create index audit_event_of_request on audit_event (account_id, request_id) where outcome = 'done';
+
+-- The seals over both streams: mac = HMAC(service key `audit`, the mac before, and the rows up to last_position).
+create table audit_seal (
+  account_id bigint not null,
+  name text not null check (name in ('certificates', 'access')),
+  last_position bigint not null,
+  mac bytea not null check (octet_length(mac) = 32),
+  sealed_at timestamptz not null default now(),
+  primary key (account_id, name, last_position)
+);

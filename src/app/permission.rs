@@ -1,0 +1,53 @@
+//! Which roles may call which method.
+
+use super::{Caller, Error, Role};
+
+const ANY: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin, Role::Operator];
+const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
+const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
+const ADMINS: &[Role] = &[Role::Admin];
+
+/// The roles that may call a method of certkeep's services. A method that the table lacks is closed to every role.
+pub fn roles_of(method: &str) -> &'static [Role] {
+    match method {
+        "DescribeCACertificates"
+        | "DescribeRegions"
+        | "DescribeServerCertificates"
+        | "GetCACertificate"
+        | "GetServerCertificate"
+        | "ListAccountFingerprints"
+        | "ListTagResources"
+        | "SearchServerCertificates" => READERS,
+        "CheckServerCertificate"
+        | "DeleteCACertificate"
+        | "DeleteServerCertificate"
+        | "MoveResourceGroup"
+        | "SetCACertificateName"
+        | "SetServerCertificateName"
+        | "TagResources"
+        | "UndeleteCACertificate"
+        | "UndeleteServerCertificate"
+        | "UntagResources"
+        | "UploadCACertificate"
+        | "UploadServerCertificate" => EDITORS,
+        "CreateResourceGroup"
+        | "DeleteResourceGroup"
+        | "ListResourceGroups"
+        | "PurgeCACertificate"
+        | "PurgeServerCertificate"
+        | "UpdateResourceGroup" => ADMINS,
+        "DescribeCaller" => ANY,
+        _ => &[],
+    }
+}
+
+impl Caller {
+    /// Refuses a caller whose role may not call the method. A door asks before it decodes the request.
+    pub fn may_call(&self, method: &str) -> Result<(), Error> {
+        let allowed = roles_of(method);
+        match allowed.contains(&self.role) {
+            true => Ok(()),
+            false => Err(Error::PermissionDenied { allowed }),
+        }
+    }
+}
