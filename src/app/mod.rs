@@ -62,9 +62,9 @@ pub use violation::{Field, FieldError, Violation};
 
 pub use crate::account::Role;
 pub use crate::certificate::{
-    CaCertificateError, CaMark, CertificateError, CertificateFacts, Contents, ExponentError, Finding, FindingCode,
-    FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError, Place, Policy,
-    PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, TextError,
+    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, ExponentError,
+    Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError,
+    Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, TextError,
     UnsupportedKey, WeakHash, X509Error,
 };
 pub use crate::inventory::{

@@ -4,6 +4,7 @@
 mod authorities;
 mod ca_certificate;
 mod chain;
+mod client_certificate;
 mod contents;
 #[cfg(test)]
 mod cost;
@@ -31,6 +32,7 @@ mod rfc_9881;
 mod rsa_scheme;
 mod rules;
 mod signature_algorithm;
+mod spiffe_id;
 #[cfg(test)]
 pub(crate) mod test_pair;
 mod unsupported_key;
@@ -40,6 +42,7 @@ mod x509;
 pub use authorities::Authorities;
 pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
+pub use client_certificate::{ClientCertificate, is_host_name};
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use facts::CertificateFacts;
 pub use finding::{CaMark, ExponentError, Finding, FindingKind, NameKind, SanError, SerialError, WeakHash};
@@ -53,6 +56,7 @@ pub use policy::{Policy, PolicyError};
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
 pub use rules::EXPIRES_SOON_DAYS;
+pub use spiffe_id::{SpiffeId, is_spiffe_pattern};
 pub use unsupported_key::UnsupportedKey;
 pub use verified_certificate::VerifiedCertificate;
 pub use x509::X509Error;

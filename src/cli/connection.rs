@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
@@ -27,12 +27,18 @@ pub(super) struct ConnectionArgs {
     /// URL of the server.
     #[arg(long, env = "CERTKEEP_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "URL")]
     endpoint: String,
-    /// File with one line, `<id>.<secret>`. Default: `admin.key` in the data directory.
+    /// File with one line, `<id>.<secret>`. Default: `admin.key` in the data directory, or none with --client-cert.
     #[arg(long, env = "CERTKEEP_ACCESS_KEY_FILE", value_name = "FILE")]
     access_key_file: Option<PathBuf>,
     /// PEM file of CA certificates that verify an https endpoint. Default: the system's.
     #[arg(long, env = "CERTKEEP_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// PEM file with a client certificate and its chain, for an https endpoint.
+    #[arg(long, env = "CERTKEEP_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// PEM file with the private key of --client-cert.
+    #[arg(long, env = "CERTKEEP_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Directory of admin.key. Default: as for `certkeep serve`.
     #[arg(long, env = "CERTKEEP_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -55,22 +61,13 @@ impl ConnectionArgs {
     }
 
     fn channel(&self) -> Result<(Channel, Authorization), Failure> {
-        let data_dir = self.data_dir.clone().or_else(default_data_dir);
-        let file = self
-            .access_key_file
-            .clone()
-            .or_else(|| Some(data_dir?.join("admin.key")));
-        let file = file.ok_or_else(|| Failure::usage("there is no access key: say --access-key-file"))?;
-        let line = read(&file)?;
-        let value = Zeroizing::new(format!("Bearer {}", line.trim()));
-        let mut authorization: MetadataValue<Ascii> = value
-            .parse()
-            .map_err(|_| Failure::usage(format!("{} holds no access key", file.display())))?;
-        authorization.set_sensitive(true);
+        let authorization = self.authorization()?;
         let endpoint = Endpoint::from_shared(self.endpoint.clone())
             .map_err(|_| Failure::usage("--endpoint is no URL: use one such as http://127.0.0.1:50051"))?;
         let endpoint = if self.endpoint.starts_with("https:") {
             self.with_tls(endpoint)?
+        } else if self.client_cert.is_some() {
+            return Err(Failure::usage("--client-cert needs an https endpoint: see --endpoint"));
         } else {
             endpoint
         };
@@ -78,7 +75,27 @@ impl ConnectionArgs {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .connect_lazy();
-        Ok((channel, Authorization(authorization)))
+        Ok((channel, authorization))
+    }
+
+    fn authorization(&self) -> Result<Authorization, Failure> {
+        let file = match &self.access_key_file {
+            Some(file) => file.clone(),
+            None if self.client_cert.is_some() => return Ok(Authorization(None)),
+            None => {
+                let data_dir = self.data_dir.clone().or_else(default_data_dir);
+                data_dir
+                    .ok_or_else(|| Failure::usage("there is no access key: say --access-key-file"))?
+                    .join("admin.key")
+            }
+        };
+        let line = read(&file)?;
+        let value = Zeroizing::new(format!("Bearer {}", line.trim()));
+        let mut authorization: MetadataValue<Ascii> = value
+            .parse()
+            .map_err(|_| Failure::usage(format!("{} holds no access key", file.display())))?;
+        authorization.set_sensitive(true);
+        Ok(Authorization(Some(authorization)))
     }
 
     fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
@@ -86,16 +103,25 @@ impl ConnectionArgs {
             Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?.as_bytes())),
             None => ClientTlsConfig::new().with_native_roots(),
         };
+        let tls = match (&self.client_cert, &self.client_key) {
+            (Some(certificate), Some(key)) => {
+                let (certificate, key) = (read(certificate)?, read(key)?);
+                tls.identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()))
+            }
+            _ => tls,
+        };
         endpoint.tls_config(tls).map_err(|error| Failure::from_error(&error))
     }
 }
 
 #[derive(Clone)]
-pub(super) struct Authorization(MetadataValue<Ascii>);
+pub(super) struct Authorization(Option<MetadataValue<Ascii>>);
 
 impl tonic::service::Interceptor for Authorization {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(authorization) = &self.0 {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
         Ok(request)
     }
 }

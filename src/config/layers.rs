@@ -8,11 +8,13 @@ use super::RegionConfig;
 use super::settings::{SETTINGS, Setting, Shape};
 
 /// Variables that are not settings: those of the client commands, and `CERTKEEP_CONFIG`.
-const OTHER_VARIABLES: [&str; 5] = [
+const OTHER_VARIABLES: [&str; 7] = [
     "CERTKEEP_CONFIG",
     "CERTKEEP_ENDPOINT",
     "CERTKEEP_ACCESS_KEY_FILE",
     "CERTKEEP_CA_FILE",
+    "CERTKEEP_CLIENT_CERT",
+    "CERTKEEP_CLIENT_KEY",
     "CERTKEEP_DATA_DIR",
 ];
 
@@ -320,6 +322,14 @@ mod tests {
         assert_eq!(wrong(&tls), None);
         assert_eq!(wrong(&[open, ("CERTKEEP_DANGER_PLAINTEXT", "true")]), None);
         assert_eq!(wrong(&[("CERTKEEP_LISTEN", "[::1]:50051")]), None);
+    }
+
+    #[test]
+    fn client_certificates_need_tls() {
+        let mut layers = layers();
+        layers.environment(variables(&[("CERTKEEP_CLIENT_CA", "ca")]));
+        let error = layers.resolve(no_file).unwrap_err().to_string();
+        assert!(error.contains("environment: client_ca needs TLS"), "{error}");
     }
 
     #[test]

@@ -49,13 +49,15 @@ pub struct Config {
     pub database: DatabaseConfig,
 }
 
-/// A certificate with its chain, and its private key, both in PEM.
+/// The PEM files of a TLS listener.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// File of the certificate and its chain.
     pub certificate: PathBuf,
     /// File of the private key.
     pub private_key: PathBuf,
+    /// File of the CA certificates that issue client certificates. `None`: clients are not asked for a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A region that the operator defined.

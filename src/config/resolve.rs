@@ -22,12 +22,19 @@ impl Layers {
         let max_connection_age = self.seconds("max_connection_age_seconds");
         let keepalive = self.seconds("keepalive_seconds");
         let drain_time = self.seconds("drain_seconds");
+        let client_ca = self.path("client_ca");
         let tls = match (self.path("tls_certificate"), self.path("tls_private_key")) {
             (Some(certificate), Some(private_key)) => Some(TlsFiles {
                 certificate,
                 private_key,
+                client_ca,
             }),
-            (None, None) => None,
+            (None, None) => {
+                if client_ca.is_some() {
+                    self.error("client_ca", "needs TLS: set tls_certificate and tls_private_key too");
+                }
+                None
+            }
             _ => {
                 self.errors
                     .push("tls_certificate needs tls_private_key: set both or none".to_owned());

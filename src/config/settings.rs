@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 28] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -63,6 +63,14 @@ pub const SETTINGS: [Setting; 27] = [
         shape: Shape::Text("FILE"),
         default: None,
         help: "PEM file with the private key of tls_certificate. Reloaded when it changes",
+        for_database: false,
+    },
+    Setting {
+        key: "client_ca",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "PEM file with the CA certificates that issue client certificates. Reloaded when it changes. Default: clients are not \
+               asked for a certificate",
         for_database: false,
     },
     Setting {

@@ -113,7 +113,7 @@ pub(super) async fn serve<S, B>(
 }
 
 async fn serve_connection<S, B>(
-    connection: Connection,
+    mut connection: Connection,
     builder: &Builder<TokioExecutor>,
     limits: Limits,
     service: S,
@@ -126,6 +126,7 @@ async fn serve_connection<S, B>(
 {
     let peer = Arc::new(Peer {
         address: connection.peer().ip().to_canonical(),
+        certificate: connection.take_certificate(),
         closing: stop.child_token(),
     });
     let (address, closing) = (peer.address, peer.closing.clone());

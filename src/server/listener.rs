@@ -14,6 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::tls::Tls;
+use crate::app::ClientCertificate;
 use crate::telemetry::metrics::OpenConnection;
 
 /// A caller that needs longer for its handshake is disconnected.
@@ -26,7 +28,7 @@ pub(super) struct Listener {
     /// The listener's name in metrics.
     name: &'static str,
     tcp: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     permits: Arc<Semaphore>,
 }
 
@@ -35,7 +37,7 @@ impl Listener {
     pub(super) async fn bind(
         name: &'static str,
         address: SocketAddr,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Arc<Tls>>,
         max_connections: usize,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -60,7 +62,7 @@ impl Listener {
                 Ok::<_, io::Error>(Accepted {
                     stream,
                     peer,
-                    tls: self.tls.clone(),
+                    tls: self.tls.as_deref().map(Tls::acceptor),
                     open: Open {
                         _counted: OpenConnection::count(self.name),
                         _permit: permit,
@@ -96,10 +98,11 @@ impl Accepted {
             open,
         } = self;
         match tokio::time::timeout(HANDSHAKE_TIME, handshake(stream, tls)).await {
-            Ok(Ok(stream)) => {
+            Ok(Ok((stream, certificate))) => {
                 return Some(Connection {
                     stream,
                     peer,
+                    certificate,
                     _open: open,
                 });
             }
@@ -110,17 +113,33 @@ impl Accepted {
     }
 }
 
-async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Transport> {
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Transport, Option<ClientCertificate>)> {
     // Without it, small answers wait. If this fails, the connection is broken and the next read says so.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         // A silent caller must not keep a connection open.
         stream.peek(&mut [0]).await?;
-        return Ok(Either::Left(stream));
+        return Ok((Either::Left(stream), None));
     };
-    let mut stream = BufReader::new(tls.accept(stream).await?);
+    let stream = tls.accept(stream).await?;
+    let certificate = client_certificate(&stream)?;
+    let mut stream = BufReader::new(stream);
     stream.fill_buf().await?;
-    Ok(Either::Right(Box::new(stream)))
+    Ok((Either::Right(Box::new(stream)), certificate))
+}
+
+/// The verified certificate of the caller. A certificate whose names cannot be read is refused like one that does not verify.
+fn client_certificate(stream: &TlsStream<TcpStream>) -> io::Result<Option<ClientCertificate>> {
+    let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() else {
+        return Ok(None);
+    };
+    match ClientCertificate::read(leaf) {
+        Ok(certificate) => Ok(Some(certificate)),
+        Err(error) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the client certificate cannot be read: {error:?}"),
+        )),
+    }
 }
 
 type Transport = Either<TcpStream, Box<BufReader<TlsStream<TcpStream>>>>;
@@ -129,6 +148,7 @@ type Transport = Either<TcpStream, Box<BufReader<TlsStream<TcpStream>>>>;
 pub(super) struct Connection {
     stream: Transport,
     peer: SocketAddr,
+    certificate: Option<ClientCertificate>,
     _open: Open,
 }
 
@@ -140,6 +160,11 @@ struct Open {
 impl Connection {
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The certificate that the caller proved in the handshake.
+    pub(super) fn take_certificate(&mut self) -> Option<ClientCertificate> {
+        self.certificate.take()
     }
 
     fn stream(&mut self) -> Pin<&mut Transport> {

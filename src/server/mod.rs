@@ -11,6 +11,7 @@ mod tls;
 use std::ffi::OsStr;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -28,6 +29,7 @@ use crate::telemetry::metrics;
 use health::{Health, State};
 use http::{Limits, Protocol};
 use listener::Listener;
+use tls::Tls;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ impl Server {
         let tls = config
             .tls
             .as_ref()
-            .map(|files| tls::acceptor(files, Protocol::Http2))
+            .map(|files| Tls::start(files, Protocol::Http2))
             .transpose()?;
         let (listener, address) = listen("grpc", config.listen, tls, config.max_connections).await?;
         let monitor = match config.metrics_listen {
@@ -174,7 +176,7 @@ impl Server {
 async fn listen(
     name: &'static str,
     address: SocketAddr,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     max_connections: usize,
 ) -> Result<(Listener, SocketAddr), StartError> {
     let failed = |error| StartError::Listen(address, error);

@@ -1,15 +1,13 @@
-//! The listeners' certificate. It is read again when its files change.
+//! The TLS files of a listener: its certificate and key, and the authorities of client certificates. Read again when they change.
 
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use super::http::Protocol;
@@ -20,13 +18,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read as PEM.
+    /// A file can't be used.
     #[error("{setting} names {path}, which cannot be used: {cause}")]
     File {
         /// The setting.
         setting: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong with it.
         cause: String,
     },
@@ -35,50 +33,54 @@ pub enum TlsError {
     Pair(#[from] rustls::Error),
 }
 
-/// The pair that is served now.
-#[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+/// Accepts TLS 1.2 and 1.3 with the files of a listener, for a door that speaks `protocol`.
+pub(super) struct Tls {
+    files: TlsFiles,
+    protocol: Protocol,
+    /// Made from the files together. Session resumption belongs to it: after a change of the client CAs, a caller with an older
+    /// session proves its certificate again.
+    current: RwLock<Arc<ServerConfig>>,
+}
 
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+impl Tls {
+    /// Reads the files. A task reads them again when they change. It ends when the last `Arc` is dropped.
+    pub(super) fn start(files: &TlsFiles, protocol: Protocol) -> Result<Arc<Self>, TlsError> {
+        // Before the files are read: a change during the read is seen.
+        let stamps = stamps(files);
+        let tls = Arc::new(Self {
+            files: files.clone(),
+            protocol,
+            current: RwLock::new(read(files, protocol)?),
+        });
+        tokio::spawn(follow(Arc::downgrade(&tls), stamps));
+        Ok(tls)
+    }
+
+    /// The acceptor for the next connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
-/// Accepts TLS 1.2 and 1.3 with the pair in these files, for a door that speaks `protocol`. A task reads the files again when they
-/// change. It ends with the acceptor.
-pub(super) fn acceptor(files: &TlsFiles, protocol: Protocol) -> Result<TlsAcceptor, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let current = Arc::new(Current(RwLock::new(read(files, &provider)?)));
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(current.clone());
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
-    tokio::spawn(follow(files.clone(), Arc::downgrade(&current), provider));
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Arc<CryptoProvider>) {
-    let mut served = stamps(&files);
+async fn follow(tls: Weak<Tls>, mut served: Stamps) {
     let mut tried = served;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let Some(current) = current.upgrade() else { return };
-        let now = stamps(&files);
+        let Some(tls) = tls.upgrade() else { return };
+        let now = stamps(&tls.files);
         if now == served {
             continue;
         }
-        match read(&files, &provider) {
-            Ok(pair) => {
-                *current.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        match read(&tls.files, tls.protocol) {
+            Ok(config) => {
+                *tls.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 served = now;
-                tracing::info!("reloaded the listener's certificate");
+                tracing::info!("reloaded the listener's TLS files");
             }
-            // Perhaps only one of the two files was replaced so far. The old pair is served and the new one is tried again. Each
+            // Perhaps only one of the files was replaced so far. The old files are served and the new ones are tried again. Each
             // change is logged once.
             Err(error) if tried != now => {
-                tracing::warn!(%error, "the listener's certificate changed and cannot be used yet");
+                tracing::warn!(%error, "the listener's TLS files changed and cannot be used yet");
             }
             Err(_) => {}
         }
@@ -86,28 +88,64 @@ async fn follow(files: TlsFiles, current: std::sync::Weak<Current>, provider: Ar
     }
 }
 
-fn stamps(files: &TlsFiles) -> [Option<(SystemTime, u64)>; 2] {
-    [&files.certificate, &files.private_key].map(|path| {
-        let metadata = std::fs::metadata(path).ok()?;
+/// The time and the length of each file.
+type Stamps = [Option<(SystemTime, u64)>; 3];
+
+fn stamps(files: &TlsFiles) -> Stamps {
+    [
+        Some(&files.certificate),
+        Some(&files.private_key),
+        files.client_ca.as_ref(),
+    ]
+    .map(|path| {
+        let metadata = std::fs::metadata(path?).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     })
 }
 
-fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-    let failed = |setting, path: &Path| {
-        let path = path.to_owned();
-        move |error| TlsError::File {
-            setting,
-            path,
-            cause: cause(&error),
+fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = certificates("tls_certificate", &files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.private_key)
+        .map_err(|error| unusable("tls_private_key", &files.private_key, cause(&error)))?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            // A caller without a certificate has an access key.
+            let verifier = WebPkiClientVerifier::builder_with_provider(client_authorities(path)?, provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| unusable(CLIENT_CA, path, error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
         }
     };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(failed("tls_certificate", &files.certificate))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.private_key).map_err(failed("tls_private_key", &files.private_key))?;
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    Ok(Arc::new(config))
+}
+
+const CLIENT_CA: &str = "client_ca";
+
+fn client_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in certificates(CLIENT_CA, path)? {
+        let added = authorities.add(certificate);
+        added.map_err(|error| unusable(CLIENT_CA, path, error.to_string()))?;
+    }
+    Ok(Arc::new(authorities))
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unusable(setting, path, cause(&error)))
+}
+
+fn unusable(setting: &'static str, path: &Path, cause: String) -> TlsError {
+    let path = path.to_owned();
+    TlsError::File { setting, path, cause }
 }
 
 /// The error's own text shows lines of the file, which may be the key.
@@ -131,8 +169,9 @@ mod tests {
         let files = TlsFiles {
             certificate: path.clone(),
             private_key: path,
+            client_ca: None,
         };
-        let error = read(&files, &rustls::crypto::ring::default_provider()).unwrap_err();
+        let error = read(&files, Protocol::Http2).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(
             !shown.contains("hunter2") && !shown.contains("104, 117, 110"),

@@ -129,6 +129,7 @@ async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
     let tls = TlsFiles {
         certificate: certificate.clone(),
         private_key,
+        client_ca: None,
     };
     let server = TestServer::start_with(|config| config.tls = Some(tls)).await;
     let address = format!("localhost:{}", server.address().port());
@@ -181,6 +182,7 @@ async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
     let tls = TlsFiles {
         certificate: dir.path().join("tls.pem"),
         private_key: dir.path().join("tls-key.pem"),
+        client_ca: None,
     };
     for (tls, trust) in [(None, [].as_slice()), (Some(tls), &["--ca-file", "tls.pem"])] {
         let server = TestServer::start_with(|config| config.tls = tls).await;

@@ -14,6 +14,7 @@ mod ca_certificates;
 mod callers;
 mod calls;
 mod certificates;
+mod client_certificates;
 mod command_line;
 mod connections;
 mod corpus;

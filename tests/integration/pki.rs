@@ -136,6 +136,53 @@ pub fn unsafe_exponent(name: &str) -> Pair {
     pair(&key, authority(&key, name, (&key, name)))
 }
 
+/// An authority of client certificates.
+pub struct ClientAuthority {
+    pub certificate: X509,
+    key: PKey<Private>,
+}
+
+/// A subject alternative name.
+#[derive(Clone, Copy)]
+pub enum San<'a> {
+    Dns(&'a str),
+    Uri(&'a str),
+}
+
+impl ClientAuthority {
+    pub fn new(name: &str) -> Self {
+        let key = Key::P256.make();
+        let certificate = authority(&key, name, (&key, name));
+        Self { certificate, key }
+    }
+
+    /// The certificate of a client and its key.
+    pub fn issue(&self, common_name: &str, names: &[San<'_>]) -> Pair {
+        self.issue_until(common_name, names, 4_000_000_000)
+    }
+
+    /// The certificate of a client that is valid until this second of Unix time, and its key.
+    pub fn issue_until(&self, common_name: &str, names: &[San<'_>], not_after: i64) -> Pair {
+        let key = Key::P256.make();
+        let mut builder = builder(&key, common_name);
+        builder.set_issuer_name(self.certificate.subject_name()).unwrap();
+        builder.set_not_after(&Asn1Time::from_unix(not_after).unwrap()).unwrap();
+        if !names.is_empty() {
+            let mut san = SubjectAlternativeName::new();
+            for name in names {
+                match name {
+                    San::Dns(name) => san.dns(name),
+                    San::Uri(uri) => san.uri(uri),
+                };
+            }
+            let san = san.build(&builder.x509v3_context(None, None)).unwrap();
+            builder.append_extension(san).unwrap();
+        }
+        builder.sign(&self.key, MessageDigest::sha256()).unwrap();
+        pair(&key, builder.build())
+    }
+}
+
 fn authority(key: &PKey<Private>, name: &str, (issuer_key, issuer): (&PKey<Private>, &str)) -> X509 {
     let mut builder = builder(key, name);
     builder.set_issuer_name(&subject(issuer)).unwrap();

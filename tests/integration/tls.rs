@@ -20,6 +20,7 @@ fn files(dir: &Path) -> TlsFiles {
     TlsFiles {
         certificate: dir.join("tls.pem"),
         private_key: dir.join("tls-key.pem"),
+        client_ca: None,
     }
 }
 
