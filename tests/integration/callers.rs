@@ -8,8 +8,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::bad_input::reason;
 use crate::command_line::run;
-use crate::harness::{Account, Client, TestServer, bearer, until, upload_of};
-use crate::pki::{self, Key};
+use crate::harness::{Account, Client, TestServer, bearer, until};
 use crate::process::stdout;
 
 async fn describe(mut client: Client) -> Result<(), tonic::Status> {
@@ -83,44 +82,6 @@ async fn a_disabled_key_or_account_is_refused_within_two_seconds() {
         let refused = describe(server.client_with(Some(&wrong))).await.unwrap_err();
         assert_eq!(reason(&refused), "UNAUTHENTICATED");
         sql.execute(enable, &[]).await.unwrap();
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_role_may_do_what_its_name_says() {
-    let server = TestServer::start().await;
-    let pair = pki::self_signed(Key::P256, "a.example");
-    for (role, may_read, may_edit) in [
-        ("reader", true, false),
-        ("editor", true, true),
-        ("admin", true, true),
-        ("consumer", false, false),
-    ] {
-        let key = server.add_key(role, Account::First).await;
-        let mut client = server.client_with(Some(&format!("Bearer {key}")));
-        assert_eq!(describe(client.clone()).await.is_ok(), may_read, "{role} reads");
-        let uploaded = client.upload_server_certificate(upload_of(&pair)).await;
-        assert_eq!(uploaded.is_ok(), may_edit, "{role} uploads");
-        if let Err(refused) = uploaded {
-            assert_eq!(
-                (refused.code(), reason(&refused).as_str()),
-                (Code::PermissionDenied, "PERMISSION_DENIED")
-            );
-        }
-        // Authorisation comes before validation.
-        let empty = client
-            .upload_server_certificate(pb::UploadServerCertificateRequest::default())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            empty.code(),
-            if may_edit {
-                Code::InvalidArgument
-            } else {
-                Code::PermissionDenied
-            }
-        );
     }
     server.stop().await;
 }

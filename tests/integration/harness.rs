@@ -321,7 +321,7 @@ impl TestServer {
         rows(&self.sql().await).await
     }
 
-    /// Adds an access key to the database: for the first account, or for a new account.
+    /// Adds an access key to the database: for the first account, for a new account, or for the operators.
     pub async fn add_key(&self, role: &str, account: Account) -> String {
         let sql = self.sql().await;
         let account_id: i64 = match account {
@@ -330,6 +330,7 @@ impl TestServer {
                 .await
                 .unwrap()
                 .get(0),
+            Account::Operators => AccountId::OPERATORS.as_i64(),
             Account::New => {
                 let insert =
                     "insert into account (account_id, name) select 2000000000000000 + count(*), 'account ' || count(*)
@@ -357,6 +358,7 @@ impl TestServer {
 pub enum Account {
     First,
     New,
+    Operators,
 }
 
 pub fn config(dir: &TempDir, database: &str) -> Config {

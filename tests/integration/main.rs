@@ -48,6 +48,7 @@ mod resource_groups;
 mod restore;
 mod retries;
 mod reuse;
+mod roles;
 mod search;
 mod search_commands;
 mod search_plans;
