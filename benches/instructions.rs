@@ -117,7 +117,7 @@ impl Upload {
     }
 
     fn seal(&self, pair: VerifiedPair) -> SealedPair {
-        self.key_ring.seal(pair, self.id).unwrap()
+        self.key_ring.seal(self.key_ring.first_id(), pair, self.id).unwrap()
     }
 
     fn render(&self, facts: CertificateFacts, findings: Vec<Finding>) -> Vec<u8> {

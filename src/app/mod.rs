@@ -34,7 +34,6 @@ mod violation;
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
@@ -79,6 +78,7 @@ use crate::secret::Secret;
 use crate::store::Store;
 use authenticate::CheckedKeys;
 use cpu_pool::CpuPool;
+use key_ring::{CurrentRing, Started, ThisReplica};
 
 /// The use cases and their dependencies. Cheap to clone.
 #[derive(Clone)]
@@ -86,9 +86,8 @@ pub struct App(Arc<Parts>);
 
 struct Parts {
     store: Store,
-    key_ring: KeyRing,
-    /// Whether the database has a record of the key that seals.
-    sealing_key_recorded: OnceCell<()>,
+    key_ring: CurrentRing,
+    replica: ThisReplica,
     settings: Settings,
     page_tokens: PageTokens,
     /// The key of the requests' MACs.
@@ -101,17 +100,33 @@ struct Parts {
 }
 
 impl App {
-    /// Opens the service's own keys with the ring. The ring must have every key that sealed something in the store.
-    pub async fn open(store: Store, key_ring: KeyRing, settings: Settings) -> Result<Self, KeyRingMismatch> {
-        key_ring::check(&store, &key_ring).await?;
-        let page_tokens = PageTokens::new(key_ring::service_key(&store, &key_ring, "page-token").await?);
-        let client_token_key = key_ring::service_key(&store, &key_ring, "client-token").await?;
+    /// Starts as a replica on this host, and opens the service's own keys with the ring. The ring must have every key of the store
+    /// that is not retired. [`leave`](Self::leave) ends the replica.
+    pub async fn open(
+        store: Store,
+        key_ring: KeyRing,
+        settings: Settings,
+        host: &str,
+    ) -> Result<Self, KeyRingMismatch> {
+        let replica = ThisReplica::new(host)?;
+        let Started {
+            key_ring,
+            page_token_key,
+            client_token_key,
+        } = match key_ring::start(&store, key_ring, &replica).await {
+            Ok(started) => started,
+            Err(error) => {
+                // Otherwise a rotation would wait for this replica.
+                let _ = store.remove_replica(replica.id()).await;
+                return Err(error);
+            }
+        };
         Ok(Self(Arc::new(Parts {
             store,
             key_ring,
-            sealing_key_recorded: OnceCell::new(),
+            replica,
             settings,
-            page_tokens,
+            page_tokens: PageTokens::new(page_token_key),
             client_token_key,
             checked_keys: CheckedKeys::default(),
             authorities: Authorities::default(),

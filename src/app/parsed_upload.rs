@@ -1,5 +1,6 @@
 //! An upload with valid fields, a verified certificate and a sealed private key.
 
+use super::key_ring::SealingRing;
 use super::upload::{CertificateText, Upload};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError};
@@ -33,6 +34,7 @@ impl App {
         &self,
         call: &Call,
         request: Upload,
+        ring: &SealingRing,
     ) -> (Option<ClientToken>, Result<ParsedUpload, Error>) {
         let kind = request.kind();
         let (client_token, token_error) = match self.client_token(&request) {
@@ -45,7 +47,7 @@ impl App {
             "" => Ok(None),
             name => CertificateName::parse(name).map(Some).map_err(FieldError::Name),
         };
-        let (content, name) = match self.verify_and_seal(call, &request) {
+        let (content, name) = match self.verify_and_seal(call, &request, ring) {
             Ok(content) => (Some(content), violations.check(Field::CertificateName(kind), name)),
             Err(ContentError::Pair(error)) => {
                 violations.found(error.findings);
@@ -77,7 +79,7 @@ impl App {
     }
 
     /// Verifies the certificate, gives it an id, and seals its private key for that id.
-    fn verify_and_seal(&self, call: &Call, request: &Upload) -> Result<NewContent, ContentError> {
+    fn verify_and_seal(&self, call: &Call, request: &Upload, ring: &SealingRing) -> Result<NewContent, ContentError> {
         let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
         let random = digest::random().map_err(|error| ContentError::Internal(error.into()))?;
         let id = CertificateId::new(call.caller.account, now, random);
@@ -90,7 +92,7 @@ impl App {
                 let verify =
                     || UnverifiedPair::read(server_certificate.expose(), private_key).verify(now, policy, authorities);
                 let pair = telemetry::step("check").in_scope(verify).map_err(ContentError::Pair)?;
-                let sealed = telemetry::step("seal").in_scope(|| self.0.key_ring.seal(pair, id));
+                let sealed = telemetry::step("seal").in_scope(|| ring.keys.seal(ring.sealing, pair, id));
                 sealed
                     .map(NewContent::Pair)
                     .map_err(|error| ContentError::Internal(error.into()))

@@ -93,8 +93,9 @@ impl App {
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         request.refuse_unsupported()?;
         let (kind, answer, validate_only) = (request.kind(), request.answer_fingerprints(), request.validate_only);
-        let (cost, app, caller) = (request.cost(), self.clone(), call.clone());
-        let parse = move || app.parse_upload(&caller, request);
+        let ring = self.sealing_ring().await?;
+        let (cost, app, caller, sealing) = (request.cost(), self.clone(), call.clone(), ring.clone());
+        let parse = move || app.parse_upload(&caller, request, &sealing);
         let (client_token, parsed) = self.0.cpu_pool.run(cost, parse).await?;
         let parsed = match parsed {
             Ok(parsed) => parsed,
@@ -114,9 +115,6 @@ impl App {
             }
         }
         let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
-        if kind == CertificateKind::Server {
-            self.record_sealing_key().await?;
-        }
         let default_name = || CertificateName::default_for(certificate.facts());
         let name = parsed.name.or_else(default_name);
         let new = NewCertificate {
@@ -131,7 +129,12 @@ impl App {
             quota: self.0.settings.quota(kind),
         };
         let (app, call) = (self.clone(), call.clone());
-        let storing = async move { app.store(&call, new, answer).await };
+        let storing = async move {
+            let stored = app.store(&call, new, answer).await;
+            // A rotation does not begin to re-wrap before this key is stored.
+            drop(ring);
+            stored
+        };
         self.0
             .storing
             .spawn(storing.in_current_span())

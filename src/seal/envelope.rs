@@ -54,11 +54,16 @@ pub enum Error {
 }
 
 impl KeyRing {
-    /// Seals `secret` for `row` with the first key of the ring.
-    pub(super) fn seal_secret(&self, secret: &Secret, row: &Row<'_>) -> Result<Sealed, Error> {
+    /// Seals `secret` for `row` with the key `sealing`.
+    pub(super) fn seal_secret(
+        &self,
+        sealing: KeyEncryptionKeyId,
+        secret: &Secret,
+        row: &Row<'_>,
+    ) -> Result<Sealed, Error> {
         let data_key = digest::random_secret::<KEY_LEN>()?;
         let mut sealed = Vec::with_capacity(HEADER_LEN + WRAP_LEN + secret.expose().len() + OVERHEAD);
-        wrap(self.first(), data_key.as_slice(), row, &mut sealed)?;
+        wrap(self.key(sealing)?, data_key.as_slice(), row, &mut sealed)?;
         encrypt(data_key.as_slice(), &payload_data(row), secret.expose(), &mut sealed)?;
         Ok(Sealed(sealed))
     }
@@ -71,21 +76,28 @@ impl KeyRing {
         Ok(Secret::from(std::mem::take(&mut *secret)))
     }
 
-    /// Encrypts the data key of a sealed secret again, with the first key of the ring. The payload stays as it is and is
-    /// not opened.
-    pub fn rewrap(&self, sealed: &[u8], row: &Row<'_>) -> Result<Sealed, Error> {
+    /// Encrypts the data key of a sealed secret again, with the key `sealing`. The payload stays as it is and is not opened.
+    pub fn rewrap(&self, sealing: KeyEncryptionKeyId, sealed: &[u8], row: &Row<'_>) -> Result<Sealed, Error> {
         let parts = Parts::of(sealed)?;
         let data_key = self.unwrap(&parts, row)?;
         let mut rewrapped = Vec::with_capacity(sealed.len());
-        wrap(self.first(), &data_key, row, &mut rewrapped)?;
+        wrap(self.key(sealing)?, &data_key, row, &mut rewrapped)?;
         rewrapped.extend_from_slice(parts.payload);
         Ok(Sealed(rewrapped))
     }
 
+    /// Checks that the data key of a sealed secret opens for this row. The payload is not opened.
+    pub fn verify_wrap(&self, sealed: &[u8], row: &Row<'_>) -> Result<(), Error> {
+        self.unwrap(&Parts::of(sealed)?, row).map(drop)
+    }
+
     fn unwrap(&self, parts: &Parts<'_>, row: &Row<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let id = parts.key_encryption_key_id;
-        let key = self.find(id).ok_or(Error::KeyMissing(id))?;
-        decrypt(key.expose(), &wrap_data(id, row), parts.wrap)
+        decrypt(self.key(id)?.expose(), &wrap_data(id, row), parts.wrap)
+    }
+
+    fn key(&self, id: KeyEncryptionKeyId) -> Result<&KeyEncryptionKey, Error> {
+        self.find(id).ok_or(Error::KeyMissing(id))
     }
 }
 
@@ -190,7 +202,10 @@ mod tests {
 
     fn seal(ring: &KeyRing, row: &Row<'_>) -> Vec<u8> {
         let secret = Secret::from(b"the private key".to_vec());
-        ring.seal_secret(&secret, row).unwrap().as_bytes().to_vec()
+        ring.seal_secret(ring.first_id(), &secret, row)
+            .unwrap()
+            .as_bytes()
+            .to_vec()
     }
 
     fn payload(sealed: &[u8]) -> &[u8] {
@@ -215,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_seals_and_every_key_opens() {
+    fn the_given_key_seals_and_every_key_opens() {
         let before = seal(&ring(&[(1, 1)]), &ROW);
         let rotated = ring(&[(2, 2), (1, 1)]);
         assert!(rotated.open(&before, &ROW).is_ok());
@@ -231,7 +246,10 @@ mod tests {
         let sealed = seal(&ring(&[(1, 1)]), &ROW);
         let wrong = ring(&[(1, 3)]);
         assert!(matches!(wrong.open(&sealed, &ROW), Err(Error::Unreadable)));
-        assert!(matches!(wrong.rewrap(&sealed, &ROW), Err(Error::Unreadable)));
+        assert!(matches!(
+            wrong.rewrap(wrong.first_id(), &sealed, &ROW),
+            Err(Error::Unreadable)
+        ));
     }
 
     #[test]
@@ -258,7 +276,10 @@ mod tests {
             ROW,
         ] {
             assert!(matches!(ring.open(&sealed, &other), Err(Error::Unreadable)));
-            assert!(matches!(ring.rewrap(&sealed, &other), Err(Error::Unreadable)));
+            assert!(matches!(
+                ring.rewrap(ring.first_id(), &sealed, &other),
+                Err(Error::Unreadable)
+            ));
         }
         let other = Row::ServiceKey { purpose: "other" };
         assert!(matches!(ring.open(&seal(&ring, &ROW), &other), Err(Error::Unreadable)));
@@ -268,7 +289,11 @@ mod tests {
     fn a_rewrap_changes_the_wrap_alone_and_needs_no_payload() {
         let sealed = seal(&ring(&[(1, 1)]), &ROW);
         let rotated = ring(&[(2, 2), (1, 1)]);
-        let rewrapped = rotated.rewrap(&sealed, &ROW).unwrap().as_bytes().to_vec();
+        let rewrapped = rotated
+            .rewrap(rotated.first_id(), &sealed, &ROW)
+            .unwrap()
+            .as_bytes()
+            .to_vec();
         assert_eq!(rewrapped[..9], [1, 2, 2, 2, 2, 2, 2, 2, 2]);
         assert_eq!(payload(&rewrapped), payload(&sealed));
         let new = ring(&[(2, 2)]);
@@ -277,7 +302,7 @@ mod tests {
         // A payload that does not open is moved too: it was never opened.
         let mut damaged = sealed;
         *damaged.last_mut().unwrap() ^= 1;
-        let rewrapped = rotated.rewrap(&damaged, &ROW).unwrap();
+        let rewrapped = rotated.rewrap(rotated.first_id(), &damaged, &ROW).unwrap();
         assert_eq!(payload(rewrapped.as_bytes()), payload(&damaged));
         assert!(matches!(new.open(rewrapped.as_bytes(), &ROW), Err(Error::Unreadable)));
     }

@@ -21,6 +21,13 @@ impl KeyEncryptionKeyId {
         Self(bytes)
     }
 
+    /// Reads 16 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; Self::LEN];
+        hex::decode_to_slice(text, &mut id).ok()?;
+        Some(Self(id))
+    }
+
     /// The id's octets.
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0

@@ -14,11 +14,11 @@ use crate::digest;
 use crate::secret::{Existing, Secret};
 
 const HEADER: &str = "# certkeep key ring. Whoever has it and the database has every private key: keep it secret, and keep a copy\n\
-                      # apart from the database's backups. A line is an id and a key; the first seals, all open.\n";
+                      # apart from the database's backups. A line is an id and a key. The database records which key seals.\n";
 /// The limit of the file: some thousand keys. A ring has a few.
 const MAX_FILE_LEN: u64 = 256 * 1024;
 
-/// At least one key-encryption key. The first key seals, every key opens.
+/// At least one key-encryption key. Every key opens what it sealed. The database records which key seals.
 pub struct KeyRing(Vec<KeyEncryptionKey>);
 
 impl fmt::Debug for KeyRing {
@@ -118,25 +118,25 @@ impl KeyRing {
         }
     }
 
-    /// The ids of all keys, that of the sealing key first.
+    /// The ids of all keys, in the order of the file.
     pub fn ids(&self) -> impl Iterator<Item = KeyEncryptionKeyId> {
         self.0.iter().map(KeyEncryptionKey::id)
     }
 
-    /// The id of the key that seals.
-    pub fn sealing_id(&self) -> KeyEncryptionKeyId {
-        self.first().id()
+    /// The id of the first key. It seals in a database in which no key has sealed yet.
+    pub fn first_id(&self) -> KeyEncryptionKeyId {
+        // `parse` and `create` make no empty ring.
+        self.0[0].id()
+    }
+
+    /// Whether the ring has the key with this id.
+    pub fn has(&self, id: KeyEncryptionKeyId) -> bool {
+        self.ids().any(|other| other == id)
     }
 
     /// The check value of the key with this id; `None` if the ring does not have the key.
     pub fn check_value(&self, id: KeyEncryptionKeyId) -> Option<CheckValue> {
         self.find(id).map(KeyEncryptionKey::check_value)
-    }
-
-    /// The key that seals.
-    pub(super) fn first(&self) -> &KeyEncryptionKey {
-        // `parse` and `create` make no empty ring.
-        &self.0[0]
     }
 
     pub(super) fn find(&self, id: KeyEncryptionKeyId) -> Option<&KeyEncryptionKey> {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Error, KeyRing, Row, Sealed};
+use super::{Error, KeyEncryptionKeyId, KeyRing, Row, Sealed};
 use crate::certificate::{VerifiedCertificate, VerifiedPair};
 use crate::digest;
 use crate::inventory::CertificateId;
@@ -17,9 +17,13 @@ pub struct SealedPair {
 }
 
 impl KeyRing {
-    /// Seals the private key of a pair for the certificate with this id and for a new key row, with the first key of the
-    /// ring.
-    pub fn seal(&self, pair: VerifiedPair, id: CertificateId) -> Result<SealedPair, Error> {
+    /// Seals the private key of a pair for the certificate with this id and for a new key row, with the key `sealing`.
+    pub fn seal(
+        &self,
+        sealing: KeyEncryptionKeyId,
+        pair: VerifiedPair,
+        id: CertificateId,
+    ) -> Result<SealedPair, Error> {
         let (certificate, private_key) = pair.into_parts();
         let key_id = digest::random_uuid()?;
         let row = Row::PrivateKey {
@@ -27,7 +31,7 @@ impl KeyRing {
             key_id,
             spki_sha256: &certificate.facts().spki_sha256,
         };
-        let private_key = self.seal_secret(private_key.pkcs8_der(), &row)?;
+        let private_key = self.seal_secret(sealing, private_key.pkcs8_der(), &row)?;
         Ok(SealedPair {
             id,
             key_id,

@@ -144,7 +144,7 @@ impl Database {
     /// The key ring, created if it is absent and nothing was sealed yet.
     pub async fn key_ring_or_new(&self) -> Result<KeyRing, DatabaseError> {
         match KeyRing::read(&self.config.key_ring) {
-            Err(KeyRingError::Absent(_)) if self.store.key_encryption_keys().await?.is_empty() => {
+            Err(KeyRingError::Absent(_)) if self.store.has_sealed_nothing().await? => {
                 Ok(KeyRing::create(&self.config.key_ring)?)
             }
             read => Ok(read?),
@@ -158,7 +158,8 @@ impl Database {
         }
         let key_ring = self.key_ring_or_new().await?;
         // Notes in the database that this ring belongs to it.
-        App::open(self.store.clone(), key_ring, app::Settings::default()).await?;
+        let app = App::open(self.store.clone(), key_ring, app::Settings::default(), &super::host()).await?;
+        app.leave().await;
         let existing = if self.is_private() {
             Existing::Replace
         } else {

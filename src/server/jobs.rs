@@ -14,6 +14,7 @@ const PROBE_TIME: Duration = Duration::from_secs(3);
 const MAX_FAILED_PROBES: u32 = 2;
 const COUNT_PAUSE: Duration = Duration::from_secs(300);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports whether Postgres accepts writes.
 pub(super) async fn watch_database(store: Store, health: Health) {
@@ -70,6 +71,15 @@ pub(super) async fn run_maintenance(app: App) {
     loop {
         report("purge", app.run_maintenance().await);
         tokio::time::sleep(MAINTENANCE_PAUSE).await;
+    }
+}
+
+/// Tells the database that this replica is alive, and learns which key seals.
+pub(super) async fn tell_replica(app: App) {
+    metrics::job_exists("replica");
+    loop {
+        report("replica", app.heartbeat().await);
+        tokio::time::sleep(HEARTBEAT_PAUSE).await;
     }
 }
 

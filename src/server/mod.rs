@@ -4,8 +4,10 @@ mod database;
 mod health;
 mod http;
 mod jobs;
+mod key_ring;
 mod listener;
 mod monitor;
+mod stamp;
 mod tls;
 
 use std::ffi::OsStr;
@@ -125,6 +127,8 @@ impl Server {
         jobs.spawn(jobs::watch_database(database.store().clone(), health.clone()));
         jobs.spawn(jobs::count_certificates(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
+        jobs.spawn(jobs::tell_replica(app.clone()));
+        jobs.spawn(key_ring::follow(app.clone(), config.database.key_ring.clone()));
         Ok(Self {
             address,
             metrics_address,
@@ -168,6 +172,7 @@ impl Server {
             tracing::warn!("calls were still under way at the end of the drain time");
             self.doors.shutdown().await;
         }
+        self.app.leave().await;
         self.database.close().await;
         self.monitoring.shutdown().await;
     }
@@ -208,7 +213,12 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         ca_certificate_quota: i64::from(config.ca_certificate_quota),
         retention: config.delete_retention,
     };
-    Ok(App::open(store.clone(), key_ring, settings).await?)
+    Ok(App::open(store.clone(), key_ring, settings, &host()).await?)
+}
+
+/// The name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn region(config: &RegionConfig) -> Region {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
@@ -11,6 +11,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use super::http::Protocol;
+use super::stamp::{Stamp, stamp};
 use crate::config::TlsFiles;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ async fn follow(tls: Weak<Tls>, mut served: Stamps) {
 }
 
 /// The time and the length of each file.
-type Stamps = [Option<(SystemTime, u64)>; 3];
+type Stamps = [Option<Stamp>; 3];
 
 fn stamps(files: &TlsFiles) -> Stamps {
     [
@@ -97,10 +98,7 @@ fn stamps(files: &TlsFiles) -> Stamps {
         Some(&files.private_key),
         files.client_ca.as_ref(),
     ]
-    .map(|path| {
-        let metadata = std::fs::metadata(path?).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    })
+    .map(|path| stamp(path?))
 }
 
 fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {

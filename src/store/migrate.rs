@@ -210,7 +210,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["da0d66888de7d1a90c16aefa4b2b464b04ff1e797fd163b06b262e52e76f82d1"]
+            ["8054216ff1a6557f868db11e4c3ed908f77148361dd6c16891de7e8357bc4891"]
         );
     }
 }

@@ -17,13 +17,17 @@ use crate::pki::{self, Key};
 use crate::process::Certkeep;
 
 /// Statements on tables that belong to no account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 7] = [
+const OF_THE_SERVICE: [&str; 11] = [
     "store::can_write",
     "store::check_durability",
+    "store::correct_prepared_key",
+    "store::heartbeat",
     "store::key_encryption_keys",
     "store::make_first_account",
+    "store::make_first_sealing_key",
     "store::migrate",
-    "store::record_key_encryption_key",
+    "store::remove_replica",
+    "store::replicas",
     "store::service_key",
 ];
 /// Only a connection that is lost in a change leads to these statements. They ask for account and request: tests/integration/retries.rs.

@@ -33,6 +33,7 @@ mod harness;
 mod hosts;
 mod import;
 mod isolation;
+mod key_ring;
 mod lists;
 mod load;
 mod operation;

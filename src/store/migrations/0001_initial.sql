@@ -56,14 +56,55 @@ create table client_identity (
 );
 create index client_identity_of_account on client_identity (account_id, kind, value);
 
--- The key-encryption keys that sealed a value in this database. A key ring must have all of them. A key is recorded here before
--- its first use.
+-- The key-encryption keys of the replicas' key rings. This table, and not the order of lines in a file, says which key seals.
+--   prepared  in the ring of a replica, and has sealed nothing
+--   sealing   seals everything new
+--   opening   has sealed, and may be needed to open
+--   retired   nothing is sealed by it any more. A key ring may lack it
 create table key_encryption_key (
   key_encryption_key_id bytea primary key check (octet_length(key_encryption_key_id) = 8),
-  -- A MAC, by which a start recognizes a key ring with another key under this id.
+  -- A MAC, by which a replica recognizes a key ring with another key under this id.
   check_value bytea not null check (octet_length(check_value) = 32),
-  first_used_at timestamptz not null default now()
+  state text not null check (state in ('prepared', 'sealing', 'opening', 'retired')),
+  -- From here on nothing is stored that this key has sealed. Set before the search for its values that precedes a retirement.
+  closed_at timestamptz,
+  first_seen_at timestamptz not null default now(),
+  -- When the key began to seal, the last time that it did.
+  sealing_at timestamptz,
+  retired_at timestamptz
 );
+create unique index key_encryption_key_sealing on key_encryption_key (state) where state = 'sealing';
+
+-- The processes that serve. Each updates its row every 10 seconds.
+create table replica (
+  replica_id uuid primary key,
+  host text not null,
+  version text not null,
+  started_at timestamptz not null default now(),
+  seen_at timestamptz not null default now(),
+  -- The keys of its ring.
+  key_encryption_key_ids bytea[] not null,
+  -- The keys that it seals with: one, or also the previous one while uploads that began earlier are being stored. Empty: it starts.
+  sealing_key_ids bytea[] not null
+);
+
+-- The rotation to a key: it encrypts every data key with this key. Its row stays after its end.
+create table key_rotation (
+  key_encryption_key_id bytea primary key references key_encryption_key,
+  started_at timestamptz not null default now(),
+  -- When the last step was committed.
+  moved_at timestamptz not null default now(),
+  ended_at timestamptz,
+  -- The last row that the rotation has passed: its table and its key (store::SealedCursor).
+  passed_row text not null,
+  passed bigint not null default 0,
+  -- The approximate number of rows when the rotation began.
+  total bigint not null,
+  failed bigint not null default 0,
+  -- The first rows that did not open.
+  failures text[] not null default '{}'
+);
+create unique index key_rotation_in_progress on key_rotation ((true)) where ended_at is null;
 
 -- Random keys of the service itself, sealed by the key ring.
 create table service_key (
@@ -171,6 +212,24 @@ create table private_key (
 alter table private_key alter column sealed set storage external;
 -- No server certificate without its key.
 alter table certificate add foreign key (account_id, created_ms, random, key_id) references private_key;
+
+-- Nothing is stored that a retired key has sealed, for example by a replica that was cut off from the database during the
+-- rotation. Octets 2 to 9 of a sealed value are the id of its key (src/seal/mod.rs). Once for each statement.
+create function refuse_closed_key() returns trigger language plpgsql as $$
+  begin
+    if exists (
+      select from added join key_encryption_key on key_encryption_key_id = substring(sealed from 2 for 8)
+      where closed_at is not null
+    ) then
+      raise exception 'sealed by a retired key-encryption key' using errcode = 'check_violation';
+    end if;
+    return null;
+  end
+$$;
+create trigger private_key_refuses_closed_key after insert on private_key
+  referencing new table as added for each statement execute function refuse_closed_key();
+create trigger service_key_refuses_closed_key after insert on service_key
+  referencing new table as added for each statement execute function refuse_closed_key();
 
 create table certificate_tag (
   account_id bigint not null,

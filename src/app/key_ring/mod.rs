@@ -1,0 +1,111 @@
+//! The key ring of this process and the key that seals. The database says which key seals.
+//!
+//! Each replica tells the database which keys its ring has and with which of them it seals ([`replica`]). A rotation to a new key
+//! starts when all live replicas have the key, and re-wraps the data keys when all of them seal with it.
+
+mod current;
+mod mismatch;
+mod replica;
+
+pub use mismatch::KeyRingMismatch;
+
+pub(super) use current::{CurrentRing, SealingRing};
+pub(super) use replica::ThisReplica;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{App, Error};
+use crate::seal::{KeyEncryptionKeyId, KeyRing, Row};
+use crate::secret::Secret;
+use crate::store::{KeyEncryptionKey, KeyState, Store};
+
+/// The key ring of a process that has started, and the service's own keys.
+pub(super) struct Started {
+    pub(super) key_ring: CurrentRing,
+    pub(super) page_token_key: Secret,
+    pub(super) client_token_key: Secret,
+}
+
+/// Registers this replica with the keys of its ring, checks the ring, and opens the service's own keys. The first key of the ring
+/// seals in a database in which nothing was sealed yet.
+pub(super) async fn start(store: &Store, keys: KeyRing, replica: &ThisReplica) -> Result<Started, KeyRingMismatch> {
+    let first = keys.first_id();
+    let check_value = keys.check_value(first).ok_or(KeyRingMismatch::KeyMissing(first))?;
+    store.make_first_sealing_key(first, check_value).await?;
+    // The registration comes before the check: from now on, no rotation begins that needs a key that the ring lacks.
+    let told = replica::keys_of(&keys);
+    let asked = Instant::now();
+    replica.tell(store, &told, &[]).await?;
+    let sealing = check(store, &keys, replica).await?;
+    let ring = SealingRing {
+        keys: Arc::new(keys),
+        sealing,
+    };
+    let page_token_key = service_key(store, &ring, "page-token").await?;
+    let client_token_key = service_key(store, &ring, "client-token").await?;
+    replica.tell(store, &told, &[sealing]).await?;
+    Ok(Started {
+        key_ring: CurrentRing::new(ring, asked),
+        page_token_key,
+        client_token_key,
+    })
+}
+
+/// Refuses a ring that lacks a key of the database that is not retired, or has another key under an id of the database. Returns the
+/// id of the key that seals.
+async fn check(
+    store: &Store,
+    key_ring: &KeyRing,
+    replica: &ThisReplica,
+) -> Result<KeyEncryptionKeyId, KeyRingMismatch> {
+    let mut sealing = None;
+    for key in store.key_encryption_keys().await? {
+        match key_ring.check_value(key.id) {
+            None if key.state.is_required() => return Err(KeyRingMismatch::KeyMissing(key.id)),
+            Some(check_value) if check_value != key.check_value => correct(store, key_ring, &key, replica).await?,
+            None | Some(_) => {}
+        }
+        if key.state == KeyState::Sealing {
+            sealing = Some(key.id);
+        }
+    }
+    sealing.ok_or(KeyRingMismatch::NoSealingKey)
+}
+
+/// Takes the key of this ring for a key that has sealed nothing, if no other replica has the other one. A typing error in a new line
+/// can be corrected.
+async fn correct(
+    store: &Store,
+    key_ring: &KeyRing,
+    recorded: &KeyEncryptionKey,
+    replica: &ThisReplica,
+) -> Result<(), KeyRingMismatch> {
+    let id = recorded.id;
+    let check_value = key_ring.check_value(id).ok_or(KeyRingMismatch::KeyMissing(id))?;
+    match store.correct_prepared_key(id, check_value, replica.id()).await? {
+        true => Ok(()),
+        false => Err(KeyRingMismatch::KeyWrong(id)),
+    }
+}
+
+/// The service's random key for this purpose. The first call creates it.
+async fn service_key(store: &Store, ring: &SealingRing, purpose: &str) -> Result<Secret, KeyRingMismatch> {
+    let fresh = ring.keys.new_service_key(ring.sealing, purpose)?;
+    let kept = store.service_key(purpose, &fresh).await?;
+    Ok(ring.keys.open(&kept, &Row::ServiceKey { purpose })?)
+}
+
+impl App {
+    /// The ring and the key to seal with. Keep the answer until what it sealed is stored.
+    ///
+    /// The database must have confirmed the key recently: a rotation waits for live replicas only, and a replica that was cut off
+    /// from the database may have missed one.
+    pub(super) async fn sealing_ring(&self) -> Result<Arc<SealingRing>, Error> {
+        if let Some(ring) = self.0.key_ring.confirmed() {
+            return Ok(ring);
+        }
+        self.heartbeat().await?;
+        Ok(self.0.key_ring.current())
+    }
+}

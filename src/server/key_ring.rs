@@ -1,0 +1,46 @@
+//! The key ring is read again when its file changes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::DatabaseError;
+use super::stamp::stamp;
+use crate::app::App;
+use crate::seal::KeyRing;
+use crate::telemetry::causes;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads the key ring again when its file changes. A file that can't be used is logged once, and the ring in use stays. Runs until
+/// it is dropped.
+pub(super) async fn follow(app: App, path: PathBuf) {
+    let mut used = stamp(&path);
+    let mut tried = used;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = stamp(&path);
+        if now == used {
+            continue;
+        }
+        match replace(&app, &path).await {
+            Ok(()) => {
+                used = now;
+                tracing::info!("reloaded the key ring");
+            }
+            // The file is tried again, because the database may have been away. Each change is logged once.
+            Err(error) if tried != now => {
+                tracing::error!(
+                    cause = causes(&error),
+                    "the key ring changed and cannot be used: the earlier one stays in use"
+                );
+            }
+            Err(_) => {}
+        }
+        tried = now;
+    }
+}
+
+async fn replace(app: &App, path: &Path) -> Result<(), DatabaseError> {
+    let keys = KeyRing::read(path)?;
+    Ok(app.replace_key_ring(keys).await?)
+}
