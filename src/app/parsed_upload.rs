@@ -33,16 +33,21 @@ impl App {
     pub(super) fn parse_upload(
         &self,
         call: &Call,
-        request: Upload,
+        mut request: Upload,
         ring: &SealingRing,
     ) -> (Option<ClientToken>, Result<ParsedUpload, Error>) {
         let kind = request.kind();
+        let region = self.region(&request.region_id);
+        if let Ok(region) = &region {
+            // The token covers the region itself: a retry may leave the only region out, or name it.
+            request.region_id = region.to_string();
+        }
         let (client_token, token_error) = match self.client_token(&request) {
             Ok(token) => (token, None),
             Err(error) => (None, Some(error)),
         };
         let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+        let region = violations.check(Field::RegionId, region);
         let name = match request.name.as_str() {
             "" => Ok(None),
             name => CertificateName::parse(name).map(Some).map_err(FieldError::Name),

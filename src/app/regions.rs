@@ -1,7 +1,7 @@
-//! Lists the regions.
+//! The regions of the service, and the region that a call names.
 
 use super::{App, Error, Field, FieldError};
-use crate::inventory::Language;
+use crate::inventory::{Language, RegionError, RegionId};
 
 /// The language of the region names.
 #[derive(Debug)]
@@ -31,5 +31,18 @@ impl App {
                 local_name: region.local_name(language),
             })
             .collect())
+    }
+
+    /// The region of a call that needs one. An empty id means the only region of the service.
+    pub(super) fn region(&self, id: &str) -> Result<RegionId, FieldError> {
+        self.0.settings.regions.find_or_only(id).map_err(FieldError::Region)
+    }
+
+    /// The region that a call asks for. An empty id means any region.
+    pub(super) fn region_or_any(&self, id: &str) -> Result<Option<RegionId>, FieldError> {
+        match self.0.settings.regions.find(id) {
+            Err(RegionError::Missing) => Ok(None),
+            found => found.map(Some).map_err(FieldError::Region),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource};
-use crate::inventory::{CertificateId, CertificateKind, RegionError, RegionId};
+use crate::inventory::{CertificateId, CertificateKind, RegionId};
 use crate::store::{Liveness, Precondition};
 
 /// The certificate that the caller names.
@@ -96,18 +96,5 @@ pub(super) fn required(value: &str) -> Result<&str, FieldError> {
     match value {
         "" => Err(FieldError::Required),
         value => Ok(value),
-    }
-}
-
-impl App {
-    pub(super) fn region(&self, id: &str) -> Result<RegionId, FieldError> {
-        self.0.settings.regions.find(id).map_err(FieldError::Region)
-    }
-
-    pub(super) fn region_or_any(&self, id: &str) -> Result<Option<RegionId>, FieldError> {
-        match self.0.settings.regions.find(id) {
-            Err(RegionError::Missing) => Ok(None),
-            found => found.map(Some).map_err(FieldError::Region),
-        }
     }
 }

@@ -105,6 +105,14 @@ impl Regions {
         }
     }
 
+    /// The region with this id. An empty id means the only region, if there is exactly one.
+    pub fn find_or_only(&self, id: &str) -> Result<RegionId, RegionError> {
+        match (id, self.0.len()) {
+            ("", 1) => self.0.keys().next().cloned().ok_or(RegionError::Missing),
+            _ => self.find(id),
+        }
+    }
+
     /// The regions, ordered by id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Region> {
         self.0.values()
@@ -142,6 +150,24 @@ mod tests {
         for unknown in ["CN-HANGZHOU", "cn-hangzhou ", "mars-1", "ap-southeast-2", "ap-south-1"] {
             assert_eq!(regions.find(unknown), Err(RegionError::Unknown), "{unknown}");
         }
+    }
+
+    #[test]
+    fn an_empty_id_means_the_only_region() {
+        let region = |id: &str| Region {
+            id: RegionId(id.to_owned()),
+            name_zh_cn: id.to_owned(),
+            name_en_us: id.to_owned(),
+            name_ja: id.to_owned(),
+        };
+        let one: Regions = [region("dc-1")].into_iter().collect();
+        for id in ["", "dc-1"] {
+            assert_eq!(one.find_or_only(id).unwrap().as_str(), "dc-1");
+        }
+        assert_eq!(one.find_or_only("dc-2"), Err(RegionError::Unknown));
+        let two: Regions = [region("dc-1"), region("dc-2")].into_iter().collect();
+        assert_eq!(two.find_or_only(""), Err(RegionError::Missing));
+        assert_eq!(Regions::from_iter([]).find_or_only(""), Err(RegionError::Missing));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Describing, getting, renaming and deleting.
 
+use certkeep::config::RegionConfig;
 use certkeep::grpc::pb;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::harness::{Account, Client, REGION, TestServer, upload_of};
 use crate::pki::{self, Key};
@@ -283,4 +285,60 @@ async fn regions_are_named_in_the_language_asked_for() {
         assert!(regions.is_sorted_by_key(|region| &region.region_id));
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_only_region_need_not_be_named() {
+    let region = |id: &str| RegionConfig {
+        id: id.to_owned(),
+        names: [id.to_owned(), id.to_owned(), id.to_owned()],
+    };
+    let one = TestServer::start_with(|config| config.regions = Some(vec![region("dc-1")])).await;
+    let mut client = one.client();
+    let upload = pb::UploadServerCertificateRequest {
+        region_id: String::new(),
+        client_token: "once".into(),
+        ..upload_of(&pki::self_signed(Key::P256, "shop.example"))
+    };
+    let stored = client
+        .upload_server_certificate(upload.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(stored.region_id, "dc-1");
+    // The same request, whether it names the region or not.
+    let named = pb::UploadServerCertificateRequest {
+        region_id: "dc-1".into(),
+        ..upload
+    };
+    let again = client.upload_server_certificate(named).await.unwrap().into_inner();
+    assert_eq!(again.server_certificate_id, stored.server_certificate_id);
+
+    let rename = pb::SetServerCertificateNameRequest {
+        server_certificate_id: stored.server_certificate_id.clone(),
+        server_certificate_name: "shop".into(),
+        ..Default::default()
+    };
+    client.set_server_certificate_name(rename.clone()).await.unwrap();
+    let tag = pb::TagResourcesRequest {
+        resource_type: "certificate".into(),
+        resource_ids: vec![stored.server_certificate_id],
+        tags: vec![pb::Tag {
+            key: "team".into(),
+            value: "shop".into(),
+        }],
+        ..Default::default()
+    };
+    client.tag_resources(tag).await.unwrap();
+
+    let two = one
+        .replica(|config| config.regions = Some(vec![region("dc-1"), region("dc-2")]))
+        .await;
+    let refused = two.client().set_server_certificate_name(rename).await.unwrap_err();
+    assert_eq!(
+        refused.get_error_details().error_info().unwrap().reason,
+        "REGION_MISSING"
+    );
+    one.stop().await;
+    two.stop().await;
 }
