@@ -4,6 +4,7 @@ use prost::Message;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
+use super::channel::refused_key;
 use super::{Failure, print, words};
 use crate::grpc::pb;
 
@@ -42,6 +43,10 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         .into_iter()
         .filter(|one| one.severity() == pb::Severity::Error);
     let refusing: Vec<_> = refusing.collect();
+    let refused_key = refused_key(&status);
+    if let Some([key, endpoint]) = &refused_key {
+        lines.extend([("access key", key), ("endpoint", endpoint)]);
+    }
     lines.extend(refusing.iter().map(|finding| (print::code(finding), &finding.message)));
     if let Some(info) = details.request_info() {
         lines.push(("request id", &info.request_id));

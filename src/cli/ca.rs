@@ -53,7 +53,7 @@ pub(super) async fn run(command: CaCommand) -> Result<(), Failure> {
 async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
     let request = pb::UploadCaCertificateRequest {
-        region_id: options.region,
+        region_id: options.connection.region(options.region)?,
         ca_certificate: std::mem::take(&mut *read(&args.file)?),
         ca_certificate_name: options.name.unwrap_or_default(),
         client_token: options.client_token.unwrap_or_default(),
@@ -148,7 +148,7 @@ async fn get(args: GetArgs) -> Result<(), Failure> {
 
 async fn rename(args: RenameArgs) -> Result<(), Failure> {
     let request = pb::SetCaCertificateNameRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         ca_certificate_id: args.id.clone(),
         ca_certificate_name: args.name.clone(),
         if_etag: args.if_etag.unwrap_or_default(),

@@ -1,18 +1,21 @@
-//! The connection to a service.
+//! The connection of a command: the server, the access key and the default region, from flags, environment and context.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use http::Uri;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use zeroize::Zeroizing;
 
+use super::channel::AuthorizedChannel;
+use super::contexts::{ClientCertificate, Context, ContextDir, Contexts};
 use super::file::read;
-use super::settings::default_data_dir;
+use super::settings::{default_data_dir, variable};
 use super::{DEFAULT_ENDPOINT, Failure};
+use crate::app::AccessKeyText;
 use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
 
@@ -22,106 +25,701 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// The answer to an upload with all fingerprints may exceed 3 MiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct ConnectionArgs {
-    /// URL of the server.
-    #[arg(long, env = "CERTKEEP_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "URL")]
-    endpoint: String,
-    /// File with one line, `<id>.<secret>`. Default: `admin.key` in the data directory, or none with --client-cert.
-    #[arg(long, env = "CERTKEEP_ACCESS_KEY_FILE", value_name = "FILE")]
+    /// Name of the context. Default: the current context. [env: CERTKEEP_CONTEXT]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// URL of the server. Default: the context's, else http://127.0.0.1:50051. [env: CERTKEEP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// File with one line, `<id>.<secret>`. Default: the context's, else none with --client-cert, else `admin.key` in the data
+    /// directory.
+    /// [env: CERTKEEP_ACCESS_KEY_FILE; CERTKEEP_ACCESS_KEY is the key itself]
+    #[arg(long, value_name = "FILE")]
     access_key_file: Option<PathBuf>,
-    /// PEM file of CA certificates that verify an https endpoint. Default: the system's.
-    #[arg(long, env = "CERTKEEP_CA_FILE", value_name = "FILE")]
+    /// PEM file of CA certificates that verify an https endpoint. Default: the context's, else the system's.
+    /// [env: CERTKEEP_CA_FILE]
+    #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// PEM file with a client certificate and its chain, for an https endpoint.
-    #[arg(long, env = "CERTKEEP_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    /// PEM file with a client certificate and its chain, for an https endpoint. Default: the context's. [env: CERTKEEP_CLIENT_CERT]
+    #[arg(long, value_name = "FILE")]
     client_cert: Option<PathBuf>,
-    /// PEM file with the private key of --client-cert.
-    #[arg(long, env = "CERTKEEP_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    /// PEM file with the private key of the client certificate. Default: the context's. [env: CERTKEEP_CLIENT_KEY]
+    #[arg(long, value_name = "FILE")]
     client_key: Option<PathBuf>,
-    /// Directory of admin.key. Default: as for `certkeep serve`.
-    #[arg(long, env = "CERTKEEP_DATA_DIR", value_name = "DIR")]
+    /// Directory of admin.key. Default: as for `certkeep serve`. [env: CERTKEEP_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-pub(super) type Client = CertificateServiceClient<InterceptedService<Channel, Authorization>>;
+pub(super) type Client = CertificateServiceClient<AuthorizedChannel>;
 
 impl ConnectionArgs {
     pub(super) fn connect(&self) -> Result<Client, Failure> {
-        let (channel, authorization) = self.channel()?;
-        let client = CertificateServiceClient::with_interceptor(channel, authorization);
+        self.resolve()?.connect()
+    }
+
+    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
+        self.resolve()?.connect_as_admin()
+    }
+
+    /// The region of a command that needs one: the flag, the environment's or the context's. Empty: the only region of the service.
+    pub(super) fn region(&self, flag: Option<String>) -> Result<String, Failure> {
+        match flag {
+            Some(region) => Ok(region),
+            None => Ok(self.resolve()?.region.map(|region| region.value).unwrap_or_default()),
+        }
+    }
+
+    /// The connection that these flags, the environment and the contexts give.
+    pub(super) fn resolve(&self) -> Result<Connection, Failure> {
+        let contexts = match ContextDir::of_user(variable) {
+            Some(dir) => dir.read()?,
+            None => Contexts::default(),
+        };
+        self.resolve_with(&Environment::read(variable)?, &contexts, default_data_dir())
+    }
+
+    fn resolve_with(
+        &self,
+        environment: &Environment,
+        contexts: &Contexts,
+        default_data_dir: Option<PathBuf>,
+    ) -> Result<Connection, Failure> {
+        let name = self.context.as_ref().or(environment.context.as_ref());
+        let named = match name.or(contexts.current.as_ref()) {
+            Some(name) => Some((name.as_str(), contexts.find(name)?)),
+            None => None,
+        };
+        let endpoint = Origin::first(&self.endpoint, "--endpoint", &environment.endpoint, "CERTKEEP_ENDPOINT");
+        // A context counts for its own endpoint only: no other server gets its access key.
+        let is_of = |context: &Context| {
+            endpoint
+                .as_ref()
+                .is_none_or(|given| is_same(&given.value, &context.endpoint))
+        };
+        let context = named.filter(|(_, context)| is_of(context));
+        match (named, context, &endpoint) {
+            (Some((name, other)), None, Some(given)) if self.context.is_some() && self.endpoint.is_none() => {
+                return Err(Failure::usage(format!(
+                    "--context {name} is for {}, but CERTKEEP_ENDPOINT is {}: unset it, or say --endpoint",
+                    other.endpoint, given.value
+                )));
+            }
+            _ => {}
+        }
+        let sources = Sources {
+            flags: self,
+            environment,
+            named,
+            context,
+        };
+        let client_certificate = sources.client_certificate()?;
+        let access_key = sources.access_key(client_certificate.as_ref(), default_data_dir)?;
+        let ca_file = Origin::first(&self.ca_file, "--ca-file", &environment.ca_file, "CERTKEEP_CA_FILE");
+        let region = Origin::first(&None, "", &environment.region, "CERTKEEP_REGION");
+        let default_endpoint = || Value::new(DEFAULT_ENDPOINT.to_owned(), Origin::Default);
+        let endpoint = endpoint.or_else(|| sources.of_context(|context| Some(context.endpoint.clone())));
+        Ok(Connection {
+            context: context.map(|(name, _)| name.to_owned()),
+            endpoint: endpoint.unwrap_or_else(default_endpoint),
+            ca_file: ca_file.or_else(|| sources.of_context(|context| context.ca_file.clone())),
+            client_certificate,
+            access_key,
+            region: region.or_else(|| sources.of_context(|context| context.region.clone())),
+        })
+    }
+}
+
+/// Where the values of a connection can come from.
+struct Sources<'a> {
+    flags: &'a ConnectionArgs,
+    environment: &'a Environment,
+    /// The context that is named, or the current one.
+    named: Option<(&'a str, &'a Context)>,
+    /// The same context, if it is for the endpoint of the connection.
+    context: Option<(&'a str, &'a Context)>,
+}
+
+impl Sources<'_> {
+    fn of_context<T>(&self, value: impl Fn(&Context) -> Option<T>) -> Option<Value<T>> {
+        let (name, context) = self.context?;
+        Some(Value::new(value(context)?, Origin::Context(name.to_owned())))
+    }
+
+    fn client_certificate(&self) -> Result<Option<Value<ClientCertificate>>, Failure> {
+        let (flags, environment) = (self.flags, self.environment);
+        let certificate = Origin::first(
+            &flags.client_cert,
+            "--client-cert",
+            &environment.client_cert,
+            "CERTKEEP_CLIENT_CERT",
+        );
+        let key = flags.client_key.as_ref().or(environment.client_key.as_ref());
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(Value::new(
+                ClientCertificate {
+                    certificate: certificate.value,
+                    private_key: key.clone(),
+                },
+                certificate.origin,
+            ))),
+            (None, None) => Ok(self.of_context(|context| context.client_certificate.clone())),
+            _ => Err(Failure::usage(
+                "--client-cert and --client-key belong together: say both",
+            )),
+        }
+    }
+
+    fn access_key(
+        &self,
+        client_certificate: Option<&Value<ClientCertificate>>,
+        default_data_dir: Option<PathBuf>,
+    ) -> Result<AccessKey, Failure> {
+        let (flags, environment) = (self.flags, self.environment);
+        let file = |path: &PathBuf, origin| AccessKey::File(Value::new(path.clone(), origin));
+        if let Some(path) = &flags.access_key_file {
+            return Ok(file(path, Origin::Flag("--access-key-file")));
+        }
+        match (&environment.access_key, &environment.access_key_file) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage(
+                    "CERTKEEP_ACCESS_KEY and CERTKEEP_ACCESS_KEY_FILE are both set: unset one",
+                ));
+            }
+            (Some(key), None) => {
+                let origin = Origin::Variable("CERTKEEP_ACCESS_KEY");
+                return Ok(AccessKey::Text(Value::new(key.clone(), origin)));
+            }
+            (None, Some(path)) => return Ok(file(path, Origin::Variable("CERTKEEP_ACCESS_KEY_FILE"))),
+            (None, None) => {}
+        }
+        let has_own_certificate =
+            client_certificate.is_some_and(|certificate| !matches!(certificate.origin, Origin::Context(_)));
+        if has_own_certificate {
+            return Ok(AccessKey::None);
+        }
+        if let Some((name, _)) = self.context {
+            if flags.data_dir.is_some() {
+                return Err(Failure::usage(format!(
+                    "context {name} has its own access key, and --data-dir names another: use --access-key-file"
+                )));
+            }
+            let key = self.of_context(|context| context.access_key_file.clone());
+            return Ok(key.map_or(AccessKey::None, AccessKey::File));
+        }
+        let data_dir = Origin::first(
+            &flags.data_dir,
+            "--data-dir",
+            &environment.data_dir,
+            "CERTKEEP_DATA_DIR",
+        );
+        Ok(match (data_dir, self.named, default_data_dir) {
+            (Some(dir), _, _) => file(&dir.value.join("admin.key"), dir.origin),
+            (None, Some((name, context)), _) => AccessKey::OfOtherEndpoint {
+                context: name.to_owned(),
+                endpoint: context.endpoint.clone(),
+            },
+            (None, None, Some(dir)) => file(&dir.join("admin.key"), Origin::Default),
+            (None, None, None) => AccessKey::None,
+        })
+    }
+}
+
+/// The variables of the client commands. An empty variable counts as not set.
+#[derive(Default)]
+struct Environment {
+    context: Option<String>,
+    endpoint: Option<String>,
+    access_key: Option<Zeroizing<String>>,
+    access_key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    region: Option<String>,
+}
+
+impl Environment {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Failure> {
+        let text = |name: &str| {
+            let value = variable(name).map(OsString::into_string).transpose();
+            value.map_err(|_| Failure::usage(format!("{name} is not valid UTF-8")))
+        };
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        Ok(Self {
+            context: text("CERTKEEP_CONTEXT")?,
+            endpoint: text("CERTKEEP_ENDPOINT")?,
+            access_key: text("CERTKEEP_ACCESS_KEY")?.map(Zeroizing::new),
+            access_key_file: path("CERTKEEP_ACCESS_KEY_FILE"),
+            ca_file: path("CERTKEEP_CA_FILE"),
+            client_cert: path("CERTKEEP_CLIENT_CERT"),
+            client_key: path("CERTKEEP_CLIENT_KEY"),
+            data_dir: path("CERTKEEP_DATA_DIR"),
+            region: text("CERTKEEP_REGION")?,
+        })
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Value<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+impl<T> Value<T> {
+    pub(super) fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Origin {
+    /// The flag with this name.
+    Flag(&'static str),
+    /// The environment variable with this name.
+    Variable(&'static str),
+    /// The context with this name.
+    Context(String),
+    /// A terminal, or standard input.
+    Input,
+    Default,
+}
+
+impl Origin {
+    /// The value of a flag, else of a variable.
+    fn first<T: Clone>(
+        flag: &Option<T>,
+        flag_name: &'static str,
+        variable: &Option<T>,
+        variable_name: &'static str,
+    ) -> Option<Value<T>> {
+        let flag = flag.clone().map(|value| Value::new(value, Self::Flag(flag_name)));
+        flag.or_else(|| Some(Value::new(variable.clone()?, Self::Variable(variable_name))))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::Context(name) => write!(f, "context {name}"),
+            Self::Input => f.write_str("standard input"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The access key of a connection.
+#[derive(Eq, PartialEq)]
+pub(super) enum AccessKey {
+    /// A file with one line, `<id>.<secret>`.
+    File(Value<PathBuf>),
+    /// The line itself.
+    Text(Value<Zeroizing<String>>),
+    /// The only key is that of a context, and the context is for another endpoint.
+    OfOtherEndpoint { context: String, endpoint: String },
+    /// There is no key. A client certificate may do instead.
+    None,
+}
+
+impl fmt::Display for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{} ({})", file.value.display(), file.origin),
+            Self::Text(text) => text.origin.fmt(f),
+            Self::OfOtherEndpoint { context, endpoint } => {
+                write!(f, "none: the access key of context {context} is only for {endpoint}")
+            }
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// Where a command goes, and what it sends.
+pub(super) struct Connection {
+    /// The context in use.
+    pub(super) context: Option<String>,
+    pub(super) endpoint: Value<String>,
+    /// `None`: the system's CA certificates.
+    pub(super) ca_file: Option<Value<PathBuf>>,
+    pub(super) client_certificate: Option<Value<ClientCertificate>>,
+    pub(super) access_key: AccessKey,
+    pub(super) region: Option<Value<String>>,
+}
+
+impl Connection {
+    fn connect(&self) -> Result<Client, Failure> {
+        let client = CertificateServiceClient::new(self.channel()?);
         Ok(client.max_decoding_message_size(MAX_ANSWER_LEN))
     }
 
-    pub(super) fn connect_as_admin(
-        &self,
-    ) -> Result<AdminServiceClient<InterceptedService<Channel, Authorization>>, Failure> {
-        let (channel, authorization) = self.channel()?;
-        Ok(AdminServiceClient::with_interceptor(channel, authorization))
+    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
+        Ok(AdminServiceClient::new(self.channel()?))
     }
 
-    fn channel(&self) -> Result<(Channel, Authorization), Failure> {
-        let authorization = self.authorization()?;
-        let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .map_err(|_| Failure::usage("--endpoint is no URL: use one such as http://127.0.0.1:50051"))?;
-        let endpoint = if self.endpoint.starts_with("https:") {
-            self.with_tls(endpoint)?
-        } else if self.client_cert.is_some() {
-            return Err(Failure::usage("--client-cert needs an https endpoint: see --endpoint"));
-        } else {
-            endpoint
+    fn channel(&self) -> Result<AuthorizedChannel, Failure> {
+        let key = self.key_text()?;
+        if key.as_ref().is_some_and(|text| access_key(text).is_none()) {
+            return Err(Failure::usage(format!(
+                "{} holds no access key: it is one line, <id>.<secret>",
+                self.access_key
+            )));
+        }
+        let url = &self.endpoint.value;
+        check_url(url).map_err(|rule| Failure::usage(format!("{url} ({}) is no URL: {rule}", self.endpoint.origin)))?;
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::from_error(&error))?;
+        let endpoint = match url.starts_with("https:") {
+            true => self.with_tls(endpoint)?,
+            false if self.client_certificate.is_some() => {
+                return Err(Failure::usage(
+                    "a client certificate needs an https endpoint: see --endpoint",
+                ));
+            }
+            false => endpoint,
         };
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .connect_lazy();
-        Ok((channel, authorization))
+        let endpoint = format!("{url} ({})", self.endpoint.origin);
+        let key = key.as_ref().map(|text| text.trim());
+        AuthorizedChannel::new(channel, key, &self.access_key.to_string(), &endpoint)
+            .ok_or_else(|| Failure::usage(format!("{} holds no access key", self.access_key)))
     }
 
-    fn authorization(&self) -> Result<Authorization, Failure> {
-        let file = match &self.access_key_file {
-            Some(file) => file.clone(),
-            None if self.client_cert.is_some() => return Ok(Authorization(None)),
-            None => {
-                let data_dir = self.data_dir.clone().or_else(default_data_dir);
-                data_dir
-                    .ok_or_else(|| Failure::usage("there is no access key: say --access-key-file"))?
-                    .join("admin.key")
-            }
-        };
-        let line = read(&file)?;
-        let value = Zeroizing::new(format!("Bearer {}", line.trim()));
-        let mut authorization: MetadataValue<Ascii> = value
-            .parse()
-            .map_err(|_| Failure::usage(format!("{} holds no access key", file.display())))?;
-        authorization.set_sensitive(true);
-        Ok(Authorization(Some(authorization)))
+    /// The line `<id>.<secret>`; `None` if the client certificate does instead.
+    fn key_text(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        let flags = "name one with --access-key-file or CERTKEEP_ACCESS_KEY_FILE";
+        match &self.access_key {
+            AccessKey::File(file) => match (read(&file.value), &file.origin) {
+                (Ok(text), _) => Ok(Some(text)),
+                (Err(failure), Origin::Default) => Err(Failure::usage(format!(
+                    "there is no access key: {}; log in with `certkeep login`, or {flags}",
+                    failure.text
+                ))),
+                (Err(failure), origin) => Err(Failure::usage(format!("{} ({origin})", failure.text))),
+            },
+            AccessKey::Text(text) => Ok(Some(text.value.clone())),
+            AccessKey::None if self.client_certificate.is_some() => Ok(None),
+            AccessKey::None => Err(Failure::usage(format!("there is no access key: {flags}"))),
+            AccessKey::OfOtherEndpoint { context, endpoint } => Err(Failure::usage(format!(
+                "there is no access key for {} ({}): the access key of context {context} is only for {endpoint}; {flags}",
+                self.endpoint.value, self.endpoint.origin
+            ))),
+        }
     }
 
     fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
         let tls = match &self.ca_file {
-            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?.as_bytes())),
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&file.value)?.as_bytes())),
             None => ClientTlsConfig::new().with_native_roots(),
         };
-        let tls = match (&self.client_cert, &self.client_key) {
-            (Some(certificate), Some(key)) => {
-                let (certificate, key) = (read(certificate)?, read(key)?);
+        let tls = match &self.client_certificate {
+            Some(Value { value: client, .. }) => {
+                let (certificate, key) = (read(&client.certificate)?, read(&client.private_key)?);
                 tls.identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()))
             }
-            _ => tls,
+            None => tls,
         };
         endpoint.tls_config(tls).map_err(|error| Failure::from_error(&error))
     }
 }
 
-#[derive(Clone)]
-pub(super) struct Authorization(Option<MetadataValue<Ascii>>);
+/// Reads `<id>.<secret>`.
+pub(super) fn access_key(text: &str) -> Option<AccessKeyText> {
+    let value = Zeroizing::new(format!("Bearer {}", text.trim()));
+    AccessKeyText::from_authorization(&value)
+}
 
-impl tonic::service::Interceptor for Authorization {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(authorization) = &self.0 {
-            request.metadata_mut().insert("authorization", authorization.clone());
+/// Checks the URL of a server. The error is the rule.
+pub(super) fn check_url(url: &str) -> Result<(), &'static str> {
+    let parsed = url.parse::<Uri>().ok();
+    match parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
+        Some(_) => Ok(()),
+        None => Err("use one such as http://127.0.0.1:50051 or https://certkeep.example:50051"),
+    }
+}
+
+/// Whether two URLs name the same server.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    let parts = |url: &str| {
+        let uri: Uri = url.parse().ok()?;
+        let default_port = match uri.scheme_str()? {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let path = uri.path().trim_end_matches('/').to_owned();
+        let host = uri.host()?.to_ascii_lowercase();
+        Some((default_port, host, uri.port_u16().unwrap_or(default_port), path))
+    };
+    match (parts(one), parts(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "https://a.example:50051";
+    const B: &str = "https://b.example:50051";
+
+    /// Two contexts; the current one is `a`.
+    fn contexts() -> Contexts {
+        let context = |name: &str, endpoint: &str| Context {
+            endpoint: endpoint.to_owned(),
+            access_key_file: Some(format!("/{name}.key").into()),
+            client_certificate: None,
+            ca_file: Some(format!("/{name}.pem").into()),
+            region: Some(format!("{name}-1")),
+        };
+        Contexts {
+            current: Some("a".to_owned()),
+            by_name: [("a", A), ("b", B)]
+                .map(|(name, url)| (name.to_owned(), context(name, url)))
+                .into(),
         }
-        Ok(request)
+    }
+
+    fn flags(pairs: &[(&str, &str)]) -> ConnectionArgs {
+        let value = |name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        ConnectionArgs {
+            context: value("context"),
+            endpoint: value("endpoint"),
+            access_key_file: value("access-key-file").map(PathBuf::from),
+            ca_file: value("ca-file").map(PathBuf::from),
+            client_cert: value("client-cert").map(PathBuf::from),
+            client_key: value("client-key").map(PathBuf::from),
+            data_dir: value("data-dir").map(PathBuf::from),
+        }
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        let value = |name: &str| {
+            let name = name.strip_prefix("CERTKEEP_").unwrap();
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| OsString::from(value))
+        };
+        Environment::read(value).ok().unwrap()
+    }
+
+    /// Endpoint, access key, CA file and region; or the error.
+    fn resolved(
+        given: &[(&str, &str)],
+        variables: &[(&str, &str)],
+        contexts: &Contexts,
+    ) -> Result<[String; 4], String> {
+        let connection = flags(given).resolve_with(&environment(variables), contexts, Some("/data".into()));
+        let connection = connection.map_err(|failure| failure.text)?;
+        let none = || "none".to_owned();
+        let key = match &connection.access_key {
+            AccessKey::Text(text) => text.value.to_string(),
+            other => other.to_string(),
+        };
+        Ok([
+            format!("{} ({})", connection.endpoint.value, connection.endpoint.origin),
+            key,
+            connection
+                .ca_file
+                .map_or_else(none, |file| format!("{} ({})", file.value.display(), file.origin)),
+            connection
+                .region
+                .map_or_else(none, |region| format!("{} ({})", region.value, region.origin)),
+        ])
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_then_the_context_then_the_default() {
+        let default = [
+            "http://127.0.0.1:50051 (default)",
+            "/data/admin.key (default)",
+            "none",
+            "none",
+        ];
+        assert_eq!(resolved(&[], &[], &Contexts::default()).unwrap(), default);
+        let of_a = [
+            "https://a.example:50051 (context a)",
+            "/a.key (context a)",
+            "/a.pem (context a)",
+            "a-1 (context a)",
+        ];
+        assert_eq!(resolved(&[], &[], &contexts()).unwrap(), of_a);
+        let of_b = of_a.map(|value| {
+            value
+                .replace("context a", "context b")
+                .replace("a.", "b.")
+                .replace("a-", "b-")
+        });
+        assert_eq!(resolved(&[], &[("CONTEXT", "b")], &contexts()).unwrap(), of_b);
+        assert_eq!(
+            resolved(&[("context", "b")], &[("CONTEXT", "a")], &contexts()).unwrap(),
+            of_b
+        );
+        let variables = [
+            ("ENDPOINT", "https://A.example:50051/"),
+            ("ACCESS_KEY_FILE", "/env.key"),
+            ("CA_FILE", "/env.pem"),
+            ("REGION", "env-1"),
+        ];
+        let of_variables = [
+            "https://A.example:50051/ (CERTKEEP_ENDPOINT)",
+            "/env.key (CERTKEEP_ACCESS_KEY_FILE)",
+            "/env.pem (CERTKEEP_CA_FILE)",
+            "env-1 (CERTKEEP_REGION)",
+        ];
+        assert_eq!(resolved(&[], &variables, &contexts()).unwrap(), of_variables);
+        let given = [
+            ("endpoint", A),
+            ("access-key-file", "/flag.key"),
+            ("ca-file", "/flag.pem"),
+        ];
+        let of_flags = [
+            "https://a.example:50051 (--endpoint)",
+            "/flag.key (--access-key-file)",
+            "/flag.pem (--ca-file)",
+            "env-1 (CERTKEEP_REGION)",
+        ];
+        assert_eq!(resolved(&given, &variables, &contexts()).unwrap(), of_flags);
+        let key = [("ACCESS_KEY", "ck1.secret")];
+        assert_eq!(resolved(&[], &key, &contexts()).unwrap()[1], "ck1.secret");
+        assert_eq!(
+            resolved(&given, &key, &contexts()).unwrap()[1],
+            "/flag.key (--access-key-file)"
+        );
+    }
+
+    #[test]
+    fn a_context_counts_for_its_own_endpoint_only() {
+        let other = [
+            "https://b.example:50051 (--endpoint)",
+            "none: the access key of context a is only for https://a.example:50051",
+            "none",
+            "none",
+        ];
+        assert_eq!(resolved(&[("endpoint", B)], &[], &contexts()).unwrap(), other);
+        let key = |given: &[(&str, &str)], variables: &[(&str, &str)]| {
+            resolved(given, variables, &contexts()).unwrap()[1].clone()
+        };
+        assert!(key(&[], &[("ENDPOINT", B)]).starts_with("none: "));
+        assert!(key(&[], &[("ENDPOINT", DEFAULT_ENDPOINT)]).starts_with("none: "));
+        assert!(key(&[("context", "b"), ("endpoint", A)], &[]).starts_with("none: "));
+        // The data directory must be named: the default one belongs to no context.
+        let named = [("endpoint", DEFAULT_ENDPOINT), ("data-dir", "/d")];
+        assert_eq!(key(&named, &[]), "/d/admin.key (--data-dir)");
+        assert_eq!(
+            key(&named[..1], &[("DATA_DIR", "/e")]),
+            "/e/admin.key (CERTKEEP_DATA_DIR)"
+        );
+        // It never replaces the key of a context.
+        assert_eq!(key(&[], &[("DATA_DIR", "/e")]), "/a.key (context a)");
+    }
+
+    #[test]
+    fn a_client_certificate_does_without_an_access_key() {
+        let mut contexts = contexts();
+        let client = ClientCertificate {
+            certificate: "/a-client.pem".into(),
+            private_key: "/a-client-key.pem".into(),
+        };
+        let context = contexts.by_name.get_mut("a").unwrap();
+        (context.client_certificate, context.access_key_file) = (Some(client), None);
+        let resolve = |given: &[(&str, &str)]| {
+            let connection = flags(given).resolve_with(&Environment::default(), &contexts, Some("/data".into()));
+            let connection = connection.ok().unwrap();
+            let client = connection
+                .client_certificate
+                .map(|client| client.value.certificate.display().to_string());
+            (client.unwrap_or_default(), connection.access_key.to_string())
+        };
+        let text = |client: &str, key: &str| (client.to_owned(), key.to_owned());
+        assert_eq!(resolve(&[]), text("/a-client.pem", "none"));
+        let key = [("access-key-file", "/k")];
+        assert_eq!(resolve(&key), text("/a-client.pem", "/k (--access-key-file)"));
+        let own = [
+            ("context", "b"),
+            ("client-cert", "/c.pem"),
+            ("client-key", "/c-key.pem"),
+        ];
+        assert_eq!(resolve(&own), text("/c.pem", "none"));
+        // Another server gets neither.
+        assert_eq!(resolve(&[("endpoint", B)]).0, "");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (given, variables, expected) in [
+            (
+                &[("context", "c")][..],
+                &[][..],
+                "no context is named \"c\"; the contexts are: a, b",
+            ),
+            (
+                &[],
+                &[("CONTEXT", "c")],
+                "no context is named \"c\"; the contexts are: a, b",
+            ),
+            (
+                &[("context", "a")],
+                &[("ENDPOINT", B)],
+                "--context a is for https://a.example:50051, but CERTKEEP_ENDPOINT is https://b.example:50051: ",
+            ),
+            (
+                &[],
+                &[("ACCESS_KEY", "ck1.s"), ("ACCESS_KEY_FILE", "/k")],
+                "CERTKEEP_ACCESS_KEY and CERTKEEP_ACCESS_KEY_FILE are both set: unset one",
+            ),
+            (
+                &[("client-cert", "/c")],
+                &[],
+                "--client-cert and --client-key belong together",
+            ),
+            (
+                &[("data-dir", "/d")],
+                &[],
+                "context a has its own access key, and --data-dir names another: ",
+            ),
+        ] {
+            let error = resolved(given, variables, &contexts()).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn urls_of_one_server_are_recognised() {
+        for (one, other) in [
+            (A, "https://A.EXAMPLE:50051/"),
+            ("http://a", "http://a:80"),
+            ("https://a:443/", "https://a"),
+        ] {
+            assert!(is_same(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            (A, B),
+            ("http://a", "https://a"),
+            ("http://a:443", "https://a"),
+            ("https://a", "https://a:444"),
+            ("https://a/x", "https://a/y"),
+            ("https://a", "https://a.example"),
+            ("a", "b"),
+        ] {
+            assert!(!is_same(one, other), "{one} {other}");
+        }
+        assert!(check_url("https://a").is_ok());
+        for wrong in ["", "a", "a:1", "ftp://a", "https://", "https:///x", "http//a"] {
+            assert!(check_url(wrong).is_err(), "{wrong}");
+        }
     }
 }

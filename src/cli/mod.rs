@@ -3,10 +3,14 @@
 
 mod answer;
 mod ca;
+mod channel;
 mod check;
 mod connection;
+mod context;
+mod contexts;
 mod file;
 mod import;
+mod login;
 mod print;
 mod region;
 mod resource_group;
@@ -36,6 +40,9 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
+    /// Name of the context, for commands that call a service. Default: the current context. [env: CERTKEEP_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -86,6 +93,11 @@ enum Command {
     ResourceGroup(resource_group::ResourceGroupCommand),
     /// List the regions that can store certificates.
     Regions(region::RegionsArgs),
+    /// Check an access key, and keep it with its server as a context that later commands use.
+    Login(login::LoginArgs),
+    /// Manage the contexts of `certkeep login`.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Show the account, access key and role of the caller.
     Whoami(whoami::WhoamiArgs),
     /// Print a shell completion script for this command.
@@ -93,6 +105,17 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    fn may_use_context(&self) -> bool {
+        use context::ContextCommand::Show;
+        match self {
+            Self::Context(command) => matches!(command, Show(_)),
+            Self::Serve(_) | Self::Migrate(_) | Self::Bootstrap(_) | Self::Login(_) | Self::Completions { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -179,6 +202,9 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Result<(), Failure> {
+    if cli.context.is_some() && !cli.command.may_use_context() {
+        return Err(Failure::usage("--context is only for commands that call a service"));
+    }
     match cli.command {
         Command::Serve(args) => {
             let layers = args.flags.layers()?;
@@ -213,6 +239,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
         Command::Regions(args) => region::regions(args).await,
+        Command::Login(args) => login::login(args).await,
+        Command::Context(command) => context::run(command),
         Command::Whoami(args) => whoami::whoami(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -188,7 +188,10 @@ pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) ->
     }
 }
 
-fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<(), Failure> {
+pub(super) fn table<const N: usize>(
+    header: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     table.add_rows(rows);
@@ -332,7 +335,7 @@ pub(super) fn got(
 }
 
 /// A label and its value. Empty without a value.
-fn line(label: &str, value: &str) -> String {
+pub(super) fn line(label: &str, value: &str) -> String {
     match value {
         "" => String::new(),
         value => format!("{label:<13} {}", plain(value)),
@@ -344,7 +347,7 @@ fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
     coloured(&line("expires", &value), expire_time_stamp)
 }
 
-fn lines(lines: &[String]) -> Result<(), Failure> {
+pub(super) fn lines(lines: &[String]) -> Result<(), Failure> {
     let lines = lines.iter().filter(|line| !line.is_empty());
     print(&lines.map(|line| format!("{line}\n")).collect::<String>())
 }

@@ -71,9 +71,9 @@ pub(super) struct DeleteArgs {
 pub(super) struct MoveArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Region of the certificate.
+    /// Region of the certificate. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    region: String,
+    region: Option<String>,
     /// Id of the certificate.
     id: String,
     /// Id of the resource group.
@@ -150,7 +150,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
 
 async fn move_to(args: MoveArgs) -> Result<(), Failure> {
     let request = pb::MoveResourceGroupRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         resource_id: args.id.clone(),
         resource_type: RESOURCE_TYPE.to_owned(),
         new_resource_group_id: args.resource_group,

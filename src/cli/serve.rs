@@ -116,10 +116,12 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
         Some(relative) => Path::new(".").join(relative),
         None => program,
     };
-    let mut upload = format!(
-        "{} upload --region cn-hangzhou --cert CERT.pem --key KEY.pem",
-        quoted(&program)
-    );
+    let region = match config.regions.as_deref() {
+        Some([_only]) => String::new(),
+        Some([first, ..]) => format!(" --region {}", quoted(Path::new(&first.id))),
+        Some([]) | None => " --region cn-hangzhou".to_owned(),
+    };
+    let mut upload = format!("{} upload{region} --cert CERT.pem --key KEY.pem", quoted(&program));
     let address = server.address();
     if config.tls.is_some() || address.to_string() != "127.0.0.1:50051" {
         let scheme = if config.tls.is_some() { "https" } else { "http" };

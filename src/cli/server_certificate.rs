@@ -29,9 +29,9 @@ pub(super) struct UploadArgs {
 pub(super) struct UploadOptions {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// Region of the certificate, for example cn-hangzhou.
+    /// Region of the certificate. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    pub(super) region: String,
+    pub(super) region: Option<String>,
     /// Name of the certificate. Default: its common name.
     #[arg(long)]
     pub(super) name: Option<String>,
@@ -91,9 +91,9 @@ pub(super) struct GetArgs {
 pub(super) struct RenameArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// Region of the certificate.
+    /// Region of the certificate. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    pub(super) region: String,
+    pub(super) region: Option<String>,
     /// Id of the certificate.
     pub(super) id: String,
     /// New name of the certificate.
@@ -127,7 +127,7 @@ pub(super) struct TargetArgs {
 pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
     let request = pb::UploadServerCertificateRequest {
-        region_id: options.region,
+        region_id: options.connection.region(options.region)?,
         server_certificate: read(&args.cert)?.to_string(),
         private_key: std::mem::take(&mut *read(&args.key)?),
         server_certificate_name: options.name.unwrap_or_default(),
@@ -188,7 +188,7 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
 
 pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
     let request = pb::SetServerCertificateNameRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         server_certificate_id: args.id.clone(),
         server_certificate_name: args.name.clone(),
         if_etag: args.if_etag.unwrap_or_default(),

@@ -13,9 +13,9 @@ use crate::grpc::pb;
 pub(super) struct TagArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Region of the certificates.
+    /// Region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    region: String,
+    region: Option<String>,
     /// Id of a certificate; up to 20.
     #[arg(required = true)]
     ids: Vec<String>,
@@ -31,9 +31,9 @@ pub(super) struct TagArgs {
 pub(super) struct UntagArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Region of the certificates.
+    /// Region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    region: String,
+    region: Option<String>,
     /// Id of a certificate; up to 20.
     #[arg(required = true)]
     ids: Vec<String>,
@@ -52,9 +52,9 @@ pub(super) struct UntagArgs {
 pub(super) struct TagsArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Region of the certificates.
+    /// Region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    region: String,
+    region: Option<String>,
     /// Id of a certificate; up to 20.
     #[arg(required_unless_present = "tags")]
     ids: Vec<String>,
@@ -82,7 +82,7 @@ pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
 
 pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
     let request = pb::TagResourcesRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
         resource_ids: args.ids,
         tags: tags(&args.tags)?,
@@ -94,7 +94,7 @@ pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
 
 pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
     let request = pb::UntagResourcesRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
         resource_ids: args.ids,
         tag_keys: args.keys,
@@ -113,7 +113,7 @@ pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
 pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect()?;
     let mut request = pb::ListTagResourcesRequest {
-        region_id: args.region,
+        region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
         resource_ids: args.ids,
         tags: tags(&args.tags)?,

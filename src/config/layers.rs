@@ -8,14 +8,17 @@ use super::RegionConfig;
 use super::settings::{SETTINGS, Setting, Shape};
 
 /// Variables that are not settings: those of the client commands, and `CERTKEEP_CONFIG`.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 10] = [
     "CERTKEEP_CONFIG",
+    "CERTKEEP_CONTEXT",
     "CERTKEEP_ENDPOINT",
+    "CERTKEEP_ACCESS_KEY",
     "CERTKEEP_ACCESS_KEY_FILE",
     "CERTKEEP_CA_FILE",
     "CERTKEEP_CLIENT_CERT",
     "CERTKEEP_CLIENT_KEY",
     "CERTKEEP_DATA_DIR",
+    "CERTKEEP_REGION",
 ];
 
 /// The source of a value.

@@ -374,7 +374,7 @@ async fn a_service_that_goes_and_stays_away_ends_the_import() {
 #[test]
 fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
     let folder = Folder::of_pairs(1);
-    folder.write("access-key", "id.secret");
+    folder.write("access-key", "ck1.secret");
     let key = || folder.path().join("access-key");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = import(&folder, address, key(), &["--retry-for", "0"]).output().unwrap();

@@ -17,6 +17,7 @@ mod certificates;
 mod client_certificates;
 mod command_line;
 mod connections;
+mod contexts;
 mod corpus;
 mod crash;
 mod database_tls;

@@ -32,9 +32,9 @@ pub(super) struct ImportArgs {
     dir: PathBuf,
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// The region of the certificates, for example cn-hangzhou.
+    /// The region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
-    region: String,
+    region: Option<String>,
     /// Number of uploads at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: u8,
@@ -71,17 +71,30 @@ pub(super) enum NameFrom {
 pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     tokio::spawn(cancel_at_interrupt(stop.clone()));
-    let sender = Arc::new(Sender {
+    let mut sender = Sender {
         client: args.connection.connect()?,
         root: args.dir,
-        region: args.region,
+        region: args.connection.region(args.region)?,
         resource_group: args.resource_group.unwrap_or_default(),
         tags: tags(&args.tags)?,
         name_from: args.name_from,
         is_dry_run: args.dry_run,
         retry_for: Duration::from_secs(args.retry_for),
         stop: stop.clone(),
-    });
+    };
+    if sender.region.is_empty() {
+        sender.region = match sender.only_region().await {
+            Ok(Some(region)) => region,
+            Ok(None) => {
+                return Err(Failure::usage(
+                    "the service has several regions: say --region; `certkeep regions` lists them",
+                ));
+            }
+            Err(_) if stop.is_cancelled() => return Err(Failure::silent(130)),
+            Err(status) => return Err(failed(status, Effect::Reads)),
+        };
+    }
+    let sender = Arc::new(sender);
     let (root, stop_reading) = (sender.root.clone(), stop.clone());
     let reading = tokio::task::spawn_blocking(move || Folder::read(&root, &stop_reading));
     let folder = reading.await.map_err(|error| Failure::from_error(&error))?;

@@ -50,6 +50,17 @@ struct Texts {
 }
 
 impl Sender {
+    /// The region of the service, if it has exactly one.
+    pub(super) async fn only_region(&self) -> Result<Option<String>, Status> {
+        let describe = || {
+            let mut client = self.client.clone();
+            async move { client.describe_regions(pb::DescribeRegionsRequest::default()).await }
+        };
+        let mut regions = self.retried(describe).await?.into_inner().regions;
+        let last = regions.pop();
+        Ok(last.filter(|_| regions.is_empty()).map(|region| region.region_id))
+    }
+
     /// The certificates of the region, by SHA-256 fingerprint.
     pub(super) async fn stored(&self) -> Result<HashMap<String, Stored>, Status> {
         let mut stored = HashMap::new();
