@@ -16,6 +16,7 @@ fn main() -> Result<()> {
     compiler.open_files([
         "certkeep/v1/admin_service.proto",
         "certkeep/v1/certificate_service.proto",
+        "certkeep/v1/operator_service.proto",
     ])?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -25,7 +25,7 @@ impl Secret {
 pub enum Existing {
     /// Keep the file. The write fails with `AlreadyExists`.
     Keep,
-    /// Replace the file.
+    /// Replace the file. The new file has the same owner and group.
     Replace,
 }
 
@@ -46,6 +46,9 @@ impl Secret {
             .mode(0o600)
             .open(&partial)?;
         file.write_all(&self.0)?;
+        if existing == Existing::Replace {
+            keep_owner(&file, path)?;
+        }
         file.sync_all()?;
         match existing {
             Existing::Replace => std::fs::rename(&partial, path)?,
@@ -59,6 +62,20 @@ impl Secret {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         File::open(directory.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()
     }
+}
+
+/// Gives a new file to the owner of the file at this path, if there is one. An administrator who changes a file of the service does
+/// not take it away from the service.
+fn keep_owner(new: &File, path: &Path) -> io::Result<()> {
+    let old = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        old => old?,
+    };
+    let current = new.metadata()?;
+    if (current.uid(), current.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))
 }
 
 impl From<Vec<u8>> for Secret {

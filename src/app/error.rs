@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use super::{Field, FieldError, Role, Violation};
 use crate::certificate::Finding;
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
+use crate::seal::KeyEncryptionKeyId;
 use crate::store::QuotaUse;
 use crate::{digest, seal, store};
 
@@ -50,6 +51,20 @@ pub enum Error {
     /// A certificate is in the resource group.
     #[error("resource group {0} is not empty")]
     ResourceGroupNotEmpty(ResourceGroupId),
+    /// The key rings of live replicas lack this key-encryption key.
+    #[error("{} replicas lack the key-encryption key {key}", replicas.len())]
+    KeyNotOnAllReplicas {
+        /// The key.
+        key: KeyEncryptionKeyId,
+        /// The replicas: the host and the id of each.
+        replicas: Vec<String>,
+    },
+    /// This key-encryption key seals, or a stored value is sealed with it.
+    #[error("the key-encryption key {0} is in use")]
+    KeyInUse(KeyEncryptionKeyId),
+    /// The rotation to this key-encryption key has not ended.
+    #[error("the rotation to {0} is in progress")]
+    RotationInProgress(KeyEncryptionKeyId),
     /// The access key is missing or unknown, or its secret is wrong. The caller does not learn which.
     #[error("unauthenticated")]
     Unauthenticated,
@@ -89,6 +104,8 @@ pub enum Resource {
     Certificate(Option<CertificateKind>, Option<CertificateId>),
     /// A resource group.
     ResourceGroup,
+    /// A key-encryption key that is not retired.
+    KeyEncryptionKey,
 }
 
 impl Error {

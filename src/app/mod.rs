@@ -45,7 +45,7 @@ pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
-pub use key_ring::KeyRingMismatch;
+pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
 pub use list_tags::{ListTagResources, ListedTagResources};
 pub use page::{List, PageTokens};
 pub use permission::roles_of;
@@ -70,7 +70,8 @@ pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
     Scope, Tag, TagError, TagPart, Tags, TagsError,
 };
-pub use crate::store::{Order, ResourceGroup, StoredCertificate};
+pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
+pub use crate::store::{KeyEncryptionKey, KeyState, Order, Replica, ResourceGroup, Rotation, StoredCertificate};
 
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;

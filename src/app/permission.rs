@@ -6,6 +6,7 @@ const ANY: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin, 
 const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
+const OPERATORS: &[Role] = &[Role::Operator];
 
 /// The roles that may call a method of certkeep's services. A method that the table lacks is closed to every role.
 pub fn roles_of(method: &str) -> &'static [Role] {
@@ -36,6 +37,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "PurgeCACertificate"
         | "PurgeServerCertificate"
         | "UpdateResourceGroup" => ADMINS,
+        "DescribeKeyRing" | "RetireKeyEncryptionKey" | "RotateKeyRing" | "VerifyKeyRing" => OPERATORS,
         "DescribeCaller" => ANY,
         _ => &[],
     }

@@ -27,6 +27,7 @@ pub enum Field {
     Fingerprint,
     Issuer,
     KeyAlgorithm,
+    KeyEncryptionKeyId,
     KeySize,
     NewResourceGroupId,
     NextToken,
@@ -34,12 +35,14 @@ pub enum Field {
     PageSize,
     PageToken,
     PrivateKey,
+    Rate,
     RegionId,
     ResourceGroupId,
     ResourceGroupName,
     ResourceId,
     ResourceIds,
     ResourceType,
+    ResumeToken,
     SerialNumber,
     SpkiSha256,
     /// One tag, counted from 0.
@@ -102,6 +105,12 @@ pub enum FieldError {
     PageSize,
     /// The token was not written by this call, with these filters, for this account.
     PageToken,
+    /// The id is not 16 hexadecimal digits.
+    KeyEncryptionKeyId,
+    /// The rate is out of its range.
+    Rate,
+    /// The token was not written by this call.
+    ResumeToken,
     /// The resource type is unknown.
     ResourceType,
     /// A certificate would have more than 20 tags.

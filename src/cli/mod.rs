@@ -10,6 +10,7 @@ mod context;
 mod contexts;
 mod file;
 mod import;
+mod keyring;
 mod login;
 mod print;
 mod region;
@@ -91,6 +92,9 @@ enum Command {
     /// Manage resource groups, and move certificates between them.
     #[command(subcommand)]
     ResourceGroup(resource_group::ResourceGroupCommand),
+    /// Manage the key ring: add a key, rotate to it, verify, and retire the old key.
+    #[command(subcommand)]
+    Keyring(keyring::KeyringCommand),
     /// List the regions that can store certificates.
     Regions(region::RegionsArgs),
     /// Check an access key, and keep it with its server as a context that later commands use.
@@ -238,6 +242,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Untag(args) => tag::untag(args).await,
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
+        Command::Keyring(command) => keyring::run(command).await,
         Command::Regions(args) => region::regions(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Context(command) => context::run(command),

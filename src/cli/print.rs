@@ -236,6 +236,13 @@ pub(super) fn millis(moment: Option<prost_types::Timestamp>) -> i64 {
 }
 
 /// The time left until an expiry.
+/// A moment to the second; empty if it is not set.
+pub(super) fn moment(moment: Option<prost_types::Timestamp>) -> String {
+    moment
+        .map(|moment| Timestamp::from_millis(millis(Some(moment))).to_string())
+        .unwrap_or_default()
+}
+
 fn time_left(expire_time_stamp: i64) -> String {
     let days = days_left(expire_time_stamp);
     let count = match days.abs() {

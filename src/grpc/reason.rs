@@ -32,6 +32,10 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::EtagMismatch { .. } => Reason::EtagMismatch,
         Error::NotDeleted(..) => Reason::NotDeleted,
         Error::ResourceGroupNotEmpty(_) => Reason::ResourceGroupNotEmpty,
+        Error::NotFound(Resource::KeyEncryptionKey) => Reason::KeyEncryptionKeyNotFound,
+        Error::KeyNotOnAllReplicas { .. } => Reason::KeyEncryptionKeyNotOnAllReplicas,
+        Error::KeyInUse(_) => Reason::KeyEncryptionKeyInUse,
+        Error::RotationInProgress(_) => Reason::KeyRingRotationInProgress,
         Error::Unauthenticated => Reason::Unauthenticated,
         Error::AccessKeyDisabled => Reason::AccessKeyDisabled,
         Error::AccessKeyExpired => Reason::AccessKeyExpired,
@@ -64,6 +68,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         FieldError::Region(RegionError::Missing) => Reason::RegionMissing,
         FieldError::Region(RegionError::Unknown) => Reason::RegionNotFound,
         FieldError::PageToken => Reason::PageTokenInvalid,
+        FieldError::ResumeToken => Reason::ResumeTokenInvalid,
         FieldError::Language(_)
         | FieldError::Criterion(_)
         | FieldError::Required
@@ -72,6 +77,8 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::ClientToken
         | FieldError::PageSize
         | FieldError::DefaultGroup
+        | FieldError::KeyEncryptionKeyId
+        | FieldError::Rate
         | FieldError::ResourceType => Reason::FieldInvalid,
     }
 }

@@ -6,9 +6,10 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedRegion, Finding, KeyAlgorithm,
-    ListedCertificate, Place, RESOURCE_TYPE, RequestId, ResourceGroup, Revisions, Role, Scope, Severity,
-    StoredCertificate, Tag, Tags, Uploaded, Violation,
+    Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedKeyRing, DescribedRegion, Finding,
+    KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, Place, RESOURCE_TYPE, Replica,
+    RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags,
+    UnopenedRow, Uploaded, VerifiedRows, Violation,
 };
 use crate::clock;
 
@@ -18,6 +19,75 @@ fn timestamp(moment: clock::Timestamp) -> Timestamp {
     Timestamp {
         seconds: millis.div_euclid(1000),
         nanos: millis.rem_euclid(1000) as i32 * 1_000_000, // Below 1000 million.
+    }
+}
+
+/// The key ring, the replicas and the rotation.
+pub(super) fn key_ring(request_id: RequestId, described: DescribedKeyRing) -> pb::DescribeKeyRingResponse {
+    let key = |key: KeyEncryptionKey| pb::KeyEncryptionKey {
+        key_encryption_key_id: key.id.to_string(),
+        state: match key.state {
+            KeyState::Prepared => pb::KeyEncryptionKeyState::Prepared,
+            KeyState::Sealing => pb::KeyEncryptionKeyState::Sealing,
+            KeyState::Opening => pb::KeyEncryptionKeyState::Opening,
+            KeyState::Retired => pb::KeyEncryptionKeyState::Retired,
+        }
+        .into(),
+        first_seen_time: Some(timestamp(key.first_seen)),
+        sealing_time: key.sealing_since.map(timestamp),
+        retire_time: key.retired.map(timestamp),
+    };
+    let ids = |ids: Vec<KeyEncryptionKeyId>| ids.iter().map(ToString::to_string).collect();
+    let replica = |replica: Replica| pb::Replica {
+        replica_id: replica.id.to_string(),
+        host: replica.host,
+        version: replica.version,
+        start_time: Some(timestamp(replica.started)),
+        last_seen_time: Some(timestamp(replica.seen)),
+        key_encryption_key_ids: ids(replica.key_ids),
+        sealing_key_encryption_key_ids: ids(replica.sealing_ids),
+    };
+    pb::DescribeKeyRingResponse {
+        request_id: request_id.to_string(),
+        keys: described.keys.into_iter().map(key).collect(),
+        replicas: described.replicas.into_iter().map(replica).collect(),
+        rotation: described.rotation.map(key_rotation),
+    }
+}
+
+pub(super) fn key_rotation(rotation: Rotation) -> pb::KeyRotation {
+    pb::KeyRotation {
+        key_encryption_key_id: rotation.key.to_string(),
+        start_time: Some(timestamp(rotation.started)),
+        end_time: rotation.ended.map(timestamp),
+        passed: rotation.passed,
+        total: rotation.total,
+        failed: rotation.failed,
+        failed_rows: rotation.failures,
+        idle_seconds: rotation.idle_secs,
+    }
+}
+
+/// A step of a verification of the key ring.
+pub(super) fn verified_rows(request_id: RequestId, step: VerifiedRows) -> pb::VerifyKeyRingResponse {
+    let unopened = |row: UnopenedRow| {
+        let (cause, key) = match row.error {
+            SealError::KeyMissing(key) => (pb::UnopenedCause::KeyMissing, key.to_string()),
+            SealError::Unreadable => (pb::UnopenedCause::Unreadable, String::new()),
+            SealError::Library(_) | SealError::Random(_) => (pb::UnopenedCause::Internal, String::new()),
+        };
+        pb::UnopenedRow {
+            row: row.row,
+            cause: cause.into(),
+            key_encryption_key_id: key,
+        }
+    };
+    pb::VerifyKeyRingResponse {
+        request_id: request_id.to_string(),
+        opened: step.opened,
+        failed: step.failed,
+        unopened_rows: step.unopened.into_iter().map(unopened).collect(),
+        resume_token: step.resume_token,
     }
 }
 

@@ -94,6 +94,24 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
             details.metadata(&field_name(Field::ResourceGroupId), id.to_string());
         }
+        Error::NotFound(Resource::KeyEncryptionKey) => {
+            details
+                .others
+                .set_resource_info("certkeep.v1.KeyEncryptionKey", "", "", "");
+        }
+        Error::KeyNotOnAllReplicas { key, replicas } => {
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), key.to_string(), message.clone());
+            details.metadata("key_encryption_key_id", key.to_string());
+            details.metadata("replicas", replicas.join(", "));
+        }
+        Error::KeyInUse(key) | Error::RotationInProgress(key) => {
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), key.to_string(), message.clone());
+            details.metadata("key_encryption_key_id", key.to_string());
+        }
         Error::PermissionDenied { allowed } => {
             let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
             details.metadata("roles", roles.join(","));

@@ -66,27 +66,29 @@ pub enum KeyRingError {
 impl KeyRing {
     /// Reads the ring from this file. Only its owner may have access to the file (mode 0600 or less).
     pub fn read(path: &Path) -> Result<Self, KeyRingError> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => KeyRingError::Absent(path.to_owned()),
-            _ => KeyRingError::File(path.to_owned(), error),
-        };
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyRingError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
+        Self::parse(&read_file(path)?)
+    }
+
+    /// Adds a random key to the end of the file, and returns its id. After a crash, the file is complete or unchanged.
+    pub fn add(path: &Path) -> Result<KeyEncryptionKeyId, KeyRingError> {
+        let text = read_file(path)?;
+        let ring = Self::parse(&text)?;
+        let key = KeyEncryptionKey::random()?;
+        if ring.has(key.id()) {
+            // A chance of 1 in 2^64.
+            return Err(KeyRingError::Twice(key.id()));
         }
-        let len = metadata.len();
-        if len > MAX_FILE_LEN {
-            return Err(KeyRingError::TooLarge(path.to_owned()));
-        }
+        let line = key.to_line();
         // Room for the whole file: no reallocation leaves a copy in memory.
-        let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
-        file.take(len).read_to_end(&mut text).map_err(failed)?;
-        Self::parse(&Secret::from(std::mem::take(&mut *text)))
+        let mut file = Vec::with_capacity(text.expose().len() + 1 + line.len());
+        file.extend_from_slice(text.expose());
+        if !file.is_empty() && !file.ends_with(b"\n") {
+            file.push(b'\n');
+        }
+        file.extend_from_slice(line.as_bytes());
+        let failed = |error| KeyRingError::File(path.to_owned(), error);
+        Secret::from(file).write(path, Existing::Replace).map_err(failed)?;
+        Ok(key.id())
     }
 
     /// Creates a ring with one random key, and writes it to a new file with mode 0600.
@@ -144,6 +146,31 @@ impl KeyRing {
     }
 }
 
+/// The content of a file that only its owner may access.
+fn read_file(path: &Path) -> Result<Secret, KeyRingError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => KeyRingError::Absent(path.to_owned()),
+        _ => KeyRingError::File(path.to_owned(), error),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyRingError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let len = metadata.len();
+    if len > MAX_FILE_LEN {
+        return Err(KeyRingError::TooLarge(path.to_owned()));
+    }
+    // Room for the whole file: no reallocation leaves a copy in memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
+    file.take(len).read_to_end(&mut text).map_err(failed)?;
+    Ok(Secret::from(std::mem::take(&mut *text)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -167,6 +194,21 @@ mod tests {
             KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(),
             created.ids().collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn an_added_key_follows_the_other_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key-ring");
+        let first = KeyRing::create(&path).unwrap().first_id();
+        let before = std::fs::read_to_string(&path).unwrap();
+        // A last line without its end.
+        let cut = Secret::from(before.trim_end().to_owned());
+        cut.write(&path, Existing::Replace).unwrap();
+        let added = KeyRing::add(&path).unwrap();
+        assert_eq!(KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(), [first, added]);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with(&before));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

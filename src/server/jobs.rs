@@ -1,9 +1,9 @@
 //! The jobs in the background. Each runs until it is dropped.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::health::{Health, State};
-use crate::app::{App, Error};
+use crate::app::{App, Error, RotationProgress};
 use crate::store::Store;
 use crate::telemetry::{causes, metrics};
 
@@ -15,6 +15,7 @@ const MAX_FAILED_PROBES: u32 = 2;
 const COUNT_PAUSE: Duration = Duration::from_secs(300);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
+const ROTATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reports whether Postgres accepts writes.
 pub(super) async fn watch_database(store: Store, health: Health) {
@@ -80,6 +81,24 @@ pub(super) async fn tell_replica(app: App) {
     loop {
         report("replica", app.heartbeat().await);
         tokio::time::sleep(HEARTBEAT_PAUSE).await;
+    }
+}
+
+/// Does the steps of a rotation of the key ring, with pauses that leave half of the time to calls.
+pub(super) async fn rotate_key_ring(app: App) {
+    metrics::job_exists("rotate");
+    let mut continues = false;
+    loop {
+        let began = Instant::now();
+        let progress = app.rotate_step(continues).await;
+        continues = matches!(progress, Ok(RotationProgress::Moved));
+        let pause = match progress {
+            Ok(RotationProgress::Moved) => began.elapsed(),
+            Ok(RotationProgress::None | RotationProgress::Waiting) => ROTATION_PAUSE,
+            Err(_) => HEARTBEAT_PAUSE,
+        };
+        report("rotate", progress.map(|_| ()));
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::DatabaseError;
 use super::stamp::stamp;
-use crate::app::App;
-use crate::seal::KeyRing;
+use crate::app::{App, KeyEncryptionKeyId};
+use crate::config::DatabaseConfig;
+use crate::seal::{KeyRing, KeyRingError};
 use crate::telemetry::causes;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,4 +44,9 @@ pub(super) async fn follow(app: App, path: PathBuf) {
 async fn replace(app: &App, path: &Path) -> Result<(), DatabaseError> {
     let keys = KeyRing::read(path)?;
     Ok(app.replace_key_ring(keys).await?)
+}
+
+/// Adds a new random key to the file of the key ring. The database does not need to run.
+pub async fn add_key(config: &DatabaseConfig) -> Result<KeyEncryptionKeyId, KeyRingError> {
+    KeyRing::add(&config.key_ring)
 }

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use database::{Database, DatabaseError};
+pub use key_ring::add_key;
 pub use tls::TlsError;
 
 use crate::app::{App, FirstAccount, Policy, Settings};
@@ -128,6 +129,7 @@ impl Server {
         jobs.spawn(jobs::count_certificates(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
         jobs.spawn(jobs::tell_replica(app.clone()));
+        jobs.spawn(jobs::rotate_key_ring(app.clone()));
         jobs.spawn(key_ring::follow(app.clone(), config.database.key_ring.clone()));
         Ok(Self {
             address,

@@ -116,6 +116,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Other transactions did not end in time.
+    pub fn busy() -> Self {
+        Self::Busy(Cause::timeout())
+    }
+
     /// The error of a statement that failed and will fail again.
     pub(super) fn of_statement(statement: &'static str, cause: Cause) -> Self {
         match cause.constraint {

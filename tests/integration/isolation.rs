@@ -17,17 +17,25 @@ use crate::pki::{self, Key};
 use crate::process::Certkeep;
 
 /// Statements on tables that belong to no account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 11] = [
+const OF_THE_SERVICE: [&str; 19] = [
+    "store::begin_rotation",
     "store::can_write",
     "store::check_durability",
+    "store::close_key",
     "store::correct_prepared_key",
+    "store::have_ended",
     "store::heartbeat",
     "store::key_encryption_keys",
     "store::make_first_account",
     "store::make_first_sealing_key",
     "store::migrate",
     "store::remove_replica",
+    "store::reopen_key",
+    "store::repeat_rotation",
     "store::replicas",
+    "store::retire_key",
+    "store::rotation",
+    "store::running_transactions",
     "store::service_key",
 ];
 /// Only a connection that is lost in a change leads to these statements. They ask for account and request: tests/integration/retries.rs.

@@ -21,6 +21,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("DeleteServerCertificate", "ea"),
     ("DescribeCACertificates", "rea"),
     ("DescribeCaller", "recao"),
+    ("DescribeKeyRing", "o"),
     ("DescribeRegions", "rea"),
     ("DescribeServerCertificates", "rea"),
     ("GetCACertificate", "rea"),
@@ -31,6 +32,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("MoveResourceGroup", "ea"),
     ("PurgeCACertificate", "a"),
     ("PurgeServerCertificate", "a"),
+    ("RetireKeyEncryptionKey", "o"),
+    ("RotateKeyRing", "o"),
     ("SearchServerCertificates", "rea"),
     ("SetCACertificateName", "ea"),
     ("SetServerCertificateName", "ea"),
@@ -41,6 +44,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("UpdateResourceGroup", "a"),
     ("UploadCACertificate", "ea"),
     ("UploadServerCertificate", "ea"),
+    ("VerifyKeyRing", "o"),
 ];
 
 fn methods() -> Vec<MethodDescriptor> {

@@ -4,10 +4,17 @@
 //! starts when all live replicas have the key, and re-wraps the data keys when all of them seal with it.
 
 mod current;
+mod describe;
 mod mismatch;
 mod replica;
+mod retire;
+mod rotate;
+mod verify;
 
+pub use describe::DescribedKeyRing;
 pub use mismatch::KeyRingMismatch;
+pub use rotate::RotationProgress;
+pub use verify::{UnopenedRow, VerifiedRows, VerifyKeyRing};
 
 pub(super) use current::{CurrentRing, SealingRing};
 pub(super) use replica::ThisReplica;
@@ -15,7 +22,7 @@ pub(super) use replica::ThisReplica;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{App, Error};
+use super::{App, Error, Field, FieldError};
 use crate::seal::{KeyEncryptionKeyId, KeyRing, Row};
 use crate::secret::Secret;
 use crate::store::{KeyEncryptionKey, KeyState, Store};
@@ -107,5 +114,14 @@ impl App {
         }
         self.heartbeat().await?;
         Ok(self.0.key_ring.current())
+    }
+}
+
+/// The key-encryption key of a request.
+fn key_of_request(text: &str) -> Result<KeyEncryptionKeyId, Error> {
+    let field = Field::KeyEncryptionKeyId;
+    match text {
+        "" => Err(Error::field(field, FieldError::Required)),
+        text => KeyEncryptionKeyId::parse(text).ok_or_else(|| Error::field(field, FieldError::KeyEncryptionKeyId)),
     }
 }

@@ -19,6 +19,7 @@ use super::{DEFAULT_ENDPOINT, Failure};
 use crate::app::AccessKeyText;
 use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
+use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use sources::Environment;
 pub(super) use url::{check_url, is_same};
 pub(super) use value::{AccessKey, Origin, Value};
@@ -68,6 +69,10 @@ impl ConnectionArgs {
         self.resolve()?.connect_as_admin()
     }
 
+    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
+        self.resolve()?.connect_as_operator()
+    }
+
     /// The region of a command that needs one: the flag, the environment's or the context's. Empty: the only region of the service.
     pub(super) fn region(&self, flag: Option<String>) -> Result<String, Failure> {
         match flag {
@@ -106,6 +111,10 @@ impl Connection {
 
     pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
         Ok(AdminServiceClient::new(self.channel()?))
+    }
+
+    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
+        Ok(OperatorServiceClient::new(self.channel()?))
     }
 
     fn channel(&self) -> Result<AuthorizedChannel, Failure> {

@@ -68,6 +68,19 @@ pub(super) fn error(error: &Error) -> String {
         Error::ResourceGroupNotEmpty(_) => {
             "the resource group is not empty; move or purge its certificates first, the deleted ones too".to_owned()
         }
+        Error::NotFound(Resource::KeyEncryptionKey) => {
+            "no key ring has a key-encryption key with this id, or the key is retired; add the key to the ring of every replica".to_owned()
+        }
+        Error::KeyNotOnAllReplicas { key, replicas } => format!(
+            "the key-encryption key {key} is not in the key ring of {}; copy the key ring to every replica",
+            replicas.join(", ")
+        ),
+        Error::KeyInUse(key) => {
+            format!("the key-encryption key {key} is in use; rotate to another key, and wait for the end of the rotation")
+        }
+        Error::RotationInProgress(key) => {
+            format!("the rotation to the key-encryption key {key} has not ended; wait for its end")
+        }
         Error::Unauthenticated => {
             "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
         }
@@ -142,6 +155,11 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::PageSize => format!("{field} is negative; use 0 for the default of 100, or 1 to 1000"),
         FieldError::PageToken => {
             format!("{field} is not from this call with the same filters; start again with an empty token")
+        }
+        FieldError::KeyEncryptionKeyId => format!("{field} is not 16 hexadecimal digits"),
+        FieldError::Rate => format!("{field} is not between 0 and 1,000,000; 0 means 1,000"),
+        FieldError::ResumeToken => {
+            format!("{field} is not from an answer of this call; start again with an empty token")
         }
         FieldError::ResourceType => format!("unknown {field}; the only type is certificate"),
         FieldError::TagsOfResource { index, count } => format!(

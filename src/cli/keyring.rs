@@ -1,0 +1,276 @@
+//! The commands for the key ring.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tonic::Code;
+
+use super::answer::{Effect, answered, failed};
+use super::connection::ConnectionArgs;
+use super::print::{self, ListOutput, line, lines, moment, plain, table};
+use super::settings::Flags;
+use super::{Failure, serve};
+use crate::grpc::pb;
+use crate::server::add_key;
+
+/// The pause before a verification continues whose connection was closed.
+const RESUME_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Subcommand)]
+pub(super) enum KeyringCommand {
+    /// List the keys, the replicas and the rotation. Needs the role operator.
+    List(ListArgs),
+    /// Add a new random key to the file of the key ring on this host.
+    Add(AddArgs),
+    /// Let a key seal everything new, and encrypt all data keys again with it. Needs the role operator.
+    Rotate(KeyArgs),
+    /// Retire a key with which nothing is sealed any more. Needs the role operator.
+    Retire(KeyArgs),
+    /// Open every data key with the key ring, and report the rows whose data key does not open. Needs the role operator.
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    flags: Flags<false>,
+}
+
+#[derive(Args)]
+pub(super) struct KeyArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Id of the key.
+    id: String,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: ListOutput,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The most data keys to open in a second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
+    rate: i32,
+}
+
+pub(super) async fn run(command: KeyringCommand) -> Result<(), Failure> {
+    match command {
+        KeyringCommand::List(args) => list(args).await,
+        KeyringCommand::Add(args) => add(args).await,
+        KeyringCommand::Rotate(args) => rotate(args).await,
+        KeyringCommand::Retire(args) => retire(args).await,
+        KeyringCommand::Verify(args) => verify(args).await,
+    }
+}
+
+async fn list(args: ListArgs) -> Result<(), Failure> {
+    let request = pb::DescribeKeyRingRequest {};
+    let answer = args.connection.connect_as_operator()?.describe_key_ring(request).await;
+    let answer = answered(answer, Effect::Reads)?;
+    if args.output == ListOutput::Json {
+        return print::json("DescribeKeyRingResponse", &answer);
+    }
+    let replicas = answer.replicas.len();
+    let keys = answer.keys.iter().map(|key| {
+        let id = &key.key_encryption_key_id;
+        let has_it = |replica: &&pb::Replica| replica.key_encryption_key_ids.contains(id);
+        [
+            plain(id),
+            state(key.state()),
+            format!("{} of {replicas}", answer.replicas.iter().filter(has_it).count()),
+            moment(key.first_seen_time),
+            moment(key.sealing_time),
+            moment(key.retire_time),
+        ]
+    });
+    table(
+        &["KEY", "STATE", "REPLICAS", "FIRST SEEN", "SEALING SINCE", "RETIRED"],
+        keys,
+    )?;
+    print::print("\n")?;
+    let rows = answer.replicas.iter().map(|replica| {
+        let lacks = |key: &&pb::KeyEncryptionKey| {
+            key.state() != pb::KeyEncryptionKeyState::Retired
+                && !replica.key_encryption_key_ids.contains(&key.key_encryption_key_id)
+        };
+        let lacking: Vec<_> = answer
+            .keys
+            .iter()
+            .filter(lacks)
+            .map(|key| plain(&key.key_encryption_key_id))
+            .collect();
+        [
+            plain(&replica.host),
+            plain(&replica.replica_id),
+            plain(&replica.version),
+            moment(replica.start_time),
+            plain(&replica.sealing_key_encryption_key_ids.join(" ")),
+            lacking.join(" "),
+        ]
+    });
+    table(&["HOST", "REPLICA", "VERSION", "STARTED", "SEALS WITH", "LACKS"], rows)?;
+    match &answer.rotation {
+        Some(rotation) => {
+            print::print("\n")?;
+            print_rotation(rotation)
+        }
+        None => Ok(()),
+    }
+}
+
+fn state(state: pb::KeyEncryptionKeyState) -> String {
+    let name = state.as_str_name();
+    name.strip_prefix("KEY_ENCRYPTION_KEY_STATE_")
+        .unwrap_or(name)
+        .to_ascii_lowercase()
+}
+
+fn print_rotation(rotation: &pb::KeyRotation) -> Result<(), Failure> {
+    let progress = match rotation.end_time {
+        Some(_) => format!("ended {}", moment(rotation.end_time)),
+        None if rotation.passed == 0 => "waits until all replicas seal with the key".to_owned(),
+        None => format!("in progress, last step {} s ago", rotation.idle_seconds),
+    };
+    let failed = match rotation.failed {
+        0 => String::new(),
+        failed => format!("{failed} rows did not open; see `certkeep keyring verify`"),
+    };
+    lines(&[
+        line("rotation to", &rotation.key_encryption_key_id),
+        line("started", &moment(rotation.start_time)),
+        line("progress", &progress),
+        line("passed", &format!("{} of about {}", rotation.passed, rotation.total)),
+        line("failed", &failed),
+    ])
+}
+
+async fn add(args: AddArgs) -> Result<(), Failure> {
+    let (config, _, _telemetry) = serve::configure(args.flags.layers()?)?;
+    let added = add_key(&config.database)
+        .await
+        .map_err(|error| Failure::from_error(&error))?;
+    lines(&[
+        line("added", &added.to_string()),
+        line("key ring", &config.database.key_ring.display().to_string()),
+        line("next", "copy the file to every replica"),
+        line("then", &format!("certkeep keyring rotate {added}")),
+    ])
+}
+
+async fn rotate(args: KeyArgs) -> Result<(), Failure> {
+    let request = pb::RotateKeyRingRequest {
+        key_encryption_key_id: args.id,
+    };
+    let answer = args.connection.connect_as_operator()?.rotate_key_ring(request).await;
+    let answer = answered(answer, Effect::Changes)?;
+    match args.output {
+        ListOutput::Json => print::json("RotateKeyRingResponse", &answer),
+        ListOutput::Table => {
+            print_rotation(&answer.rotation.unwrap_or_default())?;
+            lines(&[line("next", "wait for its end: certkeep keyring list")])
+        }
+    }
+}
+
+async fn retire(args: KeyArgs) -> Result<(), Failure> {
+    let request = pb::RetireKeyEncryptionKeyRequest {
+        key_encryption_key_id: args.id.clone(),
+    };
+    let answer = args
+        .connection
+        .connect_as_operator()?
+        .retire_key_encryption_key(request)
+        .await;
+    let answer = answered(answer, Effect::Changes)?;
+    match args.output {
+        ListOutput::Json => print::json("RetireKeyEncryptionKeyResponse", &answer),
+        ListOutput::Table => lines(&[
+            line("retired", &args.id),
+            line("next", "remove its line from the key ring of every replica"),
+        ]),
+    }
+}
+
+async fn verify(args: VerifyArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect_as_operator()?;
+    let mut request = pb::VerifyKeyRingRequest {
+        rate: args.rate,
+        resume_token: String::new(),
+    };
+    let (mut opened, mut unopened) = (0, 0);
+    loop {
+        let answer = client.verify_key_ring(request.clone()).await;
+        let mut steps = answered(answer, Effect::Reads)?;
+        // The counts of a message begin with the call.
+        let (opened_before, unopened_before) = (opened, unopened);
+        let ended = loop {
+            match steps.message().await {
+                Ok(Some(step)) => {
+                    (opened, unopened) = (opened_before + step.opened, unopened_before + step.failed);
+                    print_unopened(&step.unopened_rows)?;
+                    print_progress(opened, unopened);
+                    request.resume_token = step.resume_token;
+                    if request.resume_token.is_empty() {
+                        break true;
+                    }
+                }
+                // The server closes old connections.
+                Err(status)
+                    if status.code() == Code::Unavailable && opened + unopened > opened_before + unopened_before =>
+                {
+                    break false;
+                }
+                Err(status) => return Err(failed(status, Effect::Reads)),
+                Ok(None) => break false,
+            }
+        };
+        if ended {
+            break;
+        }
+        tokio::time::sleep(RESUME_PAUSE).await;
+    }
+    lines(&[
+        line("opened", &opened.to_string()),
+        line("not opened", &unopened.to_string()),
+    ])?;
+    match unopened {
+        0 => Ok(()),
+        _ => Err(Failure::refused(
+            "data keys do not open; add the missing keys to the key ring, or restore the rows from a backup",
+        )),
+    }
+}
+
+fn print_unopened(rows: &[pb::UnopenedRow]) -> Result<(), Failure> {
+    let shown = rows.iter().map(|row| {
+        let cause = match row.cause() {
+            pb::UnopenedCause::KeyMissing => format!("the key ring lacks the key {}", row.key_encryption_key_id),
+            pb::UnopenedCause::Unreadable => "it is damaged or belongs to another row".to_owned(),
+            pb::UnopenedCause::Internal | pb::UnopenedCause::Unspecified => "the service failed to open it".to_owned(),
+        };
+        format!("{}  {cause}", plain(&row.row))
+    });
+    lines(&shown.collect::<Vec<_>>())
+}
+
+/// On a terminal, one line that is replaced.
+fn print_progress(opened: i64, unopened: i64) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        // Progress that can't be shown is no error.
+        let _ = write!(err, "\r{} data keys\r", opened + unopened);
+    }
+}
