@@ -21,9 +21,10 @@ fn main() -> Result<()> {
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
-        // Messages that carry a private key, or into which people paste one.
+        // Messages that carry a private key or the secret of an access key, or into which people paste one.
         .skip_debug([
             ".certkeep.v1.CheckServerCertificateRequest",
+            ".certkeep.v1.CreateAccessKeyResponse",
             ".certkeep.v1.UploadCaCertificateRequest",
             ".certkeep.v1.UploadServerCertificateRequest",
         ])

@@ -24,12 +24,17 @@ pub struct AccessKeyText {
 }
 
 impl AccessKeyText {
+    /// A new random id.
+    pub(super) fn random_id() -> Result<String, Error> {
+        let id = digest::random::<ID_RANDOM_LEN>()?;
+        Ok(format!("{ID_PREFIX}{}", hex::encode(id)))
+    }
+
     /// A new random key.
     pub(super) fn random() -> Result<Self, Error> {
-        let id = digest::random::<ID_RANDOM_LEN>()?;
         let secret = digest::random_secret::<SECRET_LEN>()?;
         Ok(Self {
-            id: format!("{ID_PREFIX}{}", hex::encode(id)),
+            id: Self::random_id()?,
             secret: Secret::from(BASE64_URL_SAFE_NO_PAD.encode(secret.as_slice())),
         })
     }
@@ -64,6 +69,11 @@ impl AccessKeyText {
     /// The SHA-256 of the secret. The database stores this hash instead of the secret.
     pub(super) fn secret_sha256(&self) -> [u8; 32] {
         digest::sha256(self.secret.expose())
+    }
+
+    /// The secret, in base64url.
+    pub(super) fn into_secret(self) -> Secret {
+        self.secret
     }
 
     /// The line `<id>.<secret>`, for a file that only its holder may read.

@@ -25,7 +25,7 @@ impl App {
     /// Makes a deleted certificate live again and returns its new revision.
     pub async fn undelete(&self, call: &Call, request: &TargetCertificate) -> Result<i64, Error> {
         let target = Target::parse(self, call, request)?;
-        let quota = self.0.settings.quota(request.kind);
+        let quota = self.0.settings.quota(request.kind.into());
         match self
             .0
             .store
@@ -52,7 +52,7 @@ impl App {
 
     /// The error for a certificate that exceeds the account's quota for this kind in this region.
     pub(super) async fn quota_exceeded(&self, call: &Call, kind: CertificateKind, region: RegionId) -> Error {
-        let default_limit = self.0.settings.quota(kind);
+        let default_limit = self.0.settings.quota(kind.into());
         let quota = self
             .0
             .store

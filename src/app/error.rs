@@ -36,6 +36,18 @@ pub enum Error {
         /// The number of certificates that the account has, and the limit.
         quota: QuotaUse,
     },
+    /// The account has as many access keys as its quota allows.
+    #[error("quota of access keys exceeded")]
+    AccessKeyQuotaExceeded(QuotaUse),
+    /// The field names something outside of the caller's scope.
+    #[error("{0:?} is out of scope")]
+    OutOfScope(Field),
+    /// The access key is enabled and has not expired.
+    #[error("access key {0} is enabled")]
+    AccessKeyEnabled(String),
+    /// Without this access key, the account would have no unlimited admin key, or the service no unlimited operator's key.
+    #[error("access key {0} is the last admin key")]
+    LastAdminKey(String),
     /// Another request used the client token.
     #[error("client token reused")]
     ClientTokenReused,
@@ -106,6 +118,8 @@ pub enum Resource {
     ResourceGroup,
     /// A key-encryption key that is not retired.
     KeyEncryptionKey,
+    /// An access key.
+    AccessKey,
 }
 
 impl Error {

@@ -17,9 +17,12 @@ mod get;
 mod key_ring;
 mod list_tags;
 mod maintenance;
+mod manage_access_keys;
+mod new_scope;
 mod page;
 mod parsed_upload;
 mod permission;
+mod quotas;
 mod regions;
 mod rename;
 mod resource_group;
@@ -47,8 +50,13 @@ pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
 pub use list_tags::{ListTagResources, ListedTagResources};
+pub use manage_access_keys::{
+    CreateAccessKey, CreatedAccessKey, ListAccessKeys, ListedAccessKeys, UnknownRole, UpdateAccessKey,
+};
+pub use new_scope::NewScope;
 pub use page::{List, PageTokens};
 pub use permission::roles_of;
+pub use quotas::Quota;
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use resources::{RESOURCE_TYPE, TaggedResources};
@@ -59,7 +67,7 @@ pub use target::TargetCertificate;
 pub use upload::{CertificateText, Upload, Uploaded};
 pub use violation::{Field, FieldError, Violation};
 
-pub use crate::account::Role;
+pub use crate::account::{QuotaKind, Role};
 pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, ExponentError,
     Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError,
@@ -71,7 +79,9 @@ pub use crate::inventory::{
     Scope, Tag, TagError, TagPart, Tags, TagsError,
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
-pub use crate::store::{KeyEncryptionKey, KeyState, Order, Replica, ResourceGroup, Rotation, StoredCertificate};
+pub use crate::store::{
+    KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation, StoredCertificate,
+};
 
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;

@@ -7,6 +7,8 @@ const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
+/// For what an account and the operators both have: access keys.
+const ADMINS_AND_OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
 
 /// The roles that may call a method of certkeep's services. A method that the table lacks is closed to every role.
 pub fn roles_of(method: &str) -> &'static [Role] {
@@ -38,6 +40,9 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "PurgeServerCertificate"
         | "UpdateResourceGroup" => ADMINS,
         "DescribeKeyRing" | "RetireKeyEncryptionKey" | "RotateKeyRing" | "VerifyKeyRing" => OPERATORS,
+        "CreateAccessKey" | "DeleteAccessKey" | "DescribeQuotas" | "ListAccessKeys" | "UpdateAccessKey" => {
+            ADMINS_AND_OPERATORS
+        }
         "DescribeCaller" => ANY,
         _ => &[],
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Policy;
-use crate::inventory::{CertificateKind, Regions};
+use crate::account::QuotaKind;
+use crate::inventory::Regions;
 
 /// The operator's settings.
 #[derive(Debug)]
@@ -16,6 +17,13 @@ pub struct Settings {
     pub server_certificate_quota: i64,
     /// The maximum number of live CA certificates of an account in a region, for accounts without their own quota.
     pub ca_certificate_quota: i64,
+    /// The maximum number of access keys of an account, for accounts without their own quota.
+    pub access_key_quota: i64,
+    /// The maximum number of calls of an account in a second, on each replica, for accounts without their own quota.
+    pub calls_per_second_quota: i64,
+    /// The maximum number of calls with an access key or client identity in a second, on each replica, for accounts without their
+    /// own quota.
+    pub calls_per_second_per_key_quota: i64,
     /// The retention time of a deleted certificate. Zero: the certificate is purged immediately.
     pub retention: Duration,
 }
@@ -27,17 +35,23 @@ impl Default for Settings {
             policy: Policy::default(),
             server_certificate_quota: 10_000,
             ca_certificate_quota: 1_000,
+            access_key_quota: 1_000,
+            calls_per_second_quota: 5_000,
+            calls_per_second_per_key_quota: 1_000,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
 
 impl Settings {
-    /// The quota for this kind of certificates.
-    pub(super) fn quota(&self, kind: CertificateKind) -> i64 {
+    /// The limit for accounts without their own quota.
+    pub(super) fn quota(&self, kind: QuotaKind) -> i64 {
         match kind {
-            CertificateKind::Server => self.server_certificate_quota,
-            CertificateKind::Ca => self.ca_certificate_quota,
+            QuotaKind::ServerCertificates => self.server_certificate_quota,
+            QuotaKind::CaCertificates => self.ca_certificate_quota,
+            QuotaKind::AccessKeys => self.access_key_quota,
+            QuotaKind::CallsPerSecond => self.calls_per_second_quota,
+            QuotaKind::CallsPerSecondPerKey => self.calls_per_second_per_key_quota,
         }
     }
 }

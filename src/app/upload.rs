@@ -126,7 +126,7 @@ impl App {
             tags: parsed.tags,
             with_account_fingerprints: answer == AnswerFingerprints::Yes,
             client_token,
-            quota: self.0.settings.quota(kind),
+            quota: self.0.settings.quota(kind.into()),
         };
         let (app, call) = (self.clone(), call.clone());
         let storing = async move {

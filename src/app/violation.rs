@@ -1,6 +1,6 @@
 //! Violations: the invalid fields of a request.
 
-use super::Error;
+use super::{Error, Role};
 use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError};
 use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError, RegionError, Tags, TagsError};
 
@@ -9,6 +9,7 @@ use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError
 #[expect(missing_docs, reason = "the public schema explains the fields")]
 pub enum Field {
     AcceptLanguage,
+    AccessKeyId,
     AliCloudCertificateId,
     AliCloudCertificateName,
     AliCloudCertificateRegionId,
@@ -19,9 +20,12 @@ pub enum Field {
     CertificateId(CertificateKind),
     CertificateName(CertificateKind),
     CertificateNamePrefix,
+    ClearExpireTime,
     ClientToken,
+    Description,
     Domain,
     DomainMatch,
+    ExpireTime,
     ExpireTimeBefore,
     ExpireTimeFrom,
     Fingerprint,
@@ -43,12 +47,23 @@ pub enum Field {
     ResourceIds,
     ResourceType,
     ResumeToken,
+    Role,
+    Scope,
+    /// One beginning of names, counted from 0.
+    ScopeNamePrefix(usize),
+    ScopeNamePrefixes,
+    /// One region, counted from 0.
+    ScopeRegionId(usize),
+    ScopeRegionIds,
+    ScopeResourceGroupIds,
+    SecretSha256,
     SerialNumber,
     SpkiSha256,
     /// One tag, counted from 0.
     Tag(usize),
     TagKeys,
     Tags,
+    UnusedDays,
     ValidateOnly,
 }
 
@@ -99,6 +114,30 @@ pub enum FieldError {
         /// The maximum number of entries.
         max: usize,
     },
+    /// The text is too long.
+    TooLong {
+        /// The number of its characters.
+        chars: usize,
+        /// The maximum number of characters.
+        max: usize,
+    },
+    /// The text contains a control character.
+    ControlCharacter {
+        /// The position of the character, counted from 1.
+        position: usize,
+    },
+    /// The role is none of the roles that the access key can have.
+    Role(&'static [Role]),
+    /// An operator's access key cannot have a scope.
+    ScopeOfOperator,
+    /// The hash does not have 32 octets.
+    SecretSha256,
+    /// Another access key of the account has the secret.
+    SecretUsed,
+    /// The moment is not in the future.
+    NotInFuture,
+    /// The number of days is negative or above 36,500.
+    UnusedDays,
     /// The client token is not 1 to 64 printable ASCII characters.
     ClientToken,
     /// The page size is negative.

@@ -41,6 +41,8 @@ pub struct Config {
     pub server_certificate_quota: u32,
     /// Live CA certificates per account and region, for accounts without their own quota.
     pub ca_certificate_quota: u32,
+    /// Access keys per account, for accounts without their own quota.
+    pub access_key_quota: u32,
     /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
     /// The regions. `None`: Alibaba Cloud's public regions.

@@ -60,6 +60,7 @@ impl Layers {
         let trace_sample_ratio = self.parsed("trace_sample_ratio", Ratio::WANTED);
         let server_certificate_quota = self.number("server_certificate_quota");
         let ca_certificate_quota = self.number("ca_certificate_quota");
+        let access_key_quota = self.number("access_key_quota");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
@@ -75,6 +76,7 @@ impl Layers {
             trace_sample_ratio,
             server_certificate_quota,
             ca_certificate_quota,
+            access_key_quota,
             retention_days,
             database,
         );
@@ -91,6 +93,7 @@ impl Layers {
             Some(Ratio(trace_sample_ratio)),
             Some(server_certificate_quota),
             Some(ca_certificate_quota),
+            Some(access_key_quota),
             Some(retention_days),
             Some(database),
         ) = all
@@ -114,6 +117,7 @@ impl Layers {
             trace_sample_ratio,
             server_certificate_quota,
             ca_certificate_quota,
+            access_key_quota,
             delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
             regions: self.regions,
             database,

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 29] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -164,6 +164,13 @@ pub const SETTINGS: [Setting; 28] = [
         shape: Shape::Number("certificates"),
         default: Some("1000"),
         help: "Live CA certificates per account and region, for accounts without their own quota",
+        for_database: false,
+    },
+    Setting {
+        key: "access_key_quota",
+        shape: Shape::Number("access keys"),
+        default: Some("1000"),
+        help: "Access keys per account, for accounts without their own quota",
         for_database: false,
     },
     Setting {

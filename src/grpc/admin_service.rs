@@ -5,7 +5,7 @@ use tonic::{Request, Response};
 use super::call::call_of;
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, admin_service_server::AdminService};
-use super::render;
+use super::{parse, render};
 use crate::app::App;
 use crate::clock;
 
@@ -93,5 +93,82 @@ impl AdminService for Door {
     async fn describe_caller(&self, request: Request<pb::DescribeCallerRequest>) -> Answer<pb::DescribeCallerResponse> {
         let call = call_of(&request)?;
         Ok(Response::new(render::caller(&call, clock::now())))
+    }
+
+    async fn create_access_key(
+        &self,
+        request: Request<pb::CreateAccessKeyRequest>,
+    ) -> Answer<pb::CreateAccessKeyResponse> {
+        let call = call_of(&request)?;
+        let request = parse::create_access_key(request.into_inner());
+        let created = self.app.create_access_key(&call, request).await;
+        answer(
+            &call,
+            created.map(|created| pb::CreateAccessKeyResponse {
+                request_id: call.request_id.to_string(),
+                secret: render::secret(created.secret.as_ref()),
+                access_key: Some(render::access_key(created.key)),
+            }),
+        )
+    }
+
+    async fn list_access_keys(
+        &self,
+        request: Request<pb::ListAccessKeysRequest>,
+    ) -> Answer<pb::ListAccessKeysResponse> {
+        let call = call_of(&request)?;
+        let request = parse::list_access_keys(request.into_inner());
+        let listed = self.app.access_keys(&call, &request).await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListAccessKeysResponse {
+                request_id: call.request_id.to_string(),
+                access_keys: listed.keys.into_iter().map(render::access_key).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+
+    async fn update_access_key(
+        &self,
+        request: Request<pb::UpdateAccessKeyRequest>,
+    ) -> Answer<pb::UpdateAccessKeyResponse> {
+        let call = call_of(&request)?;
+        let request = parse::update_access_key(request.into_inner());
+        let updated = self.app.update_access_key(&call, &request).await;
+        answer(
+            &call,
+            updated.map(|key| pb::UpdateAccessKeyResponse {
+                request_id: call.request_id.to_string(),
+                access_key: Some(render::access_key(key)),
+            }),
+        )
+    }
+
+    async fn delete_access_key(
+        &self,
+        request: Request<pb::DeleteAccessKeyRequest>,
+    ) -> Answer<pb::DeleteAccessKeyResponse> {
+        let call = call_of(&request)?;
+        let id = request.into_inner().access_key_id;
+        let deleted = self.app.delete_access_key(&call, &id).await;
+        answer(
+            &call,
+            deleted.map(|()| pb::DeleteAccessKeyResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn describe_quotas(&self, request: Request<pb::DescribeQuotasRequest>) -> Answer<pb::DescribeQuotasResponse> {
+        let call = call_of(&request)?;
+        let quotas = self.app.quotas(&call).await;
+        answer(
+            &call,
+            quotas.map(|quotas| pb::DescribeQuotasResponse {
+                request_id: call.request_id.to_string(),
+                quotas: quotas.into_iter().map(render::quota).collect(),
+            }),
+        )
     }
 }

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use super::pb;
 use super::render;
 use crate::app::{
-    CertificateKind, CertificateText, CriterionError, DescribeCertificates, DomainMatch, KeyAlgorithm, Order,
-    SearchServerCertificates, TargetCertificate, Upload,
+    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, KeyAlgorithm,
+    ListAccessKeys, NewScope, Order, Role, SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey,
+    Upload,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -120,6 +121,61 @@ fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionErro
     match is_in_range {
         true => Ok(Timestamp::from_millis(message.seconds * 1000 + millis)),
         false => Err(CriterionError::ExpireTime),
+    }
+}
+
+pub(super) fn create_access_key(message: pb::CreateAccessKeyRequest) -> CreateAccessKey {
+    CreateAccessKey {
+        role: role(message.role),
+        scope: scope(message.scope),
+        description: message.description,
+        expires: message.expire_time.map(timestamp).transpose(),
+        secret_sha256: message.secret_sha256,
+    }
+}
+
+pub(super) fn list_access_keys(message: pb::ListAccessKeysRequest) -> ListAccessKeys {
+    ListAccessKeys {
+        role: role(message.role),
+        unused_days: message.unused_days,
+        page_size: message.page_size,
+        page_token: message.page_token,
+    }
+}
+
+pub(super) fn update_access_key(message: pb::UpdateAccessKeyRequest) -> UpdateAccessKey {
+    UpdateAccessKey {
+        id: message.access_key_id,
+        disabled: message.disabled,
+        expires: message.expire_time.map(timestamp).transpose(),
+        clear_expiry: message.clear_expire_time,
+        description: message.description,
+    }
+}
+
+pub(super) fn role(number: i32) -> Result<Option<Role>, UnknownRole> {
+    match pb::Role::try_from(number) {
+        Ok(pb::Role::Unspecified) => Ok(None),
+        Ok(pb::Role::Reader) => Ok(Some(Role::Reader)),
+        Ok(pb::Role::Editor) => Ok(Some(Role::Editor)),
+        Ok(pb::Role::Consumer) => Ok(Some(Role::Consumer)),
+        Ok(pb::Role::Admin) => Ok(Some(Role::Admin)),
+        Ok(pb::Role::Operator) => Ok(Some(Role::Operator)),
+        Err(_) => Err(UnknownRole),
+    }
+}
+
+/// No message is the whole account.
+pub(super) fn scope(message: Option<pb::Scope>) -> NewScope {
+    let pb::Scope {
+        region_ids,
+        resource_group_ids,
+        name_prefixes,
+    } = message.unwrap_or_default();
+    NewScope {
+        region_ids,
+        resource_group_ids,
+        name_prefixes,
     }
 }
 

@@ -27,7 +27,11 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::NotFound(Resource::Certificate(Some(CertificateKind::Ca), _)) => Reason::CaCertificateNotFound,
         Error::NotFound(Resource::Certificate(None, _)) => Reason::ResourceNotFound,
         Error::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
-        Error::QuotaExceeded { .. } => Reason::QuotaExceeded,
+        Error::NotFound(Resource::AccessKey) => Reason::AccessKeyNotFound,
+        Error::QuotaExceeded { .. } | Error::AccessKeyQuotaExceeded(_) => Reason::QuotaExceeded,
+        Error::OutOfScope(_) => Reason::OutOfScope,
+        Error::AccessKeyEnabled(_) => Reason::AccessKeyEnabled,
+        Error::LastAdminKey(_) => Reason::LastAdminKey,
         Error::ClientTokenReused => Reason::ClientTokenReused,
         Error::EtagMismatch { .. } => Reason::EtagMismatch,
         Error::NotDeleted(..) => Reason::NotDeleted,
@@ -76,6 +80,14 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::TooMany { .. }
         | FieldError::ClientToken
         | FieldError::PageSize
+        | FieldError::TooLong { .. }
+        | FieldError::ControlCharacter { .. }
+        | FieldError::Role(_)
+        | FieldError::ScopeOfOperator
+        | FieldError::SecretSha256
+        | FieldError::SecretUsed
+        | FieldError::NotInFuture
+        | FieldError::UnusedDays
         | FieldError::DefaultGroup
         | FieldError::KeyEncryptionKeyId
         | FieldError::Rate

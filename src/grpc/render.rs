@@ -7,11 +7,12 @@ use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
     Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedKeyRing, DescribedRegion, Finding,
-    KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, Place, RESOURCE_TYPE, Replica,
-    RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags,
-    UnopenedRow, Uploaded, VerifiedRows, Violation,
+    KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, ManagedKey, Place, Quota,
+    QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity,
+    StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
 };
 use crate::clock;
+use crate::secret::Secret;
 
 /// A moment in milliseconds. X.509 allows the year 0 (RFC 5280 4.1.2.5.2). `google.protobuf.Timestamp` begins with the year 1.
 fn timestamp(moment: clock::Timestamp) -> Timestamp {
@@ -378,6 +379,55 @@ pub(super) fn resource_group(group: ResourceGroup) -> pb::ResourceGroup {
     pb::ResourceGroup {
         resource_group_id: group.id.to_string(),
         name: group.name,
+    }
+}
+
+pub(super) fn access_key(key: ManagedKey) -> pb::AccessKey {
+    pb::AccessKey {
+        access_key_id: key.id,
+        role: role(key.role).into(),
+        scope: scope(&key.scope),
+        description: key.description,
+        disabled: key.disabled,
+        create_time: Some(timestamp(key.created)),
+        created_by: key.created_by,
+        expire_time: key.expires.map(timestamp),
+        last_use: key.last_use.map(|last| pb::AccessKeyUse {
+            use_time: Some(timestamp(last.time)),
+            address: last.address.to_string(),
+            method: last.method,
+        }),
+    }
+}
+
+/// The secret of a new access key as the answer's text. The transport copies it to memory that is not wiped.
+pub(super) fn secret(secret: Option<&Secret>) -> String {
+    // A secret is base64url.
+    secret
+        .map(|secret| String::from_utf8_lossy(secret.expose()).into_owned())
+        .unwrap_or_default()
+}
+
+pub(super) fn quota_kind(kind: QuotaKind) -> pb::QuotaKind {
+    match kind {
+        QuotaKind::ServerCertificates => pb::QuotaKind::ServerCertificates,
+        QuotaKind::CaCertificates => pb::QuotaKind::CaCertificates,
+        QuotaKind::AccessKeys => pb::QuotaKind::AccessKeys,
+        QuotaKind::CallsPerSecond => pb::QuotaKind::CallsPerSecond,
+        QuotaKind::CallsPerSecondPerKey => pb::QuotaKind::CallsPerSecondPerKey,
+    }
+}
+
+pub(super) fn quota(quota: Quota) -> pb::Quota {
+    let uses = quota.uses.into_iter().map(|used| pb::QuotaUse {
+        region_id: used.region.map(|region| region.to_string()).unwrap_or_default(),
+        used: used.used,
+    });
+    pb::Quota {
+        kind: quota_kind(quota.kind).into(),
+        maximum: quota.maximum,
+        overridden: quota.is_overridden,
+        uses: uses.collect(),
     }
 }
 

@@ -81,6 +81,23 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata("used", quota.used.to_string());
             details.metadata("limit", quota.limit.to_string());
         }
+        Error::NotFound(Resource::AccessKey) => {
+            details.others.set_resource_info("certkeep.v1.AccessKey", "", "", "");
+        }
+        Error::AccessKeyQuotaExceeded(quota) => {
+            details
+                .others
+                .add_quota_failure_violation("access keys of the account", message.clone());
+            details.metadata("used", quota.used.to_string());
+            details.metadata("limit", quota.limit.to_string());
+        }
+        Error::OutOfScope(field) => details.metadata("field", field_name(*field)),
+        Error::AccessKeyEnabled(id) | Error::LastAdminKey(id) => {
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), id, message.clone());
+            details.metadata(&field_name(Field::AccessKeyId), id);
+        }
         Error::EtagMismatch { revision } => details.metadata("etag", etag(*revision)),
         Error::NotDeleted(kind, id) => {
             details
@@ -182,6 +199,8 @@ fn parts(error: &FieldError) -> Vec<(&'static str, String)> {
             vec![("resource", index.to_string()), ("count", count.to_string())]
         }
         FieldError::Name(NameError::TooLong { chars }) => part("characters", *chars),
+        FieldError::TooLong { chars, .. } => part("characters", *chars),
+        FieldError::ControlCharacter { position } => part("position", *position),
         FieldError::Name(NameError::Character { position }) => part("position", *position),
         FieldError::Tags(TagsError::Tag {
             error: TagError::TooLong { chars, .. },

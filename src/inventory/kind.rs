@@ -1,5 +1,7 @@
 //! The two kinds of certificates that an account has.
 
+use crate::account::QuotaKind;
+
 /// The purpose of a stored certificate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum CertificateKind {
@@ -7,6 +9,16 @@ pub enum CertificateKind {
     Server,
     /// The certificate of an authority. It verifies the certificates that the authority issued.
     Ca,
+}
+
+impl From<CertificateKind> for QuotaKind {
+    /// The quota of these certificates.
+    fn from(kind: CertificateKind) -> Self {
+        match kind {
+            CertificateKind::Server => Self::ServerCertificates,
+            CertificateKind::Ca => Self::CaCertificates,
+        }
+    }
 }
 
 impl CertificateKind {

@@ -213,7 +213,9 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         policy,
         server_certificate_quota: i64::from(config.server_certificate_quota),
         ca_certificate_quota: i64::from(config.ca_certificate_quota),
+        access_key_quota: i64::from(config.access_key_quota),
         retention: config.delete_retention,
+        ..Settings::default()
     };
     Ok(App::open(store.clone(), key_ring, settings, &host()).await?)
 }

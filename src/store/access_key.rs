@@ -112,7 +112,7 @@ impl Store {
 }
 
 /// The scope of a row of `access_key` or `client_identity`.
-fn scope(row: &Row) -> Scope {
+pub(super) fn scope(row: &Row) -> Scope {
     let list = |column: &str| row.get::<_, Option<Vec<String>>>(column).unwrap_or_default();
     let regions = list("scope_region_ids").into_iter();
     let groups = list("scope_resource_group_ids").into_iter();

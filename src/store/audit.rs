@@ -13,7 +13,7 @@ use crate::account::{AccountId, Actor};
 /// The end of a statement after a CTE `changed` with at most one row: raises the stream `access` as the last lock, and inserts the
 /// audit event. An operator's change of an account is in the trail of the account and in the trail of the operators.
 macro_rules! audited {
-    ($method:literal, $resource_type:literal, $resource_id:literal, $detail:literal) => {
+    ($method:literal, $resource_type:literal, $resource_id:literal, $detail:expr) => {
         concat!(
             ", audited_account as (
                select distinct account_id from changed cross join unnest(array[$1::bigint, $2::bigint]) as account(account_id)
@@ -43,7 +43,8 @@ macro_rules! audited {
 pub(super) use audited;
 
 impl Store {
-    /// Runs a statement that makes an audited change in this account. After a lost connection, the audit event tells whether the
+    /// Runs a statement that makes an audited change in this account. Such changes of an account run one after the other, and each
+    /// sees the changes before it. After a lost connection, the audit event tells whether the
     /// change took effect.
     pub(super) async fn administer(
         &self,

@@ -24,6 +24,13 @@ impl Lease {
             .unwrap_or_else(|| unreachable!("the connection was given back"))
     }
 
+    /// For a transaction. A transaction that is dropped is rolled back before the connection returns to the pool.
+    pub(super) fn connection_mut(&mut self) -> &mut Object {
+        self.0
+            .as_mut()
+            .unwrap_or_else(|| unreachable!("the connection was given back"))
+    }
+
     /// Returns the connection to the pool. No statement runs on it.
     pub(super) fn give_back(mut self) {
         drop(self.0.take());

@@ -210,7 +210,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["8054216ff1a6557f868db11e4c3ed908f77148361dd6c16891de7e8357bc4891"]
+            ["cb904dbd22d95e7946c09e36f92b04a57b5409f06cdfec0d764496d2625c8b42"]
         );
     }
 }

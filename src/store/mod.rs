@@ -4,9 +4,9 @@
 //! Each change of a use case is one statement with data-modifying CTEs, which is a transaction of its own (READ COMMITTED). The
 //! event that the statement inserts tells afterwards whether the statement took effect.
 //!
-//! All statements take their locks in one order: client tokens, certificates by id, counters by account, kind and region, streams
-//! by account, the resource group. The foreign-key check of a certificate locks the row of its resource group at the end of the
-//! statement.
+//! All statements take their locks in one order: the account (administrative changes only), client tokens, certificates by id,
+//! counters by account, kind and region, streams by account, the resource group. The foreign-key check of a certificate locks the
+//! row of its resource group at the end of the statement.
 
 mod access_key;
 mod audit;
@@ -23,6 +23,7 @@ mod key_ring;
 mod lease;
 mod list;
 mod lookup;
+mod managed_key;
 mod migrate;
 mod mutation;
 mod purge;
@@ -53,8 +54,9 @@ pub use error::{Cause, Constraint, Error};
 pub use fingerprint::AccountFingerprints;
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
 pub use list::{Filter, Page};
+pub use managed_key::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyUpdate, KeyUse, ManagedKey, NewKey};
 pub use migrate::{MigrateError, schema_version};
-pub use quota::QuotaUse;
+pub use quota::{QuotaUse, UsedIn};
 pub use read::{Liveness, Position, StoredCertificate};
 pub use resource_group::{GroupDeletion, GroupRenaming, ResourceGroup};
 pub use reuse::Reuse;

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::error::{Cause, Failure};
 use super::lease::Lease;
 use super::{Error, Store, connect};
+use crate::account::AccountId;
 use crate::telemetry::{self, metrics};
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -18,6 +19,10 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Failure>> + Send
 /// How often a statement is tried before its error is returned.
 pub(super) const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The lock allows the foreign-key checks of the account's rows.
+const LOCK_ACCOUNT: &str = "-- store::lock_account
+    select from account where account_id = $1 for no key update";
 
 /// A statement and the name of its function. The first line of the text repeats the name, for Postgres's own views.
 #[derive(Clone, Copy)]
@@ -47,13 +52,37 @@ impl Statement {
 impl Store {
     /// Runs a statement once. The future is boxed because it is large and would be moved several times.
     pub(super) fn run<'a>(&'a self, statement: Statement, params: Params<'a>) -> Running<'a> {
+        self.run_with(None, statement, params)
+    }
+
+    /// Runs a statement once, in a transaction that first locks the row of the account. So the statement sees everything that
+    /// earlier holders of the lock committed.
+    pub(super) fn run_with_lock<'a>(
+        &'a self,
+        account: AccountId,
+        statement: Statement,
+        params: Params<'a>,
+    ) -> Running<'a> {
+        self.run_with(Some(account), statement, params)
+    }
+
+    fn run_with<'a>(&'a self, lock: Option<AccountId>, statement: Statement, params: Params<'a>) -> Running<'a> {
         Box::pin(async move {
-            let lease = Lease::of(self.pool.get().await?);
+            let mut lease = Lease::of(self.pool.get().await?);
             let begun = Instant::now();
             let query = async {
-                let connection = lease.connection();
-                let prepared = connection.prepare_cached(statement.sql).await?;
-                connection.query(&prepared, params).await
+                let Some(account) = lock else {
+                    let connection = lease.connection();
+                    let prepared = connection.prepare_cached(statement.sql).await?;
+                    return connection.query(&prepared, params).await;
+                };
+                let transaction = lease.connection_mut().transaction().await?;
+                let prepared = transaction.prepare_cached(LOCK_ACCOUNT).await?;
+                transaction.query(&prepared, &[&account.as_i64()]).await?;
+                let prepared = transaction.prepare_cached(statement.sql).await?;
+                let rows = transaction.query(&prepared, params).await?;
+                transaction.commit().await?;
+                Ok(rows)
             };
             let query = query.instrument(telemetry::statement(statement.name));
             let answer = tokio::time::timeout(connect::CALL_TIMEOUT, query).await;

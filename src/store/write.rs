@@ -57,7 +57,11 @@ impl Store {
         }
         let mut attempt = 1;
         loop {
-            let failure = match self.run(statement, params).await {
+            let run = match trace {
+                Trace::Event(..) => self.run(statement, params),
+                Trace::AuditEvent(account, _) => self.run_with_lock(account, statement, params),
+            };
+            let failure = match run.await {
                 // An earlier attempt may have made the change.
                 Ok(rows) if rows.is_empty() && lost => {
                     return Ok(match self.number_of_change(trace).await? {

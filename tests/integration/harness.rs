@@ -354,7 +354,7 @@ impl TestServer {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Account {
     First,
     New,
@@ -365,6 +365,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
     Config {
         server_certificate_quota: 10_000,
         ca_certificate_quota: 1_000,
+        access_key_quota: 1_000,
         delete_retention: Duration::from_secs(7 * 24 * 60 * 60),
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,

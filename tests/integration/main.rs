@@ -6,6 +6,7 @@
     reason = "a test may panic, and its name is its doc"
 )]
 
+mod access_keys;
 mod bad_input;
 mod batches;
 #[path = "../../fuzz/bodies/mod.rs"]

@@ -52,12 +52,30 @@ pub(super) fn error(error: &Error) -> String {
             "no such server or CA certificate in this account and region; check the id and the region".to_owned()
         }
         Error::NotFound(Resource::ResourceGroup) => "no such resource group in this account; check the id".to_owned(),
+        Error::NotFound(Resource::AccessKey) => "no such access key in this account; check the id".to_owned(),
         Error::QuotaExceeded { kind, region, quota } => format!(
             "quota exceeded: {} of {} {}s in {region}; delete some, or ask the operator of this service for a higher quota",
             grouped(quota.used),
             grouped(quota.limit),
             noun(*kind)
         ),
+        Error::AccessKeyQuotaExceeded(quota) => format!(
+            "quota exceeded: {} of {} access keys; delete some, or ask the operator of this service for a higher quota",
+            grouped(quota.used),
+            grouped(quota.limit)
+        ),
+        Error::OutOfScope(field) => {
+            let field = field_name(*field);
+            format!("{field} is outside the scope of your access key; stay within the scope that DescribeCaller answers")
+        }
+        Error::AccessKeyEnabled(_) => {
+            "the access key is enabled; disable it first, and delete it when nobody misses it".to_owned()
+        }
+        Error::LastAdminKey(_) => {
+            "no other access key could do everything at any time; first create one without expiry and without scope, with the \
+             same role"
+                .to_owned()
+        }
         Error::ClientTokenReused => {
             "another request used client_token in the last 24 hours; use a new token for each upload".to_owned()
         }
@@ -147,6 +165,21 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Required => format!("{field} is empty; it is required"),
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
         FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
+        FieldError::TooLong { chars, max } => format!("{field} has {chars} characters; use at most {max}"),
+        FieldError::ControlCharacter { position } => {
+            format!("character {position} of {field} is a control character; remove it")
+        }
+        FieldError::Role(allowed) => {
+            let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
+            format!("{field} cannot be used here; use {}", roles.join(", "))
+        }
+        FieldError::ScopeOfOperator => format!("an operator's access key has no {field}; leave it out"),
+        FieldError::SecretSha256 => format!("{field} is not a SHA-256; use 32 octets, or leave it empty"),
+        FieldError::SecretUsed => {
+            "another access key of the account, with other settings, has this secret; make a new secret".to_owned()
+        }
+        FieldError::NotInFuture => format!("{field} is not in the future; use a later time"),
+        FieldError::UnusedDays => format!("{field} is out of range; use 0 for every key, or 1 to 36500"),
         FieldError::ClientToken => format!("{field} is invalid; use 1 to 64 printable ASCII characters"),
         FieldError::GroupNameTaken => {
             "another resource group of the account has this name; choose another name".to_owned()

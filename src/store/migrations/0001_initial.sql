@@ -1,7 +1,7 @@
 -- An account owns all other rows. Its id is the uid that certificate ids begin with.
 create table account (
   account_id bigint primary key,
-  name text not null unique,
+  name text not null constraint account_name unique,
   disabled boolean not null default false,
   created_at timestamptz not null default now()
 );
@@ -292,9 +292,9 @@ create table client_token (
 create index client_token_by_age on client_token (used_at);
 
 -- The last position in each stream of an account. A transaction holds the row of a stream until its commit, so positions
--- become visible in order and without gaps. The order of all locks: client tokens, certificates by id, counters by account, kind
--- and region, streams by account, the resource group. The foreign-key check of a certificate locks the row of its resource group
--- at the end of the statement.
+-- become visible in order and without gaps. The order of all locks: the account (administrative changes only), client tokens,
+-- certificates by id, counters by account, kind and region, streams by account, the resource group. The foreign-key check of a
+-- certificate locks the row of its resource group at the end of the statement.
 create table stream (
   account_id bigint not null,
   -- `certificates`: the table event. `access`: the table audit_event.
