@@ -150,7 +150,7 @@ class Certkeep:
         log = open(f"{self.directory}/log", "a")
         self.server = subprocess.Popen(
             [self.binary, "serve", *self.command[1:], "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--drain-seconds", "1",
-             "--server-certificate-quota", "1000000"], stdout=subprocess.PIPE, stderr=log, text=True)
+             "--server-certificate-quota", "1000000", "--access-key-rate", "1000000", "--account-rate", "1000000"], stdout=subprocess.PIPE, stderr=log, text=True)
         first = self.server.stdout.readline()
         match = re.search(r"(127\.0\.0\.1:\d+)\s*$", first) or sys.exit(f"certkeep did not start: {open(log.name).read()[-2000:]}")
         self.address = match.group(1)

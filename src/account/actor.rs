@@ -12,15 +12,54 @@ use super::AccountId;
 pub enum Principal {
     /// An access key, given by its id.
     AccessKey(String),
+    /// A client certificate, given by the name by which the service knows it, as [`IdentityName`](super::IdentityName) shows it.
+    ClientIdentity(String),
+    /// An access key, on a connection with a client certificate that the service knows.
+    Both {
+        /// The id of the access key.
+        access_key_id: String,
+        /// The name of the client certificate.
+        client_identity: String,
+        /// Both, separated by a space.
+        id: String,
+    },
     /// The service itself, or a command on its host.
     Service,
 }
 
 impl Principal {
+    /// An access key together with a client identity.
+    pub fn both(access_key_id: &str, client_identity: &str) -> Self {
+        Self::Both {
+            access_key_id: access_key_id.to_owned(),
+            client_identity: client_identity.to_owned(),
+            id: format!("{access_key_id} {client_identity}"),
+        }
+    }
+
+    /// The id of the access key, if the caller used one.
+    pub fn access_key_id(&self) -> Option<&str> {
+        match self {
+            Self::AccessKey(id) | Self::Both { access_key_id: id, .. } => Some(id),
+            Self::ClientIdentity(_) | Self::Service => None,
+        }
+    }
+
+    /// The client identity, if the caller has one.
+    pub fn client_identity(&self) -> Option<&str> {
+        match self {
+            Self::ClientIdentity(name)
+            | Self::Both {
+                client_identity: name, ..
+            } => Some(name),
+            Self::AccessKey(_) | Self::Service => None,
+        }
+    }
+
     /// The id in the form that events record. The service itself has no id.
     pub fn id(&self) -> &str {
         match self {
-            Self::AccessKey(id) => id,
+            Self::AccessKey(id) | Self::ClientIdentity(id) | Self::Both { id, .. } => id,
             Self::Service => "",
         }
     }

@@ -18,6 +18,15 @@ pub enum Role {
 impl Role {
     const ALL: [Self; 5] = [Self::Reader, Self::Editor, Self::Consumer, Self::Admin, Self::Operator];
 
+    /// The role that has the permissions that both roles have. `None`: there is no such role.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        if self.includes(other) {
+            Some(other)
+        } else {
+            other.includes(self).then_some(self)
+        }
+    }
+
     /// The role's name in the database and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +72,15 @@ mod tests {
                 [false, false, false, false, true],
             ]
         );
+    }
+
+    #[test]
+    fn the_intersection_of_two_roles_is_the_lesser_one() {
+        assert_eq!(Role::Admin.intersection(Role::Reader), Some(Role::Reader));
+        assert_eq!(Role::Reader.intersection(Role::Editor), Some(Role::Reader));
+        assert_eq!(Role::Consumer.intersection(Role::Consumer), Some(Role::Consumer));
+        assert_eq!(Role::Consumer.intersection(Role::Admin), None);
+        assert_eq!(Role::Operator.intersection(Role::Admin), None);
     }
 
     #[test]

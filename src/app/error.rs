@@ -1,8 +1,9 @@
 //! Why a use case refused a call. An error carries data; each door has its own words for it.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
-use super::{Field, FieldError, Role, Violation};
+use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, Violation};
 use crate::certificate::Finding;
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::seal::KeyEncryptionKeyId;
@@ -80,6 +81,35 @@ pub enum Error {
     /// The access key is missing or unknown, or its secret is wrong. The caller does not learn which.
     #[error("unauthenticated")]
     Unauthenticated,
+    /// No name of the client certificate is a client identity, and there is no access key.
+    #[error("client identity unknown")]
+    ClientIdentityUnknown(Vec<IdentityName>),
+    /// Two DNS names of the client certificate belong to different client identities.
+    #[error("client identity ambiguous")]
+    ClientIdentityAmbiguous,
+    /// The client certificate has expired since the TLS handshake.
+    #[error("client certificate expired")]
+    ClientCertificateExpired,
+    /// The access key and the client identity cannot be used together.
+    #[error("access key and client identity conflict: {0:?}")]
+    CredentialsConflict(Conflict),
+    /// A limit of the rate of calls refuses the call.
+    #[error("the limit {} is reached", limit.name())]
+    RateLimited {
+        /// The limit.
+        limit: Limit,
+        /// The time until the next call is allowed.
+        wait: Duration,
+    },
+    /// There is no account with this id.
+    #[error("account not found")]
+    AccountNotFound,
+    /// There is no client identity with this name.
+    #[error("client identity not found")]
+    ClientIdentityNotFound,
+    /// The name belongs to another client identity.
+    #[error("client identity exists")]
+    ClientIdentityExists,
     /// The secret is right, and the access key is disabled.
     #[error("access key disabled")]
     AccessKeyDisabled,

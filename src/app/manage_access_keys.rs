@@ -16,7 +16,7 @@ const MAX_DESCRIPTION: usize = 200;
 const MAX_UNUSED_DAYS: i32 = 36_500;
 
 /// The roles of the keys of an account, and those of the operators' keys.
-const OF_ACCOUNTS: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin];
+pub(super) const OF_ACCOUNTS: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin];
 const OF_OPERATORS: &[Role] = &[Role::Operator];
 
 /// A role that is none.

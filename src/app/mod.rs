@@ -6,6 +6,7 @@ mod authenticate;
 mod bootstrap;
 mod call;
 mod check;
+mod client_identity;
 mod client_token;
 mod cpu_pool;
 mod delete;
@@ -15,6 +16,7 @@ mod expiry;
 mod fingerprints;
 mod get;
 mod key_ring;
+mod limit;
 mod list_tags;
 mod maintenance;
 mod manage_access_keys;
@@ -40,15 +42,17 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
-pub use authenticate::Caller;
+pub use authenticate::{Caller, Conflict, Credentials, GivenKey};
 pub use bootstrap::{BootstrapError, FirstAccount};
 pub use call::{Call, RequestId};
 pub use check::{CheckReport, CheckServerCertificate, check};
+pub use client_identity::{IdentityError, ListedClientIdentities, NewClientIdentity};
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
+pub use limit::{Limit, UnauthenticatedLimit};
 pub use list_tags::{ListTagResources, ListedTagResources};
 pub use manage_access_keys::{
     CreateAccessKey, CreatedAccessKey, ListAccessKeys, ListedAccessKeys, UnknownRole, UpdateAccessKey,
@@ -67,7 +71,7 @@ pub use target::TargetCertificate;
 pub use upload::{CertificateText, Upload, Uploaded};
 pub use violation::{Field, FieldError, Violation};
 
-pub use crate::account::{QuotaKind, Role};
+pub use crate::account::{IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, ExponentError,
     Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError,
@@ -80,16 +84,24 @@ pub use crate::inventory::{
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{
-    KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation, StoredCertificate,
+    ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation,
+    StoredCertificate,
 };
 
+use crate::account::AccountId;
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
-use authenticate::CheckedKeys;
+use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity};
 use cpu_pool::CpuPool;
 use key_ring::{CurrentRing, Started, ThisReplica};
+use limit::{Buckets, SourceBuckets};
+
+/// The failed authentications that an address may have at once.
+const FAILURE_BURST: u32 = 20;
+/// The failed authentications that an address may have per second after that.
+const FAILURE_RATE: u32 = 5;
 
 /// The use cases and their dependencies. Cheap to clone.
 #[derive(Clone)]
@@ -103,7 +115,17 @@ struct Parts {
     page_tokens: PageTokens,
     /// The key of the requests' MACs.
     client_token_key: Secret,
-    checked_keys: CheckedKeys,
+    /// By the id.
+    checked_keys: Recent<String, CheckedKey>,
+    /// By the SHA-256 of the secret.
+    refused_keys: Recent<[u8; 32], RefusedKey>,
+    /// By the SHA-256 of the client certificate.
+    identities: Recent<[u8; 32], ResolvedIdentity>,
+    /// Of authentications.
+    failures: SourceBuckets,
+    /// By the id of the access key or the name of the client identity.
+    principal_buckets: Buckets<String>,
+    account_buckets: Buckets<AccountId>,
     authorities: Authorities,
     cpu_pool: CpuPool,
     /// The certificates that are being stored.
@@ -139,7 +161,12 @@ impl App {
             settings,
             page_tokens: PageTokens::new(page_token_key),
             client_token_key,
-            checked_keys: CheckedKeys::default(),
+            checked_keys: Recent::default(),
+            refused_keys: Recent::default(),
+            identities: Recent::default(),
+            failures: SourceBuckets::new(FAILURE_BURST, FAILURE_RATE),
+            principal_buckets: Buckets::default(),
+            account_buckets: Buckets::default(),
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
             storing: TaskTracker::new(),

@@ -43,6 +43,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         "CreateAccessKey" | "DeleteAccessKey" | "DescribeQuotas" | "ListAccessKeys" | "UpdateAccessKey" => {
             ADMINS_AND_OPERATORS
         }
+        "CreateClientIdentity" | "DeleteClientIdentity" | "ListClientIdentities" => OPERATORS,
         "DescribeCaller" => ANY,
         _ => &[],
     }

@@ -1,6 +1,6 @@
 //! Violations: the invalid fields of a request.
 
-use super::{Error, Role};
+use super::{Error, IdentityError, Role};
 use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError};
 use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError, RegionError, Tags, TagsError};
 
@@ -10,6 +10,7 @@ use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError
 pub enum Field {
     AcceptLanguage,
     AccessKeyId,
+    AccountId,
     AliCloudCertificateId,
     AliCloudCertificateName,
     AliCloudCertificateRegionId,
@@ -29,6 +30,8 @@ pub enum Field {
     ExpireTimeBefore,
     ExpireTimeFrom,
     Fingerprint,
+    IdentityKind,
+    IdentityValue,
     Issuer,
     KeyAlgorithm,
     KeyEncryptionKeyId,
@@ -101,6 +104,10 @@ pub enum FieldError {
     Region(RegionError),
     /// The language.
     Language(LanguageError),
+    /// The value of a client identity.
+    Identity(IdentityError),
+    /// The value of an enum is unknown, or the call does not accept it.
+    Choice,
     /// A criterion of a search.
     Criterion(CriterionError),
     /// The field is required and empty.

@@ -40,6 +40,78 @@ pub(super) fn rfc4514(name: &X509Name<'_>) -> String {
     text
 }
 
+/// Whether the text is a name in exactly the form that [`rfc4514`] writes. Another form never equals the subject of a certificate.
+pub fn is_distinguished_name(text: &str) -> bool {
+    !text.is_empty() && split_unescaped(text, &[',', '+']).into_iter().all(is_attribute)
+}
+
+/// The parts of the text between separators that no backslash precedes.
+fn split_unescaped<'a>(text: &'a str, separators: &[char]) -> Vec<&'a str> {
+    let (mut parts, mut begin, mut is_escaped) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        if !is_escaped && separators.contains(&c) {
+            parts.push(&text[begin..at]);
+            begin = at + c.len_utf8();
+        }
+        is_escaped = !is_escaped && c == '\\';
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+fn is_attribute(text: &str) -> bool {
+    let Some((kind, value)) = text.split_once('=') else {
+        return false;
+    };
+    let is_hex = value.strip_prefix('#').is_some_and(|digits| {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        digits.len() >= 4 && digits.len() % 2 == 0 && digits.bytes().all(is_digit)
+    });
+    if SHORT_NAMES.iter().any(|(_, name)| *name == kind) {
+        is_hex
+            || unescaped(value).is_some_and(|plain| {
+                let mut escaped = String::new();
+                push_escaped(&mut escaped, &plain);
+                escaped == value
+            })
+    } else {
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_hex && kind.contains('.') && kind.split('.').all(is_number)
+    }
+}
+
+/// The text that [`push_escaped`] was given.
+fn unescaped(value: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let taken = match (first, after) {
+            (
+                b'\\',
+                [
+                    high @ (b'0'..=b'9' | b'a'..=b'f'),
+                    low @ (b'0'..=b'9' | b'a'..=b'f'),
+                    ..,
+                ],
+            ) => {
+                bytes.extend(hex::decode([*high, *low]).ok()?);
+                3
+            }
+            (b'\\', [special, ..]) => {
+                bytes.push(*special);
+                2
+            }
+            (b'\\', []) => return None,
+            (byte, _) => {
+                bytes.push(byte);
+                1
+            }
+        };
+        rest = &rest[taken..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// The last common name, or `""`. Control characters and invalid bytes are replaced by U+FFFD.
 pub(super) fn common_name(name: &X509Name<'_>) -> String {
     let last = name
@@ -238,6 +310,44 @@ mod tests {
         assert_eq!(read(&two, common_name), "la\u{fffd}st");
         assert_eq!(read(&dn(&[vec![(OU, utf8("x"))]]), common_name), "");
         assert_eq!(read(&dn(&[vec![(CN, der(0x0c, b"a\xff"))]]), common_name), "a\u{fffd}");
+    }
+
+    #[test]
+    fn a_text_that_no_certificate_has_is_no_distinguished_name() {
+        for name in [
+            "UID=jsmith,DC=example,DC=net",
+            "OU=Sales+CN=J.  Smith,DC=example,DC=net",
+            "CN=James \\\"Jim\\\" Smith\\, III,DC=example,DC=net",
+            "CN=Before\\0dAfter,DC=example,DC=net",
+            "1.3.6.1.4.1.1466.0=#04024869,CN=a",
+            "CN=Lučić",
+            "CN=\\ a\\ ",
+            "CN=\\#a#",
+            "CN=a=b",
+            "CN=#1e02d83d",
+            "CN=",
+        ] {
+            assert!(is_distinguished_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "a",
+            "CN=a, O=b",
+            "CN=a,",
+            "cn=a",
+            "emailAddress=a@example.com",
+            "CN= a",
+            "CN=a\\",
+            "CN=\\a",
+            "CN=#1E02D83D",
+            "CN=a;b",
+            "CN=a\\3b",
+            "CN=\\ff",
+            "1.2.3=a",
+            "/CN=a/O=b",
+        ] {
+            assert!(!is_distinguished_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use client_certificate::{ClientCertificate, is_host_name};
 pub use contents::{Contents, FoundCertificate, KeyId};
+pub use distinguished_name::is_distinguished_name;
 pub use facts::CertificateFacts;
 pub use finding::{CaMark, ExponentError, Finding, FindingKind, NameKind, SanError, SerialError, WeakHash};
 pub use finding_code::{FindingCode, FindingCodeError, Severity};

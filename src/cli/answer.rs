@@ -72,11 +72,13 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     }
 }
 
-/// Whether another call held the resource for too long. Nothing was changed.
+/// Whether another call held the resource for too long, or there were too many calls. Nothing was changed.
 pub(super) fn is_busy(status: &Status) -> bool {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str());
-    reason == Some(pb::Reason::ResourceBusy.name())
+    [pb::Reason::ResourceBusy, pb::Reason::RateLimited]
+        .iter()
+        .any(|busy| reason == Some(busy.name()))
 }
 
 /// The findings about a refused pair.
@@ -126,7 +128,11 @@ mod tests {
 
     #[test]
     fn a_busy_resource_may_be_tried_again_and_a_newer_etag_may_not() {
-        for (reason, exit_code) in [(pb::Reason::ResourceBusy, 3), (pb::Reason::EtagMismatch, 1)] {
+        for (reason, exit_code) in [
+            (pb::Reason::ResourceBusy, 3),
+            (pb::Reason::RateLimited, 3),
+            (pb::Reason::EtagMismatch, 1),
+        ] {
             let details = ErrorDetails::with_error_info(reason.name(), "certkeep", []);
             let status = Status::with_error_details(Code::Aborted, "", details);
             assert_eq!(failed(status, Effect::Changes).code, exit_code);

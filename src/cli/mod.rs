@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod contexts;
 mod file;
+mod identity;
 mod import;
 mod keyring;
 mod login;
@@ -95,6 +96,9 @@ enum Command {
     /// Manage the key ring: add a key, rotate to it, verify, and retire the old key.
     #[command(subcommand)]
     Keyring(keyring::KeyringCommand),
+    /// Manage client identities: the names in client certificates that act for accounts.
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
     /// List the regions that can store certificates.
     Regions(region::RegionsArgs),
     /// Check an access key, and keep it with its server as a context that later commands use.
@@ -102,7 +106,7 @@ enum Command {
     /// Manage the contexts of `certkeep login`.
     #[command(subcommand)]
     Context(context::ContextCommand),
-    /// Show the account, access key and role of the caller.
+    /// Show the account, access key, client identity and role of the caller.
     Whoami(whoami::WhoamiArgs),
     /// Print a shell completion script for this command.
     Completions {
@@ -243,6 +247,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
         Command::Keyring(command) => keyring::run(command).await,
+        Command::Identity(command) => identity::run(command).await,
         Command::Regions(args) => region::regions(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Context(command) => context::run(command),

@@ -170,14 +170,13 @@ pub(super) fn groups(answer: &pb::ListResourceGroupsResponse, output: ListOutput
 }
 
 pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) -> Result<(), Failure> {
-    let role = answer.role().as_str_name();
-    let role = role.strip_prefix("ROLE_").unwrap_or(role).to_ascii_lowercase();
     match output {
         ListOutput::Json => json("DescribeCallerResponse", answer),
         ListOutput::Table => lines(&[
             line("account", &answer.account_id),
-            line("access key", &answer.principal),
-            line("role", &role),
+            line("access key", &answer.access_key_id),
+            line("identity", &answer.client_identity),
+            line("role", &role(answer.role())),
             line("address", &answer.address),
             line(
                 "server time",
@@ -186,6 +185,72 @@ pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) ->
             line("version", &answer.server_version),
         ]),
     }
+}
+
+/// The name of a role in the words of the command line.
+fn role(role: pb::Role) -> String {
+    let name = role.as_str_name();
+    name.strip_prefix("ROLE_").unwrap_or(name).to_ascii_lowercase()
+}
+
+pub(super) fn client_identity(answer: &pb::CreateClientIdentityResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("CreateClientIdentityResponse", answer);
+    }
+    let identity = answer.client_identity.clone().unwrap_or_default();
+    lines(&[
+        line(identity_kind(&identity), &identity.value),
+        line("account", &identity.account_id),
+        line("role", &role(identity.role())),
+        line("scope", &scope(identity.scope.as_ref())),
+    ])
+}
+
+pub(super) fn client_identities(answer: &pb::ListClientIdentitiesResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("ListClientIdentitiesResponse", answer);
+    }
+    let row = |identity: &pb::ClientIdentity| {
+        let kind = identity_kind(identity).to_owned();
+        let rest = [
+            &identity.value,
+            &identity.account_id,
+            &role(identity.role()),
+            &scope(identity.scope.as_ref()),
+        ];
+        let [value, account, role, scope] = rest.map(|text| plain(text));
+        [kind, value, account, role, scope]
+    };
+    table(
+        &["KIND", "VALUE", "ACCOUNT", "ROLE", "SCOPE"],
+        answer.client_identities.iter().map(row),
+    )
+}
+
+fn identity_kind(identity: &pb::ClientIdentity) -> &'static str {
+    match identity.kind() {
+        pb::ClientIdentityKind::SpiffeId => "SPIFFE ID",
+        pb::ClientIdentityKind::DnsName => "DNS name",
+        pb::ClientIdentityKind::Subject => "subject",
+        pb::ClientIdentityKind::Unspecified => "unknown",
+    }
+}
+
+/// A scope in one line.
+fn scope(scope: Option<&pb::Scope>) -> String {
+    let Some(scope) = scope else {
+        return "everything".to_owned();
+    };
+    let lists = [
+        ("regions", &scope.region_ids),
+        ("groups", &scope.resource_group_ids),
+        ("names", &scope.name_prefixes),
+    ];
+    let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    let shown: Vec<_> = given
+        .map(|(label, list)| format!("{label} {}", list.join(",")))
+        .collect();
+    shown.join("; ")
 }
 
 pub(super) fn table<const N: usize>(

@@ -43,6 +43,10 @@ pub struct Config {
     pub ca_certificate_quota: u32,
     /// Access keys per account, for accounts without their own quota.
     pub access_key_quota: u32,
+    /// Calls per second of an access key or a client identity on a replica, for accounts without their own quota.
+    pub access_key_rate: u32,
+    /// Calls per second of an account on a replica, for accounts without their own quota.
+    pub account_rate: u32,
     /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
     /// The regions. `None`: Alibaba Cloud's public regions.

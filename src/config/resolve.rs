@@ -61,6 +61,8 @@ impl Layers {
         let server_certificate_quota = self.number("server_certificate_quota");
         let ca_certificate_quota = self.number("ca_certificate_quota");
         let access_key_quota = self.number("access_key_quota");
+        let access_key_rate = self.number("access_key_rate");
+        let account_rate = self.number("account_rate");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
@@ -76,7 +78,7 @@ impl Layers {
             trace_sample_ratio,
             server_certificate_quota,
             ca_certificate_quota,
-            access_key_quota,
+            (access_key_quota, access_key_rate, account_rate),
             retention_days,
             database,
         );
@@ -93,7 +95,7 @@ impl Layers {
             Some(Ratio(trace_sample_ratio)),
             Some(server_certificate_quota),
             Some(ca_certificate_quota),
-            Some(access_key_quota),
+            (Some(access_key_quota), Some(access_key_rate), Some(account_rate)),
             Some(retention_days),
             Some(database),
         ) = all
@@ -118,6 +120,8 @@ impl Layers {
             server_certificate_quota,
             ca_certificate_quota,
             access_key_quota,
+            access_key_rate,
+            account_rate,
             delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
             regions: self.regions,
             database,

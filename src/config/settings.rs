@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 29] = [
+pub const SETTINGS: [Setting; 31] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -171,6 +171,20 @@ pub const SETTINGS: [Setting; 29] = [
         shape: Shape::Number("access keys"),
         default: Some("1000"),
         help: "Access keys per account, for accounts without their own quota",
+        for_database: false,
+    },
+    Setting {
+        key: "access_key_rate",
+        shape: Shape::Number("calls per second"),
+        default: Some("1000"),
+        help: "Calls per second of an access key or a client identity on a replica, for accounts without their own quota",
+        for_database: false,
+    },
+    Setting {
+        key: "account_rate",
+        shape: Shape::Number("calls per second"),
+        default: Some("5000"),
+        help: "Calls per second of an account on a replica, for accounts without their own quota",
         for_database: false,
     },
     Setting {

@@ -14,10 +14,11 @@ use tracing::{Instrument, Span};
 
 use super::deadline::time_for;
 use super::method::{Method, Methods};
+use super::reason::{code, of_error};
 use super::record::{Record, RecordedBody};
 use super::status::{refusal, status};
 use super::words::Refusal;
-use crate::app::{AccessKeyText, App, Call, Error, RequestId};
+use crate::app::{AccessKeyText, App, Call, Credentials, Error, GivenKey, RequestId, UnauthenticatedLimit};
 use crate::peer::Peer;
 use crate::telemetry;
 
@@ -31,6 +32,7 @@ struct Parts {
     /// Health and reflection.
     open: Routes,
     authenticated: OnceLock<(App, Routes)>,
+    unauthenticated: UnauthenticatedLimit,
 }
 
 /// The host that the caller used for this service, with the port if the caller sent it.
@@ -59,6 +61,7 @@ impl Door {
             methods: Methods::new(),
             open: open.prepare(),
             authenticated: OnceLock::new(),
+            unauthenticated: UnauthenticatedLimit::new(),
         }))
     }
 
@@ -100,14 +103,20 @@ impl Door {
         peer: &Peer,
         request: Request<Body>,
     ) -> Response<Body> {
-        if method.is_open {
-            return called(&self.0.open, request).await;
-        }
-        let Some((app, routes)) = self.0.authenticated.get() else {
-            return refusal(request_id, Refusal::Starting).into_http();
+        let opened = self.0.authenticated.get().filter(|_| !method.is_open);
+        let Some((app, routes)) = opened else {
+            // Nobody can make the service look unhealthy by calls from many addresses.
+            let counts_for_all = !method.is_health;
+            return match self.0.unauthenticated.take(peer.address, counts_for_all) {
+                Err(error) => status(request_id, &error).into_http(),
+                Ok(()) if method.is_open => called(&self.0.open, request).await,
+                Ok(()) => refusal(request_id, Refusal::Starting).into_http(),
+            };
         };
         let time = time_for(request.headers());
-        let answer = tokio::time::timeout(time, authenticated(app, routes, method, request_id, peer, request)).await;
+        let limit = &self.0.unauthenticated;
+        let answer = authenticated(app, limit, routes, method, request_id, peer, request);
+        let answer = tokio::time::timeout(time, answer).await;
         let response = answer.unwrap_or_else(|_| refusal(request_id, Refusal::DeadlineExceeded).into_http());
         explained(request_id, response)
     }
@@ -150,6 +159,7 @@ fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Ar
             method = method.name,
             address = tracing::field::Empty,
             access_key_id = tracing::field::Empty,
+            client_identity = tracing::field::Empty,
             account = tracing::field::Empty,
             code = tracing::field::Empty,
             reason = tracing::field::Empty,
@@ -181,6 +191,7 @@ async fn called(routes: &Routes, request: Request<Body>) -> Response<Body> {
 
 async fn authenticated(
     app: &App,
+    unauthenticated: &UnauthenticatedLimit,
     routes: &Routes,
     method: &Method,
     request_id: RequestId,
@@ -188,15 +199,34 @@ async fn authenticated(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let span = Span::current();
-    let key = authorization(request.headers()).and_then(AccessKeyText::from_authorization);
+    let key = authorization(request.headers());
+    let credentials = Credentials {
+        access_key: match &key {
+            None => GivenKey::Missing,
+            Some(None) => GivenKey::Malformed,
+            Some(Some(key)) => GivenKey::Key(key),
+        },
+        certificate: peer.certificate.as_ref(),
+        address: peer.address,
+    };
     // The log has the id of a refused key too.
-    if let Some(key) = &key {
+    if let GivenKey::Key(key) = credentials.access_key {
         span.record("access_key_id", key.id());
     }
-    let caller = match app.authenticate(key.as_ref(), peer.address).await {
+    let caller = match app.authenticate(&credentials).await {
         Ok(caller) => caller,
-        Err(error) => return status(request_id, &error).into_http(),
+        Err(error) => {
+            // Each failed authentication has a line in the log, so their number is limited too.
+            let has_failed = code(of_error(&error)) == Code::Unauthenticated;
+            let limited = has_failed
+                .then(|| unauthenticated.take(peer.address, true).err())
+                .flatten();
+            return status(request_id, &limited.unwrap_or(error)).into_http();
+        }
     };
+    if let Some(identity) = caller.principal.client_identity() {
+        span.record("client_identity", identity);
+    }
     span.record("account", tracing::field::display(caller.account));
     if method.is_served
         && let Err(error) = caller.may_call(&method.name)
@@ -211,8 +241,10 @@ async fn authenticated(
     called(routes, request).await
 }
 
-fn authorization(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()
+/// The access key of a call. `Some(None)`: the header has another text.
+fn authorization(headers: &HeaderMap) -> Option<Option<AccessKeyText>> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    Some(value.to_str().ok().and_then(AccessKeyText::from_authorization))
 }
 
 /// Adds a reason and the request id to a refusal of tonic. Refusals of the services have both.

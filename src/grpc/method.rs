@@ -18,6 +18,8 @@ pub(super) struct Method {
     pub(super) is_stream: bool,
     /// Whether the method needs no access key. Monitors and grpcurl call health and reflection before they have a key.
     pub(super) is_open: bool,
+    /// Whether the method checks the health of the service.
+    pub(super) is_health: bool,
     /// Whether the method exists.
     pub(super) is_served: bool,
 }
@@ -49,6 +51,7 @@ impl Methods {
                     name: method.name().to_owned(),
                     is_stream: method.is_server_streaming(),
                     is_open,
+                    is_health: method.parent_service().full_name() == tonic_health::pb::health_server::SERVICE_NAME,
                     is_served: true,
                 };
                 served.insert(format!("/{}/{}", method.service, method.name), Arc::new(method));
@@ -59,6 +62,7 @@ impl Methods {
             name: "unknown".to_owned(),
             is_stream: false,
             is_open: false,
+            is_health: false,
             is_served: false,
         });
         Self { served, unknown }

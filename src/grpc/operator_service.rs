@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 use super::call::call_of;
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, operator_service_server::OperatorService};
-use super::render;
 use super::status::status;
+use super::{parse, render};
 use crate::app::{App, VerifyKeyRing};
 
 pub(super) struct Door {
@@ -86,6 +86,58 @@ impl OperatorService for Door {
         answer(
             &call,
             retired.map(|()| pb::RetireKeyEncryptionKeyResponse {
+                request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn create_client_identity(
+        &self,
+        request: Request<pb::CreateClientIdentityRequest>,
+    ) -> Answer<pb::CreateClientIdentityResponse> {
+        let call = call_of(&request)?;
+        let new = parse::new_client_identity(request.into_inner());
+        let created = self.app.create_client_identity(&call, &new).await;
+        answer(
+            &call,
+            created.map(|identity| pb::CreateClientIdentityResponse {
+                request_id: call.request_id.to_string(),
+                client_identity: Some(render::client_identity(identity)),
+            }),
+        )
+    }
+
+    async fn list_client_identities(
+        &self,
+        request: Request<pb::ListClientIdentitiesRequest>,
+    ) -> Answer<pb::ListClientIdentitiesResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let listed = self
+            .app
+            .list_client_identities(&call, &message.account_id, message.page_size, &message.page_token)
+            .await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListClientIdentitiesResponse {
+                request_id: call.request_id.to_string(),
+                client_identities: listed.identities.into_iter().map(render::client_identity).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+
+    async fn delete_client_identity(
+        &self,
+        request: Request<pb::DeleteClientIdentityRequest>,
+    ) -> Answer<pb::DeleteClientIdentityResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let kind = parse::identity_kind(message.kind());
+        let deleted = self.app.delete_client_identity(&call, kind, &message.value).await;
+        answer(
+            &call,
+            deleted.map(|()| pb::DeleteClientIdentityResponse {
                 request_id: call.request_id.to_string(),
             }),
         )

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use super::pb;
 use super::render;
 use crate::app::{
-    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, KeyAlgorithm,
-    ListAccessKeys, NewScope, Order, Role, SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey,
-    Upload,
+    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, IdentityKind,
+    KeyAlgorithm, ListAccessKeys, NewClientIdentity, NewScope, Order, Role, SearchServerCertificates,
+    TargetCertificate, UnknownRole, UpdateAccessKey, Upload,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -97,6 +97,23 @@ pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRe
         page_size: message.page_size,
         page_token: message.page_token,
     }
+}
+
+pub(super) fn new_client_identity(message: pb::CreateClientIdentityRequest) -> NewClientIdentity {
+    NewClientIdentity {
+        kind: identity_kind(message.kind()),
+        role: role(message.role).ok().flatten(),
+        value: message.value,
+        account_id: message.account_id,
+        scope: scope(message.scope),
+    }
+}
+
+/// An unknown number reads as not set.
+pub(super) fn identity_kind(kind: pb::ClientIdentityKind) -> Option<IdentityKind> {
+    IdentityKind::ALL
+        .into_iter()
+        .find(|known| render::identity_kind(*known) == kind)
 }
 
 fn key_algorithm(number: i32) -> Result<Option<KeyAlgorithm>, CriterionError> {

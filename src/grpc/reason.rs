@@ -41,6 +41,14 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::KeyInUse(_) => Reason::KeyEncryptionKeyInUse,
         Error::RotationInProgress(_) => Reason::KeyRingRotationInProgress,
         Error::Unauthenticated => Reason::Unauthenticated,
+        Error::ClientIdentityUnknown(_) => Reason::ClientIdentityUnknown,
+        Error::ClientIdentityAmbiguous => Reason::ClientIdentityAmbiguous,
+        Error::ClientCertificateExpired => Reason::ClientCertificateExpired,
+        Error::CredentialsConflict(_) => Reason::CredentialsConflict,
+        Error::RateLimited { .. } => Reason::RateLimited,
+        Error::AccountNotFound => Reason::AccountNotFound,
+        Error::ClientIdentityNotFound => Reason::ClientIdentityNotFound,
+        Error::ClientIdentityExists => Reason::ClientIdentityExists,
         Error::AccessKeyDisabled => Reason::AccessKeyDisabled,
         Error::AccessKeyExpired => Reason::AccessKeyExpired,
         Error::AccountDisabled => Reason::AccountDisabled,
@@ -74,7 +82,9 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         FieldError::PageToken => Reason::PageTokenInvalid,
         FieldError::ResumeToken => Reason::ResumeTokenInvalid,
         FieldError::Language(_)
+        | FieldError::Choice
         | FieldError::Criterion(_)
+        | FieldError::Identity(_)
         | FieldError::Required
         | FieldError::Excludes(_)
         | FieldError::TooMany { .. }
@@ -147,10 +157,14 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::KeyRingRotationInProgress => Code::FailedPrecondition,
         Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Unauthenticated | Reason::AccessKeyDisabled | Reason::AccessKeyExpired | Reason::AccountDisabled => {
-            Code::Unauthenticated
-        }
-        Reason::PermissionDenied | Reason::OutOfScope => Code::PermissionDenied,
+        Reason::Unauthenticated
+        | Reason::AccessKeyDisabled
+        | Reason::AccessKeyExpired
+        | Reason::AccountDisabled
+        | Reason::ClientIdentityUnknown
+        | Reason::ClientIdentityAmbiguous
+        | Reason::ClientCertificateExpired => Code::Unauthenticated,
+        Reason::PermissionDenied | Reason::OutOfScope | Reason::CredentialsConflict => Code::PermissionDenied,
         Reason::ResumeTokenExpired => Code::OutOfRange,
         Reason::DatabaseUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,

@@ -15,6 +15,7 @@ use tonic_types::StatusExt;
 use tracing::Span;
 
 use super::method::Method;
+use super::pb::Reason;
 use crate::telemetry::{self, metrics};
 
 /// A call that has not ended. If it is dropped, the call ended because the caller left.
@@ -23,6 +24,8 @@ pub(super) struct Record {
     span: Span,
     started: Instant,
     has_ended: bool,
+    /// Whether the call is logged at level debug only.
+    is_quiet: bool,
 }
 
 impl Record {
@@ -32,6 +35,7 @@ impl Record {
             span,
             started: Instant::now(),
             has_ended: false,
+            is_quiet: false,
         }
     }
 
@@ -59,6 +63,8 @@ impl Record {
         if status.code() != Code::Ok
             && let Some(info) = status.get_details_error_info()
         {
+            // The metrics count these calls. A log line for each would let a caller fill the disk.
+            self.is_quiet = info.reason == Reason::RateLimited.name();
             self.span.record("reason", info.reason);
         }
         self.end(status.code());
@@ -75,7 +81,7 @@ impl Record {
         let _entered = self.span.enter();
         let duration_us = took.as_micros() as u64;
         // Monitors make these calls all the time.
-        if self.method.is_open {
+        if self.method.is_open || self.is_quiet {
             tracing::debug!(duration_us, "answered");
         } else {
             tracing::info!(duration_us, "answered");

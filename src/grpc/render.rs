@@ -6,10 +6,10 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Call, Caller, CertificateFacts, CertificateId, CheckReport, DescribedKeyRing, DescribedRegion, Finding,
-    KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, ManagedKey, Place, Quota,
-    QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity,
-    StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
+    Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing, DescribedRegion,
+    Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, ManagedKey,
+    Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope,
+    SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
@@ -353,6 +353,8 @@ pub(super) fn caller(call: &Call, now: clock::Timestamp) -> pb::DescribeCallerRe
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         scope: self::scope(scope),
         expire_time: expires.map(timestamp),
+        access_key_id: principal.access_key_id().unwrap_or_default().to_owned(),
+        client_identity: principal.client_identity().unwrap_or_default().to_owned(),
     }
 }
 
@@ -363,6 +365,26 @@ pub(super) fn role(role: Role) -> pb::Role {
         Role::Consumer => pb::Role::Consumer,
         Role::Admin => pb::Role::Admin,
         Role::Operator => pb::Role::Operator,
+    }
+}
+
+pub(super) fn identity_kind(kind: IdentityKind) -> pb::ClientIdentityKind {
+    match kind {
+        IdentityKind::SpiffeId => pb::ClientIdentityKind::SpiffeId,
+        IdentityKind::DnsName => pb::ClientIdentityKind::DnsName,
+        IdentityKind::Subject => pb::ClientIdentityKind::Subject,
+    }
+}
+
+pub(super) fn client_identity(identity: ClientIdentity) -> pb::ClientIdentity {
+    pb::ClientIdentity {
+        kind: identity_kind(identity.name.kind).into(),
+        value: identity.name.value,
+        account_id: identity.account.to_string(),
+        role: role(identity.role).into(),
+        scope: scope(&identity.scope),
+        create_time: Some(timestamp(identity.created)),
+        created_by: identity.created_by,
     }
 }
 

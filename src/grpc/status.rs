@@ -13,8 +13,8 @@ use super::reason::{self, code};
 use super::render::{self, etag};
 use super::words::{self, Refusal, field_name};
 use crate::app::{
-    CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, NameError, PrivateKeyError,
-    RESOURCE_TYPE, RequestId, Resource, TagError, TagsError, TextError,
+    CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, IdentityKind, IdentityName,
+    NameError, PrivateKeyError, RESOURCE_TYPE, RequestId, Resource, TagError, TagsError, TextError,
 };
 use crate::telemetry::{self, metrics};
 
@@ -24,6 +24,8 @@ const DOMAIN: &str = "certkeep";
 const MAX_DETAILS_LEN: usize = 4 * 1024;
 /// The maximum size of all violations together.
 const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
+/// The maximum size of the names of a client certificate.
+const MAX_CLIENT_NAMES_LEN: usize = 2 * 1024;
 const FINDINGS_TYPE: &str = "type.googleapis.com/certkeep.v1.Findings";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -133,12 +135,34 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
             details.metadata("roles", roles.join(","));
         }
+        Error::ClientIdentityUnknown(names) => {
+            for (name, value) in client_names(names) {
+                details.metadata(name, value);
+            }
+        }
+        Error::RateLimited { limit, wait } => {
+            metrics::rate_limited(limit.name());
+            if limit.is_log_due() {
+                tracing::warn!(limit = limit.name(), "a limit refuses calls");
+            }
+            details.others.set_retry_info(Some(*wait));
+            details.metadata("limit", limit.name());
+            if let Some(rate) = limit.rate() {
+                details.metadata("calls_per_second", rate.to_string());
+            }
+        }
         Error::DatabaseUnavailable(_) | Error::ResourceBusy(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));
             log(reason, error);
         }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated
+        | Error::ClientIdentityAmbiguous
+        | Error::ClientCertificateExpired
+        | Error::CredentialsConflict(_)
+        | Error::AccountNotFound
+        | Error::ClientIdentityNotFound
+        | Error::ClientIdentityExists
         | Error::AccessKeyDisabled
         | Error::AccessKeyExpired
         | Error::AccountDisabled
@@ -154,6 +178,31 @@ pub(super) fn refusal(request_id: RequestId, refusal: Refusal) -> Status {
         details.others.set_retry_info(Some(RETRY_AFTER));
     }
     details.status(words::refusal(refusal).to_owned())
+}
+
+/// The names of a client certificate, so that an operator can create a client identity for one of them. Not more than fits into the
+/// details.
+fn client_names(names: &[IdentityName]) -> Vec<(&'static str, String)> {
+    let mut room = MAX_CLIENT_NAMES_LEN;
+    let of_kind = |kind: IdentityKind| {
+        let mut text = String::new();
+        for name in names.iter().filter(|name| name.kind == kind) {
+            let Some(left) = room.checked_sub(name.value.len() + 1) else {
+                break;
+            };
+            room = left;
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(&name.value);
+        }
+        (kind.as_str(), text)
+    };
+    IdentityKind::ALL
+        .map(of_kind)
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
 }
 
 fn log(reason: Reason, error: &Error) {

@@ -16,7 +16,7 @@ use tokio_util::either::Either;
 
 use super::tls::Tls;
 use crate::app::ClientCertificate;
-use crate::telemetry::metrics::OpenConnection;
+use crate::telemetry::metrics::{self, OpenConnection};
 
 /// A caller that needs longer for its handshake is disconnected.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -106,7 +106,12 @@ impl Accepted {
                     _open: open,
                 });
             }
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+            Ok(Err(error)) => {
+                if is_about_certificate(&error) {
+                    metrics::authentication_failed("client_certificate");
+                }
+                tracing::debug!(%peer, %error, "handshake failed");
+            }
             Err(_) => tracing::debug!(%peer, "handshake timed out"),
         }
         None
@@ -135,11 +140,16 @@ fn client_certificate(stream: &TlsStream<TcpStream>) -> io::Result<Option<Client
     };
     match ClientCertificate::read(leaf) {
         Ok(certificate) => Ok(Some(certificate)),
-        Err(error) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the client certificate cannot be read: {error:?}"),
-        )),
+        Err(_) => Err(io::Error::other(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::BadEncoding,
+        ))),
     }
+}
+
+/// Whether the handshake failed because the client certificate did not verify or cannot be read.
+fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 type Transport = Either<TcpStream, Box<BufReader<TlsStream<TcpStream>>>>;

@@ -214,6 +214,8 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         server_certificate_quota: i64::from(config.server_certificate_quota),
         ca_certificate_quota: i64::from(config.ca_certificate_quota),
         access_key_quota: i64::from(config.access_key_quota),
+        calls_per_second_quota: i64::from(config.account_rate),
+        calls_per_second_per_key_quota: i64::from(config.access_key_rate),
         retention: config.delete_retention,
         ..Settings::default()
     };

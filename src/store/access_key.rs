@@ -27,6 +27,17 @@ pub struct AccessKey {
     pub has_expired: bool,
     /// Whether its account was.
     pub account_disabled: bool,
+    /// The rates of its account.
+    pub rates: Rates,
+}
+
+/// The rates that an operator set for an account, in calls per second. `None`: the default of the service.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rates {
+    /// The calls of the account.
+    pub account: Option<i64>,
+    /// The calls of each access key and client identity.
+    pub key: Option<i64>,
 }
 
 /// An account and its first access key.
@@ -52,7 +63,11 @@ impl Store {
             sql: "-- store::access_key_of_all_accounts
                   select account_id, role, secret_sha256, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
                     access_key.disabled, (extract(epoch from expires_at) * 1000)::bigint as expires_ms,
-                    coalesce(expires_at <= now(), false) as has_expired, account.disabled as account_disabled
+                    coalesce(expires_at <= now(), false) as has_expired, account.disabled as account_disabled,
+                    (select maximum from quota
+                     where quota.account_id = account.account_id and kind = 'calls_per_second') as account_rate,
+                    (select maximum from quota
+                     where quota.account_id = account.account_id and kind = 'calls_per_second_per_key') as key_rate
                   from access_key join account using (account_id) where access_key_id = $1",
         };
         let damaged = || Error::Row("access_key");
@@ -69,6 +84,7 @@ impl Store {
             expires: row.get::<_, Option<i64>>("expires_ms").map(Timestamp::from_millis),
             has_expired: row.get("has_expired"),
             account_disabled: row.get("account_disabled"),
+            rates: rates(row),
         }))
     }
 
@@ -120,5 +136,13 @@ pub(super) fn scope(row: &Row) -> Scope {
         regions: regions.map(RegionId::from_stored).collect(),
         resource_groups: groups.filter_map(|id| ResourceGroupId::parse(&id)).collect(),
         name_prefixes: list("scope_name_prefixes"),
+    }
+}
+
+/// The rates of a row with the columns `account_rate` and `key_rate`.
+pub(super) fn rates(row: &Row) -> Rates {
+    Rates {
+        account: row.get("account_rate"),
+        key: row.get("key_rate"),
     }
 }

@@ -11,6 +11,7 @@
 mod access_key;
 mod audit;
 mod change;
+mod client_identity;
 mod client_token;
 mod connect;
 mod error;
@@ -46,8 +47,9 @@ use std::time::Instant;
 
 use deadpool_postgres::{Pool, Status};
 
-pub use access_key::{AccessKey, NewAccount};
+pub use access_key::{AccessKey, NewAccount, Rates};
 pub use change::{CurrentState, Precondition, Undeletion};
+pub use client_identity::{ClientIdentity, MatchedIdentity};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
 pub use error::{Cause, Constraint, Error};

@@ -9,6 +9,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 const CALLS: &str = "certkeep_calls_total";
 const CALL_DURATION: &str = "certkeep_call_duration_seconds";
 const REFUSALS: &str = "certkeep_refusals_total";
+const RATE_LIMITED: &str = "certkeep_rate_limited_total";
+const FAILED_AUTHENTICATIONS: &str = "certkeep_failed_authentications_total";
 const UPLOADS: &str = "certkeep_uploads_total";
 const CERTIFICATES: &str = "certkeep_certificates";
 const DATABASE_UP: &str = "certkeep_database_up";
@@ -34,6 +36,17 @@ const STATEMENT_RETRIES: &str = "certkeep_statement_retries_total";
 const QUEUE_LENGTH: &str = "certkeep_batch_queue_length";
 const BUILD_INFO: &str = "certkeep_build_info";
 
+/// The names of the limits (`app::Limit`).
+const LIMITS: [&str; 6] = [
+    "access_key",
+    "client_identity",
+    "account",
+    "failed_authentications",
+    "unauthenticated",
+    "all_unauthenticated",
+];
+const CREDENTIALS: [&str; 3] = ["access_key", "client_certificate", "none"];
+
 /// Seconds. A describe takes a fraction of a millisecond, an upload a few.
 const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
@@ -53,6 +66,11 @@ pub fn begin() {
             "Duration of calls that answer one message, by method, in seconds"
         );
         describe_counter!(REFUSALS, "Errors by the reason that their callers receive");
+        describe_counter!(RATE_LIMITED, "Calls refused because of a limit of their rate, by limit");
+        describe_counter!(
+            FAILED_AUTHENTICATIONS,
+            "Failed authentications by the credential that was refused"
+        );
         describe_counter!(UPLOADS, "Stored certificates");
         describe_gauge!(
             CERTIFICATES,
@@ -73,6 +91,12 @@ pub fn begin() {
         describe_gauge!(BUILD_INFO, "1, with the version");
         // Prometheus sees an increase from 0 only if it has seen the 0.
         counter!(UPLOADS).absolute(0);
+        for limit in LIMITS {
+            counter!(RATE_LIMITED, "limit" => limit).absolute(0);
+        }
+        for credential in CREDENTIALS {
+            counter!(FAILED_AUTHENTICATIONS, "credential" => credential).absolute(0);
+        }
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
             .inspect_err(|error| tracing::error!(%error, "there are no metrics"))
@@ -104,6 +128,16 @@ pub fn call_ended(method: &str, code: &'static str, duration: Option<Duration>) 
 /// Counts an error.
 pub fn refused(reason: &'static str) {
     counter!(REFUSALS, "reason" => reason).increment(1);
+}
+
+/// Counts a call that this limit refused.
+pub fn rate_limited(limit: &'static str) {
+    counter!(RATE_LIMITED, "limit" => limit).increment(1);
+}
+
+/// Counts an authentication that failed for this credential: `access_key`, `client_certificate`, or `none`.
+pub fn authentication_failed(credential: &'static str) {
+    counter!(FAILED_AUTHENTICATIONS, "credential" => credential).increment(1);
 }
 
 /// Counts a stored certificate.

@@ -366,6 +366,8 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         server_certificate_quota: 10_000,
         ca_certificate_quota: 1_000,
         access_key_quota: 1_000,
+        access_key_rate: 1_000_000,
+        account_rate: 1_000_000,
         delete_retention: Duration::from_secs(7 * 24 * 60 * 60),
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,

@@ -16,8 +16,8 @@ use crate::operation::http;
 use crate::pki::{self, Key};
 use crate::process::Certkeep;
 
-/// Statements on tables that belong to no account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 21] = [
+/// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
+const OF_THE_SERVICE: [&str; 25] = [
     "store::begin_rotation",
     "store::bootstrap_access_key",
     "store::can_write",
@@ -25,9 +25,13 @@ const OF_THE_SERVICE: [&str; 21] = [
     "store::close_key",
     "store::correct_prepared_key",
     "store::create_account_admin_key",
+    "store::create_client_identity",
+    "store::delete_client_identity",
     "store::have_ended",
     "store::heartbeat",
     "store::key_encryption_keys",
+    "store::list_client_identities",
+    "store::list_client_identities_of_account",
     "store::make_first_account",
     "store::make_first_sealing_key",
     "store::migrate",

@@ -36,6 +36,7 @@ mod hosts;
 mod import;
 mod isolation;
 mod key_ring;
+mod limits;
 mod lists;
 mod load;
 mod operation;

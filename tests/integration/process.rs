@@ -148,7 +148,9 @@ impl Certkeep {
     fn start_listening(address: SocketAddr, data_dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(CERTKEEP);
         command
-            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+            // Tests call as fast as they can.
+            .args(["serve", "--access-key-rate", "1000000", "--account-rate", "1000000"])
+            .args(["--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
             .args(args)
             .stdout(Stdio::piped())

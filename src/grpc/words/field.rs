@@ -8,6 +8,7 @@ use crate::app::{CertificateKind, Field};
 pub fn field_name(field: Field) -> Cow<'static, str> {
     use CertificateKind::{Ca, Server};
     Cow::Borrowed(match field {
+        Field::AccountId => "account_id",
         Field::AcceptLanguage => "accept_language",
         Field::AccessKeyId => "access_key_id",
         Field::AliCloudCertificateId => "ali_cloud_certificate_id",
@@ -30,6 +31,8 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::ExpireTimeBefore => "expire_time_before",
         Field::ExpireTimeFrom => "expire_time_from",
         Field::Fingerprint => "fingerprint",
+        Field::IdentityKind => "kind",
+        Field::IdentityValue => "value",
         Field::Issuer => "issuer",
         Field::KeyAlgorithm => "key_algorithm",
         Field::KeyEncryptionKeyId => "key_encryption_key_id",

@@ -1,7 +1,9 @@
 //! The words for wrong names, tags, regions and criteria.
 
 use super::FieldName;
-use crate::app::{CriterionError, DomainError, Field, NameError, RegionError, TagError, TagPart, TagsError};
+use crate::app::{
+    CriterionError, DomainError, Field, IdentityError, NameError, RegionError, TagError, TagPart, TagsError,
+};
 
 pub(super) fn name(error: NameError, field: &str) -> String {
     match error {
@@ -46,6 +48,20 @@ pub(super) fn region(error: RegionError, field: &str) -> String {
     match error {
         RegionError::Missing => format!("{field} is empty; call DescribeRegions for the valid ids"),
         RegionError::Unknown => format!("unknown {field}; call DescribeRegions for the valid ids"),
+    }
+}
+
+pub(super) fn identity(error: IdentityError, field: &str) -> String {
+    match error {
+        IdentityError::SpiffeId => format!(
+            "{field} is not a SPIFFE ID; use an id such as spiffe://example.org/web, or spiffe://example.org/* for all ids below"
+        ),
+        IdentityError::DnsName => {
+            format!("{field} is not a host name; use a name such as web.example, without wildcards")
+        }
+        IdentityError::Subject => format!(
+            "{field} is not a subject as RFC 4514 writes it; use a subject such as CN=web,O=Example, without a space after the comma"
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ mod inventory;
 
 use std::borrow::Cow;
 
-use crate::app::{CertificateKind, Error, Field, FieldError, FindingCode, Resource, Violation};
+use crate::app::{CertificateKind, Conflict, Error, Field, FieldError, FindingCode, Limit, Resource, Violation};
 pub(super) use certificate::key_kind;
 pub use field::field_name;
 pub(super) use finding::{finding, remedy};
@@ -102,6 +102,33 @@ pub(super) fn error(error: &Error) -> String {
         Error::Unauthenticated => {
             "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
         }
+        Error::ClientIdentityUnknown(_) => {
+            "the service knows no name of the client certificate; ask its operator to create a client identity, or send an access key"
+                .to_owned()
+        }
+        Error::ClientIdentityAmbiguous => {
+            "DNS names of the client certificate belong to different client identities; use a certificate with the names of one"
+                .to_owned()
+        }
+        Error::ClientCertificateExpired => "the client certificate has expired; connect with a new one".to_owned(),
+        Error::CredentialsConflict(conflict) => match conflict {
+            Conflict::Account => {
+                "the access key and the client certificate belong to different accounts; use only one of them".to_owned()
+            }
+            Conflict::Role => {
+                "the roles of the access key and the client certificate have no permission in common; use only one of them"
+                    .to_owned()
+            }
+            Conflict::Scope => {
+                "the scopes of the access key and the client certificate have nothing in common; use only one of them".to_owned()
+            }
+        },
+        Error::RateLimited { limit, .. } => rate_limited(*limit),
+        Error::AccountNotFound => "no such account; check the id".to_owned(),
+        Error::ClientIdentityNotFound => "no such client identity; check the kind and the value".to_owned(),
+        Error::ClientIdentityExists => {
+            "the name belongs to a client identity with another account, role or scope; delete that one first".to_owned()
+        }
         Error::AccessKeyDisabled => "the access key is disabled; use another one".to_owned(),
         Error::AccessKeyExpired => "the access key has expired; use another one".to_owned(),
         Error::AccountDisabled => "the account is disabled; ask the operator of this service".to_owned(),
@@ -116,6 +143,27 @@ pub(super) fn error(error: &Error) -> String {
                 .to_owned()
         }
         Error::Internal(_) => "internal error; the log of this service has the cause under this request id".to_owned(),
+    }
+}
+
+fn rate_limited(limit: Limit) -> String {
+    let calls = |of: &str, rate: u32| {
+        let rate = grouped(i64::from(rate));
+        format!(
+            "{of} has the limit of {rate} calls a second; send fewer, or ask the operator of this service for a higher quota"
+        )
+    };
+    match limit {
+        Limit::AccessKey(rate) => calls("the access key", rate),
+        Limit::ClientIdentity(rate) => calls("the client identity", rate),
+        Limit::Account(rate) => calls("the account", rate),
+        Limit::FailedAuthentications => {
+            "too many failed authentications from this address; check the access key, wait and try again".to_owned()
+        }
+        Limit::Unauthenticated => {
+            "too many calls without an access key from this address; wait and try again".to_owned()
+        }
+        Limit::AllUnauthenticated => "too many calls without an access key; wait and try again".to_owned(),
     }
 }
 
@@ -162,6 +210,8 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Region(error) => inventory::region(*error, &field),
         FieldError::Language(_) => format!("unknown {field}; use zh-CN, en-US or ja, or leave it empty"),
         FieldError::Criterion(error) => inventory::criterion(*error, &field, name),
+        FieldError::Identity(error) => inventory::identity(*error, &field),
+        FieldError::Choice => format!("{field} is not set, or this call does not accept its value"),
         FieldError::Required => format!("{field} is empty; it is required"),
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
         FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
