@@ -1,10 +1,14 @@
 //! The documents agree with the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use certkeep::account::Role;
+use certkeep::app::roles_of;
 use certkeep::certificate::FindingCode;
 use certkeep::config::{SETTINGS, Shape};
+use certkeep::grpc::DESCRIPTORS;
+use prost_reflect::DescriptorPool;
 
 use crate::process::{certkeep, stderr, stdout};
 
@@ -219,4 +223,33 @@ fn every_finding_is_explained() {
         FindingCode::all().count(),
         "a code that is none is explained"
     );
+}
+
+#[test]
+fn the_table_of_roles_is_that_of_the_service() {
+    const HEADING: &str = "| call | reader | editor | admin | consumer | operator |";
+    let roles = [Role::Reader, Role::Editor, Role::Admin, Role::Consumer, Role::Operator];
+    let document = read("docs/access.md");
+    let table = document.lines().skip_while(|line| *line != HEADING).skip(2);
+    let mut told = BTreeMap::new();
+    for row in table.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        for method in cells[0].split(['`', ' ']).filter(|method| !method.is_empty()) {
+            let is_told: Vec<_> = cells[1..].iter().map(|cell| *cell == "y").collect();
+            assert_eq!(told.insert(method.to_owned(), is_told), None, "{method} is there twice");
+        }
+    }
+    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    let services: Vec<_> = pool.services().collect();
+    let methods = services.iter().flat_map(|service| service.methods());
+    let allowed = |method: &str| {
+        roles
+            .iter()
+            .map(|role| roles_of(method).contains(role))
+            .collect::<Vec<_>>()
+    };
+    let expected: BTreeMap<_, _> = methods
+        .map(|method| (method.name().to_owned(), allowed(method.name())))
+        .collect();
+    assert_eq!(told, expected, "docs/access.md has the roles of every call");
 }
