@@ -49,6 +49,8 @@ pub struct Config {
     pub account_rate: u32,
     /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
+    /// The age at which audit events are purged. `None`: they are kept for ever.
+    pub audit_retention: Option<Duration>,
     /// The regions. `None`: Alibaba Cloud's public regions.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.
@@ -102,8 +104,10 @@ pub enum DatabaseSource {
     },
     /// A Postgres that the operator runs.
     Url {
-        /// The connection string. It may contain a password.
+        /// The connection string of the role that serves. It may contain a password.
         url: String,
+        /// The connection string of the role that owns the tables. `None`: the role that serves owns them.
+        owner_url: Option<String>,
         /// Accept a database on another machine without verifying its certificate.
         danger_unverified_database: bool,
     },
@@ -122,10 +126,12 @@ impl std::fmt::Debug for DatabaseSource {
                 .finish(),
             Self::Url {
                 url: _,
+                owner_url,
                 danger_unverified_database,
             } => f
                 .debug_struct("Url")
                 .field("url", &"<redacted>")
+                .field("owner_url", &owner_url.as_ref().map(|_| "<redacted>"))
                 .field("danger_unverified_database", danger_unverified_database)
                 .finish(),
         }

@@ -64,6 +64,7 @@ impl Layers {
         let access_key_rate = self.number("access_key_rate");
         let account_rate = self.number("account_rate");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
+        let audit_retention_days: Option<u32> = self.parsed("audit_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
             listen,
@@ -80,6 +81,7 @@ impl Layers {
             ca_certificate_quota,
             (access_key_quota, access_key_rate, account_rate),
             retention_days,
+            audit_retention_days,
             database,
         );
         let (
@@ -97,6 +99,7 @@ impl Layers {
             Some(ca_certificate_quota),
             (Some(access_key_quota), Some(access_key_rate), Some(account_rate)),
             Some(retention_days),
+            Some(audit_retention_days),
             Some(database),
         ) = all
         else {
@@ -122,7 +125,8 @@ impl Layers {
             access_key_quota,
             access_key_rate,
             account_rate,
-            delete_retention: Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60),
+            delete_retention: days(retention_days),
+            audit_retention: (audit_retention_days > 0).then(|| days(audit_retention_days)),
             regions: self.regions,
             database,
         })
@@ -148,25 +152,8 @@ impl Layers {
         let max_connections = self.number("database_connections");
         let postgres_bin = self.path("postgres_bin");
         let postgres_user = self.value("postgres_user").map(str::to_owned);
-        let url = match (
-            self.value("database_url").map(str::to_owned),
-            self.path("database_url_file"),
-        ) {
-            (Some(_), Some(_)) => {
-                self.errors
-                    .push("database_url and database_url_file are both set: set one".to_owned());
-                None
-            }
-            (Some(url), None) => Some(url),
-            (None, Some(file)) => match read(&file) {
-                Ok(url) => Some(url.trim().to_owned()),
-                Err(error) => {
-                    self.error("database_url_file", &format!("is not readable: {error}"));
-                    None
-                }
-            },
-            (None, None) => None,
-        };
+        let url = self.text_or_file(["database_url", "database_url_file"], &read);
+        let owner_url = self.text_or_file(["database_owner_url", "database_owner_url_file"], &read);
         let Some(data_dir) = self.path("data_dir") else {
             self.errors
                 .push("data_dir is not set, and HOME is not set either: set one".to_owned());
@@ -184,13 +171,24 @@ impl Layers {
                 }
                 DatabaseSource::Url {
                     url,
+                    owner_url,
                     danger_unverified_database: danger_unverified_database?,
                 }
             }
-            None => DatabaseSource::Private {
-                postgres_bin,
-                postgres_user,
-            },
+            None => {
+                for key in ["database_owner_url", "database_owner_url_file"] {
+                    if self.value(key).is_some() {
+                        self.error(
+                            key,
+                            "is only for your own Postgres: remove it, or set the database URL",
+                        );
+                    }
+                }
+                DatabaseSource::Private {
+                    postgres_bin,
+                    postgres_user,
+                }
+            }
         };
         Some(DatabaseConfig {
             key_ring: self.path("key_ring").unwrap_or_else(|| data_dir.join("key-ring")),
@@ -199,6 +197,29 @@ impl Layers {
             max_connections: max_connections? as usize,
             source,
         })
+    }
+
+    /// The text of the first setting, or the content of the file that the second setting names.
+    fn text_or_file(
+        &mut self,
+        [text, file]: [&'static str; 2],
+        read: impl Fn(&Path) -> std::io::Result<String>,
+    ) -> Option<String> {
+        match (self.value(text).map(str::to_owned), self.path(file)) {
+            (Some(_), Some(_)) => {
+                self.errors.push(format!("{text} and {file} are both set: set one"));
+                None
+            }
+            (Some(value), None) => Some(value),
+            (None, Some(path)) => match read(&path) {
+                Ok(value) => Some(value.trim().to_owned()),
+                Err(error) => {
+                    self.error(file, &format!("is not readable: {error}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
     }
 
     fn path(&self, key: &str) -> Option<PathBuf> {
@@ -233,4 +254,8 @@ impl Layers {
         let source = self.values.get(key).map_or(&Source::Default, |(_, source)| source);
         self.errors.push(format!("{source}: {key} {problem}"));
     }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 60 * 60)
 }

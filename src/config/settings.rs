@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 31] = [
+pub const SETTINGS: [Setting; 34] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -195,6 +195,13 @@ pub const SETTINGS: [Setting; 31] = [
         for_database: false,
     },
     Setting {
+        key: "audit_retention_days",
+        shape: Shape::Number("days"),
+        default: Some("400"),
+        help: "Days after which audit events are purged. 0 keeps them for ever",
+        for_database: false,
+    },
+    Setting {
         key: "data_dir",
         shape: Shape::Text("DIR"),
         default: None,
@@ -228,6 +235,21 @@ pub const SETTINGS: [Setting; 31] = [
         shape: Shape::Text("FILE"),
         default: None,
         help: "File that contains the database URL",
+        for_database: true,
+    },
+    Setting {
+        key: "database_owner_url",
+        shape: Shape::Secret("URL"),
+        default: None,
+        help: "The same Postgres with another role: the owner of the tables. It migrates and purges audit events. Default: the role of \
+               the database URL owns the tables, and audit events are never purged",
+        for_database: true,
+    },
+    Setting {
+        key: "database_owner_url_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "File that contains the URL with the owner of the tables",
         for_database: true,
     },
     Setting {

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::run_as::RunAs;
 
-/// The role of certkeep's SQL. It is not a superuser, so that no statement can read a file or run a program.
+/// The role that serves. It is not a superuser, so that no statement can read a file or run a program.
 pub const ROLE: &str = "certkeep";
-/// The database, owned by that role.
+/// The role that owns the tables. It migrates the schema and purges audit events. It is not a superuser either.
+pub const OWNER_ROLE: &str = "certkeep_owner";
+/// The database, owned by the owner role.
 pub const DATABASE: &str = "certkeep";
 /// The number in the socket's name, `.s.PGSQL.5432`; there is no TCP port.
 pub const PORT: u16 = 5432;
@@ -112,7 +114,7 @@ fn quoted(bytes: &[u8]) -> Vec<u8> {
 fn hba() -> String {
     format!(
         "# Written by certkeep at every start.\n\
-         local {DATABASE} {ROLE} peer map=certkeep\n\
+         local {DATABASE} {ROLE},{OWNER_ROLE} peer map=certkeep\n\
          local all {SUPERUSER} peer map=certkeep\n\
          local all all reject\n"
     )
@@ -123,7 +125,9 @@ fn ident(certkeep: &str, postgres: &str) -> String {
     format!(
         "# Written by certkeep at every start.\n\
          certkeep {} {ROLE}\n\
+         certkeep {} {OWNER_ROLE}\n\
          certkeep {} {SUPERUSER}\n",
+        name(certkeep),
         name(certkeep),
         name(postgres)
     )

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::Error;
-use super::access::{DATABASE, ROLE, SUPERUSER};
+use super::access::{DATABASE, OWNER_ROLE, ROLE, SUPERUSER};
 use super::binaries::Binaries;
 use super::log::last_lines;
 use super::run_as::RunAs;
@@ -58,7 +58,7 @@ impl Cluster {
         }
     }
 
-    /// Creates the cluster with certkeep's role and database.
+    /// Creates the cluster with certkeep's two roles and its database.
     ///
     /// The cluster gets its final name when it is complete and on disk. If the machine fails before that, nothing looks like a
     /// cluster. The first name is new each time, because `initdb` of a killed certkeep may still be writing.
@@ -100,7 +100,7 @@ impl Cluster {
         self.run(&program, command, "").await
     }
 
-    /// Creates the role and the database with a single-user server. Nobody can connect to that server.
+    /// Creates the roles and the database with a single-user server. Nobody can connect to that server.
     async fn make_database(&self, dir: &Path, binaries: &Binaries, run_as: &RunAs) -> Result<(), Error> {
         let program = binaries.postgres();
         let mut command = run_as.command(&program);
@@ -110,7 +110,8 @@ impl Cluster {
             .args(["-c", "exit_on_error=on", "postgres"]);
         let statements = format!(
             "CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n\
-             CREATE DATABASE {DATABASE} OWNER {ROLE}\n"
+             CREATE ROLE {OWNER_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n\
+             CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}\n"
         );
         self.run(&program, command, &statements).await
     }

@@ -65,11 +65,13 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// The database, owned by [`ROLE`](Self::ROLE).
+    /// The database, owned by [`OWNER_ROLE`](Self::OWNER_ROLE).
     pub const DATABASE: &str = access::DATABASE;
-    /// The role to connect as, not a superuser. Peer authentication on the unix socket maps the user that runs certkeep to it, so
+    /// The role that serves, not a superuser. Peer authentication on the unix socket maps the user that runs certkeep to it, so
     /// there is no password.
     pub const ROLE: &str = access::ROLE;
+    /// The role that owns the tables, not a superuser. It has no password either.
+    pub const OWNER_ROLE: &str = access::OWNER_ROLE;
     /// The number in the name of the unix socket. There is no TCP port.
     pub const PORT: u16 = access::PORT;
 

@@ -76,7 +76,7 @@ async fn query_as(socket_dir: &Path, role: &str, sql: &str) -> Result<String, St
 }
 
 async fn query(postgres: &PrivatePostgres, sql: &str) -> String {
-    query_as(postgres.socket_dir(), PrivatePostgres::ROLE, sql)
+    query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, sql)
         .await
         .unwrap()
 }
@@ -86,7 +86,7 @@ async fn a_first_start_creates_a_cluster_and_the_second_finds_the_data() {
     let dir = TestDir::new("data");
     let postgres = dir.start().await;
     assert!(postgres.is_new());
-    assert_eq!(query(&postgres, "SELECT current_user").await, "certkeep");
+    assert_eq!(query(&postgres, "SELECT current_user").await, "certkeep_owner");
     query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
     let socket_dir = postgres.socket_dir().to_owned();
     postgres.stop().await;
@@ -132,12 +132,14 @@ async fn it_is_durable_and_listens_only_on_its_socket() {
 }
 
 #[tokio::test]
-async fn the_role_cannot_read_files_and_other_roles_cannot_connect() {
+async fn the_roles_cannot_read_files_and_other_roles_cannot_connect() {
     let dir = TestDir::new("data");
     let postgres = dir.start().await;
     let role = |role| query_as(postgres.socket_dir(), role, "SELECT pg_read_file('PG_VERSION')");
-    let denied = role(PrivatePostgres::ROLE).await.unwrap_err();
-    assert!(denied.contains("permission denied"), "{denied}");
+    for own in [PrivatePostgres::ROLE, PrivatePostgres::OWNER_ROLE] {
+        let denied = role(own).await.unwrap_err();
+        assert!(denied.contains("permission denied"), "{denied}");
+    }
     let rejected = role("stranger").await.unwrap_err();
     assert!(rejected.contains("pg_hba.conf rejects connection"), "{rejected}");
     if rustix::process::geteuid().is_root() {
@@ -152,7 +154,7 @@ async fn its_log_contains_no_statements_and_no_rows() {
     let dir = TestDir::new("data");
     let postgres = dir.start().await;
     let sql = "CREATE TABLE t (v text UNIQUE); INSERT INTO t VALUES ('hush'); INSERT INTO t VALUES ('hush')";
-    query_as(postgres.socket_dir(), PrivatePostgres::ROLE, sql)
+    query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, sql)
         .await
         .unwrap_err();
     let log = fs::read_to_string(dir.data_dir.path().join("postgres.log")).unwrap();
@@ -170,7 +172,7 @@ async fn a_killed_postgres_is_restarted() {
     kill_process(killed, Signal::KILL).unwrap();
     let since = Instant::now();
     let answer = loop {
-        match query_as(postgres.socket_dir(), PrivatePostgres::ROLE, "SELECT answer FROM kept").await {
+        match query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, "SELECT answer FROM kept").await {
             Ok(answer) => break answer,
             Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error}"),
         }

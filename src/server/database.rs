@@ -56,10 +56,12 @@ impl Database {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
                 url,
+                owner_url,
                 danger_unverified_database,
             } => {
                 let settings = Settings {
                     connection_string: url.clone(),
+                    owner_connection_string: owner_url.clone(),
                     danger_unverified_database: *danger_unverified_database,
                     max_connections: config.max_connections,
                 };
@@ -76,7 +78,11 @@ impl Database {
                 };
                 let postgres = PrivatePostgres::start(&data_dir, &settings, path_env).await?;
                 let settings = Settings {
-                    connection_string: connection_string(postgres.socket_dir()),
+                    connection_string: connection_string(postgres.socket_dir(), PrivatePostgres::ROLE),
+                    owner_connection_string: Some(connection_string(
+                        postgres.socket_dir(),
+                        PrivatePostgres::OWNER_ROLE,
+                    )),
                     danger_unverified_database: false,
                     max_connections: config.max_connections,
                 };
@@ -177,16 +183,15 @@ impl Database {
     }
 }
 
-fn connection_string(socket_dir: &Path) -> String {
+fn connection_string(socket_dir: &Path, role: &str) -> String {
     let directory = socket_dir
         .display()
         .to_string()
         .replace('\\', r"\\")
         .replace('\'', r"\'");
     format!(
-        "host='{directory}' port={} user={} dbname={}",
+        "host='{directory}' port={} user={role} dbname={}",
         PrivatePostgres::PORT,
-        PrivatePostgres::ROLE,
         PrivatePostgres::DATABASE
     )
 }

@@ -199,6 +199,14 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
     for warning in store.check_durability().await? {
         tracing::warn!("{warning}");
     }
+    let purges_audit = store.has_owner() && config.audit_retention.is_some();
+    metrics::audit_purge_enabled(purges_audit);
+    if store.can_change_audit_trail().await? {
+        tracing::warn!("the role of the database URL can change the audit trail: set database_owner_url, and use two roles");
+    }
+    if !store.has_owner() && config.audit_retention.is_some() {
+        tracing::warn!("audit events are never purged, because database_owner_url is not set");
+    }
     let key_ring = database.key_ring().await?;
     if database.is_private() {
         // This database has no access key. A key that is in the file is another database's.

@@ -20,6 +20,9 @@ pub struct Settings {
     /// A connection string as libpq reads it: `postgres://user@host:port/database?sslmode=verify-full` or
     /// `host=... dbname=...`. It can name several hosts, and it can contain a password.
     pub connection_string: String,
+    /// The connection string of the role that owns the tables. It migrates the schema and purges audit events. `None`: the role of
+    /// `connection_string` owns the tables.
+    pub owner_connection_string: Option<String>,
     /// Accept a server on another machine without verifying its certificate.
     pub danger_unverified_database: bool,
     /// The maximum number of connections.

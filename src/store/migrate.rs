@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::Transaction;
 
 use super::error::{Cause, Error, Failure};
-use super::{Statement, Store};
+use super::{Statement, Store, role};
 use crate::digest;
 
 /// One step of the schema. A released step never changes.
@@ -56,6 +56,20 @@ pub enum MigrateError {
         "the database has the encoding {0}, and certkeep needs UTF8: create it with `create database ... encoding 'UTF8' template template0`"
     )]
     Encoding(String),
+    /// The role that serves and the owner of the tables are one role.
+    #[error("the role {0} of the database owner URL is the role of the database URL: use another role, or set no owner URL")]
+    SameRole(String),
+    /// The tables belong to another role than the one of the owner's connection string.
+    #[error(
+        "the role {role} of the database owner URL does not own certkeep's tables: as a superuser, run `reassign owned by {owner} to \
+         {role}` in the database"
+    )]
+    NotTheOwner {
+        /// The role of the owner's connection string.
+        role: String,
+        /// The role that owns the tables.
+        owner: String,
+    },
     /// A statement failed.
     #[error("the schema could not be migrated")]
     Store(#[from] Error),
@@ -63,7 +77,7 @@ pub enum MigrateError {
 
 impl Store {
     /// Brings the schema to the newest version that this binary knows. Answers how many steps were applied. Steps of a newer binary
-    /// stay, if this binary can run on them. All steps are one transaction.
+    /// stay, if this binary can run on them. All steps are one transaction, which also gives the role that serves its privileges.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         let mut attempt = 1;
         loop {
@@ -81,9 +95,15 @@ impl Store {
     }
 
     async fn migrate_once(&self) -> Result<usize, Stopped> {
-        let mut connection = self.pool.get().await.map_err(Failure::from)?;
+        let serving = self.serving_role().await.map_err(MigrateError::from)?;
+        let owner = self.owner.as_ref().unwrap_or(&self.pool);
+        let mut connection = owner.get().await.map_err(Failure::from)?;
         let transaction = connection.transaction().await?;
         let applied = migrate(&transaction).await?;
+        if self.has_owner() {
+            role::check_owner(&transaction, &serving).await?;
+        }
+        role::grant(&transaction, &serving).await?;
         transaction.commit().await?;
         Ok(applied)
     }
@@ -169,7 +189,7 @@ pub fn schema_version() -> i32 {
 }
 
 /// Why an attempt ended.
-enum Stopped {
+pub(super) enum Stopped {
     /// Other transactions were in the way: it may be repeated.
     ByOthers(Cause),
     /// A repetition would not help.
@@ -210,7 +230,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["cb904dbd22d95e7946c09e36f92b04a57b5409f06cdfec0d764496d2625c8b42"]
+            ["45d25d77ff7c019fc622c7139758298fa3af93c030ac1cbd231d854fb895fe2e"]
         );
     }
 }

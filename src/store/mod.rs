@@ -34,6 +34,7 @@ mod resource_group;
 mod reuse;
 mod rotation;
 mod sealed;
+mod role;
 mod search;
 mod service_key;
 mod statement;
@@ -81,6 +82,8 @@ pub struct Store {
     pool: Pool,
     /// One connection for the readiness probe, so that callers that hold all other connections do not make the replica unready.
     probe: Pool,
+    /// One connection as the role that owns the tables, if that is another role than the one that serves.
+    owner: Option<Pool>,
     /// When the database last refused a change as a whole, for example because its disk was full.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Uploads,
@@ -95,9 +98,17 @@ impl Store {
             max_connections: 1,
             ..settings.clone()
         };
+        let owner = settings.owner_connection_string.as_ref().map(|connection_string| {
+            let owner = Settings {
+                connection_string: connection_string.clone(),
+                ..probe.clone()
+            };
+            connect::pool(&owner, RoundTrip::default())
+        });
         Ok(Self {
             pool: connect::pool(settings, round_trip.clone())?,
             probe: connect::pool(&probe, RoundTrip::default())?,
+            owner: owner.transpose()?,
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),
             lookups: read::lookups(round_trip),
@@ -124,6 +135,9 @@ impl Store {
     pub fn close(&self) {
         self.pool.close();
         self.probe.close();
+        if let Some(owner) = &self.owner {
+            owner.close();
+        }
     }
 }
 

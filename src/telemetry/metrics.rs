@@ -30,6 +30,8 @@ const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
     ),
 ];
 const CONNECTIONS: &str = "certkeep_connections";
+const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
+const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
 const JOB_FAILURES: &str = "certkeep_job_failures_total";
 const STATEMENT_DURATION: &str = "certkeep_statement_duration_seconds";
 const STATEMENT_RETRIES: &str = "certkeep_statement_retries_total";
@@ -81,6 +83,14 @@ pub fn begin() {
             describe_gauge!(name, text);
         }
         describe_gauge!(CONNECTIONS, "Open connections by listener");
+        describe_gauge!(
+            AUDIT_PURGE_ENABLED,
+            "1 if audit events are purged after their retention, else 0"
+        );
+        describe_counter!(
+            AUDIT_DENIALS_DROPPED,
+            "Denied calls that are missing in the audit trail, because the queue was full or the database failed"
+        );
         describe_counter!(JOB_FAILURES, "Failed runs of the jobs in the background, by task");
         describe_histogram!(
             STATEMENT_DURATION,
@@ -97,6 +107,7 @@ pub fn begin() {
         for credential in CREDENTIALS {
             counter!(FAILED_AUTHENTICATIONS, "credential" => credential).absolute(0);
         }
+        counter!(AUDIT_DENIALS_DROPPED).absolute(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
             .inspect_err(|error| tracing::error!(%error, "there are no metrics"))
@@ -160,6 +171,16 @@ pub fn database_connections(counts: [usize; 4]) {
     for ((name, _), count) in DATABASE_CONNECTIONS.into_iter().zip(counts) {
         gauge!(name).set(count as f64);
     }
+}
+
+/// Sets whether audit events are purged after their retention.
+pub fn audit_purge_enabled(is_enabled: bool) {
+    gauge!(AUDIT_PURGE_ENABLED).set(f64::from(u8::from(is_enabled)));
+}
+
+/// Counts denied calls that the audit trail does not have.
+pub fn audit_denials_dropped(count: u64) {
+    counter!(AUDIT_DENIALS_DROPPED).increment(count);
 }
 
 /// Declares a job, so that its first failure is seen as an increase.

@@ -103,6 +103,7 @@ impl TlsPostgres {
     async fn accepts(&self, host: &str, parameters: &str) -> bool {
         let settings = Settings {
             connection_string: format!("postgres://certkeep@{host}:{}/postgres?{parameters}", self.port),
+            owner_connection_string: None,
             danger_unverified_database: false,
             max_connections: 1,
         };

@@ -443,6 +443,7 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
     let (proxy, through) = Proxy::before(server.database());
     let store = certkeep::store::Store::new(&certkeep::store::Settings {
         connection_string: through,
+        owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 1,
     })

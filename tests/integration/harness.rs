@@ -139,6 +139,7 @@ fn connection_string(socket_dir: &Path, database: &str) -> String {
 fn store_settings(socket_dir: &Path, database: &str) -> certkeep::store::Settings {
     certkeep::store::Settings {
         connection_string: connection_string(socket_dir, database),
+        owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 4,
     }
@@ -369,6 +370,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         access_key_rate: 1_000_000,
         account_rate: 1_000_000,
         delete_retention: Duration::from_secs(7 * 24 * 60 * 60),
+        audit_retention: Some(Duration::from_secs(400 * 24 * 60 * 60)),
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
         max_connections: 100,
@@ -389,6 +391,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
             admin_key: dir.path().join("admin.key"),
             source: DatabaseSource::Url {
                 url: database.to_owned(),
+                owner_url: None,
                 danger_unverified_database: false,
             },
         },

@@ -17,9 +17,10 @@ use crate::pki::{self, Key};
 use crate::process::Certkeep;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 25] = [
+const OF_THE_SERVICE: [&str; 27] = [
     "store::begin_rotation",
     "store::bootstrap_access_key",
+    "store::can_change_audit_trail",
     "store::can_write",
     "store::check_durability",
     "store::close_key",
@@ -43,6 +44,7 @@ const OF_THE_SERVICE: [&str; 25] = [
     "store::rotation",
     "store::running_transactions",
     "store::service_key",
+    "store::serving_role",
 ];
 /// Only a connection that is lost in a change leads to these statements. They ask for account and request: tests/integration/retries.rs.
 const AFTER_A_LOSS: [&str; 2] = ["store::audit_event_of_request", "store::revision_of_request"];

@@ -55,11 +55,11 @@ impl DataDir {
         }
     }
 
-    /// A connection to the private Postgres.
+    /// A connection to the private Postgres, as the owner of the tables.
     pub fn connection_string(&self) -> String {
         let text = std::fs::read_to_string(self.path().join("postgres/postmaster.pid")).unwrap();
         let socket_dir = text.lines().nth(4).unwrap().to_owned();
-        format!("host='{socket_dir}' port=5432 user=certkeep dbname=certkeep")
+        format!("host='{socket_dir}' port=5432 user=certkeep_owner dbname=certkeep")
     }
 }
 

@@ -8,6 +8,7 @@ use crate::pki::{self, Key};
 fn store(database: &str) -> Store {
     let settings = Settings {
         connection_string: database.to_owned(),
+        owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 2,
     };

@@ -300,9 +300,11 @@ create table stream (
   -- `certificates`: the table event. `access`: the table audit_event.
   name text not null check (name in ('certificates', 'access')),
   position bigint not null check (position >= 0),
-  -- Events up to this position are no longer kept.
+  -- Events up to this position are no longer kept. The MAC shows that certkeep purged them (store::audit).
   purged bigint not null default 0,
-  primary key (account_id, name)
+  purge_mac bytea check (octet_length(purge_mac) = 32),
+  primary key (account_id, name),
+  check ((purged = 0) = (purge_mac is null))
 ) with (fillfactor = 50);
 
 -- The changes of a certificate, one row for each revision. An event outlives its certificate. A request changes a certificate
@@ -359,11 +361,13 @@ create index audit_event_of_resource on audit_event (account_id, resource_id, po
 -- The look-up of a change after a lost connection.
 create index audit_event_of_request on audit_event (account_id, request_id) where outcome = 'done';
 
--- The seals over both streams: mac = HMAC(service key `audit`, the mac before, and the rows up to last_position).
+-- The seals over both streams: mac = HMAC(service key `audit`, the mac before, and the rows from first_position to last_position).
+-- Each seal begins where the seal before it ends.
 create table audit_seal (
   account_id bigint not null,
   name text not null check (name in ('certificates', 'access')),
-  last_position bigint not null,
+  first_position bigint not null check (first_position > 0),
+  last_position bigint not null check (last_position >= first_position),
   mac bytea not null check (octet_length(mac) = 32),
   sealed_at timestamptz not null default now(),
   primary key (account_id, name, last_position)
