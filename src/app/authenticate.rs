@@ -236,6 +236,35 @@ impl App {
         Err(refusal.error())
     }
 
+    /// Refuses the caller of a stream whose access key was disabled or deleted or has expired, whose client identity was deleted, or
+    /// whose account was disabled.
+    pub(super) async fn check_again(
+        &self,
+        caller: &Caller,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<(), Error> {
+        if let Some(id) = caller.principal.access_key_id() {
+            let key = self.0.store.access_key_of_all_accounts(id).await?;
+            match key.ok_or(Error::Unauthenticated)? {
+                key if key.account_disabled => return Err(Error::AccountDisabled),
+                key if key.disabled => return Err(Error::AccessKeyDisabled),
+                key if key.has_expired => return Err(Error::AccessKeyExpired),
+                _ => {}
+            }
+        }
+        if let Some(name_of_caller) = caller.principal.client_identity() {
+            let certificate = certificate.ok_or(Error::Unauthenticated)?;
+            let known = self.identify(certificate).await?;
+            let is_same = |(name, grant): &(IdentityName, Grant)| {
+                name.to_string() == name_of_caller && grant.account == caller.account
+            };
+            if !known.as_ref().is_some_and(is_same) {
+                return Err(Error::ClientIdentityUnknown(identity::names(certificate)));
+            }
+        }
+        Ok(())
+    }
+
     /// The buckets of an access key or a client identity, and of its account.
     fn buckets(&self, principal: &str, account: AccountId, rates: Rates) -> (Arc<Bucket>, Arc<Bucket>) {
         let settings = &self.0.settings;

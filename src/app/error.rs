@@ -125,6 +125,12 @@ pub enum Error {
         /// The roles that allow the call.
         allowed: &'static [Role],
     },
+    /// The caller has a scope. The audit trails are about the whole account.
+    #[error("the audit trail is open to callers without a scope")]
+    AuditOutOfScope,
+    /// Events after the resume token are no longer kept, or the database lost them.
+    #[error("resume token expired")]
+    ResumeTokenExpired,
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]
     DatabaseUnavailable(store::Error),

@@ -3,7 +3,7 @@
 use super::{App, Error};
 
 impl App {
-    /// Purges deleted certificates after their retention, and client tokens that have expired.
+    /// Purges deleted certificates and audit events after their retention, and client tokens that have expired.
     pub async fn run_maintenance(&self) -> Result<(), Error> {
         let store = &self.0.store;
         let mut purged = 0;
@@ -14,6 +14,18 @@ impl App {
             }
         }
         while store.forget_tokens_of_all_accounts().await? > 0 {}
+        if let Some(retention) = self.0.settings.audit_retention {
+            let mut purged = 0;
+            loop {
+                match store.purge_audit_of_all_accounts(&self.0.audit_key, retention).await? {
+                    0 => break,
+                    count => purged += count,
+                }
+            }
+            if purged > 0 {
+                tracing::info!(purged, "purged audit events");
+            }
+        }
         if purged > 0 {
             tracing::info!(purged, "purged deleted certificates");
         }

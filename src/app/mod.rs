@@ -2,6 +2,7 @@
 //! modules below do not know each other.
 
 mod access_key;
+mod audit_event;
 mod authenticate;
 mod bootstrap;
 mod call;
@@ -10,6 +11,7 @@ mod client_identity;
 mod client_token;
 mod cpu_pool;
 mod delete;
+mod denial;
 mod describe;
 mod error;
 mod expiry;
@@ -17,6 +19,7 @@ mod fingerprints;
 mod get;
 mod key_ring;
 mod limit;
+mod list_audit_events;
 mod list_tags;
 mod maintenance;
 mod manage_access_keys;
@@ -30,11 +33,14 @@ mod rename;
 mod resource_group;
 mod resources;
 mod reuse;
+mod seal_audit_trails;
 mod search;
 mod settings;
 mod tag;
+mod tail_audit_events;
 mod target;
 mod upload;
+mod verify_audit_trail;
 mod violation;
 
 use std::sync::Arc;
@@ -47,12 +53,15 @@ pub use bootstrap::{BootstrapError, FirstAccount};
 pub use call::{Call, RequestId};
 pub use check::{CheckReport, CheckServerCertificate, check};
 pub use client_identity::{IdentityError, ListedClientIdentities, NewClientIdentity};
+pub use audit_event::{AuditChange, AuditEvent, AuditOutcome};
+pub use denial::DeniedCall;
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
 pub use limit::{Limit, UnauthenticatedLimit};
+pub use list_audit_events::{ListAuditEvents, ListedAuditEvents};
 pub use list_tags::{ListTagResources, ListedTagResources};
 pub use manage_access_keys::{
     CreateAccessKey, CreatedAccessKey, ListAccessKeys, ListedAccessKeys, UnknownRole, UpdateAccessKey,
@@ -64,14 +73,17 @@ pub use quotas::Quota;
 pub use regions::{DescribeRegions, DescribedRegion};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use resources::{RESOURCE_TYPE, TaggedResources};
+pub use seal_audit_trails::Sealer;
 pub use search::{Found, SearchServerCertificates};
 pub use settings::Settings;
 pub use tag::Revisions;
+pub use tail_audit_events::{AuditTail, TailedAuditEvent};
 pub use target::TargetCertificate;
 pub use upload::{CertificateText, Upload, Uploaded};
+pub use verify_audit_trail::{AuditReport, AuditVerification, TrailFault, TrailReport};
 pub use violation::{Field, FieldError, Violation};
 
-pub use crate::account::{IdentityKind, IdentityName, Principal, QuotaKind, Role};
+pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, ExponentError,
     Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError,
@@ -85,16 +97,16 @@ pub use crate::inventory::{
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{
     ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation,
-    StoredCertificate,
+    StoredCertificate, Trail,
 };
 
-use crate::account::AccountId;
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
 use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity};
 use cpu_pool::CpuPool;
+use denial::Denials;
 use key_ring::{CurrentRing, Started, ThisReplica};
 use limit::{Buckets, SourceBuckets};
 
@@ -126,6 +138,9 @@ struct Parts {
     /// By the id of the access key or the name of the client identity.
     principal_buckets: Buckets<String>,
     account_buckets: Buckets<AccountId>,
+    /// The key of the MACs over the audit trails.
+    audit_key: Secret,
+    denials: Denials,
     authorities: Authorities,
     cpu_pool: CpuPool,
     /// The certificates that are being stored.
@@ -146,6 +161,7 @@ impl App {
             key_ring,
             page_token_key,
             client_token_key,
+            audit_key,
         } = match key_ring::start(&store, key_ring, &replica).await {
             Ok(started) => started,
             Err(error) => {
@@ -155,6 +171,7 @@ impl App {
             }
         };
         Ok(Self(Arc::new(Parts {
+            denials: Denials::start(store.clone()),
             store,
             key_ring,
             replica,
@@ -167,15 +184,17 @@ impl App {
             failures: SourceBuckets::new(FAILURE_BURST, FAILURE_RATE),
             principal_buckets: Buckets::default(),
             account_buckets: Buckets::default(),
+            audit_key,
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
             storing: TaskTracker::new(),
         })))
     }
 
-    /// Waits until all uploads are stored. This includes uploads of callers that have left.
+    /// Waits until all uploads are stored, and all denied calls are in the audit trail. This includes uploads of callers that have left.
     pub async fn finish(&self) {
         self.0.storing.close();
         self.0.storing.wait().await;
+        self.0.denials.finish().await;
     }
 }

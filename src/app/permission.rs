@@ -7,7 +7,7 @@ const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
-/// For what an account and the operators both have: access keys.
+/// For what an account and the operators both have: access keys, and audit trails.
 const ADMINS_AND_OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
 
 /// The roles that may call a method of certkeep's services. A method that the table lacks is closed to every role.
@@ -44,6 +44,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
             ADMINS_AND_OPERATORS
         }
         "CreateClientIdentity" | "DeleteClientIdentity" | "ListClientIdentities" => OPERATORS,
+        "ListAuditEvents" | "TailAuditEvents" | "VerifyAuditTrail" => ADMINS_AND_OPERATORS,
         "DescribeCaller" => ANY,
         _ => &[],
     }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub calls_per_second_per_key_quota: i64,
     /// The retention time of a deleted certificate. Zero: the certificate is purged immediately.
     pub retention: Duration,
+    /// The age at which audit events are purged. `None`: they are kept for ever.
+    pub audit_retention: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             calls_per_second_quota: 5_000,
             calls_per_second_per_key_quota: 1_000,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
+            audit_retention: None,
         }
     }
 }

@@ -27,18 +27,23 @@ pub enum Field {
     Domain,
     DomainMatch,
     ExpireTime,
+    EventTimeBefore,
+    EventTimeFrom,
     ExpireTimeBefore,
     ExpireTimeFrom,
     Fingerprint,
     IdentityKind,
     IdentityValue,
+    Heads,
     Issuer,
     KeyAlgorithm,
     KeyEncryptionKeyId,
     KeySize,
+    Methods,
     NewResourceGroupId,
     NextToken,
     OrderBy,
+    Outcomes,
     PageSize,
     PageToken,
     PrivateKey,
@@ -157,6 +162,12 @@ pub enum FieldError {
     Rate,
     /// The token was not written by this call.
     ResumeToken,
+    /// The outcome of an audit event is unknown.
+    Outcome,
+    /// The time is outside of the years 1 to 9999.
+    Time,
+    /// The head of an audit trail is not 64 hexadecimal digits.
+    Head,
     /// The resource type is unknown.
     ResourceType,
     /// A certificate would have more than 20 tags.

@@ -1,13 +1,17 @@
 //! AdminService. Each call parses the request, runs the use case and renders the answer.
 
-use tonic::{Request, Response};
+use std::sync::Arc;
 
+use tonic::{Request, Response, Status};
+
+use super::audit::{self, Messages};
 use super::call::call_of;
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, admin_service_server::AdminService};
 use super::{parse, render};
 use crate::app::App;
 use crate::clock;
+use crate::peer::Peer;
 
 pub(super) struct Door {
     app: App,
@@ -87,6 +91,54 @@ impl AdminService for Door {
             deleted.map(|()| pb::DeleteResourceGroupResponse {
                 request_id: call.request_id.to_string(),
             }),
+        )
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<pb::ListAuditEventsRequest>,
+    ) -> Answer<pb::ListAuditEventsResponse> {
+        let call = call_of(&request)?;
+        let request = audit::list_audit_events(request.into_inner());
+        let listed = self.app.list_audit_events(&call, request).await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListAuditEventsResponse {
+                request_id: call.request_id.to_string(),
+                audit_events: listed.events.into_iter().map(audit::audit_event).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+
+    type TailAuditEventsStream = Messages<pb::TailAuditEventsResponse>;
+
+    async fn tail_audit_events(
+        &self,
+        request: Request<pb::TailAuditEventsRequest>,
+    ) -> Answer<Self::TailAuditEventsStream> {
+        let call = call_of(&request)?;
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the caller has no address"))?;
+        let resume_token = request.into_inner().resume_token;
+        let tail = self.app.tail_audit_events(&call, &resume_token, peer).await;
+        answer(
+            &call,
+            tail.map(|received| audit::messages(call.request_id, received, audit::tailed)),
+        )
+    }
+
+    type VerifyAuditTrailStream = Messages<pb::VerifyAuditTrailResponse>;
+
+    async fn verify_audit_trail(
+        &self,
+        request: Request<pb::VerifyAuditTrailRequest>,
+    ) -> Answer<Self::VerifyAuditTrailStream> {
+        let call = call_of(&request)?;
+        let verifying = self.app.verify_audit_trail(&call, &request.into_inner().heads).await;
+        answer(
+            &call,
+            verifying.map(|received| audit::messages(call.request_id, received, audit::verification)),
         )
     }
 

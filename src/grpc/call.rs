@@ -4,23 +4,32 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, header};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tower::Service;
 use tracing::{Instrument, Span};
 
 use super::deadline::time_for;
 use super::method::{Method, Methods};
+use super::pb::Reason;
 use super::reason::{code, of_error};
 use super::record::{Record, RecordedBody};
 use super::status::{refusal, status};
 use super::words::Refusal;
-use crate::app::{AccessKeyText, App, Call, Credentials, Error, GivenKey, RequestId, UnauthenticatedLimit};
+use crate::app::{
+    AccessKeyText, AccountId, App, Call, Credentials, DeniedCall, Error, GivenKey, RequestId, UnauthenticatedLimit,
+};
 use crate::peer::Peer;
 use crate::telemetry;
+
+/// The time for the last message of a stream.
+const LAST_MESSAGE_TIME: Duration = Duration::from_secs(2);
 
 /// The gRPC door: a service for HTTP/2 connections. Requests must have an `Arc<Peer>`. Before [`open`](Self::open), it answers health and
 /// reflection only. Cheap to clone.
@@ -84,7 +93,7 @@ impl Door {
         let closing = peer
             .as_ref()
             .filter(|_| method.is_stream)
-            .map(|peer| peer.closing.clone().cancelled_owned());
+            .map(|peer| closed(peer.closing.clone(), method.is_open));
         let call = async {
             match (request_id, peer) {
                 (Ok(request_id), Some(peer)) => self.answer_in_time(&method, request_id, &peer, request).await,
@@ -138,6 +147,14 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let door = self.clone();
         Box::pin(async move { Ok(door.answer(request.map(Body::new)).await) })
+    }
+}
+
+/// Completes when a stream must end. The streams of the services have some time to end with a last message.
+async fn closed(closing: CancellationToken, is_open: bool) {
+    closing.cancelled().await;
+    if !is_open {
+        tokio::time::sleep(LAST_MESSAGE_TIME).await;
     }
 }
 
@@ -216,6 +233,15 @@ async fn authenticated(
     let caller = match app.authenticate(&credentials).await {
         Ok(caller) => caller,
         Err(error) => {
+            // With a client certificate, the account can be that of the certificate, and the access key was not checked.
+            let is_known = match error {
+                Error::AccessKeyDisabled | Error::AccessKeyExpired => true,
+                Error::AccountDisabled => peer.certificate.is_none(),
+                _ => false,
+            };
+            if let (GivenKey::Key(key), true) = (&credentials.access_key, is_known) {
+                record_denial(app, method, request_id, peer, (None, key.id()), of_error(&error));
+            }
             // Each failed authentication has a line in the log, so their number is limited too.
             let has_failed = code(of_error(&error)) == Code::Unauthenticated;
             let limited = has_failed
@@ -231,14 +257,47 @@ async fn authenticated(
     if method.is_served
         && let Err(error) = caller.may_call(&method.name)
     {
+        let by = (Some(caller.account), caller.principal.id());
+        record_denial(app, method, request_id, peer, by, of_error(&error));
         return status(request_id, &error).into_http();
     }
     if let Some(authority) = request.uri().authority() {
         let authority = Authority(authority.clone());
         request.extensions_mut().insert(authority);
     }
+    let (account, principal) = (caller.account, caller.principal.clone());
     request.extensions_mut().insert(Call { request_id, caller });
-    called(routes, request).await
+    let response = called(routes, request).await;
+    if let Some(reason) = denied(response.headers()) {
+        record_denial(app, method, request_id, peer, (Some(account), principal.id()), reason);
+    }
+    response
+}
+
+/// The reason of a response that denies the call.
+fn denied(headers: &HeaderMap) -> Option<Reason> {
+    let code = headers.get("grpc-status")?.as_bytes();
+    let refused = Status::from_header_map(headers).filter(|_| code == b"7")?;
+    Reason::from_str_name(&format!("REASON_{}", refused.get_details_error_info()?.reason))
+}
+
+/// Queues the denied call of a known caller for the audit trail. Without an account, the principal is the id of an access key.
+fn record_denial(
+    app: &App,
+    method: &Method,
+    request_id: RequestId,
+    peer: &Peer,
+    (account, principal): (Option<AccountId>, &str),
+    reason: Reason,
+) {
+    app.record_denial(DeniedCall {
+        account,
+        principal: principal.to_owned(),
+        address: peer.address,
+        request_id,
+        method: method.name.clone(),
+        reason: reason.name(),
+    });
 }
 
 /// The access key of a call. `Some(None)`: the header has another text.

@@ -1,6 +1,7 @@
 //! The gRPC door: protobuf to use case and back, and the words for each error.
 
 mod admin_service;
+mod audit;
 mod call;
 mod certificate_service;
 mod deadline;

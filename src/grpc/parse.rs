@@ -132,7 +132,7 @@ pub fn key_algorithm_of(algorithm: pb::KeyAlgorithm) -> Option<KeyAlgorithm> {
 }
 
 /// A moment in whole milliseconds. A fraction is rounded up, so that `>=` and `<` stay true for whole milliseconds.
-fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionError> {
+pub(super) fn timestamp(message: prost_types::Timestamp) -> Result<Timestamp, CriterionError> {
     let is_in_range = TIMESTAMP_SECONDS.contains(&message.seconds) && (0..1_000_000_000).contains(&message.nanos);
     let millis = i64::from(message.nanos.cast_unsigned().div_ceil(1_000_000));
     match is_in_range {

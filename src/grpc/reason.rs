@@ -53,6 +53,8 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::AccessKeyExpired => Reason::AccessKeyExpired,
         Error::AccountDisabled => Reason::AccountDisabled,
         Error::PermissionDenied { .. } => Reason::PermissionDenied,
+        Error::AuditOutOfScope => Reason::OutOfScope,
+        Error::ResumeTokenExpired => Reason::ResumeTokenExpired,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
         Error::ResourceBusy(_) => Reason::ResourceBusy,
         Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
@@ -101,6 +103,9 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::DefaultGroup
         | FieldError::KeyEncryptionKeyId
         | FieldError::Rate
+        | FieldError::Outcome
+        | FieldError::Time
+        | FieldError::Head
         | FieldError::ResourceType => Reason::FieldInvalid,
     }
 }

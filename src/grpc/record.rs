@@ -8,7 +8,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -43,7 +42,7 @@ impl Record {
     pub(super) fn follow(
         mut self,
         response: Response<Body>,
-        closing: Option<WaitForCancellationFutureOwned>,
+        closing: Option<impl Future<Output = ()> + Send + 'static>,
     ) -> Response<RecordedBody> {
         // A refused call has its status in the headers.
         if let Some(status) = Status::from_header_map(response.headers()) {
@@ -51,7 +50,7 @@ impl Record {
         }
         let closing = closing
             .filter(|_| self.method.is_stream && !self.has_ended)
-            .map(Box::pin);
+            .map(|closing| Box::pin(closing) as Closing);
         response.map(|body| RecordedBody {
             body,
             record: self,
@@ -95,11 +94,14 @@ impl Drop for Record {
     }
 }
 
+/// Completes when the stream must end.
+type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The body of a response with its record.
 pub struct RecordedBody {
     body: Body,
     record: Record,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: Option<Closing>,
 }
 
 impl http_body::Body for RecordedBody {

@@ -166,6 +166,8 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         | Error::AccessKeyDisabled
         | Error::AccessKeyExpired
         | Error::AccountDisabled
+        | Error::AuditOutOfScope
+        | Error::ResumeTokenExpired
         | Error::ClientTokenReused => {}
     }
     details.status(message)

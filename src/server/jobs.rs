@@ -13,6 +13,7 @@ const PROBE_TIME: Duration = Duration::from_secs(3);
 /// So many failed probes in a row make the service unready. One slow answer is no reason to send callers elsewhere.
 const MAX_FAILED_PROBES: u32 = 2;
 const COUNT_PAUSE: Duration = Duration::from_secs(300);
+const SEAL_PAUSE: Duration = Duration::from_secs(1);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
 const ROTATION_PAUSE: Duration = Duration::from_secs(1);
@@ -99,6 +100,16 @@ pub(super) async fn rotate_key_ring(app: App) {
         };
         report("rotate", progress.map(|_| ()));
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Seals the new events of the audit trails.
+pub(super) async fn seal_audit_trails(app: App) {
+    metrics::job_exists("seal");
+    let mut sealer = app.sealer();
+    loop {
+        report("seal", sealer.run().await);
+        tokio::time::sleep(SEAL_PAUSE).await;
     }
 }
 

@@ -128,6 +128,7 @@ impl Server {
         jobs.spawn(jobs::watch_database(database.store().clone(), health.clone()));
         jobs.spawn(jobs::count_certificates(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
+        jobs.spawn(jobs::seal_audit_trails(app.clone()));
         jobs.spawn(jobs::tell_replica(app.clone()));
         jobs.spawn(jobs::rotate_key_ring(app.clone()));
         jobs.spawn(key_ring::follow(app.clone(), config.database.key_ring.clone()));
@@ -225,6 +226,7 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         calls_per_second_quota: i64::from(config.account_rate),
         calls_per_second_per_key_quota: i64::from(config.access_key_rate),
         retention: config.delete_retention,
+        audit_retention: config.audit_retention,
         ..Settings::default()
     };
     Ok(App::open(store.clone(), key_ring, settings, &host()).await?)

@@ -54,7 +54,7 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 impl Cause {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             sqlstate: None,
             constraint: None,

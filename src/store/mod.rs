@@ -10,10 +10,15 @@
 
 mod access_key;
 mod audit;
+mod audit_chain;
+mod audit_event;
+mod audit_purge;
+mod audit_seal;
 mod change;
 mod client_identity;
 mod client_token;
 mod connect;
+mod denial;
 mod error;
 mod fingerprint;
 mod group_commit;
@@ -49,10 +54,14 @@ use std::time::Instant;
 use deadpool_postgres::{Pool, Status};
 
 pub use access_key::{AccessKey, NewAccount, Rates};
+pub use audit_chain::{CHAIN_START, ChainMac, purge_mac, seal_mac};
+pub use audit_event::{AuditSubject, StoredAuditEvent, Trail, TrailState};
+pub use audit_seal::{MAX_EVENTS_PER_SEAL, Seal, SealedTrail, Sealing, Watermark};
 pub use change::{CurrentState, Precondition, Undeletion};
 pub use client_identity::{ClientIdentity, MatchedIdentity};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
+pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
 pub use fingerprint::AccountFingerprints;
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};

@@ -32,6 +32,7 @@ pub(super) struct Started {
     pub(super) key_ring: CurrentRing,
     pub(super) page_token_key: Secret,
     pub(super) client_token_key: Secret,
+    pub(super) audit_key: Secret,
 }
 
 /// Registers this replica with the keys of its ring, checks the ring, and opens the service's own keys. The first key of the ring
@@ -51,11 +52,13 @@ pub(super) async fn start(store: &Store, keys: KeyRing, replica: &ThisReplica) -
     };
     let page_token_key = service_key(store, &ring, "page-token").await?;
     let client_token_key = service_key(store, &ring, "client-token").await?;
+    let audit_key = service_key(store, &ring, "audit").await?;
     replica.tell(store, &told, &[sealing]).await?;
     Ok(Started {
         key_ring: CurrentRing::new(ring, asked),
         page_token_key,
         client_token_key,
+        audit_key,
     })
 }
 

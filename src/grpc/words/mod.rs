@@ -136,6 +136,12 @@ pub(super) fn error(error: &Error) -> String {
             let roles: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
             format!("the call needs the role {}; use an access key that has it", roles.join(" or "))
         }
+        Error::AuditOutOfScope => {
+            "the audit trail is about the whole account; use an access key without a scope".to_owned()
+        }
+        Error::ResumeTokenExpired => {
+            "events after resume_token are no longer kept, or the database lost them; start again with an empty token".to_owned()
+        }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
         Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {
@@ -244,6 +250,9 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::ResumeToken => {
             format!("{field} is not from an answer of this call; start again with an empty token")
         }
+        FieldError::Outcome => format!("unknown {field}; use DONE, DENIED or DELIVERED, or leave it out"),
+        FieldError::Time => format!("{field} is not a time in the years 1 to 9999"),
+        FieldError::Head => format!("{field} has an entry that is not a head; use 64 hexadecimal digits"),
         FieldError::ResourceType => format!("unknown {field}; the only type is certificate"),
         FieldError::TagsOfResource { index, count } => format!(
             "{}[{index}] would have {count} tags; remove some first, since at most 20 are allowed",
