@@ -40,12 +40,11 @@ impl App {
     /// Makes a group with this name, or returns the existing one.
     pub async fn make_resource_group(&self, call: &Call, name: &str) -> Result<ResourceGroup, Error> {
         let name = group_name(name)?;
-        let account = call.caller.account;
         if name.as_str() == DEFAULT_NAME {
             return Ok(default_group(call));
         }
         let id = ResourceGroupId::new(clock::now(), digest::random()?);
-        Ok(self.0.store.make_resource_group(account, &id, &name).await?)
+        Ok(self.0.store.make_resource_group(&call.actor(), &id, &name).await?)
     }
 
     /// A page of the account's groups.
@@ -125,7 +124,7 @@ impl App {
     pub async fn delete_resource_group(&self, call: &Call, id: &str) -> Result<(), Error> {
         let id = required(id).map_err(|error| Error::field(Field::ResourceGroupId, error))?;
         let id = own_group(call, id)?;
-        match self.0.store.delete_resource_group(call.caller.account, &id).await? {
+        match self.0.store.delete_resource_group(&call.actor(), &id).await? {
             GroupDeletion::Deleted => Ok(()),
             GroupDeletion::NotEmpty => Err(Error::ResourceGroupNotEmpty(id)),
             GroupDeletion::NotFound => Err(Error::NotFound(Resource::ResourceGroup)),

@@ -39,27 +39,47 @@ pub enum GroupDeletion {
 }
 
 impl Store {
-    /// Makes a group with this name, or returns the existing one.
+    /// Makes a group with this name in the actor's account, or returns the existing one.
     pub async fn make_resource_group(
         &self,
-        account: AccountId,
+        actor: &Actor,
         id: &ResourceGroupId,
         name: &CertificateName,
     ) -> Result<ResourceGroup, Error> {
-        // The update changes nothing. It returns the existing row, even if the row is newer than this statement's snapshot.
         const STATEMENT: Statement = Statement {
             name: "store::make_resource_group",
-            sql: "-- store::make_resource_group
-                  insert into resource_group (account_id, resource_group_id, name) values ($1, $2, $3)
-                  on conflict (account_id, name) do update set name = excluded.name
-                  returning resource_group_id, name",
+            sql: concat!(
+                "-- store::make_resource_group
+                 with existing as (
+                   select resource_group_id, name from resource_group where account_id = $1 and name = $7
+                 ),
+                 changed as (
+                   insert into resource_group (account_id, resource_group_id, name)
+                   select $1, $6, $7 where not exists (select from existing)
+                   returning resource_group_id, name
+                 )",
+                audited!(
+                    "CreateResourceGroup",
+                    "resource_group",
+                    "resource_group_id",
+                    "jsonb_build_object('name', jsonb_build_array(null, name))"
+                ),
+                "select resource_group_id, name from changed union all select resource_group_id, name from existing"
+            ),
         };
-        let rows = self
-            .read(STATEMENT, &[&account.as_i64(), &id.as_str(), &name.as_str()])
+        let made = self
+            .administer(STATEMENT, actor.account, actor, &[&id.as_str(), &name.as_str()])
             .await?;
-        rows.first()
-            .map(|row| group(account, row))
-            .ok_or(Error::Row("resource_group"))
+        match made {
+            Outcome::Rows(rows) => rows
+                .first()
+                .map(|row| group(actor.account, row))
+                .ok_or(Error::Row("resource_group")),
+            Outcome::Earlier(_) => Ok(ResourceGroup {
+                id: id.clone(),
+                name: name.as_str().to_owned(),
+            }),
+        }
     }
 
     /// At most `size` of the account's groups after this id. The default group is not included.
@@ -132,23 +152,27 @@ impl Store {
         }
     }
 
-    /// Deletes a group. The foreign keys of certificates refuse this while a certificate is in the group. This includes a
-    /// certificate that another transaction adds at the same moment.
-    pub async fn delete_resource_group(
-        &self,
-        account: AccountId,
-        id: &ResourceGroupId,
-    ) -> Result<GroupDeletion, Error> {
+    /// Deletes a group of the actor's account. The foreign keys of certificates refuse this while a certificate is in the group. This
+    /// includes a certificate that another transaction adds at the same moment.
+    pub async fn delete_resource_group(&self, actor: &Actor, id: &ResourceGroupId) -> Result<GroupDeletion, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::delete_resource_group",
-            sql: "-- store::delete_resource_group
-                  delete from resource_group where account_id = $1 and resource_group_id = $2",
+            sql: concat!(
+                "-- store::delete_resource_group
+                 with changed as (
+                   delete from resource_group where account_id = $1 and resource_group_id = $6 returning name
+                 )",
+                audited!(
+                    "DeleteResourceGroup",
+                    "resource_group",
+                    "$6",
+                    "jsonb_build_object('name', jsonb_build_array(name, null))"
+                ),
+                "select 1 from changed"
+            ),
         };
-        // After a lost connection the statement runs again and finds nothing. So the group is looked up first.
-        if !self.has_resource_group(account, id).await? {
-            return Ok(GroupDeletion::NotFound);
-        }
-        match self.read(STATEMENT, &[&account.as_i64(), &id.as_str()]).await {
+        match self.administer(STATEMENT, actor.account, actor, &[&id.as_str()]).await {
+            Ok(Outcome::Rows(rows)) if rows.is_empty() => Ok(GroupDeletion::NotFound),
             Ok(_) => Ok(GroupDeletion::Deleted),
             Err(Error::Constraint(Constraint::ResourceGroupOfCertificate, _)) => Ok(GroupDeletion::NotEmpty),
             Err(error) => Err(error),

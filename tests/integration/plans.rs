@@ -178,7 +178,10 @@ impl Session {
             ("delete", of_it.clone()),
             ("current_state", format!("{id}, 'server'")),
             ("purge", of_it),
-            ("delete_resource_group", format!("{account}, 'rg-empty'")),
+            (
+                "delete_resource_group",
+                format!("{account}, {account}, '', gen_random_uuid(), null, 'rg-empty'"),
+            ),
         ];
         let empty_group = format!(
             "begin; insert into resource_group (account_id, resource_group_id, name) values ({account}, 'rg-empty', 'empty')"
