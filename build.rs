@@ -25,6 +25,8 @@ fn main() -> Result<()> {
         .skip_debug([
             ".certkeep.v1.CheckServerCertificateRequest",
             ".certkeep.v1.CreateAccessKeyResponse",
+            ".certkeep.v1.CreateAccountAdminKeyResponse",
+            ".certkeep.v1.CreateAccountResponse",
             ".certkeep.v1.UploadCaCertificateRequest",
             ".certkeep.v1.UploadServerCertificateRequest",
         ])

@@ -86,7 +86,10 @@ impl AuditEvent {
             outcome: AuditOutcome::Done,
             reason: String::new(),
             principal: stored.principal,
-            address: stored.address.map(|address| without_network(&address)).unwrap_or_default(),
+            address: stored
+                .address
+                .map(|address| without_network(&address))
+                .unwrap_or_default(),
             resource_type: String::new(),
             resource_id: String::new(),
             version: stored.version.unwrap_or_default(),
@@ -210,13 +213,18 @@ mod tests {
             before,
             after,
         };
-        let detail = r#"{"name": ["a", "b"], "resource_group_id": [null, "rg-1"], "expires": ["x", null], "role": "reader"}"#;
+        let detail =
+            r#"{"name": ["a", "b"], "resource_group_id": [null, "rg-1"], "expires": ["x", null], "role": "reader"}"#;
         assert_eq!(
             changes(account, Some(detail)).unwrap(),
             [
                 change("expires", Some("x".into()), None),
                 change("name", Some("a".into()), Some("b".into())),
-                change("resource_group_id", Some("rg-1000000000000000".into()), Some("rg-1".into())),
+                change(
+                    "resource_group_id",
+                    Some("rg-1000000000000000".into()),
+                    Some("rg-1".into())
+                ),
                 change("role", None, Some("reader".into())),
             ]
         );

@@ -163,7 +163,11 @@ impl Writer {
             if let Err(error) = self.store.record_denials_of_all_accounts(denials).await {
                 let count = denials.iter().map(|denial| denial.count.cast_unsigned()).sum();
                 metrics::audit_denials_dropped(count);
-                tracing::error!(count, cause = causes(&error), "denied calls are missing in the audit trail");
+                tracing::error!(
+                    count,
+                    cause = causes(&error),
+                    "denied calls are missing in the audit trail"
+                );
             }
         }
     }

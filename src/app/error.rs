@@ -49,6 +49,9 @@ pub enum Error {
     /// Without this access key, the account would have no unlimited admin key, or the service no unlimited operator's key.
     #[error("access key {0} is the last admin key")]
     LastAdminKey(String),
+    /// Another account has the name.
+    #[error("account exists")]
+    AccountExists,
     /// Another request used the client token.
     #[error("client token reused")]
     ClientTokenReused,

@@ -66,7 +66,11 @@ impl App {
         let size = violations.check(Field::PageSize, page_size(request.page_size));
         let token = match request.page_token.as_str() {
             "" => Ok([i64::MAX; 2]),
-            token => self.0.page_tokens.read_sorted(list, token).and_then(|(_, key)| before(&key)),
+            token => self
+                .0
+                .page_tokens
+                .read_sorted(list, token)
+                .and_then(|(_, key)| before(&key)),
         };
         let token = violations.check(Field::PageToken, token);
         let outcomes = violations.check(Field::Outcomes, request.outcomes.clone().ok_or(FieldError::Outcome));
@@ -74,7 +78,13 @@ impl App {
         let until = violations.check(Field::EventTimeBefore, copied(&request.before));
         if request.methods.len() > MAX_METHODS {
             let count = request.methods.len();
-            violations.note(Field::Methods, Some(FieldError::TooMany { count, max: MAX_METHODS }));
+            violations.note(
+                Field::Methods,
+                Some(FieldError::TooMany {
+                    count,
+                    max: MAX_METHODS,
+                }),
+            );
         }
         let (Some(size), Some(before), Some(outcomes), Some(from), Some(until), true) =
             (size, token, outcomes, from, until, violations.is_empty())
@@ -169,7 +179,11 @@ impl Reader<'_> {
             return Ok(());
         }
         let rows = match (self.resource_id, self.trail) {
-            ("", trail) => store.audit_events_before(self.account, trail, self.before, chunk).await?,
+            ("", trail) => {
+                store
+                    .audit_events_before(self.account, trail, self.before, chunk)
+                    .await?
+            }
             (id, Trail::Certificates) => match CertificateId::parse(id) {
                 Ok(id) if id.account == self.account => {
                     store.events_of_certificate_before(id, self.before, chunk).await?

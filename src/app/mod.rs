@@ -2,6 +2,7 @@
 //! modules below do not know each other.
 
 mod access_key;
+mod accounts;
 mod audit_event;
 mod authenticate;
 mod bootstrap;
@@ -18,6 +19,7 @@ mod expiry;
 mod fingerprints;
 mod get;
 mod key_ring;
+mod key_use;
 mod limit;
 mod list_audit_events;
 mod list_tags;
@@ -48,18 +50,20 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
+pub use accounts::{CreatedAccount, ListedAccounts, UpdateQuota};
+pub use audit_event::{AuditChange, AuditEvent, AuditOutcome};
 pub use authenticate::{Caller, Conflict, Credentials, GivenKey};
-pub use bootstrap::{BootstrapError, FirstAccount};
+pub use bootstrap::{BootstrapError, FirstAccount, RecoveredKey, Recovery};
 pub use call::{Call, RequestId};
 pub use check::{CheckReport, CheckServerCertificate, check};
 pub use client_identity::{IdentityError, ListedClientIdentities, NewClientIdentity};
-pub use audit_event::{AuditChange, AuditEvent, AuditOutcome};
 pub use denial::DeniedCall;
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
+pub use key_use::DueUses;
 pub use limit::{Limit, UnauthenticatedLimit};
 pub use list_audit_events::{ListAuditEvents, ListedAuditEvents};
 pub use list_tags::{ListTagResources, ListedTagResources};
@@ -96,7 +100,7 @@ pub use crate::inventory::{
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{
-    ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation,
+    Account, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation,
     StoredCertificate, Trail,
 };
 
@@ -108,6 +112,7 @@ use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity};
 use cpu_pool::CpuPool;
 use denial::Denials;
 use key_ring::{CurrentRing, Started, ThisReplica};
+use key_use::KeyUses;
 use limit::{Buckets, SourceBuckets};
 
 /// The failed authentications that an address may have at once.
@@ -141,6 +146,7 @@ struct Parts {
     /// The key of the MACs over the audit trails.
     audit_key: Secret,
     denials: Denials,
+    key_uses: KeyUses,
     authorities: Authorities,
     cpu_pool: CpuPool,
     /// The certificates that are being stored.
@@ -185,6 +191,7 @@ impl App {
             principal_buckets: Buckets::default(),
             account_buckets: Buckets::default(),
             audit_key,
+            key_uses: KeyUses::default(),
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
             storing: TaskTracker::new(),

@@ -40,6 +40,12 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "PurgeServerCertificate"
         | "UpdateResourceGroup" => ADMINS,
         "DescribeKeyRing" | "RetireKeyEncryptionKey" | "RotateKeyRing" | "VerifyKeyRing" => OPERATORS,
+        "CreateAccount"
+        | "CreateAccountAdminKey"
+        | "DescribeAccountQuotas"
+        | "ListAccounts"
+        | "UpdateAccount"
+        | "UpdateQuota" => OPERATORS,
         "CreateAccessKey" | "DeleteAccessKey" | "DescribeQuotas" | "ListAccessKeys" | "UpdateAccessKey" => {
             ADMINS_AND_OPERATORS
         }

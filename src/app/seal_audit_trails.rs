@@ -49,8 +49,7 @@ impl Sealer {
                 .seal_of_all_accounts(&parts.audit_key, &mut self.watermark)
                 .await?;
             for head in sealing.sealed {
-                self.heads
-                    .insert((head.account, head.trail), (head.position, head.mac));
+                self.heads.insert((head.account, head.trail), (head.position, head.mac));
             }
             if !sealing.has_more {
                 break;

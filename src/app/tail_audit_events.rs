@@ -122,7 +122,9 @@ impl Tail {
 
     async fn check_caller(&mut self) -> Result<(), Error> {
         if self.caller_checked.elapsed() >= CHECK_CALLER {
-            self.app.check_again(&self.caller, self.peer.certificate.as_ref()).await?;
+            self.app
+                .check_again(&self.caller, self.peer.certificate.as_ref())
+                .await?;
             self.caller_checked = Instant::now();
         }
         Ok(())
@@ -210,8 +212,13 @@ impl Cursor {
             let has_event = place.request != RequestMark::default();
             let first = place.position + i64::from(!has_event);
             let mut events = store.audit_events_from(self.account, trail, first, CHUNK).await?;
-            let is_whole = events.iter().zip(first..).all(|(event, position)| event.position == position);
-            let is_next = events.first().is_some_and(|event| !has_event || mark(event) == place.request);
+            let is_whole = events
+                .iter()
+                .zip(first..)
+                .all(|(event, position)| event.position == position);
+            let is_next = events
+                .first()
+                .is_some_and(|event| !has_event || mark(event) == place.request);
             if !is_whole || !is_next {
                 return Err(Error::ResumeTokenExpired);
             }

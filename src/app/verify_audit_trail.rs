@@ -75,7 +75,10 @@ impl App {
         require_no_scope(call)?;
         if heads.len() > MAX_HEADS {
             let count = heads.len();
-            return Err(Error::field(Field::Heads, FieldError::TooMany { count, max: MAX_HEADS }));
+            return Err(Error::field(
+                Field::Heads,
+                FieldError::TooMany { count, max: MAX_HEADS },
+            ));
         }
         let mac = |head: &String| {
             let mut mac = ChainMac::default();
@@ -261,7 +264,10 @@ impl<'a> Chain<'a> {
     async fn next_seal(&mut self, position: i64) -> Result<Option<Seal>, Error> {
         if self.seals.is_empty() {
             let store = &self.app.0.store;
-            self.seals = store.audit_seals(self.account, self.trail, position, CHUNK).await?.into();
+            self.seals = store
+                .audit_seals(self.account, self.trail, position, CHUNK)
+                .await?
+                .into();
         }
         Ok(self.seals.pop_front())
     }

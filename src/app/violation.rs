@@ -11,6 +11,7 @@ pub enum Field {
     AcceptLanguage,
     AccessKeyId,
     AccountId,
+    AccountName,
     AliCloudCertificateId,
     AliCloudCertificateName,
     AliCloudCertificateRegionId,
@@ -47,6 +48,8 @@ pub enum Field {
     PageSize,
     PageToken,
     PrivateKey,
+    QuotaKind,
+    QuotaMaximum,
     Rate,
     RegionId,
     ResourceGroupId,
@@ -99,6 +102,12 @@ pub enum FieldError {
     Policy(Vec<FindingCode>),
     /// The name.
     Name(NameError),
+    /// The name of an account.
+    AccountName(NameError),
+    /// The kind of a quota is missing or unknown.
+    QuotaKind,
+    /// The quota is negative or above 1,000,000,000.
+    QuotaMaximum,
     /// Another resource group of the account has the name.
     GroupNameTaken,
     /// The default resource group cannot be renamed or deleted.

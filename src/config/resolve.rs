@@ -178,10 +178,7 @@ impl Layers {
             None => {
                 for key in ["database_owner_url", "database_owner_url_file"] {
                     if self.value(key).is_some() {
-                        self.error(
-                            key,
-                            "is only for your own Postgres: remove it, or set the database URL",
-                        );
+                        self.error(key, "is only for your own Postgres: remove it, or set the database URL");
                     }
                 }
                 DatabaseSource::Private {

@@ -13,8 +13,8 @@ use super::parse::timestamp;
 use super::pb;
 use super::status::status;
 use crate::app::{
-    AuditEvent, AuditOutcome, AuditVerification, Error, FieldError, ListAuditEvents, RequestId, TailedAuditEvent, Trail,
-    TrailFault, TrailReport,
+    AuditEvent, AuditOutcome, AuditVerification, Error, FieldError, ListAuditEvents, RequestId, TailedAuditEvent,
+    Trail, TrailFault, TrailReport,
 };
 
 /// The messages of a stream.
@@ -178,7 +178,9 @@ mod tests {
             let text = std::fs::read_to_string(path).unwrap();
             for call in text.split("audited!(").skip(1) {
                 // The method, the type.
-                let Some(resource_type) = call.split('"').nth(3) else { continue };
+                let Some(resource_type) = call.split('"').nth(3) else {
+                    continue;
+                };
                 let name = format!("AUDIT_RESOURCE_TYPE_{}", resource_type.to_ascii_uppercase());
                 assert!(pb::AuditResourceType::from_str_name(&name).is_some(), "{resource_type}");
                 count += 1;

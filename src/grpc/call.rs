@@ -254,6 +254,9 @@ async fn authenticated(
         span.record("client_identity", identity);
     }
     span.record("account", tracing::field::display(caller.account));
+    if method.is_served {
+        app.note_use(&caller, &method.name);
+    }
     if method.is_served
         && let Err(error) = caller.may_call(&method.name)
     {

@@ -27,6 +27,102 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl OperatorService for Door {
+    async fn create_account(&self, request: Request<pb::CreateAccountRequest>) -> Answer<pb::CreateAccountResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let created = self
+            .app
+            .create_account(&call, &message.name, &message.secret_sha256)
+            .await;
+        answer(
+            &call,
+            created.map(|created| pb::CreateAccountResponse {
+                request_id: call.request_id.to_string(),
+                account: Some(render::account(created.account)),
+                secret: render::secret(created.key.secret.as_ref()),
+                access_key: Some(render::access_key(created.key.key)),
+            }),
+        )
+    }
+
+    async fn list_accounts(&self, request: Request<pb::ListAccountsRequest>) -> Answer<pb::ListAccountsResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let listed = self.app.accounts(&call, message.page_size, &message.page_token).await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListAccountsResponse {
+                request_id: call.request_id.to_string(),
+                accounts: listed.accounts.into_iter().map(render::account).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+
+    async fn update_account(&self, request: Request<pb::UpdateAccountRequest>) -> Answer<pb::UpdateAccountResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let updated = self
+            .app
+            .update_account(&call, &message.account_id, message.name.as_deref(), message.disabled)
+            .await;
+        answer(
+            &call,
+            updated.map(|account| pb::UpdateAccountResponse {
+                request_id: call.request_id.to_string(),
+                account: Some(render::account(account)),
+            }),
+        )
+    }
+
+    async fn create_account_admin_key(
+        &self,
+        request: Request<pb::CreateAccountAdminKeyRequest>,
+    ) -> Answer<pb::CreateAccountAdminKeyResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let created = self
+            .app
+            .create_account_admin_key(&call, &message.account_id, &message.description, &message.secret_sha256)
+            .await;
+        answer(
+            &call,
+            created.map(|created| pb::CreateAccountAdminKeyResponse {
+                request_id: call.request_id.to_string(),
+                secret: render::secret(created.secret.as_ref()),
+                access_key: Some(render::access_key(created.key)),
+            }),
+        )
+    }
+
+    async fn describe_account_quotas(
+        &self,
+        request: Request<pb::DescribeAccountQuotasRequest>,
+    ) -> Answer<pb::DescribeAccountQuotasResponse> {
+        let call = call_of(&request)?;
+        let quotas = self.app.account_quotas(&request.into_inner().account_id).await;
+        answer(
+            &call,
+            quotas.map(|quotas| pb::DescribeAccountQuotasResponse {
+                request_id: call.request_id.to_string(),
+                quotas: quotas.into_iter().map(render::quota).collect(),
+            }),
+        )
+    }
+
+    async fn update_quota(&self, request: Request<pb::UpdateQuotaRequest>) -> Answer<pb::UpdateQuotaResponse> {
+        let call = call_of(&request)?;
+        let request = parse::update_quota(request.into_inner());
+        let updated = self.app.update_quota(&call, &request).await;
+        answer(
+            &call,
+            updated.map(|quota| pb::UpdateQuotaResponse {
+                request_id: call.request_id.to_string(),
+                quota: Some(render::quota(quota)),
+            }),
+        )
+    }
+
     async fn describe_key_ring(
         &self,
         request: Request<pb::DescribeKeyRingRequest>,

@@ -6,8 +6,8 @@ use super::pb;
 use super::render;
 use crate::app::{
     CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, IdentityKind,
-    KeyAlgorithm, ListAccessKeys, NewClientIdentity, NewScope, Order, Role, SearchServerCertificates,
-    TargetCertificate, UnknownRole, UpdateAccessKey, Upload,
+    KeyAlgorithm, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Role, SearchServerCertificates,
+    TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -167,6 +167,17 @@ pub(super) fn update_access_key(message: pb::UpdateAccessKeyRequest) -> UpdateAc
         expires: message.expire_time.map(timestamp).transpose(),
         clear_expiry: message.clear_expire_time,
         description: message.description,
+    }
+}
+
+pub(super) fn update_quota(message: pb::UpdateQuotaRequest) -> UpdateQuota {
+    let kind = pb::QuotaKind::try_from(message.kind).unwrap_or_default();
+    UpdateQuota {
+        account_id: message.account_id,
+        kind: QuotaKind::ALL
+            .into_iter()
+            .find(|known| render::quota_kind(*known) == kind),
+        maximum: message.maximum,
     }
 }
 

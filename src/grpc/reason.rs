@@ -29,6 +29,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
         Error::NotFound(Resource::AccessKey) => Reason::AccessKeyNotFound,
         Error::QuotaExceeded { .. } | Error::AccessKeyQuotaExceeded(_) => Reason::QuotaExceeded,
+        Error::AccountExists => Reason::AccountExists,
         Error::OutOfScope(_) => Reason::OutOfScope,
         Error::AccessKeyEnabled(_) => Reason::AccessKeyEnabled,
         Error::LastAdminKey(_) => Reason::LastAdminKey,
@@ -77,7 +78,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         FieldError::PrivateKey(_) => Reason::PrivateKeyMalformed,
         FieldError::Compromised(_) => Reason::PrivateKeyCompromised,
         FieldError::Policy(_) => Reason::PolicyRejected,
-        FieldError::Name(_) | FieldError::GroupNameTaken => Reason::NameInvalid,
+        FieldError::Name(_) | FieldError::AccountName(_) | FieldError::GroupNameTaken => Reason::NameInvalid,
         FieldError::Tags(_) | FieldError::TagsOfResource { .. } => Reason::TagInvalid,
         FieldError::Region(RegionError::Missing) => Reason::RegionMissing,
         FieldError::Region(RegionError::Unknown) => Reason::RegionNotFound,
@@ -100,6 +101,8 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::SecretUsed
         | FieldError::NotInFuture
         | FieldError::UnusedDays
+        | FieldError::QuotaKind
+        | FieldError::QuotaMaximum
         | FieldError::DefaultGroup
         | FieldError::KeyEncryptionKeyId
         | FieldError::Rate

@@ -6,10 +6,11 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing, DescribedRegion,
-    Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState, ListedCertificate, ManagedKey,
-    Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope,
-    SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
+    Account, Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing,
+    DescribedRegion, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState,
+    ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup,
+    Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded,
+    VerifiedRows, Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
@@ -428,6 +429,16 @@ pub(super) fn secret(secret: Option<&Secret>) -> String {
     secret
         .map(|secret| String::from_utf8_lossy(secret.expose()).into_owned())
         .unwrap_or_default()
+}
+
+pub(super) fn account(account: Account) -> pb::Account {
+    pb::Account {
+        account_id: account.id.to_string(),
+        name: account.name,
+        disabled: account.disabled,
+        create_time: Some(timestamp(account.created)),
+        server_certificate_count: account.server_certificates,
+    }
 }
 
 pub(super) fn quota_kind(kind: QuotaKind) -> pb::QuotaKind {

@@ -168,6 +168,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         | Error::AccountDisabled
         | Error::AuditOutOfScope
         | Error::ResumeTokenExpired
+        | Error::AccountExists
         | Error::ClientTokenReused => {}
     }
     details.status(message)
@@ -249,10 +250,13 @@ fn parts(error: &FieldError) -> Vec<(&'static str, String)> {
         FieldError::TagsOfResource { index, count } => {
             vec![("resource", index.to_string()), ("count", count.to_string())]
         }
-        FieldError::Name(NameError::TooLong { chars }) => part("characters", *chars),
+        FieldError::Name(NameError::TooLong { chars }) | FieldError::AccountName(NameError::TooLong { chars }) => {
+            part("characters", *chars)
+        }
         FieldError::TooLong { chars, .. } => part("characters", *chars),
         FieldError::ControlCharacter { position } => part("position", *position),
-        FieldError::Name(NameError::Character { position }) => part("position", *position),
+        FieldError::Name(NameError::Character { position })
+        | FieldError::AccountName(NameError::Character { position }) => part("position", *position),
         FieldError::Tags(TagsError::Tag {
             error: TagError::TooLong { chars, .. },
             ..

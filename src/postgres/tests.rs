@@ -172,7 +172,13 @@ async fn a_killed_postgres_is_restarted() {
     kill_process(killed, Signal::KILL).unwrap();
     let since = Instant::now();
     let answer = loop {
-        match query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, "SELECT answer FROM kept").await {
+        match query_as(
+            postgres.socket_dir(),
+            PrivatePostgres::OWNER_ROLE,
+            "SELECT answer FROM kept",
+        )
+        .await
+        {
             Ok(answer) => break answer,
             Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error}"),
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch};
+use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, RecoveredKey, Recovery};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
@@ -172,6 +172,15 @@ impl Database {
             Existing::Keep
         };
         Ok(FirstAccount::make(&self.store, &self.config.admin_key, existing).await?)
+    }
+
+    /// Creates an access key and writes it to a new file, after a proof that this host has the key ring of the database.
+    pub async fn recover(&self, recovery: &Recovery, file: &Path) -> Result<RecoveredKey, DatabaseError> {
+        let key_ring = KeyRing::read(&self.config.key_ring)?;
+        // Opens the service's own keys, which the ring sealed.
+        let app = App::open(self.store.clone(), key_ring, app::Settings::default(), &super::host()).await?;
+        app.leave().await;
+        Ok(RecoveredKey::make(&self.store, recovery, file).await?)
     }
 
     /// Closes the connections and stops the private Postgres.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::health::{Health, State};
-use crate::app::{App, Error, RotationProgress};
+use crate::app::{App, DueUses, Error, RotationProgress};
 use crate::store::Store;
 use crate::telemetry::{causes, metrics};
 
@@ -14,6 +14,7 @@ const PROBE_TIME: Duration = Duration::from_secs(3);
 const MAX_FAILED_PROBES: u32 = 2;
 const COUNT_PAUSE: Duration = Duration::from_secs(300);
 const SEAL_PAUSE: Duration = Duration::from_secs(1);
+const KEY_USE_PAUSE: Duration = Duration::from_secs(2);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
 const ROTATION_PAUSE: Duration = Duration::from_secs(1);
@@ -110,6 +111,15 @@ pub(super) async fn seal_audit_trails(app: App) {
     loop {
         report("seal", sealer.run().await);
         tokio::time::sleep(SEAL_PAUSE).await;
+    }
+}
+
+/// Records the last use of access keys.
+pub(super) async fn record_key_uses(app: App) {
+    metrics::job_exists("key_use");
+    loop {
+        tokio::time::sleep(KEY_USE_PAUSE).await;
+        report("key_use", app.record_key_uses(DueUses::Old).await);
     }
 }
 

@@ -23,7 +23,7 @@ pub use database::{Database, DatabaseError};
 pub use key_ring::add_key;
 pub use tls::TlsError;
 
-use crate::app::{App, FirstAccount, Policy, Settings};
+use crate::app::{App, DueUses, FirstAccount, Policy, Settings};
 use crate::config::{Config, RegionConfig};
 use crate::grpc;
 use crate::inventory::{Region, RegionId, Regions};
@@ -33,6 +33,9 @@ use health::{Health, State};
 use http::{Limits, Protocol};
 use listener::Listener;
 use tls::Tls;
+
+/// The time for the last uses of access keys when the server stops.
+const RECORD_TIME: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +132,7 @@ impl Server {
         jobs.spawn(jobs::count_certificates(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
         jobs.spawn(jobs::seal_audit_trails(app.clone()));
+        jobs.spawn(jobs::record_key_uses(app.clone()));
         jobs.spawn(jobs::tell_replica(app.clone()));
         jobs.spawn(jobs::rotate_key_ring(app.clone()));
         jobs.spawn(key_ring::follow(app.clone(), config.database.key_ring.clone()));
@@ -175,6 +179,11 @@ impl Server {
             tracing::warn!("calls were still under way at the end of the drain time");
             self.doors.shutdown().await;
         }
+        // A database that is away must not hold up the stop.
+        let recorded = tokio::time::timeout(RECORD_TIME, self.app.record_key_uses(DueUses::All)).await;
+        if !matches!(recorded, Ok(Ok(()))) {
+            tracing::warn!("the last uses of access keys were not recorded");
+        }
         self.app.leave().await;
         self.database.close().await;
         self.monitoring.shutdown().await;
@@ -203,7 +212,9 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
     let purges_audit = store.has_owner() && config.audit_retention.is_some();
     metrics::audit_purge_enabled(purges_audit);
     if store.can_change_audit_trail().await? {
-        tracing::warn!("the role of the database URL can change the audit trail: set database_owner_url, and use two roles");
+        tracing::warn!(
+            "the role of the database URL can change the audit trail: set database_owner_url, and use two roles"
+        );
     }
     if !store.has_owner() && config.audit_retention.is_some() {
         tracing::warn!("audit events are never purged, because database_owner_url is not set");

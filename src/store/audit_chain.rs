@@ -149,10 +149,7 @@ mod tests {
     fn the_encoding_of_an_event_is_frozen() {
         let mut text = Vec::new();
         encode(&event(), &mut text);
-        assert_eq!(
-            hex::encode(digest::sha256(&text)),
-            "ENCODING"
-        );
+        assert_eq!(hex::encode(digest::sha256(&text)), "ENCODING");
         assert_eq!(hex::encode(mac(&[event()])), "MACMAC");
     }
 

@@ -94,7 +94,11 @@ impl Store {
             due!("store::due_access_events_of_all_accounts", "access", "audit_event"),
         ];
         const PURGE: [Statement; 2] = [
-            purge!("store::purge_certificate_events_of_all_accounts", "certificates", "event"),
+            purge!(
+                "store::purge_certificate_events_of_all_accounts",
+                "certificates",
+                "event"
+            ),
             purge!("store::purge_access_events_of_all_accounts", "access", "audit_event"),
         ];
         let Some(owner) = &self.owner else { return Ok(0) };

@@ -121,8 +121,10 @@ impl Store {
         let mut firsts = Vec::new();
         for (trail, events) in [(Trail::Certificates, CERTIFICATES), (Trail::Access, ACCESS)] {
             let of_trail = heads.iter().filter(|head| head.trail == trail);
-            let (accounts, positions): (Vec<i64>, Vec<i64>) =
-                of_trail.clone().map(|head| (head.account.as_i64(), head.position)).unzip();
+            let (accounts, positions): (Vec<i64>, Vec<i64>) = of_trail
+                .clone()
+                .map(|head| (head.account.as_i64(), head.position))
+                .unzip();
             let mut by_account: HashMap<_, Vec<StoredAuditEvent>> = HashMap::new();
             for row in query(&transaction, events, &[&accounts, &positions, &MAX_EVENTS_PER_SEAL]).await? {
                 let event = StoredAuditEvent::read(trail, &row).map_err(fault)?;

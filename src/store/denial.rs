@@ -63,7 +63,13 @@ impl Store {
         let reasons: Vec<_> = denials.iter().map(|denial| denial.reason).collect();
         let counts: Vec<_> = denials.iter().map(|denial| denial.count).collect();
         let params: super::Params<'_> = &[
-            &accounts, &principals, &addresses, &requests, &methods, &reasons, &counts,
+            &accounts,
+            &principals,
+            &addresses,
+            &requests,
+            &methods,
+            &reasons,
+            &counts,
         ];
         self.read(STATEMENT, params).await?;
         Ok(())

@@ -74,6 +74,8 @@ pub enum Constraint {
     ResourceGroupOfCertificate,
     /// The name of a resource group is unique in its account.
     ResourceGroupName,
+    /// The name of an account is unique.
+    AccountName,
 }
 
 impl Constraint {
@@ -81,6 +83,7 @@ impl Constraint {
         match name {
             "resource_group_of_certificate" => Some(Self::ResourceGroupOfCertificate),
             "resource_group_name" => Some(Self::ResourceGroupName),
+            "account_name" => Some(Self::AccountName),
             _ => None,
         }
     }
@@ -119,6 +122,14 @@ impl Error {
     /// Other transactions did not end in time.
     pub fn busy() -> Self {
         Self::Busy(Cause::timeout())
+    }
+
+    /// The error of a look-up after a change that took effect. "Nothing was changed" would be wrong.
+    pub(super) fn after_change(self) -> Self {
+        match self {
+            Self::Unavailable(cause) | Self::Busy(cause) => Self::OutcomeUnknown(cause),
+            error => error,
+        }
     }
 
     /// The error of a statement that failed and will fail again.

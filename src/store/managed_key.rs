@@ -128,7 +128,7 @@ impl KeyPosition {
 }
 
 /// The columns of `access_key` without the account and the hash of the secret.
-macro_rules! columns {
+macro_rules! key_columns {
     () => {
         "access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes, description, disabled, expires_at,
            created_at, created_by"
@@ -137,7 +137,7 @@ macro_rules! columns {
 
 /// The columns of a [`ManagedKey`] in an answer. `key` in `$from` has the columns of the key. `$more` are columns of the statement's
 /// own.
-macro_rules! answer {
+macro_rules! key_answer {
     ($from:literal $(, $more:literal)?) => {
         concat!(
             "select key.access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes, description, disabled,
@@ -184,7 +184,7 @@ macro_rules! is_unlimited {
     };
 }
 
-/// `new_key`: a CTE that inserts an access key in account $1, with the id $6, the hash $7, the role $8, the scope $9 to $11, the
+/// The body of a CTE that inserts an access key in account $1, with the id $6, the hash $7, the role $8, the scope $9 to $11, the
 /// description $12 and the expiry $13.
 macro_rules! insert_key {
     ($from:literal) => {
@@ -195,10 +195,12 @@ macro_rules! insert_key {
                to_timestamp($13::bigint / 1000.0), $3::text ",
             $from,
             " returning ",
-            columns!()
+            key_columns!()
         )
     };
 }
+
+pub(super) use {insert_key, key_answer, key_columns};
 
 /// The statement that creates a key, audited as this method.
 macro_rules! create {
@@ -211,7 +213,7 @@ macro_rules! create {
                 "
                  with existing as (
                    select ",
-                columns!(),
+                key_columns!(),
                 "  from access_key where account_id = $1 and secret_sha256 = $7 order by created_at limit 1
                  ),
                  quota_use as (
@@ -242,7 +244,7 @@ macro_rules! create {
                         ") end))"
                     )
                 ),
-                answer!(
+                key_answer!(
                     "quota_use left join (select * from changed union all select * from existing) as key on true",
                     "used, maximum"
                 )
@@ -353,7 +355,7 @@ impl Store {
                          then jsonb_build_array(old_description, new_description) end))"
                     )
                 ),
-                answer!(
+                key_answer!(
                     "(
                        select access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
                          new_description as description, new_disabled as disabled, new_expires_at as expires_at, created_at,
@@ -415,7 +417,7 @@ impl Store {
             name: "store::access_key",
             sql: concat!(
                 "-- store::access_key\n",
-                answer!("access_key as key"),
+                key_answer!("access_key as key"),
                 " where key.account_id = $1 and key.access_key_id = $2"
             ),
         };
@@ -424,13 +426,9 @@ impl Store {
     }
 
     /// The key of a change that took effect before its connection was lost.
-    async fn access_key_after_change(&self, account: AccountId, id: &str) -> Result<ManagedKey, Error> {
-        match self.access_key(account, id).await {
-            Ok(found) => found.ok_or(Error::Row("access_key")),
-            // The change was made, so no other error is true.
-            Err(Error::Unavailable(cause) | Error::Busy(cause)) => Err(Error::OutcomeUnknown(cause)),
-            Err(error) => Err(error),
-        }
+    pub(super) async fn access_key_after_change(&self, account: AccountId, id: &str) -> Result<ManagedKey, Error> {
+        let found = self.access_key(account, id).await.map_err(Error::after_change)?;
+        found.ok_or(Error::Row("access_key"))
     }
 
     /// At most `size` of the account's access keys after this position, oldest first, each with its position.
@@ -445,7 +443,7 @@ impl Store {
             name: "store::access_keys",
             sql: concat!(
                 "-- store::access_keys\n",
-                answer!("access_key as key"),
+                key_answer!("access_key as key"),
                 " where key.account_id = $1 and ($2::text is null or role = $2)
                     and ($3::int is null or greatest(created_at, used_at) < now() - make_interval(days => $3))
                     and (created_at, key.access_key_id) > (timestamptz 'epoch' + $4::bigint * interval '1 microsecond', $5::text)
@@ -488,7 +486,7 @@ impl<'a> ScopeColumns<'a> {
     }
 }
 
-fn managed_key(row: &Row) -> Result<ManagedKey, Error> {
+pub(super) fn managed_key(row: &Row) -> Result<ManagedKey, Error> {
     let used: Option<i64> = row.get("used_ms");
     Ok(ManagedKey {
         id: row.get("access_key_id"),

@@ -57,7 +57,9 @@ pub enum MigrateError {
     )]
     Encoding(String),
     /// The role that serves and the owner of the tables are one role.
-    #[error("the role {0} of the database owner URL is the role of the database URL: use another role, or set no owner URL")]
+    #[error(
+        "the role {0} of the database owner URL is the role of the database URL: use another role, or set no owner URL"
+    )]
     SameRole(String),
     /// The tables belong to another role than the one of the owner's connection string.
     #[error(
@@ -230,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["45d25d77ff7c019fc622c7139758298fa3af93c030ac1cbd231d854fb895fe2e"]
+            ["78ca7fc8f2cecf26b8c77052a4fa4b479da2586440723abeeec874663b37b464"]
         );
     }
 }

@@ -9,6 +9,7 @@
 //! row of its resource group at the end of the statement.
 
 mod access_key;
+mod account;
 mod audit;
 mod audit_chain;
 mod audit_event;
@@ -26,6 +27,7 @@ mod health;
 mod hosts;
 mod insert;
 mod key_ring;
+mod key_use;
 mod lease;
 mod list;
 mod lookup;
@@ -37,9 +39,9 @@ mod quota;
 mod read;
 mod resource_group;
 mod reuse;
+mod role;
 mod rotation;
 mod sealed;
-mod role;
 mod search;
 mod service_key;
 mod statement;
@@ -54,6 +56,7 @@ use std::time::Instant;
 use deadpool_postgres::{Pool, Status};
 
 pub use access_key::{AccessKey, NewAccount, Rates};
+pub use account::{Account, AccountChange};
 pub use audit_chain::{CHAIN_START, ChainMac, purge_mac, seal_mac};
 pub use audit_event::{AuditSubject, StoredAuditEvent, Trail, TrailState};
 pub use audit_seal::{MAX_EVENTS_PER_SEAL, Seal, SealedTrail, Sealing, Watermark};
@@ -65,6 +68,7 @@ pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
 pub use fingerprint::AccountFingerprints;
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
+pub use key_use::UsedKey;
 pub use list::{Filter, Page};
 pub use managed_key::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyUpdate, KeyUse, ManagedKey, NewKey};
 pub use migrate::{MigrateError, schema_version};

@@ -10,8 +10,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::calls::{refusal, stored};
-use crate::harness::{Account, Bearer, REGION, TestServer, bearer, until, until_waiting, upload_of};
+use crate::harness::{Account, Bearer, REGION, TestServer, bearer, database, until, until_waiting, upload_of};
 use crate::pki::{self, Key};
+use crate::proxy::{Moment, Proxy, Way};
 use crate::resource_groups::made;
 
 pub type Admin = AdminServiceClient<InterceptedService<Channel, Bearer>>;
@@ -695,8 +696,8 @@ async fn the_quota_of_access_keys_is_exact_for_calls_at_once() {
             (pb::QuotaKind::ServerCertificates, 10_000, false),
             (pb::QuotaKind::CaCertificates, 1_000, false),
             (pb::QuotaKind::AccessKeys, 4, true),
-            (pb::QuotaKind::CallsPerSecond, 5_000, false),
-            (pb::QuotaKind::CallsPerSecondPerKey, 1_000, false),
+            (pb::QuotaKind::CallsPerSecond, 1_000_000, false),
+            (pb::QuotaKind::CallsPerSecondPerKey, 1_000_000, false),
         ]
     );
     assert_eq!(quotas[2].uses[0].used, 4);
@@ -796,5 +797,54 @@ async fn keys_are_listed_by_role_and_by_their_last_use() {
         refusal(list(&admin, other).await),
         (Code::InvalidArgument, "PAGE_TOKEN_INVALID".into())
     );
+    server.stop().await;
+}
+
+/// The connection is cut before the statement, before its answer, before the commit, and before the answer to the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_connection_is_lost_is_made_once() {
+    let (proxy, through) = Proxy::before(&database().await);
+    let server = TestServer::start_on(through, |_| {}).await;
+    let admin = first_admin(&server);
+    let cuts = [
+        ("a lost key", Moment::BeforeStatement),
+        ("a lost key", Moment::BeforeAnswer),
+        ("COMMIT", Moment::BeforeStatement),
+        ("COMMIT", Moment::BeforeAnswer),
+    ];
+    for (number, (text, moment)) in cuts.into_iter().enumerate() {
+        let cut = || proxy.cut_at(text, moment, Way::Open);
+        cut();
+        let request = pb::CreateAccessKeyRequest {
+            description: "a lost key".into(),
+            ..of_role(pb::Role::Reader)
+        };
+        let (key, secret) = created(&admin, request).await;
+        assert!(proxy.has_cut(), "{text}");
+        let request = pb::DescribeCallerRequest {};
+        self::admin(&server, &secret).describe_caller(request).await.unwrap();
+        assert_eq!(ids(&admin).await.len(), number + 2);
+        cut();
+        let change = pb::UpdateAccessKeyRequest {
+            description: Some("a lost key, disabled".into()),
+            ..disable(&key.access_key_id)
+        };
+        assert!(update(&admin, change).await.unwrap().disabled);
+        assert!(proxy.has_cut(), "{text}");
+        let methods: Vec<_> = audited(&server, &key.access_key_id)
+            .await
+            .into_iter()
+            .map(|event| event.0)
+            .collect();
+        assert_eq!(methods, ["CreateAccessKey", "UpdateAccessKey"]);
+    }
+    for (number, id) in ids(&admin).await.into_iter().skip(1).enumerate() {
+        if number < 2 {
+            proxy.cut_at("COMMIT", cuts[number + 2].1, Way::Open);
+        }
+        remove(&admin, &id).await.unwrap();
+        assert_eq!(audited(&server, &id).await.len(), 3);
+    }
+    assert_eq!(ids(&admin).await.len(), 1);
     server.stop().await;
 }

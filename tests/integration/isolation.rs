@@ -17,7 +17,8 @@ use crate::pki::{self, Key};
 use crate::process::Certkeep;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 27] = [
+const OF_THE_SERVICE: [&str; 31] = [
+    "store::access_key_of_secret",
     "store::begin_rotation",
     "store::bootstrap_access_key",
     "store::can_change_audit_trail",
@@ -25,6 +26,7 @@ const OF_THE_SERVICE: [&str; 27] = [
     "store::check_durability",
     "store::close_key",
     "store::correct_prepared_key",
+    "store::create_account",
     "store::create_account_admin_key",
     "store::create_client_identity",
     "store::delete_client_identity",
@@ -45,6 +47,8 @@ const OF_THE_SERVICE: [&str; 27] = [
     "store::running_transactions",
     "store::service_key",
     "store::serving_role",
+    "store::update_account",
+    "store::update_quota",
 ];
 /// Only a connection that is lost in a change leads to these statements. They ask for account and request: tests/integration/retries.rs.
 const AFTER_A_LOSS: [&str; 2] = ["store::audit_event_of_request", "store::revision_of_request"];

@@ -7,6 +7,7 @@
 )]
 
 mod access_keys;
+mod accounts;
 mod bad_input;
 mod batches;
 #[path = "../../fuzz/bodies/mod.rs"]

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use certkeep::grpc::pb;
+use certkeep::grpc::pb::{self, admin_service_client::AdminServiceClient};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{TestServer, temp_dir, upload_of};
+use crate::harness::{TestServer, bearer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 
@@ -526,6 +526,13 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         .describe_regions(pb::DescribeRegionsRequest::default())
         .await
         .unwrap_err();
+    let admin_key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
+    let mut admin = AdminServiceClient::with_interceptor(server.channel(), bearer(admin_key.trim()));
+    let reader = pb::CreateAccessKeyRequest {
+        role: pb::Role::Reader.into(),
+        ..Default::default()
+    };
+    let created_secret = admin.create_access_key(reader).await.unwrap().into_inner().secret;
     // A call whose caller leaves.
     let sql = crate::harness::connect_to(&data_dir.connection_string()).await;
     sql.batch_execute("begin; lock table certificate in access exclusive mode")
@@ -539,10 +546,11 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
     server.terminate();
 
     let log = std::fs::read_to_string(log).unwrap();
-    let key = std::fs::read_to_string(data_dir.admin_key_file()).unwrap();
-    let (_, secret) = key.trim().split_once('.').unwrap();
+    let (_, secret) = admin_key.trim().split_once('.').unwrap();
     for secret in [
         secret,
+        &created_secret,
+        &hex::encode(certkeep::digest::sha256(created_secret.as_bytes())),
         "hunter2hunter2",
         pair.key.lines().nth(1).unwrap(),
         pair.certificate.lines().nth(1).unwrap(),
@@ -589,7 +597,7 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
     for line in &answered {
         assert_eq!(line["span"]["address"], "127.0.0.1", "{line}");
     }
-    assert_eq!(answered.len(), 4);
+    assert_eq!(answered.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,9 +8,10 @@ use crate::app::{CertificateKind, Field};
 pub fn field_name(field: Field) -> Cow<'static, str> {
     use CertificateKind::{Ca, Server};
     Cow::Borrowed(match field {
-        Field::AccountId => "account_id",
         Field::AcceptLanguage => "accept_language",
         Field::AccessKeyId => "access_key_id",
+        Field::AccountId => "account_id",
+        Field::AccountName => "name",
         Field::AliCloudCertificateId => "ali_cloud_certificate_id",
         Field::AliCloudCertificateName => "ali_cloud_certificate_name",
         Field::AliCloudCertificateRegionId => "ali_cloud_certificate_region_id",
@@ -49,6 +50,8 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::PageToken => "page_token",
         Field::PrivateKey => "private_key",
         Field::Rate => "rate",
+        Field::QuotaKind => "kind",
+        Field::QuotaMaximum => "maximum",
         Field::RegionId => "region_id",
         Field::ResourceGroupId => "resource_group_id",
         Field::ResourceGroupName => "name",

@@ -15,6 +15,15 @@ pub(super) fn name(error: NameError, field: &str) -> String {
     }
 }
 
+pub(super) fn account_name(error: NameError, field: &str) -> String {
+    match error {
+        NameError::Character { position } => {
+            format!("character {position} of {field} is not allowed; use letters, digits and - . _")
+        }
+        error => name(error, field),
+    }
+}
+
 pub(super) fn tags(error: TagsError, field: &str) -> String {
     match error {
         TagsError::TooMany { count } => format!("{field} has {count} tags; use at most 20"),

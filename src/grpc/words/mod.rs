@@ -64,6 +64,7 @@ pub(super) fn error(error: &Error) -> String {
             grouped(quota.used),
             grouped(quota.limit)
         ),
+        Error::AccountExists => "another account has this name; choose another name".to_owned(),
         Error::OutOfScope(field) => {
             let field = field_name(*field);
             format!("{field} is outside the scope of your access key; stay within the scope that DescribeCaller answers")
@@ -221,6 +222,11 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Required => format!("{field} is empty; it is required"),
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
         FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
+        FieldError::AccountName(error) => inventory::account_name(*error, &field),
+        FieldError::QuotaKind => format!("unknown {field}; use a value of QuotaKind"),
+        FieldError::QuotaMaximum => {
+            format!("{field} is out of range; use 0 to 1,000,000,000, or leave it out for the default")
+        }
         FieldError::TooLong { chars, max } => format!("{field} has {chars} characters; use at most {max}"),
         FieldError::ControlCharacter { position } => {
             format!("character {position} of {field} is a control character; remove it")

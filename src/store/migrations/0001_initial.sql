@@ -5,6 +5,7 @@ create table account (
   disabled boolean not null default false,
   created_at timestamptz not null default now()
 );
+create index account_by_age on account (created_at, account_id);
 -- The service's own account. It owns the operators' access keys and their audit trail, and no certificate.
 insert into account (account_id, name) values (0, 'certkeep operators');
 
