@@ -1,6 +1,8 @@
 //! The command line: `serve`, the operator's commands and the client's commands. Only this module and `main.rs` read the
 //! environment.
 
+mod access_key;
+mod account;
 mod answer;
 mod ca;
 mod channel;
@@ -13,7 +15,9 @@ mod identity;
 mod import;
 mod keyring;
 mod login;
+mod new_key;
 mod print;
+mod quota;
 mod region;
 mod resource_group;
 mod search;
@@ -25,10 +29,12 @@ mod whoami;
 mod words;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::Recovery;
 use crate::telemetry::causes;
 use settings::Flags;
 
@@ -55,8 +61,9 @@ enum Command {
     Serve(ServeArgs),
     /// Migrate the database's schema to this version.
     Migrate(Flags<false>),
-    /// Create the first account, its admin key, and a key ring if there is none, in your own database.
-    Bootstrap(Flags<false>),
+    /// Create the first account, its admin key, and a key ring if there is none, in your own database. With --recover or --operator,
+    /// create one more key on a host that has the key ring.
+    Bootstrap(BootstrapArgs),
     /// Upload a server certificate and its private key.
     Upload(server_certificate::UploadArgs),
     /// Upload every certificate in a folder that also has its private key. File names do not matter.
@@ -93,6 +100,15 @@ enum Command {
     /// Manage resource groups, and move certificates between them.
     #[command(subcommand)]
     ResourceGroup(resource_group::ResourceGroupCommand),
+    /// Manage access keys.
+    #[command(subcommand)]
+    AccessKey(access_key::AccessKeyCommand),
+    /// Manage accounts. Needs the role operator.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Show and set quotas of accounts.
+    #[command(subcommand)]
+    Quota(quota::QuotaCommand),
     /// Manage the key ring: add a key, rotate to it, verify, and retire the old key.
     #[command(subcommand)]
     Keyring(keyring::KeyringCommand),
@@ -123,6 +139,38 @@ impl Command {
             Self::Keyring(command) => !matches!(command, keyring::KeyringCommand::Add(_)),
             Self::Serve(_) | Self::Migrate(_) | Self::Bootstrap(_) | Self::Login(_) | Self::Completions { .. } => false,
             _ => true,
+        }
+    }
+}
+
+#[derive(Args)]
+struct BootstrapArgs {
+    #[command(flatten)]
+    flags: Flags<false>,
+    /// Create an admin key of an account that has lost its own.
+    #[arg(long, conflicts_with = "operator")]
+    recover: bool,
+    /// Name of the account. Default: the oldest account.
+    #[arg(long, value_name = "NAME", requires = "recover")]
+    account: Option<String>,
+    /// Create an operator's key.
+    #[arg(long)]
+    operator: bool,
+    /// New file for the key of --recover or --operator. Default: `admin.key` or `operator.key` in the data directory.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl BootstrapArgs {
+    /// The key to create after the first start.
+    fn recovery(&self) -> Result<Option<Recovery>, Failure> {
+        match (self.recover, self.operator) {
+            (true, _) => Ok(Some(Recovery::Admin(self.account.clone()))),
+            (false, true) => Ok(Some(Recovery::Operator)),
+            (false, false) if self.secret_file.is_some() => Err(Failure::usage(
+                "--secret-file needs --recover or --operator: the setting admin_key names the file of the first key",
+            )),
+            (false, false) => Ok(None),
         }
     }
 }
@@ -227,9 +275,13 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
             let (config, _, _telemetry) = serve::configure(flags.layers()?)?;
             serve::migrate(&config.database).await
         }
-        Command::Bootstrap(flags) => {
-            let (config, _, _telemetry) = serve::configure(flags.layers()?)?;
-            serve::bootstrap(&config.database).await
+        Command::Bootstrap(args) => {
+            let recovery = args.recovery()?;
+            let (config, _, _telemetry) = serve::configure(args.flags.layers()?)?;
+            match recovery {
+                None => serve::bootstrap(&config.database).await,
+                Some(recovery) => serve::recover(&config.database, &recovery, args.secret_file).await,
+            }
         }
         Command::Upload(args) => server_certificate::upload(args).await,
         Command::Import(args) => import::import(args).await,
@@ -247,6 +299,9 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Untag(args) => tag::untag(args).await,
         Command::Tags(args) => tag::list(args).await,
         Command::ResourceGroup(command) => resource_group::run(command).await,
+        Command::AccessKey(command) => access_key::run(command).await,
+        Command::Account(command) => account::run(command).await,
+        Command::Quota(command) => quota::run(command).await,
         Command::Keyring(command) => keyring::run(command).await,
         Command::Identity(command) => identity::run(command).await,
         Command::Regions(args) => region::regions(args).await,

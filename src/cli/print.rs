@@ -177,6 +177,8 @@ pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) ->
             line("access key", &answer.access_key_id),
             line("identity", &answer.client_identity),
             line("role", &role(answer.role())),
+            line("scope", &scope(answer.scope.as_ref())),
+            line("expires", &moment(answer.expire_time)),
             line("address", &answer.address),
             line(
                 "server time",
@@ -188,7 +190,7 @@ pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) ->
 }
 
 /// The name of a role in the words of the command line.
-fn role(role: pb::Role) -> String {
+pub(super) fn role(role: pb::Role) -> String {
     let name = role.as_str_name();
     name.strip_prefix("ROLE_").unwrap_or(name).to_ascii_lowercase()
 }
@@ -237,7 +239,7 @@ fn identity_kind(identity: &pb::ClientIdentity) -> &'static str {
 }
 
 /// A scope in one line.
-fn scope(scope: Option<&pb::Scope>) -> String {
+pub(super) fn scope(scope: Option<&pb::Scope>) -> String {
     let Some(scope) = scope else {
         return "everything".to_owned();
     };

@@ -189,7 +189,7 @@ async fn show(
 }
 
 /// Hours, days or weeks in seconds.
-fn seconds(text: &str) -> Result<i64, String> {
+pub(super) fn seconds(text: &str) -> Result<i64, String> {
     let wrong = || "use a number of hours, days or weeks, for example 12h, 30d or 8w".to_owned();
     let hours = match text.as_bytes().last() {
         Some(b'h') => 1,
@@ -207,7 +207,7 @@ fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
 }
 
 /// The start of a day in UTC.
-fn day(text: &str) -> Result<Timestamp, String> {
+pub(super) fn day(text: &str) -> Result<Timestamp, String> {
     let wrong = || "use a date, for example 2030-01-31".to_owned();
     let mut parts = text.splitn(3, '-');
     let mut part = || parts.next().and_then(|part| part.parse::<u16>().ok()).ok_or_else(wrong);

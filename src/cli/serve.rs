@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use super::settings::variable;
-use crate::app::{FirstAccount, Policy};
+use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
@@ -187,6 +187,47 @@ pub(super) async fn bootstrap(config: &DatabaseConfig) -> Result<(), Failure> {
                 .map_err(|error| Failure::from_error(&error))
         }
     }
+}
+
+/// Creates an admin's or an operator's key, on a host that has the key ring.
+pub(super) async fn recover(
+    config: &DatabaseConfig,
+    recovery: &Recovery,
+    secret_file: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let name = match recovery {
+        Recovery::Admin(_) => "admin.key",
+        Recovery::Operator => "operator.key",
+    };
+    let file = secret_file.unwrap_or_else(|| config.data_dir.join(name));
+    if file.exists() {
+        return Err(Failure::usage(format!(
+            "{} exists: name a new file with --secret-file",
+            file.display()
+        )));
+    }
+    let database = open(config).await?;
+    let outcome = database.recover(recovery, &file).await;
+    database.close().await;
+    let key = outcome.map_err(|error| Failure::from_error(&error))?;
+    if key.is_disabled {
+        tracing::warn!(
+            account = key.account_name,
+            "the account is disabled, so its keys are refused"
+        );
+    }
+    let account = match key.account {
+        Some(account) => format!("account    {account} ({})\n", key.account_name),
+        None => String::new(),
+    };
+    let mut out = std::io::stdout().lock();
+    write!(
+        out,
+        "{account}access key {}\nwritten to {}\n",
+        key.access_key_id,
+        file.display()
+    )
+    .map_err(|error| Failure::from_error(&error))
 }
 
 async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {

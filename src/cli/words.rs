@@ -25,6 +25,16 @@ pub(super) fn file(field: Field) -> Cow<'static, str> {
 /// The flag for a field of the schema. Errors name the field by this flag.
 pub(super) fn flag(field: &str) -> &str {
     match field.split('[').next().unwrap_or(field) {
+        "access_key_id" => "ID",
+        "account_id" => "--account",
+        "description" => "--description",
+        "expire_time" => "--expires",
+        "maximum" => "MAXIMUM",
+        "role" => "--role",
+        "scope.name_prefixes" => "--scope-name-prefix",
+        "scope.region_ids" => "--scope-region",
+        "scope.resource_group_ids" => "--scope-resource-group",
+        "unused_days" => "--unused",
         "accept_language" => "--language",
         "client_token" => "--client-token",
         "if_etag" => "--if-etag",

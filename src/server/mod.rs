@@ -238,7 +238,6 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         calls_per_second_per_key_quota: i64::from(config.access_key_rate),
         retention: config.delete_retention,
         audit_retention: config.audit_retention,
-        ..Settings::default()
     };
     Ok(App::open(store.clone(), key_ring, settings, &host()).await?)
 }

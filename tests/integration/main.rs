@@ -36,6 +36,7 @@ mod harness;
 mod hosts;
 mod import;
 mod isolation;
+mod key_commands;
 mod key_ring;
 mod limits;
 mod lists;
