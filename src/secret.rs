@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,47 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Why a file with a secret can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// Other users may read the file.
+    #[error("{path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is too large.
+    #[error("{0} is larger than {1} bytes")]
+    TooLarge(PathBuf, u64),
+    /// The file can't be read.
+    #[error("{0} cannot be read")]
+    File(PathBuf, #[source] io::Error),
+}
+
+/// The content of a file of at most `max_len` bytes that only its owner may access.
+pub fn read_private(path: &Path, max_len: u64) -> Result<Secret, PrivateFileError> {
+    let failed = |error| PrivateFileError::File(path.to_owned(), error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(PrivateFileError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let len = metadata.len();
+    if len > max_len {
+        return Err(PrivateFileError::TooLarge(path.to_owned(), max_len));
+    }
+    // Room for the whole file: no reallocation leaves a copy in memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
+    file.take(len).read_to_end(&mut text).map_err(failed)?;
+    Ok(Secret(text))
 }
 
 /// The action if the file exists.

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use tonic::Code;
 
 use super::answer::{Effect, answered, failed};
@@ -12,7 +12,7 @@ use super::print::{self, ListOutput, line, lines, moment, plain, table};
 use super::settings::Flags;
 use super::{Failure, serve};
 use crate::grpc::pb;
-use crate::server::add_key;
+use crate::server::{Provider, add_key};
 
 /// The pause before a verification continues whose connection was closed.
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
@@ -44,6 +44,23 @@ pub(super) struct ListArgs {
 pub(super) struct AddArgs {
     #[command(flatten)]
     flags: Flags<false>,
+    /// What wraps the key in the file. See the settings pkcs11_* and transit_*.
+    #[arg(long, value_enum, default_value_t)]
+    provider: ProviderName,
+    /// Label of the token's key that wraps. For --provider pkcs11.
+    #[arg(long, value_name = "LABEL", required_if_eq("provider", "pkcs11"))]
+    wrapping_key: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum ProviderName {
+    /// Nothing: the file contains the key itself.
+    #[default]
+    File,
+    /// A PKCS#11 token.
+    Pkcs11,
+    /// The transit engine of Vault or OpenBao.
+    Transit,
 }
 
 #[derive(Args)]
@@ -159,7 +176,14 @@ fn print_rotation(rotation: &pb::KeyRotation) -> Result<(), Failure> {
 
 async fn add(args: AddArgs) -> Result<(), Failure> {
     let (config, _, _telemetry) = serve::configure(args.flags.layers()?)?;
-    let added = add_key(&config.database)
+    let provider = match (args.provider, args.wrapping_key) {
+        (ProviderName::Pkcs11, Some(label)) => Provider::Pkcs11 { label },
+        (ProviderName::Pkcs11, None) => return Err(Failure::usage("--provider pkcs11 needs --wrapping-key")),
+        (_, Some(_)) => return Err(Failure::usage("--wrapping-key is for --provider pkcs11")),
+        (ProviderName::Transit, None) => Provider::Transit,
+        (ProviderName::File, None) => Provider::File,
+    };
+    let added = add_key(&config.database, &provider)
         .await
         .map_err(|error| Failure::from_error(&error))?;
     lines(&[

@@ -84,12 +84,49 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// File of the key ring.
     pub key_ring: PathBuf,
+    /// The providers that wrap keys of the key ring.
+    pub key_providers: KeyProviders,
     /// File to which the first access key is written.
     pub admin_key: PathBuf,
     /// Maximum number of connections to Postgres.
     pub max_connections: usize,
     /// The Postgres to use.
     pub source: DatabaseSource,
+}
+
+/// The providers that wrap keys of the key ring.
+#[derive(Clone, Debug, Default)]
+pub struct KeyProviders {
+    /// A PKCS#11 token.
+    pub pkcs11: Option<Pkcs11Device>,
+    /// A transit service.
+    pub transit: Option<TransitService>,
+}
+
+/// A token behind a PKCS#11 module.
+#[derive(Clone, Debug)]
+pub struct Pkcs11Device {
+    /// The module: a shared library.
+    pub module: PathBuf,
+    /// The label of the token.
+    pub token: String,
+    /// File that contains the PIN of the token's user.
+    pub pin_file: PathBuf,
+}
+
+/// A transit secrets engine with the HTTP API of HashiCorp Vault.
+#[derive(Clone, Debug)]
+pub struct TransitService {
+    /// The URL of the service: https, or http on a loopback address.
+    pub url: http::Uri,
+    /// The path of the engine.
+    pub mount: String,
+    /// The name of the key that wraps.
+    pub key: String,
+    /// File that contains the token.
+    pub token_file: PathBuf,
+    /// File with the CA certificates that verify the service. `None`: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The Postgres that stores the data.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::layers::{ConfigError, Layers, Source};
 use super::otlp::{Headers, HttpUrl, Ratio};
-use super::{Config, DatabaseConfig, DatabaseSource, TlsFiles};
+use super::{Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, TlsFiles, TransitService};
 
 impl Layers {
     /// The configuration, or all its errors. `read` reads a file.
@@ -187,7 +187,9 @@ impl Layers {
                 }
             }
         };
+        let key_providers = self.key_providers();
         Some(DatabaseConfig {
+            key_providers,
             key_ring: self.path("key_ring").unwrap_or_else(|| data_dir.join("key-ring")),
             admin_key: self.path("admin_key").unwrap_or_else(|| data_dir.join("admin.key")),
             data_dir,
@@ -217,6 +219,67 @@ impl Layers {
             },
             (None, None) => None,
         }
+    }
+
+    fn key_providers(&mut self) -> KeyProviders {
+        let pkcs11 = self.all_or_none(["pkcs11_module", "pkcs11_token", "pkcs11_pin_file"]);
+        let pkcs11 = pkcs11.map(|[module, token, pin_file]| Pkcs11Device {
+            module: PathBuf::from(module),
+            token,
+            pin_file: PathBuf::from(pin_file),
+        });
+        let transit = self.all_or_none(["transit_url", "transit_key", "transit_token_file"]);
+        let transit = transit.and_then(|[_, key, token_file]| {
+            let wanted = "an https URL with a host, or an http URL with a loopback address";
+            let HttpUrl(url) = self.parsed("transit_url", wanted)?;
+            if url.scheme_str() == Some("http") && !is_loopback(url.host().unwrap_or_default()) {
+                self.error(
+                    "transit_url",
+                    "is http and not a loopback address, so keys would cross the network in plain text: use https",
+                );
+            }
+            let mount = self
+                .value("transit_mount")
+                .unwrap_or_default()
+                .trim_matches('/')
+                .to_owned();
+            for (setting, path) in [("transit_mount", &mount), ("transit_key", &key)] {
+                let is_path = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+                if path.is_empty() || !path.chars().all(is_path) || path.split('/').any(|part| part == "..") {
+                    self.error(setting, "may contain only letters, digits and - _ . /");
+                }
+            }
+            Some(TransitService {
+                url,
+                mount,
+                key,
+                token_file: PathBuf::from(token_file),
+                ca_file: self.path("transit_ca_file"),
+            })
+        });
+        KeyProviders { pkcs11, transit }
+    }
+
+    /// The values of settings that belong together. Some without the others are an error.
+    fn all_or_none<const N: usize>(&mut self, keys: [&'static str; N]) -> Option<[String; N]> {
+        let values = keys.map(|key| self.value(key).map(str::to_owned));
+        let missing: Vec<_> = keys
+            .iter()
+            .zip(&values)
+            .filter(|(_, value)| value.is_none())
+            .map(|(key, _)| *key)
+            .collect();
+        if missing.is_empty() {
+            return Some(values.map(Option::unwrap_or_default));
+        }
+        if missing.len() < N {
+            self.errors.push(format!(
+                "{} belong together: set {}",
+                keys.join(", "),
+                missing.join(" and ")
+            ));
+        }
+        None
     }
 
     fn path(&self, key: &str) -> Option<PathBuf> {
@@ -255,4 +318,13 @@ impl Layers {
 
 fn days(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 24 * 60 * 60)
+}
+
+/// Whether a URL's host is this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }

@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 42] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -213,6 +213,63 @@ pub const SETTINGS: [Setting; 34] = [
         shape: Shape::Text("FILE"),
         default: None,
         help: "File of the key ring. Default: key-ring in the data directory",
+        for_database: true,
+    },
+    Setting {
+        key: "pkcs11_module",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "PKCS#11 module, a shared library, of the token that wraps keys of the key ring. Default: none",
+        for_database: true,
+    },
+    Setting {
+        key: "pkcs11_token",
+        shape: Shape::Text("LABEL"),
+        default: None,
+        help: "Label of the PKCS#11 token",
+        for_database: true,
+    },
+    Setting {
+        key: "pkcs11_pin_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "File that contains the PIN of the PKCS#11 token's user. Only its owner may read it",
+        for_database: true,
+    },
+    Setting {
+        key: "transit_url",
+        shape: Shape::Text("URL"),
+        default: None,
+        help: "Vault or OpenBao whose transit engine wraps keys of the key ring: https, or http on a loopback \
+               address. Default: none",
+        for_database: true,
+    },
+    Setting {
+        key: "transit_mount",
+        shape: Shape::Text("PATH"),
+        default: Some("transit"),
+        help: "Path of the transit engine",
+        for_database: true,
+    },
+    Setting {
+        key: "transit_key",
+        shape: Shape::Text("NAME"),
+        default: None,
+        help: "Name of the transit engine's key",
+        for_database: true,
+    },
+    Setting {
+        key: "transit_token_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "File that contains the token for transit_url. Only its owner may read it",
+        for_database: true,
+    },
+    Setting {
+        key: "transit_ca_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "PEM file of CA certificates that verify transit_url. Default: the system's",
         for_database: true,
     },
     Setting {

@@ -196,8 +196,13 @@ mod tests {
     const ROW: Row<'static> = Row::ServiceKey { purpose: "test" };
 
     fn ring(keys: &[(u8, u8)]) -> KeyRing {
-        let line = |(id, key): &(u8, u8)| format!("{} {}\n", hex::encode([*id; 8]), hex::encode([*key; 32]));
-        KeyRing::parse(&Secret::from(keys.iter().map(line).collect::<String>())).unwrap()
+        let key = |(id, key): &(u8, u8)| {
+            KeyEncryptionKey::new(
+                KeyEncryptionKeyId::from_bytes([*id; 8]),
+                Zeroizing::new([*key; KEY_LEN]),
+            )
+        };
+        KeyRing::of_keys(keys.iter().map(key).collect())
     }
 
     fn seal(ring: &KeyRing, row: &Row<'_>) -> Vec<u8> {

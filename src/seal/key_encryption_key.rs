@@ -21,6 +21,11 @@ impl KeyEncryptionKeyId {
         Self(bytes)
     }
 
+    /// A new random id.
+    pub(super) fn random() -> Result<Self, digest::Error> {
+        Ok(Self(digest::random()?))
+    }
+
     /// Reads 16 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut id = [0; Self::LEN];
@@ -66,29 +71,8 @@ pub(super) struct KeyEncryptionKey {
 }
 
 impl KeyEncryptionKey {
-    pub(super) fn random() -> Result<Self, digest::Error> {
-        Ok(Self {
-            id: KeyEncryptionKeyId(digest::random()?),
-            key: digest::random_secret()?,
-        })
-    }
-
-    /// Reads a line of a key ring: the id, a space and the key, in hex.
-    pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        let (id, key) = line.split_at_checked(2 * KeyEncryptionKeyId::LEN)?;
-        let mut parsed = Self {
-            id: KeyEncryptionKeyId([0; KeyEncryptionKeyId::LEN]),
-            key: Zeroizing::new([0; KEY_LEN]),
-        };
-        hex::decode_to_slice(id, &mut parsed.id.0).ok()?;
-        hex::decode_to_slice(key.strip_prefix(b" ")?, parsed.key.as_mut_slice()).ok()?;
-        Some(parsed)
-    }
-
-    /// The line of a key ring.
-    pub(super) fn to_line(&self) -> Zeroizing<String> {
-        let key = Zeroizing::new(hex::encode(self.key.as_slice()));
-        Zeroizing::new(format!("{} {}\n", self.id, *key))
+    pub(super) fn new(id: KeyEncryptionKeyId, key: Zeroizing<[u8; KEY_LEN]>) -> Self {
+        Self { id, key }
     }
 
     pub(super) fn id(&self) -> KeyEncryptionKeyId {
@@ -112,13 +96,10 @@ mod tests {
     use super::*;
 
     fn check_value(id: &str, key: &str) -> String {
-        let line = format!("{id} {key}");
-        hex::encode(
-            KeyEncryptionKey::parse(line.as_bytes())
-                .unwrap()
-                .check_value()
-                .as_bytes(),
-        )
+        let mut octets = Zeroizing::new([0; KEY_LEN]);
+        hex::decode_to_slice(key, octets.as_mut_slice()).unwrap();
+        let key = KeyEncryptionKey::new(KeyEncryptionKeyId::parse(id).unwrap(), octets);
+        hex::encode(key.check_value().as_bytes())
     }
 
     /// Computed with Python's hmac module. The database stores these values.

@@ -1,17 +1,17 @@
 //! The key ring: the file that holds the key-encryption keys.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::key_encryption_key::KeyEncryptionKey;
-use super::{CheckValue, KeyEncryptionKeyId};
+use super::provider::{self, KeyText};
+use super::{CheckValue, KeyEncryptionKeyId, Provider, ProviderError};
+use crate::config::KeyProviders;
 use crate::digest;
-use crate::secret::{Existing, Secret};
+use crate::secret::{Existing, PrivateFileError, Secret, read_private};
 
 const HEADER: &str = "# certkeep key ring. Whoever has it and the database has every private key: keep it secret, and keep a copy\n\
                       # apart from the database's backups. A line is an id and a key. The database records which key seals.\n";
@@ -35,89 +35,123 @@ pub enum KeyRingError {
         "there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one"
     )]
     Absent(PathBuf),
-    /// Other users may read the file.
-    #[error("the key ring {path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
-    Exposed {
-        /// The ring's file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file is larger than any key ring.
-    #[error("the key ring {0} is larger than 256 KiB")]
-    TooLarge(PathBuf),
-    /// A line is not an id with 16 hex digits and a key with 64.
-    #[error("line {0} of the key ring is not an id of 16 hex digits, a space and a key of 64 hex digits")]
+    /// The file can't be read, or other users may read it.
+    #[error("the key ring cannot be used")]
+    Unreadable(#[source] PrivateFileError),
+    /// A line is not an id with 16 hex digits and a key.
+    #[error(
+        "line {0} of the key ring is not an id of 16 hex digits, a space and a key: 64 hex digits, pkcs11:LABEL:HEX or \
+         transit:CIPHERTEXT"
+    )]
     Line(usize),
+    /// The provider of a line can't open its key.
+    #[error("the key {id} of the key ring cannot be opened")]
+    Open {
+        /// The id of the key.
+        id: KeyEncryptionKeyId,
+        /// The error of the provider.
+        #[source]
+        error: ProviderError,
+    },
+    /// The provider can't wrap a new key.
+    #[error("a new key cannot be made")]
+    Wrap(#[source] ProviderError),
     /// Two lines have the same id.
     #[error("the key ring has the id {0} twice")]
     Twice(KeyEncryptionKeyId),
     /// No line has a key.
     #[error("the key ring holds no key")]
     Empty,
-    /// The file can't be read or written.
-    #[error("the key ring {0} cannot be read or written")]
-    File(PathBuf, #[source] io::Error),
+    /// The file can't be written.
+    #[error("the key ring {0} cannot be written")]
+    Write(PathBuf, #[source] io::Error),
     /// The random generator failed.
     #[error(transparent)]
     Random(#[from] digest::Error),
 }
 
-impl KeyRing {
-    /// Reads the ring from this file. Only its owner may have access to the file (mode 0600 or less).
-    pub fn read(path: &Path) -> Result<Self, KeyRingError> {
-        Self::parse(&read_file(path)?)
+/// A line of the file.
+struct Line {
+    id: KeyEncryptionKeyId,
+    key: KeyText,
+}
+
+impl Line {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (id, key) = text.split_at_checked(2 * KeyEncryptionKeyId::LEN)?;
+        Some(Self {
+            id: KeyEncryptionKeyId::parse(std::str::from_utf8(id).ok()?)?,
+            key: KeyText::parse(key.strip_prefix(b" ")?)?,
+        })
     }
 
-    /// Adds a random key to the end of the file, and returns its id. After a crash, the file is complete or unchanged.
-    pub fn add(path: &Path) -> Result<KeyEncryptionKeyId, KeyRingError> {
-        let text = read_file(path)?;
-        let ring = Self::parse(&text)?;
-        let key = KeyEncryptionKey::random()?;
-        if ring.has(key.id()) {
-            // A chance of 1 in 2^64.
-            return Err(KeyRingError::Twice(key.id()));
+    fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{} {}\n", self.id, *self.key.to_text()))
+    }
+}
+
+impl KeyRing {
+    /// Reads the ring from this file, and lets the providers open its keys. Only its owner may have access to the file (mode 0600 or
+    /// less).
+    pub async fn read(path: &Path, providers: &KeyProviders) -> Result<Self, KeyRingError> {
+        Self::of_lines(parse(&read_file(path)?)?, providers).await
+    }
+
+    async fn of_lines(lines: Vec<Line>, providers: &KeyProviders) -> Result<Self, KeyRingError> {
+        let mut keys = Vec::with_capacity(lines.len());
+        for Line { id, key } in lines {
+            let opened = provider::open(providers, key).await;
+            let key = opened.map_err(|error| KeyRingError::Open { id, error })?;
+            keys.push(KeyEncryptionKey::new(id, key));
         }
-        let line = key.to_line();
+        Ok(Self(keys))
+    }
+
+    /// Creates a ring with one random key, and writes it to a new file with mode 0600.
+    pub fn create(path: &Path) -> Result<Self, KeyRingError> {
+        let (id, key) = (KeyEncryptionKeyId::random()?, digest::random_secret()?);
+        let line = Line {
+            id,
+            key: KeyText::Plain(key.clone()),
+        };
+        let text = format!("{HEADER}{}", *line.to_text());
+        let failed = |error| KeyRingError::Write(path.to_owned(), error);
+        Secret::from(text).write(path, Existing::Keep).map_err(failed)?;
+        Ok(Self(vec![KeyEncryptionKey::new(id, key)]))
+    }
+
+    /// Adds a random key, wrapped by this provider, to the end of the file, and returns its id. After a crash, the file is complete or
+    /// unchanged.
+    pub async fn add(
+        path: &Path,
+        providers: &KeyProviders,
+        provider: &Provider,
+    ) -> Result<KeyEncryptionKeyId, KeyRingError> {
+        let id = KeyEncryptionKeyId::random()?;
+        let key = provider::random(providers, provider)
+            .await
+            .map_err(KeyRingError::Wrap)?;
+        let line = Line { id, key }.to_text();
+        let text = read_file(path)?;
         // Room for the whole file: no reallocation leaves a copy in memory.
-        let mut file = Vec::with_capacity(text.expose().len() + 1 + line.len());
+        let mut file = Zeroizing::new(Vec::with_capacity(text.expose().len() + 1 + line.len()));
         file.extend_from_slice(text.expose());
         if !file.is_empty() && !file.ends_with(b"\n") {
             file.push(b'\n');
         }
         file.extend_from_slice(line.as_bytes());
-        let failed = |error| KeyRingError::File(path.to_owned(), error);
-        Secret::from(file).write(path, Existing::Replace).map_err(failed)?;
-        Ok(key.id())
+        let file = Secret::from(std::mem::take(&mut *file));
+        // The service would refuse the file.
+        parse(&file)?;
+        let failed = |error| KeyRingError::Write(path.to_owned(), error);
+        file.write(path, Existing::Replace).map_err(failed)?;
+        Ok(id)
     }
 
-    /// Creates a ring with one random key, and writes it to a new file with mode 0600.
-    pub fn create(path: &Path) -> Result<Self, KeyRingError> {
-        let failed = |error| KeyRingError::File(path.to_owned(), error);
-        let key = KeyEncryptionKey::random()?;
-        let text = format!("{HEADER}{}", *key.to_line());
-        Secret::from(text).write(path, Existing::Keep).map_err(failed)?;
-        Ok(Self(vec![key]))
-    }
-
-    pub(super) fn parse(text: &Secret) -> Result<Self, KeyRingError> {
-        let mut keys: Vec<KeyEncryptionKey> = Vec::new();
-        for (number, line) in text.expose().split(|byte| *byte == b'\n').enumerate() {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            let key = KeyEncryptionKey::parse(line).ok_or(KeyRingError::Line(number + 1))?;
-            if keys.iter().any(|other| other.id() == key.id()) {
-                return Err(KeyRingError::Twice(key.id()));
-            }
-            keys.push(key);
-        }
-        if keys.is_empty() {
-            Err(KeyRingError::Empty)
-        } else {
-            Ok(Self(keys))
-        }
+    /// A ring of these keys, at least one.
+    #[cfg(test)]
+    pub(super) fn of_keys(keys: Vec<KeyEncryptionKey>) -> Self {
+        Self(keys)
     }
 
     /// The ids of all keys, in the order of the file.
@@ -146,58 +180,67 @@ impl KeyRing {
     }
 }
 
-/// The content of a file that only its owner may access.
 fn read_file(path: &Path) -> Result<Secret, KeyRingError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => KeyRingError::Absent(path.to_owned()),
-        _ => KeyRingError::File(path.to_owned(), error),
-    };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyRingError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+    read_private(path, MAX_FILE_LEN).map_err(|error| match error {
+        PrivateFileError::File(_, cause) if cause.kind() == io::ErrorKind::NotFound => {
+            KeyRingError::Absent(path.to_owned())
+        }
+        error => KeyRingError::Unreadable(error),
+    })
+}
+
+/// The lines with keys. There is at least one.
+fn parse(text: &Secret) -> Result<Vec<Line>, KeyRingError> {
+    let mut lines: Vec<Line> = Vec::new();
+    for (number, line) in text.expose().split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let line = Line::parse(line).ok_or(KeyRingError::Line(number + 1))?;
+        if lines.iter().any(|other| other.id == line.id) {
+            return Err(KeyRingError::Twice(line.id));
+        }
+        lines.push(line);
     }
-    let len = metadata.len();
-    if len > MAX_FILE_LEN {
-        return Err(KeyRingError::TooLarge(path.to_owned()));
+    if lines.is_empty() {
+        Err(KeyRingError::Empty)
+    } else {
+        Ok(lines)
     }
-    // Room for the whole file: no reallocation leaves a copy in memory.
-    let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
-    file.take(len).read_to_end(&mut text).map_err(failed)?;
-    Ok(Secret::from(std::mem::take(&mut *text)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
-    fn parse(text: &str) -> Result<KeyRing, KeyRingError> {
-        KeyRing::parse(&Secret::from(text.to_owned()))
+    async fn read_ring(path: &Path) -> Result<KeyRing, KeyRingError> {
+        KeyRing::read(path, &KeyProviders::default()).await
     }
 
-    #[test]
-    fn a_created_ring_is_read_again_and_never_replaced() {
+    fn parse(text: &str) -> Result<Vec<Line>, KeyRingError> {
+        super::parse(&Secret::from(text.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_created_ring_is_read_again_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         let created = KeyRing::create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let read = KeyRing::read(&path).unwrap();
+        let read = read_ring(&path).await.unwrap();
         assert_eq!(read.ids().collect::<Vec<_>>(), created.ids().collect::<Vec<_>>());
-        assert!(matches!(KeyRing::create(&path), Err(KeyRingError::File(..))));
+        assert!(matches!(KeyRing::create(&path), Err(KeyRingError::Write(..))));
         assert_eq!(
-            KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(),
+            read_ring(&path).await.unwrap().ids().collect::<Vec<_>>(),
             created.ids().collect::<Vec<_>>()
         );
     }
 
-    #[test]
-    fn an_added_key_follows_the_other_lines() {
+    #[tokio::test]
+    async fn an_added_key_follows_the_other_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         let first = KeyRing::create(&path).unwrap().first_id();
@@ -205,43 +248,51 @@ mod tests {
         // A last line without its end.
         let cut = Secret::from(before.trim_end().to_owned());
         cut.write(&path, Existing::Replace).unwrap();
-        let added = KeyRing::add(&path).unwrap();
-        assert_eq!(KeyRing::read(&path).unwrap().ids().collect::<Vec<_>>(), [first, added]);
+        let added = KeyRing::add(&path, &KeyProviders::default(), &Provider::File)
+            .await
+            .unwrap();
+        assert_eq!(
+            read_ring(&path).await.unwrap().ids().collect::<Vec<_>>(),
+            [first, added]
+        );
         assert!(std::fs::read_to_string(&path).unwrap().starts_with(&before));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
-    #[test]
-    fn a_ring_that_others_may_read_is_refused() {
+    #[tokio::test]
+    async fn a_ring_that_others_may_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         KeyRing::create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
-            KeyRing::read(&path),
-            Err(KeyRingError::Exposed { mode: 0o640, .. })
+            read_ring(&path).await,
+            Err(KeyRingError::Unreadable(PrivateFileError::Exposed { mode: 0o640, .. }))
         ));
     }
 
-    #[test]
-    fn a_ring_of_256_kib_is_read_and_a_larger_one_is_refused() {
+    #[tokio::test]
+    async fn a_ring_of_256_kib_is_read_and_a_larger_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         KeyRing::create(&path).unwrap();
         let mut text = std::fs::read(&path).unwrap();
         text.resize(256 * 1024, b'\n');
         std::fs::write(&path, &text).unwrap();
-        KeyRing::read(&path).unwrap();
+        read_ring(&path).await.unwrap();
         text.push(b'\n');
         std::fs::write(&path, &text).unwrap();
-        assert!(matches!(KeyRing::read(&path), Err(KeyRingError::TooLarge(_))));
+        assert!(matches!(
+            read_ring(&path).await,
+            Err(KeyRingError::Unreadable(PrivateFileError::TooLarge(..)))
+        ));
     }
 
-    #[test]
-    fn an_absent_ring_and_a_broken_one_have_different_errors() {
+    #[tokio::test]
+    async fn an_absent_ring_and_a_broken_one_have_different_errors() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(
-            KeyRing::read(&dir.path().join("none")),
+            read_ring(&dir.path().join("none")).await,
             Err(KeyRingError::Absent(_))
         ));
         let id = "0011223344556677";
@@ -266,10 +317,26 @@ mod tests {
         ));
     }
 
-    #[test]
-    fn debug_shows_ids_only() {
-        let key = "5a".repeat(32);
-        let ring = parse(&format!("0011223344556677 {key}\n")).unwrap();
-        assert!(!format!("{ring:?}").contains("5a5a"));
+    #[tokio::test]
+    async fn debug_shows_ids_only() {
+        let lines = parse(&format!("0011223344556677 {}\n", "5a".repeat(32))).unwrap();
+        let ring = KeyRing::of_lines(lines, &KeyProviders::default()).await.unwrap();
+        assert_eq!(
+            format!("{ring:?}"),
+            "[KeyEncryptionKeyId([0, 17, 34, 51, 68, 85, 102, 119])]"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_whose_provider_is_not_configured_is_refused_with_the_settings() {
+        for (line, setting) in [
+            ("pkcs11:label:00", "pkcs11_module"),
+            ("transit:vault:v1:AA==", "transit_url"),
+        ] {
+            let lines = parse(&format!("0011223344556677 {line}\n")).unwrap();
+            let error = KeyRing::of_lines(lines, &KeyProviders::default()).await.unwrap_err();
+            let shown = crate::telemetry::causes(&error);
+            assert!(shown.contains("0011223344556677") && shown.contains(setting), "{shown}");
+        }
     }
 }

@@ -28,6 +28,7 @@
 mod envelope;
 mod key_encryption_key;
 mod key_ring;
+mod provider;
 mod row;
 mod sealed_pair;
 mod service_key;
@@ -35,5 +36,6 @@ mod service_key;
 pub use envelope::{Error, Sealed};
 pub use key_encryption_key::{CheckValue, KeyEncryptionKeyId};
 pub use key_ring::{KeyRing, KeyRingError};
+pub use provider::{Pkcs11Error, Provider, ProviderError, TransitError};
 pub use row::Row;
 pub use sealed_pair::SealedPair;

@@ -143,13 +143,13 @@ impl Database {
         if self.is_private() {
             self.key_ring_or_new().await
         } else {
-            Ok(KeyRing::read(&self.config.key_ring)?)
+            Ok(KeyRing::read(&self.config.key_ring, &self.config.key_providers).await?)
         }
     }
 
     /// The key ring, created if it is absent and nothing was sealed yet.
     pub async fn key_ring_or_new(&self) -> Result<KeyRing, DatabaseError> {
-        match KeyRing::read(&self.config.key_ring) {
+        match KeyRing::read(&self.config.key_ring, &self.config.key_providers).await {
             Err(KeyRingError::Absent(_)) if self.store.has_sealed_nothing().await? => {
                 Ok(KeyRing::create(&self.config.key_ring)?)
             }
@@ -176,7 +176,7 @@ impl Database {
 
     /// Creates an access key and writes it to a new file, after a proof that this host has the key ring of the database.
     pub async fn recover(&self, recovery: &Recovery, file: &Path) -> Result<RecoveredKey, DatabaseError> {
-        let key_ring = KeyRing::read(&self.config.key_ring)?;
+        let key_ring = KeyRing::read(&self.config.key_ring, &self.config.key_providers).await?;
         // Opens the service's own keys, which the ring sealed.
         let app = App::open(self.store.clone(), key_ring, app::Settings::default(), &super::host()).await?;
         app.leave().await;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::seal::Provider;
 pub use database::{Database, DatabaseError};
 pub use key_ring::add_key;
 pub use tls::TlsError;
@@ -135,7 +136,7 @@ impl Server {
         jobs.spawn(jobs::record_key_uses(app.clone()));
         jobs.spawn(jobs::tell_replica(app.clone()));
         jobs.spawn(jobs::rotate_key_ring(app.clone()));
-        jobs.spawn(key_ring::follow(app.clone(), config.database.key_ring.clone()));
+        jobs.spawn(key_ring::follow(app.clone(), config.database.clone()));
         Ok(Self {
             address,
             metrics_address,

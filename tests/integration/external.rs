@@ -11,7 +11,7 @@ use crate::pki::{self, Key};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A program that `make test` installs.
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let directory = Path::new(ROOT).join("target/tools");
     let found = glob(&directory.join(path));
     found.unwrap_or_else(|| {

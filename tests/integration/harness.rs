@@ -9,7 +9,7 @@ use std::time::Duration;
 use certkeep::account::AccountId;
 use certkeep::app::{CertificateId, FirstAccount, Policy};
 use certkeep::clock::Timestamp;
-use certkeep::config::{Config, DatabaseConfig, DatabaseSource};
+use certkeep::config::{Config, DatabaseConfig, DatabaseSource, KeyProviders};
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
 use certkeep::postgres::{DataDir, PrivatePostgres, Settings};
@@ -388,6 +388,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
             max_connections: 20,
             data_dir: dir.path().to_owned(),
             key_ring: dir.path().join("key-ring"),
+            key_providers: KeyProviders::default(),
             admin_key: dir.path().join("admin.key"),
             source: DatabaseSource::Url {
                 url: database.to_owned(),
@@ -421,6 +422,13 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), wait)
         .await
         .expect("what was waited for did not come about");
+}
+
+/// The key ring in this file. It contains its keys in plain.
+pub async fn key_ring(path: &Path) -> certkeep::seal::KeyRing {
+    certkeep::seal::KeyRing::read(path, &KeyProviders::default())
+        .await
+        .unwrap()
 }
 
 /// The numbers of certificates, private keys, tags and events.

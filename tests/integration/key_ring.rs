@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::operator_service_client::OperatorServiceClient;
-use certkeep::seal::KeyRing;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -47,7 +46,7 @@ async fn upload(server: &TestServer) {
 async fn the_first_key_seals_and_a_key_that_is_added_to_the_file_becomes_prepared() {
     let server = TestServer::start().await;
     let ring = server.key_ring_file();
-    let first = KeyRing::read(&ring).unwrap().first_id().to_string();
+    let first = crate::harness::key_ring(&ring).await.first_id().to_string();
     assert_eq!(states(&server).await, [state(&first, "sealing")]);
 
     // Its place in the file does not matter.
@@ -182,7 +181,7 @@ async fn sealed_by(server: &TestServer) -> Vec<(String, i64)> {
 async fn server_with_two_keys() -> (TestServer, String, String) {
     let server = TestServer::start().await;
     let ring = server.key_ring_file();
-    let first = KeyRing::read(&ring).unwrap().first_id().to_string();
+    let first = crate::harness::key_ring(&ring).await.first_id().to_string();
     upload(&server).await;
     let old = std::fs::read_to_string(&ring).unwrap();
     write_ring(&ring, &format!("{old}{}", line(7)));

@@ -37,6 +37,7 @@ mod hosts;
 mod import;
 mod isolation;
 mod key_commands;
+mod key_providers;
 mod key_ring;
 mod limits;
 mod lists;

@@ -112,7 +112,7 @@ async fn private_keys(database: &str, key_ring: &Path) -> Vec<Vec<u8>> {
         )
         .await
         .unwrap();
-    let ring = certkeep::seal::KeyRing::read(key_ring).unwrap();
+    let ring = crate::harness::key_ring(key_ring).await;
     let open = |row: tokio_postgres::Row| {
         let bound_to = Row::PrivateKey {
             certificate: stored_id(row.get(0), row.get(1), row.get(2)),

@@ -31,21 +31,23 @@ const MODULES: [(&str, &[&str]); 16] = [
 const LEAVES: [&str; 5] = ["clock", "config", "digest", "secret", "telemetry"];
 
 /// A library or a part of a library, and the only modules that may name it.
-const LIBRARIES: [(&str, &[&str]); 21] = [
+const LIBRARIES: [(&str, &[&str]); 23] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
     // This includes the provider of rustls with this name.
-    ("ring", &["server/tls"]),
+    ("ring", &["seal/provider/transit", "server/tls"]),
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),
     ("postgres_openssl", &["store/connect", "store/hosts"]),
     ("tonic", &["grpc", "server", "cli"]),
     ("prost", &["grpc", "cli"]),
+    ("cryptoki", &["seal/provider/pkcs11"]),
+    ("reqwest", &["seal/provider/transit"]),
     ("indicatif", &["cli"]),
     ("axum", &["server"]),
-    ("rustls", &["server", "store"]),
+    ("rustls", &["seal/provider/transit", "server", "store"]),
     ("tokio_rustls", &["server", "store"]),
-    ("rustls_native_certs", &["store"]),
+    ("rustls_native_certs", &["seal/provider/transit", "store"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

@@ -133,7 +133,7 @@ async fn the_stored_key_opens_with_the_ring_for_its_own_row_and_no_other() {
             .any(|window| pkcs8.windows(16).any(|plain| plain == window))
     );
 
-    let ring = certkeep::seal::KeyRing::read(&server.key_ring_file()).unwrap();
+    let ring = crate::harness::key_ring(&server.key_ring_file()).await;
     let [account, created, random]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
     let spki_sha256 = row.get::<_, Vec<u8>>(5).try_into().unwrap();
     let open = |account: i64| {

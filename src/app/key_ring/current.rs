@@ -111,20 +111,26 @@ mod tests {
     }
 
     /// A ring with two keys. The first seals.
-    fn current(asked: Instant) -> CurrentRing {
+    async fn current(asked: Instant) -> CurrentRing {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         let line = |number: u8| format!("{} {}\n", hex::encode([number; 8]), hex::encode([number; 32]));
         let text = crate::secret::Secret::from(format!("{}{}", line(1), line(2)));
         text.write(&path, crate::secret::Existing::Keep).unwrap();
-        let keys = Arc::new(KeyRing::read(&path).unwrap());
-        CurrentRing::new(SealingRing { keys, sealing: id(1) }, asked)
+        let keys = KeyRing::read(&path, &crate::config::KeyProviders::default())
+            .await
+            .unwrap();
+        let ring = SealingRing {
+            keys: Arc::new(keys),
+            sealing: id(1),
+        };
+        CurrentRing::new(ring, asked)
     }
 
-    #[test]
-    fn an_upload_that_began_with_the_earlier_key_is_counted_until_it_ends() {
+    #[tokio::test]
+    async fn an_upload_that_began_with_the_earlier_key_is_counted_until_it_ends() {
         let now = Instant::now();
-        let ring = current(now);
+        let ring = current(now).await;
         let upload = ring.current();
         assert!(ring.seal_with(id(2), now));
         assert_eq!(ring.current().sealing, id(2));
@@ -133,20 +139,20 @@ mod tests {
         assert_eq!(ring.sealing_ids(), [id(2)]);
     }
 
-    #[test]
-    fn a_key_that_the_ring_lacks_and_a_late_answer_change_nothing() {
+    #[tokio::test]
+    async fn a_key_that_the_ring_lacks_and_a_late_answer_change_nothing() {
         let now = Instant::now();
-        let ring = current(now);
+        let ring = current(now).await;
         assert!(!ring.seal_with(id(3), now));
         assert!(ring.seal_with(id(2), now - Duration::from_secs(1)));
         assert_eq!(ring.sealing_ids(), [id(1)]);
     }
 
-    #[test]
-    fn the_databases_word_counts_for_twenty_seconds() {
+    #[tokio::test]
+    async fn the_databases_word_counts_for_twenty_seconds() {
         let secs = Duration::from_secs;
-        assert!(current(Instant::now() - secs(19)).confirmed().is_some());
-        let old = current(Instant::now() - secs(20));
+        assert!(current(Instant::now() - secs(19)).await.confirmed().is_some());
+        let old = current(Instant::now() - secs(20)).await;
         assert!(old.confirmed().is_none());
         assert!(old.seal_with(id(1), Instant::now()));
         assert!(old.confirmed().is_some());
