@@ -56,6 +56,7 @@ mod restore;
 mod retries;
 mod reuse;
 mod roles;
+mod rotation;
 mod search;
 mod search_commands;
 mod search_plans;

@@ -90,11 +90,23 @@ async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
             .execute(&copy, &[&randoms, &key_ids, &random_of_the_only])
             .await
             .unwrap();
+        let events =
+            "insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
+                        principal, request_id)
+                      select $1, $2 + place, $3, random, 'server', 'uploaded', 1, 1, '', gen_random_uuid()
+                      from unnest($4::bigint[]) with ordinality as new(random, place)";
+        let before = chunk as i64 + 1;
+        transaction
+            .execute(events, &[&account, &before, &created, &randoms])
+            .await
+            .unwrap();
         transaction.commit().await.unwrap();
     }
     let count = count as i64;
     let counted = "update certificate_count set live = live + $1";
     sql.execute(counted, &[&count]).await.unwrap();
+    let moved = "update stream set position = position + $1 where name = 'certificates'";
+    sql.execute(moved, &[&count]).await.unwrap();
     let quota = "insert into quota (account_id, kind, maximum) values ($1, 'server', 10000000)";
     sql.execute(quota, &[&account]).await.unwrap();
 }
@@ -156,7 +168,7 @@ async fn a_rotation_survives_two_kills_while_uploads_go_on() {
 
     let (first, second) = (replicas.start(), replicas.start());
     let loads = [replicas.load(&first), replicas.load(&second)];
-    tokio::join!(loads[0].acknowledges(20), loads[1].acknowledges(20));
+    tokio::join!(loads[0].acknowledges(30), loads[1].acknowledges(30));
     let operator =
         |replica: &Certkeep| OperatorServiceClient::with_interceptor(replica.channel(), bearer(&operator_key));
     let request = pb::RotateKeyRingRequest {
@@ -182,7 +194,7 @@ async fn a_rotation_survives_two_kills_while_uploads_go_on() {
         .await
         .expect("the rotation ends");
     figure("rotation with two kills, s", began.elapsed().as_secs());
-    load_of_third.acknowledges(20).await;
+    load_of_third.acknowledges(30).await;
     let mut outcomes = vec![load_of_third.stop().await];
     for load in loads {
         outcomes.push(load.stop().await);
