@@ -33,13 +33,13 @@ fn glob(path: &Path) -> Option<PathBuf> {
     })
 }
 
-async fn run(mut command: Command) -> Output {
+pub async fn run(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -78,7 +78,7 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
         "{described}"
     );
     assert!(
-        described.contains("// Required. The region"),
+        described.contains("// Makes a retry of this upload safe"),
         "comments are served: {described}"
     );
 

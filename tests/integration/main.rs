@@ -65,6 +65,7 @@ mod seeds;
 mod standby;
 mod store;
 mod tags;
+mod team;
 mod tidy;
 mod tls;
 mod upload;
