@@ -93,7 +93,7 @@ impl App {
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         request.refuse_unsupported()?;
         let (kind, answer, validate_only) = (request.kind(), request.answer_fingerprints(), request.validate_only);
-        let ring = self.sealing_ring().await?;
+        let ring = self.0.key_ring.current();
         let (cost, app, caller, sealing) = (request.cost(), self.clone(), call.clone(), ring.clone());
         let parse = move || app.parse_upload(&caller, request, &sealing);
         let (client_token, parsed) = self.0.cpu_pool.run(cost, parse).await?;
@@ -115,6 +115,9 @@ impl App {
             }
         }
         let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
+        if kind == CertificateKind::Server {
+            self.confirm_sealing_key(&ring).await?;
+        }
         let default_name = || CertificateName::default_for(certificate.facts());
         let name = parsed.name.or_else(default_name);
         let new = NewCertificate {

@@ -44,10 +44,9 @@ impl CurrentRing {
         self.state().current.clone()
     }
 
-    /// The current ring, unless the database's last word about its sealing key is too old.
-    pub(in crate::app) fn confirmed(&self) -> Option<Arc<SealingRing>> {
-        let state = self.state();
-        (state.confirmed.elapsed() < CONFIRMED_FOR).then(|| state.current.clone())
+    /// Whether the database's last word about the sealing key still counts.
+    pub(in crate::app) fn is_confirmed(&self) -> bool {
+        self.state().confirmed.elapsed() < CONFIRMED_FOR
     }
 
     /// Uses another ring.
@@ -151,10 +150,10 @@ mod tests {
     #[tokio::test]
     async fn the_databases_word_counts_for_twenty_seconds() {
         let secs = Duration::from_secs;
-        assert!(current(Instant::now() - secs(19)).await.confirmed().is_some());
+        assert!(current(Instant::now() - secs(19)).await.is_confirmed());
         let old = current(Instant::now() - secs(20)).await;
-        assert!(old.confirmed().is_none());
+        assert!(!old.is_confirmed());
         assert!(old.seal_with(id(1), Instant::now()));
-        assert!(old.confirmed().is_some());
+        assert!(old.is_confirmed());
     }
 }

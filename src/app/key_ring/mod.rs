@@ -107,16 +107,20 @@ async fn service_key(store: &Store, ring: &SealingRing, purpose: &str) -> Result
 }
 
 impl App {
-    /// The ring and the key to seal with. Keep the answer until what it sealed is stored.
+    /// Checks that what was sealed with this ring may be stored. Keep the ring until it is stored.
     ///
-    /// The database must have confirmed the key recently: a rotation waits for live replicas only, and a replica that was cut off
-    /// from the database may have missed one.
-    pub(super) async fn sealing_ring(&self) -> Result<Arc<SealingRing>, Error> {
-        if let Some(ring) = self.0.key_ring.confirmed() {
-            return Ok(ring);
+    /// The database must have confirmed the sealing key recently: a rotation waits for live replicas only, and a replica that was
+    /// cut off from the database may have missed one.
+    pub(super) async fn confirm_sealing_key(&self, ring: &SealingRing) -> Result<(), Error> {
+        let key_ring = &self.0.key_ring;
+        if key_ring.is_confirmed() {
+            return Ok(());
         }
         self.heartbeat().await?;
-        Ok(self.0.key_ring.current())
+        match key_ring.current().sealing == ring.sealing {
+            true => Ok(()),
+            false => Err(crate::store::Error::busy().into()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::key_encryption_key::KEY_LEN;
 use crate::config::{KeyProviders, Pkcs11Device, TransitService};
+use crate::digest;
 
 /// A plain key of the ring.
 pub(super) type PlainKey = Zeroizing<[u8; KEY_LEN]>;
@@ -79,6 +80,9 @@ pub enum ProviderError {
     /// The transit service failed.
     #[error("the transit service cannot be used")]
     Transit(#[from] TransitError),
+    /// The random generator failed.
+    #[error(transparent)]
+    Random(#[from] digest::Error),
     /// The work was stopped.
     #[error("the work was stopped")]
     Stopped(#[from] tokio::task::JoinError),
@@ -124,7 +128,7 @@ pub(super) async fn open(providers: &KeyProviders, text: KeyText) -> Result<Plai
 /// Makes a new random key of the ring, wrapped by the provider.
 pub(super) async fn random(providers: &KeyProviders, provider: &Provider) -> Result<KeyText, ProviderError> {
     match provider {
-        Provider::File => Ok(KeyText::Plain(transit::random_key()?)),
+        Provider::File => Ok(KeyText::Plain(digest::random_secret()?)),
         Provider::Pkcs11 { label } => {
             let (device, label) = (pkcs11_of(providers)?.clone(), label.clone());
             let wrapped = {
@@ -134,7 +138,7 @@ pub(super) async fn random(providers: &KeyProviders, provider: &Provider) -> Res
             Ok(KeyText::Pkcs11 { label, wrapped })
         }
         Provider::Transit => {
-            let ciphertext = transit::encrypt(transit_of(providers)?, &transit::random_key()?).await?;
+            let ciphertext = transit::encrypt(transit_of(providers)?, &digest::random_secret()?).await?;
             Ok(KeyText::Transit { ciphertext })
         }
     }

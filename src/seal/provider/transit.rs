@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 
 use super::PlainKey;
 use crate::config::TransitService;
-use crate::digest;
 use crate::secret::{PrivateFileError, read_private};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,14 +59,6 @@ pub enum TransitError {
     /// The answer is no answer of a transit engine with a key of the ring.
     #[error("the answer does not contain a {0}")]
     Answer(&'static str),
-    /// The random generator failed.
-    #[error(transparent)]
-    Random(#[from] digest::Error),
-}
-
-/// A random key.
-pub(super) fn random_key() -> Result<PlainKey, TransitError> {
-    Ok(digest::random_secret()?)
 }
 
 /// Encrypts a key. The answer is the service's own text.
