@@ -235,7 +235,8 @@ async fn authenticated(
         Err(error) => {
             // With a client certificate, the account can be that of the certificate, and the access key was not checked.
             let is_known = match error {
-                Error::AccessKeyDisabled | Error::AccessKeyExpired => true,
+                // A conflict is found after the access key was checked.
+                Error::AccessKeyDisabled | Error::AccessKeyExpired | Error::CredentialsConflict(_) => true,
                 Error::AccountDisabled => peer.certificate.is_none(),
                 _ => false,
             };

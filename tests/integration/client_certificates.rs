@@ -436,6 +436,10 @@ async fn a_key_and_an_identity_together_have_what_both_have() {
         );
         assert!(refused.message().contains(word), "{refused}");
     }
+    // The trail of the account shows the conflict.
+    let denied =
+        "select 1 from audit_event where outcome = 'denied' and reason = 'CREDENTIALS_CONFLICT' and principal = $1";
+    until(async || sql.query_opt(denied, &[&other_id]).await.unwrap().is_some()).await;
     let wrong = fixture
         .who_with(&editor, &format!("{id}.{}", "A".repeat(43)))
         .await
