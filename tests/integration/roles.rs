@@ -37,6 +37,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("ListAccessKeys", "ao"),
     ("ListAccountFingerprints", "rea"),
     ("ListAccounts", "o"),
+    ("ListAuditEvents", "ao"),
     ("ListClientIdentities", "o"),
     ("ListResourceGroups", "a"),
     ("ListTagResources", "rea"),
@@ -49,6 +50,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("SetCACertificateName", "ea"),
     ("SetServerCertificateName", "ea"),
     ("TagResources", "ea"),
+    ("TailAuditEvents", "ao"),
     ("UndeleteCACertificate", "ea"),
     ("UndeleteServerCertificate", "ea"),
     ("UntagResources", "ea"),
@@ -58,6 +60,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("UpdateResourceGroup", "a"),
     ("UploadCACertificate", "ea"),
     ("UploadServerCertificate", "ea"),
+    ("VerifyAuditTrail", "ao"),
     ("VerifyKeyRing", "o"),
 ];
 
