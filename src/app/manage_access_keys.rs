@@ -8,7 +8,7 @@ use crate::account::AccountId;
 use crate::clock::{self, Timestamp};
 use crate::inventory::CriterionError;
 use crate::secret::Secret;
-use crate::store::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyUpdate, ManagedKey, NewKey, Position};
+use crate::store::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyRefusal, ManagedKey, NewKey, Position};
 
 /// The longest description, in Unicode characters (scalar values).
 const MAX_DESCRIPTION: usize = 200;
@@ -248,9 +248,9 @@ impl App {
             description: text,
         };
         match self.0.store.update_access_key(&call.actor(), id, change).await? {
-            KeyUpdate::Updated(key) => Ok(key),
-            KeyUpdate::LastAdminKey => Err(Error::LastAdminKey(id.to_owned())),
-            KeyUpdate::NotFound => Err(Error::NotFound(Resource::AccessKey)),
+            Ok(key) => Ok(key),
+            Err(KeyRefusal::LastAdminKey) => Err(Error::LastAdminKey(id.to_owned())),
+            Err(KeyRefusal::NotFound) => Err(Error::NotFound(Resource::AccessKey)),
         }
     }
 

@@ -178,9 +178,10 @@ mod tests {
             let text = std::fs::read_to_string(path).unwrap();
             for call in text.split("audited!(").skip(1) {
                 // The method, the type.
-                let Some(resource_type) = call.split('"').nth(3) else {
+                let Some(resource_type) = call.split(',').nth(1) else {
                     continue;
                 };
+                let resource_type = resource_type.trim().trim_matches('"');
                 let name = format!("AUDIT_RESOURCE_TYPE_{}", resource_type.to_ascii_uppercase());
                 assert!(pb::AuditResourceType::from_str_name(&name).is_some(), "{resource_type}");
                 count += 1;

@@ -186,7 +186,7 @@ impl Store {
                  changed as (select old_maximum from target where old_maximum is distinct from $7::bigint)",
                 audited!(
                     "UpdateQuota",
-                    "account",
+                    "quota",
                     "$1::text",
                     "jsonb_build_object('quota', $6::text, 'maximum', jsonb_build_array(old_maximum, $7::bigint))"
                 ),

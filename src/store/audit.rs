@@ -43,9 +43,8 @@ macro_rules! audited {
 pub(super) use audited;
 
 impl Store {
-    /// Runs a statement that makes an audited change in this account. Such changes of an account run one after the other, and each
-    /// sees the changes before it. After a lost connection, the audit event tells whether the
-    /// change took effect.
+    /// Runs a statement that makes an audited change in this account. The changes of an account run one after the other, and each
+    /// sees the changes before it. After a lost connection, the audit event tells whether the change took effect.
     pub(super) async fn administer(
         &self,
         statement: Statement,

@@ -90,11 +90,9 @@ pub struct KeyChange<'a> {
     pub description: Option<&'a str>,
 }
 
-/// The outcome of changing an access key.
-#[derive(Debug)]
-pub enum KeyUpdate {
-    /// The key has the new state.
-    Updated(ManagedKey),
+/// Why an access key was not changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyRefusal {
     /// The account would have no unlimited admin key.
     LastAdminKey,
     /// The account does not have the key.
@@ -308,7 +306,12 @@ impl Store {
     }
 
     /// Changes an access key of the actor's account.
-    pub async fn update_access_key(&self, actor: &Actor, id: &str, change: KeyChange<'_>) -> Result<KeyUpdate, Error> {
+    pub async fn update_access_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        change: KeyChange<'_>,
+    ) -> Result<Result<ManagedKey, KeyRefusal>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::update_access_key",
             sql: concat!(
@@ -375,13 +378,13 @@ impl Store {
             Outcome::Rows(rows) => rows,
             Outcome::Earlier(_) => {
                 let key = self.access_key_after_change(actor.account, id).await?;
-                return Ok(KeyUpdate::Updated(key));
+                return Ok(Ok(key));
             }
         };
         match rows.first() {
-            None => Ok(KeyUpdate::NotFound),
-            Some(row) if row.get("is_last") => Ok(KeyUpdate::LastAdminKey),
-            Some(row) => Ok(KeyUpdate::Updated(managed_key(row)?)),
+            None => Ok(Err(KeyRefusal::NotFound)),
+            Some(row) if row.get("is_last") => Ok(Err(KeyRefusal::LastAdminKey)),
+            Some(row) => Ok(Ok(managed_key(row)?)),
         }
     }
 

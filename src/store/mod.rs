@@ -70,7 +70,7 @@ pub use fingerprint::AccountFingerprints;
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
 pub use key_use::UsedKey;
 pub use list::{Filter, Page};
-pub use managed_key::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyUpdate, KeyUse, ManagedKey, NewKey};
+pub use managed_key::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyRefusal, KeyUse, ManagedKey, NewKey};
 pub use migrate::{MigrateError, schema_version};
 pub use quota::{QuotaUse, UsedIn};
 pub use read::{Liveness, Position, StoredCertificate};

@@ -1,7 +1,5 @@
 //! Access keys: created, listed, changed and deleted over gRPC.
 
-use std::time::SystemTime;
-
 use certkeep::grpc::pb::{self, admin_service_client::AdminServiceClient};
 use prost_types::Timestamp;
 use tonic::service::interceptor::InterceptedService;
@@ -83,9 +81,8 @@ async fn remove(admin: &Admin, id: &str) -> Result<(), Status> {
 }
 
 fn in_seconds(seconds: i64) -> Timestamp {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Timestamp {
-        seconds: now.as_secs() as i64 + seconds,
+        seconds: certkeep::clock::now().millis() / 1000 + seconds,
         nanos: 0,
     }
 }
