@@ -49,7 +49,10 @@ fn sealed(
     [&[1], id, &wrap, &payload].concat()
 }
 
-/// Copies the only certificate, each time with a private key of its own.
+/// The account of the copies. The uploads of the other account do not answer so many fingerprints.
+const FILLED: i64 = 2_000_000_000_000_000;
+
+/// Copies the only certificate into another account, each time with a private key of its own.
 async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
     let text = std::fs::read_to_string(ring).unwrap();
     let first = text.lines().find(|line| !line.starts_with('#')).unwrap();
@@ -57,10 +60,10 @@ async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
     let (id, key) = (hex::decode(id).unwrap(), hex::decode(key).unwrap());
     let only = "select account_id, created_ms, random, spki_sha256 from certificate";
     let row = sql.query_one(only, &[]).await.unwrap();
-    let (account, created, spki): (i64, i64, Vec<u8>) = (row.get(0), row.get(1), row.get(3));
+    let (account, created, spki): (i64, i64, Vec<u8>) = (FILLED, row.get(1), row.get(3));
     let columns =
         "select string_agg(attname, ', ') from pg_attribute where attrelid = 'certificate'::regclass and attnum > 0
-                     and not attisdropped and attname not in ('random', 'key_id')";
+                     and not attisdropped and attname not in ('account_id', 'random', 'key_id')";
     let columns: String = sql.query_one(columns, &[]).await.unwrap().get(0);
     let random_of_the_only: i64 = row.get(2);
     for chunk in (0..count).step_by(CHUNK) {
@@ -81,13 +84,13 @@ async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
             .await
             .unwrap();
         let copy = format!(
-            "insert into certificate ({columns}, random, key_id)
-             select {columns}, new.random, new.key_id
+            "insert into certificate ({columns}, account_id, random, key_id)
+             select {columns}, $4::bigint, new.random, new.key_id
              from certificate as old, unnest($1::bigint[], $2::uuid[]) as new(random, key_id) where old.random = $3"
         )
         .replace(&format!("select {columns}"), &format!("select {}", prefixed(&columns)));
         transaction
-            .execute(&copy, &[&randoms, &key_ids, &random_of_the_only])
+            .execute(&copy, &[&randoms, &key_ids, &random_of_the_only, &account])
             .await
             .unwrap();
         let events =
@@ -95,20 +98,18 @@ async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
                         principal, request_id)
                       select $1, $2 + place, $3, random, 'server', 'uploaded', 1, 1, '', gen_random_uuid()
                       from unnest($4::bigint[]) with ordinality as new(random, place)";
-        let before = chunk as i64 + 1;
+        let before = chunk as i64;
         transaction
             .execute(events, &[&account, &before, &created, &randoms])
             .await
             .unwrap();
         transaction.commit().await.unwrap();
     }
-    let count = count as i64;
-    let counted = "update certificate_count set live = live + $1";
-    sql.execute(counted, &[&count]).await.unwrap();
-    let moved = "update stream set position = position + $1 where name = 'certificates'";
-    sql.execute(moved, &[&count]).await.unwrap();
-    let quota = "insert into quota (account_id, kind, maximum) values ($1, 'server', 10000000)";
-    sql.execute(quota, &[&account]).await.unwrap();
+    let counted =
+        "insert into certificate_count (account_id, kind, region_id, live) values ($1, 'server', 'cn-hangzhou', $2)";
+    sql.execute(counted, &[&FILLED, &(count as i64)]).await.unwrap();
+    let quota = "insert into quota (account_id, kind, maximum) values ($1, 'server', 1000000)";
+    sql.execute(quota, &[&row.get::<_, i64>(0)]).await.unwrap();
 }
 
 fn prefixed(columns: &str) -> String {
