@@ -415,7 +415,7 @@ fn page_tokens() -> Outcome<()> {
             account: AccountId::from_i64(account),
             filter,
         };
-        let token = tokens.write(list, Position { created_ms, random });
+        let token = tokens.write(list, Position { created_ms, random })?;
         let place = [account, created_ms, random].map(i64::to_be_bytes).concat();
         let filter = filter.iter().flat_map(|part| der(FILTER, part.as_bytes())).collect();
         write(

@@ -109,7 +109,7 @@ impl App {
         let next = listed.last().filter(|_| has_more).map(|(position, _)| *position);
         Ok(ListedAccounts {
             accounts: listed.into_iter().map(|(_, account)| account).collect(),
-            next_page_token: self.next_page_token(list, next),
+            next_page_token: self.next_page_token(list, next)?,
         })
     }
 

@@ -5,8 +5,10 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::{Caller, Error};
-use crate::account::Actor;
+use crate::account::{AccountId, Actor};
 use crate::digest;
+use crate::inventory::Scope;
+use crate::store::StoredCertificate;
 
 /// The id of a request: a random UUID, written in upper case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +37,17 @@ pub struct Call {
 }
 
 impl Call {
+    /// The account and the part of it that exists for the caller.
+    pub(super) fn reach(&self) -> (AccountId, &Scope) {
+        (self.caller.account, &self.caller.scope)
+    }
+
+    /// Whether a certificate of the account is in the caller's scope.
+    pub(super) fn reaches(&self, stored: &StoredCertificate) -> bool {
+        let scope = &self.caller.scope;
+        scope.has(&stored.region, &stored.resource_group, &stored.name)
+    }
+
     /// The actor, for the event of a change.
     pub fn actor(&self) -> Actor {
         Actor {

@@ -126,7 +126,7 @@ impl App {
         });
         Ok(ListedClientIdentities {
             identities,
-            next_page_token: next.unwrap_or_default(),
+            next_page_token: next.transpose()?.unwrap_or_default(),
         })
     }
 

@@ -43,7 +43,7 @@ impl App {
         answer: AnswerFingerprints,
         findings: Vec<Finding>,
     ) -> Result<Option<Uploaded>, Error> {
-        let (store, account) = (&self.0.store, call.caller.account);
+        let (store, (account, scope)) = (&self.0.store, call.reach());
         let Some(used) = store.used_token(kind, account, &token.token).await? else {
             return Ok(None);
         };
@@ -54,16 +54,18 @@ impl App {
         if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
             return Err(Error::ClientTokenReused);
         }
-        let not_found = Error::NotFound(Resource::Certificate(Some(kind), Some(used.id)));
+        // A caller with a scope does not learn the id of a certificate that can be outside the scope.
+        let told = call.caller.scope.is_everything().then_some(used.id);
         let stored = store
             .find(used.id, kind, None, Liveness::Live)
             .await?
-            .ok_or(not_found)?;
+            .filter(|stored| call.reaches(stored))
+            .ok_or(Error::NotFound(Resource::Certificate(Some(kind), told)))?;
         let fingerprints = match answer {
-            AnswerFingerprints::Yes => Some(store.fingerprints_of_stored(account).await),
+            AnswerFingerprints::Yes => Some(store.fingerprints_of_stored(account, scope).await),
             AnswerFingerprints::No => None,
         };
-        let reuse = store.reuse_of_stored(stored.id, kind, &stored.facts).await;
+        let reuse = store.reuse_of_stored(stored.id, scope, kind, &stored.facts).await;
         let findings = reuse::and(findings, self.findings_of(reuse, &stored.facts));
         Ok(Some(Uploaded {
             id: Some(stored.id),
@@ -74,7 +76,7 @@ impl App {
             resource_group: stored.resource_group,
             facts: stored.facts,
             findings,
-            account_fingerprints: self.listed(call, fingerprints),
+            account_fingerprints: self.listed(call, fingerprints)?,
         }))
     }
 }

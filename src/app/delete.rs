@@ -34,7 +34,7 @@ impl App {
         {
             Undeletion::Undeleted(revision) => Ok(revision),
             Undeletion::NotFound => Err(target.explain_no_match(self, Liveness::Deleted).await),
-            Undeletion::OverQuota => match self.0.store.current_state(target.id, target.kind).await? {
+            Undeletion::OverQuota => match target.current_state(self).await? {
                 Some(now) => Err(self.quota_exceeded(call, now.kind, now.region).await),
                 None => Err(target.not_found()),
             },

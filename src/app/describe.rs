@@ -37,7 +37,7 @@ pub struct Described {
 }
 
 impl App {
-    /// A page of the account's certificates.
+    /// A page of the certificates that exist for the caller.
     pub async fn describe(&self, call: &Call, request: &DescribeCertificates) -> Result<Described, Error> {
         let liveness = if request.deleted {
             Liveness::Deleted
@@ -64,7 +64,7 @@ impl App {
             filter: &filter,
         };
         let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, self.region_or_any(&request.region_id));
+        let region = violations.check(Field::RegionId, self.region_or_any(call, &request.region_id));
         let tags = violations.tags(request.tags.clone());
         let size = violations.check(Field::PageSize, page_size(request.page_size));
         let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, &request.page_token));
@@ -90,10 +90,10 @@ impl App {
         if !request.id.is_empty() {
             return self.describe_one(call, &request.id, filter, after).await;
         }
-        let page = self.0.store.page(call.caller.account, filter, after, size).await?;
+        let page = self.0.store.page(call.reach(), filter, after, size).await?;
         Ok(Described {
             certificates: page.certificates,
-            next_page_token: self.next_page_token(list, page.next),
+            next_page_token: self.next_page_token(list, page.next)?,
         })
     }
 
@@ -121,6 +121,7 @@ impl App {
                 .tags
                 .iter()
                 .all(|tag| found.tags.iter().any(|other| other == tag))
+                && call.reaches(found)
                 && filter.resource_group.is_none_or(|group| *group == found.resource_group)
         };
         let certificates = certificates.filter(is_wanted).into_iter().collect();

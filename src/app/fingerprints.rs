@@ -42,34 +42,33 @@ pub(super) fn list_of(account: AccountId) -> List<'static> {
 
 impl App {
     /// The fingerprints in the form of the answer; empty if none were read.
-    pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> ListedFingerprints {
+    pub(super) fn listed(&self, call: &Call, read: Option<AccountFingerprints>) -> Result<ListedFingerprints, Error> {
         let Some(AccountFingerprints { fingerprints, next }) = read else {
-            return ListedFingerprints::default();
+            return Ok(ListedFingerprints::default());
         };
-        ListedFingerprints {
+        Ok(ListedFingerprints {
             fingerprints,
-            next_page_token: self.next_page_token(list_of(call.caller.account), next),
-        }
+            next_page_token: self.next_page_token(list_of(call.caller.account), next)?,
+        })
     }
 
-    /// A page of the fingerprints of the account's certificates in all regions.
+    /// A page of the fingerprints of the server certificates that exist for the caller, in all regions.
     pub async fn fingerprints(
         &self,
         call: &Call,
         request: &ListAccountFingerprints,
     ) -> Result<ListedFingerprints, Error> {
-        let account = call.caller.account;
-        let list = list_of(account);
+        let list = list_of(call.caller.account);
         let mut violations = Violations::default();
         let size = violations.check(Field::PageSize, page_size(request.page_size));
         let after = violations.check(Field::PageToken, self.0.page_tokens.read(list, &request.page_token));
         let (Some(size), Some(after)) = (size, after) else {
             return Err(violations.into());
         };
-        let page = self.0.store.fingerprint_page(account, after, size).await?;
+        let page = self.0.store.fingerprint_page(call.reach(), after, size).await?;
         Ok(ListedFingerprints {
             fingerprints: page.fingerprints,
-            next_page_token: self.next_page_token(list, page.next),
+            next_page_token: self.next_page_token(list, page.next)?,
         })
     }
 }

@@ -13,6 +13,7 @@ impl App {
             .store
             .find_with_chain(target.id, request.kind, target.region.as_ref())
             .await?;
+        let found = found.filter(|(certificate, _)| call.reaches(certificate));
         let (certificate, chain) = found.ok_or_else(|| target.not_found())?;
         Ok((certificate, chain.to_pem()))
     }

@@ -138,7 +138,7 @@ impl App {
             false => String::new(),
             true => {
                 let key: Vec<u8> = readers.iter().flat_map(|reader| reader.before.to_be_bytes()).collect();
-                self.0.page_tokens.write_sorted(list, Position::START, &key)
+                self.0.page_tokens.write_sorted(list, Position::START, &key)?
             }
         };
         Ok(ListedAuditEvents {

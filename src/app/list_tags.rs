@@ -38,7 +38,7 @@ impl App {
     ) -> Result<ListedTagResources, Error> {
         let resources = &request.resources;
         let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, self.region(&resources.region_id));
+        let region = violations.check(Field::RegionId, self.region(call, &resources.region_id));
         violations.check(Field::ResourceType, resource_type(&resources.resource_type));
         let error = match (resources.resource_ids.len(), request.tags.is_empty()) {
             (0, true) => Some(FieldError::Required),
@@ -83,7 +83,6 @@ impl App {
             return self.tags_of(call, (&region, &resources.resource_ids), &tags).await;
         }
         // A page has certificates of one kind. A page with both kinds could exceed the maximum size of an answer.
-        let account = call.caller.account;
         let page = async |kind, after| {
             let filter = Filter {
                 kind,
@@ -92,15 +91,15 @@ impl App {
                 tags: &tags,
                 liveness: Liveness::Live,
             };
-            self.0.store.page(account, filter, after, size).await
+            self.0.store.page(call.reach(), filter, after, size).await
         };
         let mut read = (kind, page(kind, after).await?);
-        if kind == CertificateKind::Server && read.1.certificates.is_empty() {
+        if kind == CertificateKind::Server && read.1.certificates.is_empty() && read.1.next.is_none() {
             read = (CertificateKind::Ca, page(CertificateKind::Ca, Position::START).await?);
         }
         let next_token = match read {
-            (kind, Page { next: Some(next), .. }) => self.next_page_token(list(kind), Some(next)),
-            (CertificateKind::Server, _) => self.next_page_token(list(CertificateKind::Ca), Some(Position::START)),
+            (kind, Page { next: Some(next), .. }) => self.next_page_token(list(kind), Some(next))?,
+            (CertificateKind::Server, _) => self.next_page_token(list(CertificateKind::Ca), Some(Position::START))?,
             (CertificateKind::Ca, _) => String::new(),
         };
         let resources = read.1.certificates.into_iter().map(|one| (one.id, one.tags));
@@ -120,7 +119,7 @@ impl App {
         let account = call.caller.account;
         let ids = ids.iter().filter_map(|id| CertificateId::parse(id).ok());
         let ids: Vec<_> = ids.filter(|id| id.account == account).collect();
-        let mut found = self.0.store.tagged(account, region, &ids).await?;
+        let mut found = self.0.store.tagged(call.reach(), region, &ids).await?;
         found.retain(|one| tags.iter().all(|tag| one.tags.iter().any(|other| other == tag)));
         found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
         Ok(ListedTagResources {

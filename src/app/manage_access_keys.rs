@@ -206,7 +206,7 @@ impl App {
                     created_ms: last.created_us,
                     random: 0,
                 };
-                let next = self.0.page_tokens.write_sorted(list, position, last.id.as_bytes());
+                let next = self.0.page_tokens.write_sorted(list, position, last.id.as_bytes())?;
                 return Ok(ListedAccessKeys {
                     keys,
                     next_page_token: next,

@@ -31,7 +31,10 @@ impl App {
             violations.note(field, too_many);
         }
         let regions = scope.region_ids.iter().enumerate().take(Scope::MAX_LEN);
-        let regions = regions.filter_map(|(index, id)| violations.check(Field::ScopeRegionId(index), self.region(id)));
+        let regions = regions.filter_map(|(index, id)| {
+            let region = self.0.settings.regions.find_or_only(id).map_err(FieldError::Region);
+            violations.check(Field::ScopeRegionId(index), region)
+        });
         let regions = regions.collect();
         let prefixes = scope.name_prefixes.iter().enumerate().take(Scope::MAX_LEN);
         let prefixes = prefixes.filter_map(|(index, prefix)| {

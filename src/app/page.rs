@@ -2,15 +2,17 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 
-use super::{App, FieldError};
+use super::{App, Error, FieldError};
 use crate::account::AccountId;
 use crate::digest;
 use crate::secret::Secret;
 use crate::store::Position;
 
 const FORMAT: u8 = 1;
-const MAC_LEN: usize = 32;
+const NONCE_LEN: usize = 12;
+const TAG_LEN: usize = 16;
 
 /// The maximum number of entries in a page (AIP-158).
 pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
@@ -23,8 +25,10 @@ pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
     }
 }
 
-/// Writes and reads page tokens. A token has a format, a position, a sort key and a MAC. The MAC covers them, the list, the account and
-/// the filter.
+/// Writes and reads page tokens. A token has a format and a nonce, and then, encrypted with AES-256-GCM, a position and a sort key. It
+/// is encrypted because the position can be that of a certificate outside the caller's scope. Each list, with its account and filter,
+/// has its own key: no other list can read the token, and a key encrypts few tokens, so that random nonces do not repeat
+/// (NIST SP 800-38D 8.3).
 #[derive(Debug)]
 pub struct PageTokens {
     key: Secret,
@@ -42,25 +46,27 @@ pub struct List<'a> {
 }
 
 impl PageTokens {
-    /// Tokens with MACs by this key.
+    /// Tokens with keys that are derived from this key.
     pub fn new(key: Secret) -> Self {
         Self { key }
     }
 
     /// The token of the position after which the next page begins.
-    pub fn write(&self, list: List<'_>, position: Position) -> String {
+    pub fn write(&self, list: List<'_>, position: Position) -> Result<String, Error> {
         self.write_sorted(list, position, &[])
     }
 
     /// The token of a position in a list that is ordered by a sort key and then by position.
-    pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> String {
-        let mut token = vec![FORMAT];
-        token.extend_from_slice(&position.created_ms.to_be_bytes());
-        token.extend_from_slice(&position.random.to_be_bytes());
-        token.extend_from_slice(sort_key);
-        let mac = self.mac(list, &token);
-        token.extend_from_slice(&mac);
-        BASE64_URL_SAFE_NO_PAD.encode(token)
+    pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> Result<String, Error> {
+        let (created_ms, random) = (position.created_ms.to_be_bytes(), position.random.to_be_bytes());
+        let body = [&created_ms[..], &random, sort_key].concat();
+        let nonce = digest::random::<NONCE_LEN>()?;
+        let mut tag = [0; TAG_LEN];
+        let key = self.key_of(list);
+        let encrypted = encrypt_aead(Cipher::aes_256_gcm(), &key, Some(&nonce), &[FORMAT], &body, &mut tag)
+            .map_err(Error::internal)?;
+        let token = [&[FORMAT][..], &nonce, &encrypted, &tag].concat();
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
     }
 
     /// The position after which the page begins. An empty token is the start.
@@ -76,31 +82,28 @@ impl PageTokens {
 
     /// The position and the sort key of a token that is not empty.
     pub(super) fn read_sorted(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
-        let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else {
-            return Err(FieldError::PageToken);
-        };
-        let parts = token.split_last_chunk::<MAC_LEN>().and_then(|(body, mac)| {
-            let (created_ms, rest) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+        let parts = || {
+            let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+            let (nonce, rest) = token.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
+            let (encrypted, tag) = rest.split_last_chunk::<TAG_LEN>()?;
+            let key = self.key_of(list);
+            let body = decrypt_aead(Cipher::aes_256_gcm(), &key, Some(nonce), &[FORMAT], encrypted, tag).ok()?;
+            let (created_ms, rest) = body.split_first_chunk()?;
             let (random, sort_key) = rest.split_first_chunk()?;
             let position = Position {
                 created_ms: i64::from_be_bytes(*created_ms),
                 random: i64::from_be_bytes(*random),
             };
-            Some((body, mac, position, sort_key.to_vec()))
-        });
-        let Some((body, mac, position, sort_key)) = parts else {
-            return Err(FieldError::PageToken);
+            Some((position, sort_key.to_vec()))
         };
-        if !digest::constant_time_eq(&self.mac(list, body), mac) {
-            return Err(FieldError::PageToken);
-        }
-        Ok((position, sort_key))
+        parts().ok_or(FieldError::PageToken)
     }
 
-    fn mac(&self, list: List<'_>, body: &[u8]) -> [u8; MAC_LEN] {
+    /// The key of a list's tokens.
+    fn key_of(&self, list: List<'_>) -> [u8; 32] {
         let account = list.account.as_i64().to_be_bytes();
         let mut bound = Vec::new();
-        let parts = [list.name.as_bytes(), &account, body];
+        let parts = [list.name.as_bytes(), &account];
         for part in parts.into_iter().chain(list.filter.iter().map(|part| part.as_bytes())) {
             bound.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bound.extend_from_slice(part);
@@ -110,9 +113,9 @@ impl PageTokens {
 }
 
 impl App {
-    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> String {
-        next.map(|position| self.0.page_tokens.write(list, position))
-            .unwrap_or_default()
+    /// The token of the next page; empty if there is none.
+    pub(super) fn next_page_token(&self, list: List<'_>, next: Option<Position>) -> Result<String, Error> {
+        next.map_or(Ok(String::new()), |position| self.0.page_tokens.write(list, position))
     }
 }
 
@@ -142,7 +145,7 @@ mod tests {
             created_ms: 1,
             random: -2,
         };
-        let token = tokens.write(list("describe", 1, &["r"]), position);
+        let token = tokens.write(list("describe", 1, &["r"]), position).unwrap();
         assert_eq!(tokens.read(list("describe", 1, &["r"]), &token).unwrap(), position);
         for other in [
             list("list", 1, &["r"]),
@@ -156,10 +159,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_does_not_show_its_position() {
+        let tokens = PageTokens::new(Secret::from(vec![7; 32]));
+        let token = tokens.write_sorted(list("search", 1, &[]), Position::START, b"www.example.com");
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token.unwrap()).unwrap();
+        assert!(
+            !token
+                .windows(8)
+                .any(|octets| octets == b"example." || octets == i64::MIN.to_be_bytes())
+        );
+    }
+
+    #[test]
     fn other_texts_are_refused() {
         let tokens = PageTokens::new(Secret::from(vec![7; 32]));
         let list = list("describe", 1, &[]);
-        let token = tokens.write(list, Position::START);
+        let token = tokens.write(list, Position::START).unwrap();
         for wrong in ["x", "====", &token[1..], &format!("{token}A"), &token.replace('A', "B")] {
             assert!(tokens.read(list, wrong).is_err(), "{wrong}");
         }

@@ -1,18 +1,19 @@
 //! An upload with valid fields, a verified certificate and a sealed private key.
 
 use super::key_ring::SealingRing;
+use super::rename::new_name;
 use super::upload::{CertificateText, Upload};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError};
 use crate::certificate::{CaError, PairError, UnverifiedCa, UnverifiedPair};
-use crate::inventory::{CertificateId, CertificateName, RegionId, Tags};
+use crate::inventory::{CertificateId, CertificateName, RegionId, ResourceGroupId, Tags};
 use crate::store::{ClientToken, NewContent};
 use crate::{clock, digest, telemetry};
 
 /// An upload with valid fields, a verified certificate and a sealed private key.
 pub(super) struct ParsedUpload {
     pub(super) region: RegionId,
-    /// `None`: the default name.
+    /// `None`: the id.
     pub(super) name: Option<CertificateName>,
     pub(super) tags: Tags,
     /// Not looked up yet.
@@ -37,7 +38,7 @@ impl App {
         ring: &SealingRing,
     ) -> (Option<ClientToken>, Result<ParsedUpload, Error>) {
         let kind = request.kind();
-        let region = self.region(&request.region_id);
+        let region = self.region(call, &request.region_id);
         if let Ok(region) = &region {
             // The token covers the region itself: a retry may leave the only region out, or name it.
             request.region_id = region.to_string();
@@ -50,10 +51,13 @@ impl App {
         let region = violations.check(Field::RegionId, region);
         let name = match request.name.as_str() {
             "" => Ok(None),
-            name => CertificateName::parse(name).map(Some).map_err(FieldError::Name),
+            name => new_name(call, name).map(Some),
         };
         let (content, name) = match self.verify_and_seal(call, &request, ring) {
-            Ok(content) => (Some(content), violations.check(Field::CertificateName(kind), name)),
+            Ok(content) => {
+                let name = name.and_then(|name| or_default(call, name, &content));
+                (Some(content), violations.check(Field::CertificateName(kind), name))
+            }
             Err(ContentError::Pair(error)) => {
                 violations.found(error.findings);
                 violations.certificate(error.certificate, &error.rejected);
@@ -68,6 +72,12 @@ impl App {
             }
             Err(ContentError::Internal(error)) => return (None, Err(error)),
         };
+        let scope = &call.caller.scope;
+        let default_group = ResourceGroupId::default_of(call.caller.account);
+        if request.resource_group_id.is_empty() && !scope.has_resource_group(&default_group) {
+            let error = FieldError::DefaultOutOfScope(scope.clone());
+            violations.note(Field::ResourceGroupId, Some(error));
+        }
         let tags = violations.tags(request.tags);
         violations.note(Field::ClientToken, token_error);
         let parsed = match (region, content, name, tags) {
@@ -108,5 +118,24 @@ impl App {
                 Ok(NewContent::Ca { id, certificate })
             }
         }
+    }
+}
+
+/// The given name, or the default name. `None`: the name is the id. A default name outside the caller's scope is refused.
+fn or_default(
+    call: &Call,
+    given: Option<CertificateName>,
+    content: &NewContent,
+) -> Result<Option<CertificateName>, FieldError> {
+    if given.is_some() {
+        return Ok(given);
+    }
+    let (name, scope) = (
+        CertificateName::default_for(content.certificate().facts()),
+        &call.caller.scope,
+    );
+    match scope.has_name(name.as_ref().unwrap_or(&content.id().into())) {
+        true => Ok(name),
+        false => Err(FieldError::DefaultOutOfScope(scope.clone())),
     }
 }

@@ -40,6 +40,12 @@ impl App {
     /// Makes a group with this name, or returns the existing one.
     pub async fn make_resource_group(&self, call: &Call, name: &str) -> Result<ResourceGroup, Error> {
         let name = group_name(name)?;
+        let scope = &call.caller.scope;
+        // The new group would be outside the scope.
+        if !scope.resource_groups.is_empty() {
+            let error = FieldError::OutOfScope(scope.clone());
+            return Err(Error::field(Field::ResourceGroupName, error));
+        }
         if name.as_str() == DEFAULT_NAME {
             return Ok(default_group(call));
         }
@@ -47,14 +53,14 @@ impl App {
         Ok(self.0.store.make_resource_group(&call.actor(), &id, &name).await?)
     }
 
-    /// A page of the account's groups.
+    /// A page of the groups that exist for the caller.
     pub async fn resource_groups(
         &self,
         call: &Call,
         asked_size: i32,
         page_token: &str,
     ) -> Result<ListedResourceGroups, Error> {
-        let account = call.caller.account;
+        let (account, scope) = call.reach();
         let list = List {
             name: "ListResourceGroups",
             account,
@@ -76,19 +82,26 @@ impl App {
         };
         let default_group = default_group(call);
         let mut groups = Vec::new();
-        if after.is_none() {
+        if after.is_none() && scope.has_resource_group(&default_group.id) {
             groups.push(default_group.clone());
         }
         // One extra row tells whether there is a next page.
         let rest = size + 1 - groups.len();
         let after = after.unwrap_or_default();
-        groups.extend(self.0.store.resource_groups(account, &after, rest).await?);
+        groups.extend(match &scope.resource_groups[..] {
+            [] => self.0.store.resource_groups(account, &after, rest).await?,
+            ids => {
+                let groups = self.0.store.resource_groups_of_scope(account, ids, &after, rest);
+                groups.await?
+            }
+        });
         let has_more = groups.len() > size;
         groups.truncate(size);
         let next = groups.last().filter(|_| has_more).map(|last| {
             let id = if *last == default_group { "" } else { last.id.as_str() };
             self.0.page_tokens.write_sorted(list, Position::START, id.as_bytes())
         });
+        let next = next.transpose()?;
         Ok(ListedResourceGroups {
             groups,
             next_page_token: next.unwrap_or_default(),
@@ -134,7 +147,7 @@ impl App {
     /// Moves a server or CA certificate into another group and returns its new revision.
     pub async fn move_resource_group(&self, call: &Call, request: &MoveResourceGroup) -> Result<i64, Error> {
         let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+        let region = violations.check(Field::RegionId, self.region(call, &request.region_id));
         let id = violations.check(Field::ResourceId, required(&request.resource_id));
         let of_type = violations.check(Field::ResourceType, resource_type(&request.resource_type));
         let group = violations.check(Field::NewResourceGroupId, required(&request.new_resource_group_id));
@@ -148,6 +161,7 @@ impl App {
             kind: None,
             region: Some(region),
             revision: revision_of(&request.if_etag),
+            scope: call.caller.scope.clone(),
         };
         let actor = call.actor();
         match self
@@ -161,13 +175,13 @@ impl App {
         }
     }
 
-    /// The group of the account with this id; empty: the default group.
+    /// The group with this id that exists for the caller; empty: the account's default group.
     pub(super) async fn resource_group(&self, call: &Call, id: &str) -> Result<ResourceGroupId, Error> {
         let account = call.caller.account;
-        if id.is_empty() {
-            return Ok(ResourceGroupId::default_of(account));
-        }
-        let group = ResourceGroupId::parse(id).ok_or(Error::NotFound(Resource::ResourceGroup))?;
+        let group = match id {
+            "" => ResourceGroupId::default_of(account),
+            id => group_of_scope(call, id)?,
+        };
         match self.0.store.has_resource_group(account, &group).await? {
             true => Ok(group),
             false => Err(Error::NotFound(Resource::ResourceGroup)),
@@ -179,9 +193,15 @@ fn group_name(name: &str) -> Result<CertificateName, Error> {
     CertificateName::parse(name).map_err(|error| Error::field(Field::ResourceGroupName, FieldError::Name(error)))
 }
 
+/// The id of a group of the caller's scope.
+fn group_of_scope(call: &Call, id: &str) -> Result<ResourceGroupId, Error> {
+    let id = ResourceGroupId::parse(id).filter(|id| call.caller.scope.has_resource_group(id));
+    id.ok_or(Error::NotFound(Resource::ResourceGroup))
+}
+
 /// The id of a group that can be renamed and deleted.
 fn own_group(call: &Call, id: &str) -> Result<ResourceGroupId, Error> {
-    let id = ResourceGroupId::parse(id).ok_or(Error::NotFound(Resource::ResourceGroup))?;
+    let id = group_of_scope(call, id)?;
     if id == ResourceGroupId::default_of(call.caller.account) {
         return Err(Error::field(Field::ResourceGroupId, FieldError::DefaultGroup));
     }

@@ -23,8 +23,13 @@ pub struct TaggedResources {
 
 impl App {
     /// Checks all fields and returns the region; `None` if a field is wrong.
-    pub(super) fn named_resources(&self, request: &TaggedResources, violations: &mut Violations) -> Option<RegionId> {
-        let region = violations.check(Field::RegionId, self.region(&request.region_id));
+    pub(super) fn named_resources(
+        &self,
+        call: &Call,
+        request: &TaggedResources,
+        violations: &mut Violations,
+    ) -> Option<RegionId> {
+        let region = violations.check(Field::RegionId, self.region(call, &request.region_id));
         let resource_type = violations.check(Field::ResourceType, resource_type(&request.resource_type));
         let error = match request.resource_ids.len() {
             0 => Some(FieldError::Required),

@@ -1,4 +1,4 @@
-//! Findings from a comparison with the account's other certificates.
+//! Findings from a comparison with the other certificates that exist for the caller.
 
 use super::violation::Violations;
 use super::{App, Call, Error, Field};
@@ -14,7 +14,7 @@ impl App {
         kind: CertificateKind,
         facts: &CertificateFacts,
     ) -> Result<Vec<Finding>, Error> {
-        let reuse = self.0.store.reuse(kind, call.caller.account, facts, None).await?;
+        let reuse = self.0.store.reuse(kind, call.reach(), facts, None).await?;
         Ok(self.findings_of(reuse, facts))
     }
 

@@ -58,9 +58,8 @@ pub struct Found {
 }
 
 impl App {
-    /// A page of the account's certificates that meet all criteria.
+    /// A page of the certificates that exist for the caller and meet all criteria.
     pub async fn search(&self, call: &Call, request: &SearchServerCertificates) -> Result<Found, Error> {
-        let account = call.caller.account;
         // An unknown order counts as the default order here. The call refuses it below.
         let order = request.order_by.unwrap_or(Order::CreateTime);
         let others = format!(
@@ -86,12 +85,12 @@ impl App {
         }
         let list = List {
             name: "SearchServerCertificates",
-            account,
+            account: call.caller.account,
             filter: &filter,
         };
 
         let mut violations = Violations::default();
-        let criteria = self.criteria(request, &mut violations);
+        let criteria = self.criteria(call, request, &mut violations);
         let size = violations.check(Field::PageSize, page_size(request.page_size));
         let after = match request.page_token.as_str() {
             "" => Ok(None),
@@ -104,18 +103,25 @@ impl App {
         let (Some(criteria), Some(size), Some(after)) = (criteria, size, after) else {
             return Err(violations.into());
         };
-        let page = self.0.store.search(account, &criteria, order, after, size).await?;
+        let page = self.0.store.search(call.reach(), &criteria, order, after, size).await?;
         let token = |next: Cursor| self.0.page_tokens.write_sorted(list, next.position, &bytes(&next.key));
         Ok(Found {
             certificates: page.certificates,
-            next_page_token: page.next.map(token).unwrap_or_default(),
+            next_page_token: page.next.map(token).transpose()?.unwrap_or_default(),
         })
     }
 
     /// The checked criteria. `None` if one is invalid; its violation is noted.
-    fn criteria(&self, request: &SearchServerCertificates, violations: &mut Violations) -> Option<Criteria> {
+    fn criteria(
+        &self,
+        call: &Call,
+        request: &SearchServerCertificates,
+        violations: &mut Violations,
+    ) -> Option<Criteria> {
         let mut check = Checking(violations);
-        let region = check.0.check(Field::RegionId, self.region_or_any(&request.region_id));
+        let region = check
+            .0
+            .check(Field::RegionId, self.region_or_any(call, &request.region_id));
         let fingerprint = check.given(Field::Fingerprint, &request.fingerprint, SoughtFingerprint::parse);
         let domain = check.given(Field::Domain, &request.domain, |text| {
             let matching = request.domain_match.ok().flatten().unwrap_or_default();

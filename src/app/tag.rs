@@ -25,7 +25,7 @@ impl App {
         tags: Vec<(String, String)>,
     ) -> Result<Revisions, Error> {
         let mut violations = Violations::default();
-        let named = self.named_resources(request, &mut violations);
+        let named = self.named_resources(call, request, &mut violations);
         violations.note(Field::Tags, tags.is_empty().then_some(FieldError::Required));
         let tags = violations.tags(tags);
         let (Some(region), Some(tags), true) = (named, tags, violations.is_empty()) else {
@@ -43,7 +43,7 @@ impl App {
         (keys, all): (Vec<String>, bool),
     ) -> Result<Revisions, Error> {
         let mut violations = Violations::default();
-        let region = self.named_resources(request, &mut violations);
+        let region = self.named_resources(call, request, &mut violations);
         let error = match (keys.len(), all) {
             (0, false) => Some(FieldError::Required),
             (1.., true) => Some(FieldError::Excludes(Field::AllTags)),
@@ -71,7 +71,7 @@ impl App {
         let nothing = Tags::default();
         // If another call changes a certificate between the read and the write, that call made progress. This call reads again.
         loop {
-            let mut found = self.0.store.tagged(call.caller.account, region, &ids).await?;
+            let mut found = self.0.store.tagged(call.reach(), region, &ids).await?;
             found.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
             for (index, id) in ids.iter().enumerate() {
                 let Some(certificate) = found.iter().find(|one| one.id == *id) else {

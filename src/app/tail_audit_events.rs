@@ -131,11 +131,9 @@ impl Tail {
     }
 
     async fn send(&self, event: Option<AuditEvent>) -> Result<(), Left> {
-        let message = TailedAuditEvent {
-            event,
-            resume_token: self.cursor.write(&self.app),
-        };
-        self.sender.send(Ok(message)).await.map_err(|_| Left)
+        let token = self.cursor.write(&self.app);
+        let message = token.map(|resume_token| TailedAuditEvent { event, resume_token });
+        self.sender.send(message).await.map_err(|_| Left)
     }
 }
 
@@ -180,7 +178,7 @@ impl Cursor {
         Ok(Self { account, places })
     }
 
-    fn write(&self, app: &App) -> String {
+    fn write(&self, app: &App) -> Result<String, Error> {
         let [certificates, access] = self.places;
         let positions = Position {
             created_ms: certificates.position,

@@ -1,9 +1,11 @@
 //! The target of a call on one certificate: its id and its region.
 
+use std::sync::Arc;
+
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource};
-use crate::inventory::{CertificateId, CertificateKind, RegionId};
-use crate::store::{Liveness, Precondition};
+use crate::inventory::{CertificateId, CertificateKind, RegionId, Scope};
+use crate::store::{self, CurrentState, Liveness, Precondition};
 
 /// The certificate that the caller names.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Target {
     pub(super) region: Option<RegionId>,
     /// `None`: any revision.
     pub(super) revision: Option<i64>,
+    /// The caller's scope.
+    pub(super) scope: Arc<Scope>,
 }
 
 /// The revision that the etag requires. `None` if the caller sent no etag.
@@ -40,7 +44,7 @@ impl Target {
     pub(super) fn parse(app: &App, call: &Call, request: &TargetCertificate) -> Result<Self, Error> {
         let kind = request.kind;
         let mut violations = Violations::default();
-        let region = violations.check(Field::RegionId, app.region_or_any(&request.region_id));
+        let region = violations.check(Field::RegionId, app.region_or_any(call, &request.region_id));
         let id = violations.check(Field::CertificateId(kind), required(&request.id));
         let (Some(region), Some(id)) = (region, id) else {
             return Err(violations.into());
@@ -50,6 +54,7 @@ impl Target {
             kind: Some(kind),
             region,
             revision: revision_of(&request.if_etag),
+            scope: call.caller.scope.clone(),
         })
     }
 
@@ -59,12 +64,18 @@ impl Target {
             kind: self.kind,
             region: self.region.as_ref(),
             revision: self.revision,
+            scope: &self.scope,
         }
+    }
+
+    /// The present state of the certificate, if it is in the caller's scope.
+    pub(super) async fn current_state(&self, app: &App) -> Result<Option<CurrentState>, store::Error> {
+        app.0.store.current_state(self.id, self.kind, &self.scope).await
     }
 
     /// Why a change that needs a live or deleted certificate matched no row.
     pub(super) async fn explain_no_match(&self, app: &App, wanted: Liveness) -> Error {
-        let state = match app.0.store.current_state(self.id, self.kind).await {
+        let state = match self.current_state(app).await {
             Ok(state) => state,
             Err(error) => return error.into(),
         };

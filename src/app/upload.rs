@@ -14,11 +14,11 @@ use super::cpu_pool::Cost;
 use super::describe::refuse_unsupported;
 use super::fingerprints::{AnswerFingerprints, ListedFingerprints};
 use super::parsed_upload::ParsedUpload;
-use super::{App, Call, Error, Field, reuse};
+use super::{App, Call, Error, Field, FieldError, Violation, reuse};
 use crate::certificate::{CertificateFacts, Finding};
 use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId};
 use crate::secret::Secret;
-use crate::store::{self, ClientToken, FIRST, NewCertificate, UploadOutcome};
+use crate::store::{self, AccountFingerprints, ClientToken, FIRST, NewCertificate, Reuse, UploadOutcome};
 use crate::telemetry::metrics;
 
 /// A certificate to upload, as the caller sent it.
@@ -118,16 +118,15 @@ impl App {
         if kind == CertificateKind::Server {
             self.confirm_sealing_key(&ring).await?;
         }
-        let default_name = || CertificateName::default_for(certificate.facts());
-        let name = parsed.name.or_else(default_name);
         let new = NewCertificate {
-            name: name.unwrap_or_else(|| CertificateName::from(id)),
+            name: parsed.name.unwrap_or_else(|| CertificateName::from(id)),
             content: parsed.content,
             actor: call.actor(),
             region: parsed.region,
             resource_group,
             tags: parsed.tags,
-            with_account_fingerprints: answer == AnswerFingerprints::Yes,
+            // The statement reads the fingerprints of the whole account.
+            with_account_fingerprints: answer == AnswerFingerprints::Yes && call.caller.scope.is_everything(),
             client_token,
             quota: self.0.settings.quota(kind.into()),
         };
@@ -153,7 +152,8 @@ impl App {
         let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
         let fingerprints = match answer {
             AnswerFingerprints::Yes => {
-                let stored = self.0.store.account_fingerprints(call.caller.account).await?;
+                let (account, scope) = call.reach();
+                let stored = self.0.store.account_fingerprints(account, scope).await?;
                 Some(stored.and(facts.fingerprint))
             }
             AnswerFingerprints::No => None,
@@ -161,13 +161,13 @@ impl App {
         Ok(Uploaded {
             id: None,
             region: parsed.region,
-            name: parsed.name.or_else(|| CertificateName::default_for(&facts)),
+            name: parsed.name,
             revision: FIRST,
             version: FIRST,
             resource_group,
             facts,
             findings,
-            account_fingerprints: self.listed(call, fingerprints),
+            account_fingerprints: self.listed(call, fingerprints)?,
         })
     }
 
@@ -191,6 +191,10 @@ impl App {
                 }
             }
         };
+        let (fingerprints, reuse) = match call.caller.scope.is_everything() {
+            true => (fingerprints, reuse),
+            false => self.compare_in_scope(call, &new, answer).await,
+        };
         // The store has dropped its reference.
         let new = Arc::unwrap_or_clone(new);
         let (facts, _, findings) = new.content.into_certificate().into_parts();
@@ -212,8 +216,26 @@ impl App {
             resource_group: new.resource_group,
             findings: reuse::and(findings, self.findings_of(reuse, &facts)),
             facts,
-            account_fingerprints: self.listed(call, fingerprints),
+            account_fingerprints: self.listed(call, fingerprints)?,
         })
+    }
+
+    /// The fingerprints and the reuse within the caller's scope, for a certificate that was stored. The upload's own statement
+    /// compares with the whole account.
+    async fn compare_in_scope(
+        &self,
+        call: &Call,
+        new: &NewCertificate,
+        answer: AnswerFingerprints,
+    ) -> (Option<AccountFingerprints>, Reuse) {
+        let (store, (account, scope)) = (&self.0.store, call.reach());
+        let fingerprints = match answer {
+            AnswerFingerprints::Yes => Some(store.fingerprints_of_stored(account, scope).await),
+            AnswerFingerprints::No => None,
+        };
+        let facts = new.content.certificate().facts();
+        let reuse = store.reuse_of_stored(new.content.id(), scope, new.content.kind(), facts);
+        (fingerprints, reuse.await)
     }
 
     /// The answer to an upload that was refused with `error`. An earlier upload with the same token may have succeeded, because
@@ -226,9 +248,25 @@ impl App {
         answer: AnswerFingerprints,
         (error, findings): (Error, Option<Vec<Finding>>),
     ) -> Result<Uploaded, Error> {
-        let (Some(token), Error::Fields { findings: told, .. }) = (client_token, &error) else {
+        let (
+            Some(token),
+            Error::Fields {
+                violations,
+                findings: told,
+            },
+        ) = (client_token, &error)
+        else {
             return Err(error);
         };
+        let is_out_of_scope = |violation: &Violation| {
+            matches!(
+                violation.error,
+                FieldError::OutOfScope(_) | FieldError::DefaultOutOfScope(_)
+            )
+        };
+        if violations.iter().any(is_out_of_scope) {
+            return Err(error);
+        }
         let findings = findings.unwrap_or_else(|| told.clone());
         match self.replay(call, kind, &token, answer, findings).await {
             Ok(Some(uploaded)) => Ok(uploaded),

@@ -1,8 +1,12 @@
 //! Violations: the invalid fields of a request.
 
+use std::sync::Arc;
+
 use super::{Error, IdentityError, Role};
 use crate::certificate::{CaCertificateError, CertificateError, Finding, FindingCode, PrivateKeyError};
-use crate::inventory::{CertificateKind, CriterionError, LanguageError, NameError, RegionError, Tags, TagsError};
+use crate::inventory::{
+    CertificateKind, CriterionError, LanguageError, NameError, RegionError, Scope, Tags, TagsError,
+};
 
 /// A field of a request. Each door has its own name for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -116,6 +120,10 @@ pub enum FieldError {
     Tags(TagsError),
     /// The region.
     Region(RegionError),
+    /// The region, the name or the resource group is outside this scope, which is the caller's.
+    OutOfScope(Arc<Scope>),
+    /// The field is empty, and its default is outside this scope, which is the caller's.
+    DefaultOutOfScope(Arc<Scope>),
     /// The language.
     Language(LanguageError),
     /// The value of a client identity.

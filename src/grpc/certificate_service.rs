@@ -419,7 +419,7 @@ impl CertificateService for Door {
         let request = DescribeRegions {
             accept_language: request.into_inner().accept_language,
         };
-        let regions = self.app.describe_regions(&request);
+        let regions = self.app.describe_regions(&call, &request);
         answer(
             &call,
             regions.map(|regions| pb::DescribeRegionsResponse {

@@ -82,6 +82,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         FieldError::Tags(_) | FieldError::TagsOfResource { .. } => Reason::TagInvalid,
         FieldError::Region(RegionError::Missing) => Reason::RegionMissing,
         FieldError::Region(RegionError::Unknown) => Reason::RegionNotFound,
+        FieldError::OutOfScope(_) | FieldError::DefaultOutOfScope(_) => Reason::OutOfScope,
         FieldError::PageToken => Reason::PageTokenInvalid,
         FieldError::ResumeToken => Reason::ResumeTokenInvalid,
         FieldError::Language(_)

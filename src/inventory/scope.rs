@@ -38,6 +38,11 @@ impl Scope {
         has_prefix(&self.name_prefixes, name.as_str())
     }
 
+    /// Whether a certificate with these values is in the scope.
+    pub fn has(&self, region: &RegionId, group: &ResourceGroupId, name: &CertificateName) -> bool {
+        self.has_region(region) && self.has_resource_group(group) && self.has_name(name)
+    }
+
     /// Whether every certificate of `inner` is in this scope too.
     pub fn includes(&self, inner: &Self) -> bool {
         let part = |outer_is_all: bool, inner_is_all: bool, all: bool| outer_is_all || (!inner_is_all && all);

@@ -1,10 +1,11 @@
 //! Renaming, moving, deleting, undeleting and purging certificates.
 
 use super::mutation::{counted, event, is_target, target};
+use super::scope::{self, in_scope};
 use super::write::Outcome;
-use super::{Error, Liveness, Statement, Store, id_columns};
+use super::{Error, Liveness, Params, Statement, Store, id_columns};
 use crate::account::Actor;
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Scope};
 
 /// The certificate to change, and what it must still be.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub struct Precondition<'a> {
     pub region: Option<&'a RegionId>,
     /// Its revision; `None`: any.
     pub revision: Option<i64>,
+    /// The caller's scope.
+    pub scope: &'a Scope,
 }
 
 /// The outcome of an undeletion.
@@ -57,14 +60,14 @@ impl Store {
                 "-- store::rename\n",
                 target!(live),
                 "changed as (
-                   update certificate set name = $10, revision = target.revision from target where ",
+                   update certificate set name = $13, revision = target.revision from target where ",
                 is_target!(),
                 " returning target.*
                  )",
                 event!(
                     "renamed",
                     "changed",
-                    "jsonb_build_object('name', jsonb_build_array(name, $10::text))"
+                    "jsonb_build_object('name', jsonb_build_array(name, $13::text))"
                 ),
                 "select revision from changed"
             ),
@@ -89,14 +92,14 @@ impl Store {
                 "-- store::move_to_group\n",
                 target!(live),
                 "changed as (
-                   update certificate set resource_group_id = $10, revision = target.revision from target where ",
+                   update certificate set resource_group_id = $13, revision = target.revision from target where ",
                 is_target!(),
                 " returning target.*
                  )",
                 event!(
                     "moved",
                     "changed",
-                    "jsonb_build_object('resource_group_id', jsonb_build_array(resource_group_id, $10::text))"
+                    "jsonb_build_object('resource_group_id', jsonb_build_array(resource_group_id, $13::text))"
                 ),
                 "select revision from changed"
             ),
@@ -194,7 +197,7 @@ impl Store {
                    where counter.account_id = target.account_id and counter.kind = target.kind
                      and counter.region_id = target.region_id
                      and counter.live < coalesce(
-                       (select maximum from quota where quota.account_id = $1 and quota.kind = target.kind), $10::bigint
+                       (select maximum from quota where quota.account_id = $1 and quota.kind = target.kind), $13::bigint
                      )
                    returning 1
                  ),
@@ -217,25 +220,27 @@ impl Store {
         })
     }
 
-    /// The present state of a certificate, deleted or not.
+    /// The present state of a certificate of this scope, deleted or not.
     pub async fn current_state(
         &self,
         id: CertificateId,
         kind: Option<CertificateKind>,
+        scope: &Scope,
     ) -> Result<Option<CurrentState>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::current_state",
-            sql: "-- store::current_state
-                  select kind, region_id, revision, deleted_at is not null as is_deleted from certificate
-                  where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or kind = $4)",
+            sql: concat!(
+                "-- store::current_state
+                 select kind, region_id, revision, deleted_at is not null as is_deleted from certificate
+                 where account_id = $1 and created_ms = $2 and random = $3 and ($4::text is null or kind = $4) and ",
+                in_scope!("$5", "$6", "$7")
+            ),
         };
         let (account, created, random) = id_columns(id);
-        let rows = self
-            .read(
-                STATEMENT,
-                &[&account, &created, &random, &kind.map(CertificateKind::as_str)],
-            )
-            .await?;
+        let kind = kind.map(CertificateKind::as_str);
+        let [regions, groups, prefixes] = scope::parameters(scope, id.account);
+        let params: Params<'_> = &[&account, &created, &random, &kind, &regions, &groups, &prefixes];
+        let rows = self.read(STATEMENT, params).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };

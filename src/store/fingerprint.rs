@@ -1,14 +1,18 @@
 //! The fingerprints of all server certificates of an account.
 
-use super::read::Position;
+use super::list::Filter;
+use super::read::{Liveness, Position};
 use super::{Error, Statement, Store};
 use crate::account::AccountId;
 use crate::certificate::Sha1Fingerprint;
+use crate::inventory::{CertificateKind, Scope, Tags};
 
 const LEN: usize = 20;
 /// The maximum number of fingerprints in an answer of 3 MiB: each takes 59 characters and 2 bytes of protobuf. The upload
 /// statement reads one more.
 const MAX: usize = 50_000;
+/// The same for a caller with a scope. Their certificates are read as a whole.
+const MAX_OF_SCOPE: usize = 1000;
 
 /// Fingerprints of an account's server certificates, ordered by creation time and id.
 #[derive(Debug)]
@@ -22,10 +26,10 @@ pub struct AccountFingerprints {
 impl AccountFingerprints {
     /// Adds the fingerprint of a certificate that would be the newest.
     pub fn and(mut self, fingerprint: Sha1Fingerprint) -> Self {
-        if self.fingerprints.len() < MAX {
-            self.fingerprints.push(fingerprint);
-        } else {
-            self.next.get_or_insert(Position::END);
+        match self.next {
+            None if self.fingerprints.len() < MAX => self.fingerprints.push(fingerprint),
+            None => self.next = Some(Position::END),
+            Some(_) => {}
         }
         self
     }
@@ -50,15 +54,16 @@ pub(super) fn fingerprints(octets: &[u8]) -> Result<Vec<Sha1Fingerprint>, Error>
 }
 
 impl Store {
-    /// The first fingerprints of the account, up to the size of an answer.
-    pub async fn account_fingerprints(&self, account: AccountId) -> Result<AccountFingerprints, Error> {
-        self.fingerprint_page(account, Position::START, MAX).await
+    /// The first fingerprints of the account and the scope, up to the size of an answer.
+    pub async fn account_fingerprints(&self, account: AccountId, scope: &Scope) -> Result<AccountFingerprints, Error> {
+        self.fingerprint_page((account, scope), Position::START, MAX).await
     }
 
-    /// At most `size` fingerprints of the account after the position `after`.
+    /// At most `size` fingerprints of the account and the scope after the position `after`. For a scope with limits, the page can be
+    /// shorter, or empty, before the last page.
     pub async fn fingerprint_page(
         &self,
-        account: AccountId,
+        (account, scope): (AccountId, &Scope),
         after: Position,
         size: usize,
     ) -> Result<AccountFingerprints, Error> {
@@ -69,6 +74,23 @@ impl Store {
                   where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
                   order by created_ms, random limit $4",
         };
+        // The index of the statement does not have the columns of a scope.
+        if !scope.is_everything() {
+            let filter = Filter {
+                kind: CertificateKind::Server,
+                region: None,
+                resource_group: None,
+                tags: &Tags::default(),
+                liveness: Liveness::Live,
+            };
+            let page = self
+                .page((account, scope), filter, after, size.min(MAX_OF_SCOPE))
+                .await?;
+            return Ok(AccountFingerprints {
+                fingerprints: page.certificates.iter().map(|one| one.facts.fingerprint).collect(),
+                next: page.next,
+            });
+        }
         // One extra row tells whether there is a next page.
         let limit = size as i64 + 1;
         let rows = self

@@ -1,11 +1,13 @@
 //! Lists of an account's certificates in pages, filtered by region, resource group and tags.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::read::{Liveness, Position, StoredCertificate, columns, octets, stored};
+use super::scope::{self, MAX_SCANNED, in_scope};
 use super::{Error, Statement, Store};
 use crate::account::AccountId;
-use crate::inventory::{CertificateKind, RegionId, ResourceGroupId, Tags};
+use crate::inventory::{CertificateKind, RegionId, ResourceGroupId, Scope, Tags};
 
 /// Which certificates of an account to list.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +33,12 @@ pub struct Page {
     pub next: Option<Position>,
 }
 
-/// A page, and one row more that tells whether there is a next page. The page ends before its texts pass 3 MiB, but never before
-/// the first row. `found` counts the rows before that cut.
+/// A page of the rows of `$source` for which `$matches` is true and that are in the scope, and one row more that tells whether there
+/// is a next page. `$source` yields rows of `certificate` in the page's order. It is read up to $5 rows; null: without an end. The
+/// row at this limit is answered too, matching or not: the next page begins there. The page ends before its texts pass 3 MiB, but
+/// never before the first row. `found` counts the rows before that cut.
 macro_rules! page {
-    ($name:literal, $rest:literal) => {
+    ($name:literal, $matches:literal, $source:literal) => {
         Statement {
             name: $name,
             sql: concat!(
@@ -47,8 +51,17 @@ macro_rules! page {
                     row_number() over (order by created_ms, random) as place
                   from (",
                 columns!(),
-                $rest,
-                " limit $4) as page
+                ", is_match, is_last from (
+                    select *, row_number() over () = $5 as is_last, (",
+                $matches,
+                ") and ",
+                in_scope!("$6", "$7", "$8"),
+                " as is_match
+                    from (",
+                $source,
+                " limit $5::bigint) as certificate
+                  ) as certificate
+                  where is_match or is_last limit $4) as page
                 ) as measured
                 where octets <= 3145728 or place = 1
                 order by created_ms, random"
@@ -62,79 +75,106 @@ macro_rules! page {
 
 const OF_ANY_REGION: Statement = page!(
     "store::page",
-    "from certificate where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
+    "true",
+    "select * from certificate
+     where account_id = $1 and kind = 'server' and (created_ms, random) > ($2, $3) and deleted_at is null
      order by created_ms, random"
 );
 /// CA certificates are few beside server certificates, and have an index of their own.
 const CA_OF_ANY_REGION: Statement = page!(
     "store::page_of_ca",
-    "from certificate where account_id = $1 and deleted_at is null
-       and kind <= 'ca' and (kind, created_ms, random) > ('ca', $2, $3)
+    "true",
+    "select * from certificate
+     where account_id = $1 and deleted_at is null and kind <= 'ca' and (kind, created_ms, random) > ('ca', $2, $3)
      order by kind, created_ms, random"
 );
 const OF_REGION: Statement = page!(
     "store::page_of_region",
-    "from certificate where account_id = $1 and kind = $5 and deleted_at is null
-       and region_id <= $6 and (region_id, created_ms, random) > ($6, $2, $3)
+    "true",
+    "select * from certificate
+     where account_id = $1 and kind = $9 and deleted_at is null
+       and region_id <= $10 and (region_id, created_ms, random) > ($10, $2, $3)
      order by region_id, created_ms, random"
 );
 const OF_GROUP: Statement = page!(
     "store::page_of_group",
-    "from certificate where account_id = $1 and kind = $5 and deleted_at is null and ($6::text is null or region_id = $6)
-       and coalesce(resource_group_id, '') <= $7 and (coalesce(resource_group_id, ''), created_ms, random) > ($7, $2, $3)
+    "$10::text is null or region_id = $10",
+    "select * from certificate
+     where account_id = $1 and kind = $9 and deleted_at is null
+       and coalesce(resource_group_id, '') <= $11 and (coalesce(resource_group_id, ''), created_ms, random) > ($11, $2, $3)
      order by coalesce(resource_group_id, ''), created_ms, random"
 );
 const DELETED: Statement = page!(
     "store::page_of_deleted",
-    "from certificate where account_id = $1 and kind = $5 and (created_ms, random) > ($2, $3) and deleted_at is not null
-       and ($6::text is null or region_id = $6) and ($7::text is null or coalesce(resource_group_id, '') = $7)
+    "($10::text is null or region_id = $10) and ($11::text is null or coalesce(resource_group_id, '') = $11)",
+    "select * from certificate
+     where account_id = $1 and kind = $9 and (created_ms, random) > ($2, $3) and deleted_at is not null
      order by created_ms, random"
 );
 /// From the certificates with the first tag to those that have the other tags too.
 const TAGGED: Statement = page!(
     "store::page_of_tagged",
-    "from (
+    "(deleted_at is not null) = $14 and ($10::text is null or region_id = $10)
+     and ($11::text is null or coalesce(resource_group_id, '') = $11)
+     and cardinality($12::text[]) = (
+       select count(*) from (
+         select from certificate_tag as tag
+         where tag.account_id = $1 and tag.created_ms = certificate.created_ms
+           and tag.random = certificate.random and tag.key = any($12::text[])
+           and tag.value = ($13::text[])[array_position($12::text[], tag.key)]
+         order by tag.created_ms, tag.random, tag.key offset 0
+       ) as tag
+     )",
+    "select certificate.* from (
        select value as tagged_value, created_ms as tagged_ms, random as tagged_random from certificate_tag
-       where account_id = $1 and kind = $5 and key = ($8::text[])[1] and value <= ($9::text[])[1]
-         and (value, created_ms, random) > (($9::text[])[1], $2, $3)
+       where account_id = $1 and kind = $9 and key = ($12::text[])[1] and value <= ($13::text[])[1]
+         and (value, created_ms, random) > (($13::text[])[1], $2, $3)
        order by value, created_ms, random offset 0
      ) as tagged cross join lateral (
        select * from certificate
        where account_id = $1 and created_ms = tagged_ms and random = tagged_random offset 0
      ) as certificate
-     where (deleted_at is not null) = $10 and ($6::text is null or region_id = $6)
-       and ($7::text is null or coalesce(resource_group_id, '') = $7)
-       and cardinality($8::text[]) = (
-         select count(*) from (
-           select from certificate_tag as tag
-           where tag.account_id = $1 and tag.created_ms = certificate.created_ms
-             and tag.random = certificate.random and tag.key = any($8::text[])
-             and tag.value = ($9::text[])[array_position($8::text[], tag.key)]
-           order by tag.created_ms, tag.random, tag.key offset 0
-         ) as tag
-       )
      order by tagged_value, tagged_ms, tagged_random"
 );
 
 impl Store {
-    /// At most `size` certificates of the account, after a position.
+    /// At most `size` certificates of the account and the scope, after a position. For a scope with limits, the page can be shorter,
+    /// or empty, before the last page.
     pub async fn page(
         &self,
-        account: AccountId,
+        (account, scope): (AccountId, &Scope),
         filter: Filter<'_>,
         after: Position,
         size: usize,
     ) -> Result<Page, Error> {
         let limit = size as i64 + 1;
         let account_id = account.as_i64();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&account_id, &after.created_ms, &after.random, &limit];
-        let region = filter.region.map(RegionId::as_str);
+        let max_scanned = (!scope.is_everything()).then_some(MAX_SCANNED);
+        let [regions, groups, prefixes] = scope::parameters(scope, account);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+            &account_id,
+            &after.created_ms,
+            &after.random,
+            &limit,
+            &max_scanned,
+            &regions,
+            &groups,
+            &prefixes,
+        ];
+        // A scope of one region or one group is read from the index of regions or groups.
+        let only_region = match &scope.regions[..] {
+            [only] => Some(only),
+            _ => None,
+        };
+        let only_group = match &scope.resource_groups[..] {
+            [only] => Some(only),
+            _ => None,
+        };
+        let region = filter.region.or(only_region).map(RegionId::as_str);
+        let group = filter.resource_group.or(only_group);
+        let group = group.map(|group| scope::stored_group(group, account));
         let is_deleted = filter.liveness == Liveness::Deleted;
         let (keys, values): (Vec<_>, Vec<_>) = filter.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
-        // The default group is null in its column, and `''` in the index.
-        let group = filter
-            .resource_group
-            .map(|group| group.stored(account).unwrap_or_default());
         let kind = filter.kind.as_str();
         let statement = match (keys.is_empty(), is_deleted, &region, &group) {
             (true, false, None, None) => match filter.kind {
@@ -159,12 +199,20 @@ impl Store {
             }
         };
         let rows = self.read(statement, &params).await?;
-        let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
-        let certificates = rows.iter().take(size).map(stored).collect::<Result<Vec<_>, _>>()?;
-        let next = match certificates.last() {
-            Some(last) if found > certificates.len() as i64 => Some(Position::from(last.id)),
+        let position = |row: &Row| Position {
+            created_ms: row.get("created_ms"),
+            random: row.get("random"),
+        };
+        let matching: Vec<_> = rows.iter().filter(|row| row.get("is_match")).collect();
+        let page = &matching[..matching.len().min(size)];
+        let next = match rows.last() {
+            _ if matching.len() > size => page.last().map(|last| position(last)),
+            // The page was cut at 3 MiB, or the last row is the one at the limit.
+            Some(last) if last.get::<_, i64>("found") > rows.len() as i64 => Some(position(last)),
+            Some(last) if last.get::<_, Option<bool>>("is_last") == Some(true) => Some(position(last)),
             _ => None,
         };
+        let certificates = page.iter().map(|row| stored(row)).collect::<Result<_, _>>()?;
         Ok(Page { certificates, next })
     }
 }

@@ -41,6 +41,7 @@ mod resource_group;
 mod reuse;
 mod role;
 mod rotation;
+mod scope;
 mod sealed;
 mod search;
 mod service_key;

@@ -1,16 +1,18 @@
 //! The parts that the statements for a change of one certificate share.
 //!
 //! Their parameters are $1 to $3 the id, $4 the kind or null, $5 the region or null, $6 the revision or null, $7 the access key,
-//! $8 the request, $9 the address, and $10 a value of the statement's own ([`Store::change`]).
+//! $8 the request, $9 the address, $10 to $12 the caller's scope, and $13 a value of the statement's own ([`Store::change`]).
 
 use tokio_postgres::types::ToSql;
 
+use super::scope;
 use super::write::{Lost, Outcome, Trace};
 use super::{Error, Precondition, Statement, Store, id_columns};
 use crate::account::Actor;
 use crate::inventory::{CertificateKind, RegionId};
 
-/// `target`: the locked certificate, if it meets the precondition. A CTE `changed` must follow, with the same columns.
+/// `target`: the locked certificate, if it meets the precondition. If another transaction has just changed it, Postgres checks the new
+/// row, so a certificate that has left the scope is not changed. A CTE `changed` must follow, with the same columns.
 ///
 /// Liveness is tested with `num_nulls`: then only the primary key can serve the statement, whenever it is planned. With
 /// `deleted_at is null`, each index of the live certificates could.
@@ -31,6 +33,8 @@ macro_rules! target {
                  and ($5::text is null or region_id = $5) and ($6::bigint is null or revision = $6)
                  and num_nulls(deleted_at) = ",
             $nulls,
+            " and ",
+            in_scope!("$10", "$11", "$12"),
             " for update
              ), "
         )
@@ -95,7 +99,7 @@ pub(super) use event;
 
 impl Store {
     /// Runs a statement that changes a certificate. The statement answers the new revision, or no row if there is no certificate
-    /// that meets the precondition. `value` is the parameter $10.
+    /// that meets the precondition. `value` is the parameter $13.
     pub(super) async fn change(
         &self,
         statement: Statement,
@@ -108,11 +112,13 @@ impl Store {
             kind,
             region,
             revision,
+            scope,
         } = precondition;
         let (account, created, random) = id_columns(id);
         let kind = kind.map(CertificateKind::as_str);
         let region = region.map(RegionId::as_str);
         let principal = actor.principal.id();
+        let [regions, groups, prefixes] = scope::parameters(scope, id.account);
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![
             &account,
             &created,
@@ -123,6 +129,9 @@ impl Store {
             &principal,
             &actor.request_id,
             &actor.address,
+            &regions,
+            &groups,
+            &prefixes,
         ];
         params.extend(value);
         let trace = Trace::Event(id, actor.request_id);

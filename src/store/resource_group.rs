@@ -101,6 +101,28 @@ impl Store {
         Ok(rows.iter().map(|row| group(account, row)).collect())
     }
 
+    /// Those of the account's groups with these ids that come after this id, at most `size`. The default group is not included.
+    pub async fn resource_groups_of_scope(
+        &self,
+        account: AccountId,
+        ids: &[ResourceGroupId],
+        after: &str,
+        size: usize,
+    ) -> Result<Vec<ResourceGroup>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::resource_groups_of_scope",
+            sql: "-- store::resource_groups_of_scope
+                  select resource_group_id, name from resource_group
+                  where account_id = $1 and resource_group_id = any($4) and resource_group_id > $2
+                  order by resource_group_id limit $3",
+        };
+        let ids: Vec<_> = ids.iter().map(ResourceGroupId::as_str).collect();
+        let rows = self
+            .read(STATEMENT, &[&account.as_i64(), &after, &(size as i64), &ids])
+            .await?;
+        Ok(rows.iter().map(|row| group(account, row)).collect())
+    }
+
     /// Whether the account has this group.
     pub async fn has_resource_group(&self, account: AccountId, id: &ResourceGroupId) -> Result<bool, Error> {
         const STATEMENT: Statement = Statement {

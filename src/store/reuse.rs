@@ -2,11 +2,12 @@
 
 use tokio_postgres::Row;
 
+use super::scope::{self, in_scope};
 use super::{Error, Params, Statement, Store};
 use crate::account::AccountId;
 use crate::certificate::CertificateFacts;
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, CertificateKind};
+use crate::inventory::{CertificateId, CertificateKind, Scope};
 
 /// Other live certificates of an account with the leaf or the key of one certificate.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -59,11 +60,12 @@ macro_rules! reuse_columns {
 pub(super) use reuse_columns;
 
 impl Store {
-    /// The account's certificates of this kind with the leaf or the key of these facts, except the certificate `besides`.
+    /// The certificates of the account and the scope, of this kind, with the leaf or the key of these facts, except the certificate
+    /// `besides`.
     pub async fn reuse(
         &self,
         kind: CertificateKind,
-        account: AccountId,
+        (account, scope): (AccountId, &Scope),
         facts: &CertificateFacts,
         besides: Option<CertificateId>,
     ) -> Result<Reuse, Error> {
@@ -78,6 +80,27 @@ impl Store {
                 ) as asked"
             ),
         };
+        // Reads at most 10,000 certificates with the key. Their order is that of the index by key and leaf.
+        const OF_SCOPE: Statement = Statement {
+            name: "store::reuse_of_scope",
+            sql: concat!(
+                "-- store::reuse_of_scope
+                 with other as (
+                   select array[created_ms, random] as id, fingerprint_sha256 from (
+                     select * from certificate
+                     where account_id = $1 and kind = $6 and deleted_at is null
+                       and substr(spki_sha256, 1, 8) >= substr($2::bytea, 1, 8)
+                       and substr(spki_sha256, 1, 8) <= substr($2::bytea, 1, 8)
+                     order by substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8) limit 10000
+                   ) as of_key
+                   where spki_sha256 = $2 and (created_ms, random) is distinct from ($4::bigint, $5::bigint) and ",
+                in_scope!("$7", "$8", "$9"),
+                "
+                 )
+                 select (select id from other where fingerprint_sha256 = $3 limit 1) as same_leaf,
+                   (select id from other where fingerprint_sha256 <> $3 limit 1) as same_key"
+            ),
+        };
         let created_ms = besides.map(|id| id.created.millis());
         let random = besides.map(|id| id.random);
         let (spki, leaf) = (
@@ -85,14 +108,28 @@ impl Store {
             facts.fingerprint_sha256.as_bytes().as_slice(),
         );
         let account_id = account.as_i64();
-        let params: Params<'_> = &[&account_id, &spki, &leaf, &created_ms, &random, &kind.as_str()];
-        let rows = self.read(STATEMENT, params).await?;
+        let kind = kind.as_str();
+        let params: Params<'_> = &[&account_id, &spki, &leaf, &created_ms, &random, &kind];
+        let rows = match scope.is_everything() {
+            true => self.read(STATEMENT, params).await?,
+            false => {
+                let [regions, groups, prefixes] = scope::parameters(scope, account);
+                let of_scope: Params<'_> = &[&regions, &groups, &prefixes];
+                self.read(OF_SCOPE, &[params, of_scope].concat()).await?
+            }
+        };
         Reuse::of_row(account, rows.first().ok_or(Error::Row("certificate"))?)
     }
 
     /// The same for a stored certificate. An error is only logged, because the upload itself has succeeded.
-    pub async fn reuse_of_stored(&self, id: CertificateId, kind: CertificateKind, facts: &CertificateFacts) -> Reuse {
-        let read = self.reuse(kind, id.account, facts, Some(id)).await;
+    pub async fn reuse_of_stored(
+        &self,
+        id: CertificateId,
+        scope: &Scope,
+        kind: CertificateKind,
+        facts: &CertificateFacts,
+    ) -> Reuse {
+        let read = self.reuse(kind, (id.account, scope), facts, Some(id)).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "reading other certificates with the same leaf or key failed after an upload");
             Reuse::default()

@@ -2,11 +2,12 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::scope::{self, in_scope};
 use super::write::{Lost, Outcome, Trace};
-use super::{Error, Statement, Store};
+use super::{Error, Params, Statement, Store};
 use crate::account::{AccountId, Actor};
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, CertificateKind, RegionId, Tags};
+use crate::inventory::{CertificateId, CertificateKind, RegionId, Scope, Tags};
 
 /// A certificate and its tags.
 #[derive(Clone, Debug)]
@@ -31,16 +32,17 @@ pub struct Tagging<'a> {
 }
 
 impl Store {
-    /// The live certificates of the account with these ids in this region. Each appears once, in no defined order.
+    /// The live certificates of the account's scope with these ids in this region. Each appears once, in no defined order.
     pub async fn tagged(
         &self,
-        account: AccountId,
+        (account, scope): (AccountId, &Scope),
         region: &RegionId,
         ids: &[CertificateId],
     ) -> Result<Vec<Tagged>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::tagged",
-            sql: "-- store::tagged
+            sql: concat!(
+                "-- store::tagged
                   select created_ms, random, certificate.kind, certificate.revision,
                     array(
                       select unnest(array[key, value]) from (
@@ -52,15 +54,18 @@ impl Store {
                   from (
                     select distinct created_ms, random from unnest($2::bigint[], $3::bigint[]) as asked(created_ms, random)
                   ) as asked cross join lateral (
-                    select kind, revision, region_id, deleted_at from certificate
+                    select kind, revision, region_id, name, resource_group_id, deleted_at from certificate
                     where account_id = $1 and created_ms = asked.created_ms and random = asked.random offset 0
                   ) as certificate
-                  where certificate.region_id = $4 and certificate.deleted_at is null",
+                  where certificate.region_id = $4 and certificate.deleted_at is null and ",
+                in_scope!("$5", "$6", "$7")
+            ),
         };
         let (created, random): (Vec<_>, Vec<_>) = ids.iter().map(|id| (id.created.millis(), id.random)).unzip();
-        let rows = self
-            .read(STATEMENT, &[&account.as_i64(), &created, &random, &region.as_str()])
-            .await?;
+        let [regions, groups, prefixes] = scope::parameters(scope, account);
+        let (account_id, region) = (account.as_i64(), region.as_str());
+        let params: Params<'_> = &[&account_id, &created, &random, &region, &regions, &groups, &prefixes];
+        let rows = self.read(STATEMENT, params).await?;
         let tagged = rows.iter().map(|row| {
             let tags: Vec<String> = row.get("tags");
             let (pairs, _) = tags.as_chunks::<2>();
@@ -82,7 +87,7 @@ impl Store {
     /// tags changed.
     pub async fn set_tags(&self, actor: &Actor, certificates: &[Tagged], tagging: Tagging<'_>) -> Result<bool, Error> {
         // The certificates are locked in the order of their ids. The statement's snapshot has the right old tags: a certificate
-        // that still has its revision was not changed since the caller read it.
+        // that still has its revision was not changed since the caller read it. So it is also still in the caller's scope.
         const STATEMENT: Statement = Statement {
             name: "store::set_tags",
             sql: "-- store::set_tags

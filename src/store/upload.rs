@@ -16,7 +16,7 @@ use super::write::{Lost, Outcome, Trace};
 use super::{Error, Store};
 use crate::account::{AccountId, Actor};
 use crate::certificate::{VerifiedCa, VerifiedCertificate};
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Scope, Tags};
 use crate::seal::SealedPair;
 use crate::telemetry::metrics;
 
@@ -239,22 +239,30 @@ impl Store {
         UploadOutcome::Stored {
             fingerprints: self.fingerprints_after(new).await,
             reuse: self
-                .reuse_of_stored(new.content.id(), new.content.kind(), new.content.certificate().facts())
+                .reuse_of_stored(
+                    new.content.id(),
+                    &Scope::default(),
+                    new.content.kind(),
+                    new.content.certificate().facts(),
+                )
                 .await,
         }
     }
 
     async fn fingerprints_after(&self, new: &NewCertificate) -> Option<AccountFingerprints> {
         match new.with_account_fingerprints {
-            true => Some(self.fingerprints_of_stored(new.content.id().account).await),
+            true => {
+                let account = new.content.id().account;
+                Some(self.fingerprints_of_stored(account, &Scope::default()).await)
+            }
             false => None,
         }
     }
 
-    /// The account's fingerprints, for a certificate that is stored already. If they cannot be read now, the upload still succeeded:
+    /// The fingerprints of the account and the scope, for a certificate that is stored already. If they cannot be read now, the upload still succeeded:
     /// the caller can read them with ListAccountFingerprints.
-    pub async fn fingerprints_of_stored(&self, account: AccountId) -> AccountFingerprints {
-        let read = self.account_fingerprints(account).await;
+    pub async fn fingerprints_of_stored(&self, account: AccountId, scope: &Scope) -> AccountFingerprints {
+        let read = self.account_fingerprints(account, scope).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "the account's fingerprints could not be read after the upload");
             AccountFingerprints {

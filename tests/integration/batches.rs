@@ -99,7 +99,7 @@ async fn each_is_stored_or_refused_as_it_would_be_alone() {
         unreachable!()
     };
     let quota = "insert into quota (account_id, kind, maximum)
-                 select account_id, 'server', 1 from account where name = 'account 2'";
+                 select account_id, 'server', 1 from account where name = 'account 3'";
     assert_eq!(sql.execute(quota, &[]).await.unwrap(), 1);
 
     let mut held_up = HeldUp::begin(sql, &server.client()).await;

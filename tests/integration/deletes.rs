@@ -282,7 +282,7 @@ async fn an_editor_deletes_and_undeletes_but_only_an_admin_purges() {
     delete(&editor, &id, ANY).await.unwrap();
     let refused = purge(&editor, &id, ANY).await;
     let details = refused.as_ref().unwrap_err().get_error_details();
-    assert_eq!(details.error_info().unwrap().metadata["role"], "admin");
+    assert_eq!(details.error_info().unwrap().metadata["roles"], "admin");
     assert_eq!(refusal(refused), denied);
     purge(&admin, &id, ANY).await.unwrap();
     server.stop().await;

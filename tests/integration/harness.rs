@@ -350,6 +350,17 @@ impl TestServer {
         format!("{}.{secret}", row.get::<_, String>(0))
     }
 
+    /// Gives an access key a scope.
+    pub async fn limit_key(&self, key: &str, limits: &crate::scope::Limits) {
+        let (id, _) = key.split_once('.').unwrap();
+        let update = "update access_key set scope_region_ids = nullif($2::text[], '{}'),
+                        scope_resource_group_ids = nullif($3::text[], '{}'), scope_name_prefixes = nullif($4::text[], '{}')
+                      where access_key_id = $1";
+        let limits: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&id, &limits.regions, &limits.groups, &limits.prefixes];
+        assert_eq!(self.sql().await.execute(update, &limits).await.unwrap(), 1);
+    }
+
     pub async fn stop(mut self) {
         self.server.take().unwrap().stop().await;
     }

@@ -15,6 +15,7 @@ use crate::harness::{Account, REGION, TestServer, bearer, upload_of};
 use crate::operation::http;
 use crate::pki::{self, Key};
 use crate::process::Certkeep;
+use crate::scope::Limits;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
 const OF_THE_SERVICE: [&str; 31] = [
@@ -368,7 +369,22 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
         server_certificate: third.certificate.clone(),
         private_key: third.key.clone(),
     };
-    answers.add(b.clone().check_server_certificate(check).await);
+    answers.add(b.clone().check_server_certificate(check.clone()).await);
+    // With a scope.
+    let scoped_key = server.add_key("admin", Account::First).await;
+    let (id, _) = scoped_key.split_once('.').unwrap();
+    let of_account = "update access_key set account_id = $1 where access_key_id = $2";
+    sql.execute(of_account, &[&of_b, &id]).await.unwrap();
+    let limits = Limits {
+        groups: vec![group_id.clone()],
+        ..Default::default()
+    };
+    server.limit_key(&scoped_key, &limits).await;
+    let scoped = keeps.client_with_key(&scoped_key);
+    answers.add(scoped.clone().check_server_certificate(check).await);
+    let mut scoped_admin = AdminServiceClient::with_interceptor(keeps.channel(), bearer(&scoped_key));
+    let list = pb::ListResourceGroupsRequest::default();
+    answers.add(scoped_admin.list_resource_groups(list).await);
     let uploads = (0..40).map(|_| {
         let (b, request) = (b.clone(), upload_of(&third));
         tokio::spawn(async move { calls::upload(&b, request).await.map(|_| ()) })

@@ -57,6 +57,7 @@ mod retries;
 mod reuse;
 mod roles;
 mod rotation;
+mod scope;
 mod search;
 mod search_commands;
 mod search_plans;

@@ -164,19 +164,19 @@ impl Session {
                   from certificate where name = 'model' and account_id <> 7";
         let row = self.sql.query_one(id, &[]).await.unwrap();
         let (id, ids): (String, String) = (row.get(0), row.get(1));
-        let of_it = format!("{id}, null, null, null, '', gen_random_uuid(), null");
+        let of_it = format!("{id}, null, null, null, '', gen_random_uuid(), null, null, null, null");
         let tags = "'{env}', '{prod}', '{team}', '', gen_random_uuid(), null";
         let changes = [
             ("upload", new_certificate(&self.sql, 1, true).await),
             ("upload_together", new_certificate(&self.sql, 2, false).await),
-            ("tagged", format!("{ids}, '{REGION}'")),
+            ("tagged", format!("{ids}, '{REGION}', null, null, null")),
             ("set_tags", format!("{ids}, '{{1}}', {tags}")),
             ("rename", format!("{of_it}, 'new'")),
             ("move_to_group", format!("{of_it}, null")),
             ("delete", of_it.clone()),
             ("undelete", format!("{of_it}, 1000000")),
             ("delete", of_it.clone()),
-            ("current_state", format!("{id}, 'server'")),
+            ("current_state", format!("{id}, 'server', null, null, null")),
             ("purge", of_it),
             (
                 "delete_resource_group",
@@ -400,36 +400,56 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     // The function, its parameters behind account and position, and how many rows are read for each that is answered: with
     // itself its tags, at most two, and for a tagged one what finds it.
     let pages = [
-        ("page", "101", 3.0),
-        ("page_of_region", "101, 'server', 'cn-hangzhou'", 3.0),
-        ("page_of_region", &format!("101, 'server', {ELSEWHERE}"), 3.0),
-        ("page_of_region", "101, 'server', 'none'", 3.0),
-        ("page_of_group", "101, 'server', null, ''", 3.0),
-        ("page_of_group", "101, 'server', null, 'none'", 3.0),
-        ("page_of_group", "101, 'server', null, 'rg-1'", 3.0),
+        ("page", "101, null, null, null, null", 3.0),
+        (
+            "page_of_region",
+            "101, null, null, null, null, 'server', 'cn-hangzhou'",
+            3.0,
+        ),
+        (
+            "page_of_region",
+            &format!("101, null, null, null, null, 'server', {ELSEWHERE}"),
+            3.0,
+        ),
+        ("page_of_region", "101, null, null, null, null, 'server', 'none'", 3.0),
+        ("page_of_group", "101, null, null, null, null, 'server', null, ''", 3.0),
+        (
+            "page_of_group",
+            "101, null, null, null, null, 'server', null, 'none'",
+            3.0,
+        ),
+        (
+            "page_of_group",
+            "101, null, null, null, null, 'server', null, 'rg-1'",
+            3.0,
+        ),
         (
             "page_of_tagged",
-            "101, 'server', null, null, '{team}', '{shop}', false",
+            "101, null, null, null, null, 'server', null, null, '{team}', '{shop}', false",
             6.0,
         ),
         (
             "page_of_tagged",
-            "101, 'server', null, null, '{team,env}', '{shop,prod}', false",
+            "101, null, null, null, null, 'server', null, null, '{team,env}', '{shop,prod}', false",
             8.0,
         ),
         (
             "page_of_tagged",
-            "101, 'server', null, null, '{number}', '{77}', false",
+            "101, null, null, null, null, 'server', null, null, '{number}', '{77}', false",
             6.0,
         ),
         (
             "page_of_tagged",
-            "101, 'server', null, null, '{number}', '{none}', false",
+            "101, null, null, null, null, 'server', null, null, '{number}', '{none}', false",
             6.0,
         ),
         ("fingerprint_page", "1001", 1.0),
         ("fingerprint_page", "50001", 1.0),
-        ("page_of_deleted", "101, 'server', null, null", 3.0),
+        (
+            "page_of_deleted",
+            "101, null, null, null, null, 'server', null, null",
+            3.0,
+        ),
     ];
     let mut all = Vec::new();
     for (name, parameters, read_for_each) in pages {

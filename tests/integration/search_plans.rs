@@ -153,9 +153,12 @@ const WALKS: [&str; 3] = [
 fn parameters(account: i64, after: (i64, &str, i64), criteria: &[(usize, String)]) -> String {
     let (expiry, name, created_ms) = after;
     let mut parameters = format!("{account}, {expiry}, '{name}', {created_ms}, 0, {PAGE}");
-    for number in 7..=20 {
+    for number in 7..=23 {
         let given = criteria.iter().find(|(of, _)| *of == number);
-        let absent = if number < 19 { "null" } else { "'{}'" };
+        let absent = match number {
+            19 | 20 => "'{}'",
+            _ => "null",
+        };
         parameters.push_str(", ");
         parameters.push_str(given.map_or(absent, |(_, text)| text));
     }

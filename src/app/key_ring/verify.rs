@@ -120,13 +120,13 @@ impl App {
                 let text = cursor.to_string();
                 self.0.page_tokens.write_sorted(LIST, Position::START, text.as_bytes())
             };
-            let step = VerifiedRows {
+            let step = next.as_ref().map(token).transpose().map(|token| VerifiedRows {
                 opened,
                 failed,
                 unopened,
-                resume_token: next.as_ref().map(token).unwrap_or_default(),
-            };
-            if steps.send(Ok(step)).await.is_err() {
+                resume_token: token.unwrap_or_default(),
+            });
+            if steps.send(step).await.is_err() {
                 return;
             }
             tokio::time::sleep(time.saturating_sub(began.elapsed())).await;

@@ -2,7 +2,7 @@
 
 use super::FieldName;
 use crate::app::{
-    CriterionError, DomainError, Field, IdentityError, NameError, RegionError, TagError, TagPart, TagsError,
+    CriterionError, DomainError, Field, IdentityError, NameError, RegionError, Scope, TagError, TagPart, TagsError,
 };
 
 pub(super) fn name(error: NameError, field: &str) -> String {
@@ -71,6 +71,41 @@ pub(super) fn identity(error: IdentityError, field: &str) -> String {
         IdentityError::Subject => format!(
             "{field} is not a subject as RFC 4514 writes it; use a subject such as CN=web,O=Example, without a space after the comma"
         ),
+    }
+}
+
+pub(super) fn out_of_scope(scope: &Scope, of: Field, field: &str) -> String {
+    match of {
+        Field::ResourceGroupName => format!(
+            "this caller cannot create a resource group, because it is limited to {}",
+            limit(scope, of)
+        ),
+        _ => format!(
+            "{field} is outside the scope of this caller, which is limited to {}",
+            limit(scope, of)
+        ),
+    }
+}
+
+pub(super) fn default_out_of_scope(scope: &Scope, of: Field, field: &str) -> String {
+    format!(
+        "{field} is empty, and its default is outside the scope of this caller; give one, since the caller is limited to {}",
+        limit(scope, of)
+    )
+}
+
+/// The part of the scope that the field is about.
+fn limit(scope: &Scope, of: Field) -> String {
+    match of {
+        Field::CertificateName(_) => format!("names that begin with {}", scope.name_prefixes.join(" or ")),
+        Field::ResourceGroupId | Field::ResourceGroupName => {
+            let ids: Vec<_> = scope.resource_groups.iter().map(ToString::to_string).collect();
+            format!("the resource groups {}", ids.join(", "))
+        }
+        _ => {
+            let ids: Vec<_> = scope.regions.iter().map(ToString::to_string).collect();
+            format!("the regions {}", ids.join(", "))
+        }
     }
 }
 

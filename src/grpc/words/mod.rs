@@ -215,6 +215,8 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Name(error) => inventory::name(*error, &field),
         FieldError::Tags(error) => inventory::tags(*error, &field),
         FieldError::Region(error) => inventory::region(*error, &field),
+        FieldError::OutOfScope(scope) => inventory::out_of_scope(scope, violation.field, &field),
+        FieldError::DefaultOutOfScope(scope) => inventory::default_out_of_scope(scope, violation.field, &field),
         FieldError::Language(_) => format!("unknown {field}; use zh-CN, en-US or ja, or leave it empty"),
         FieldError::Criterion(error) => inventory::criterion(*error, &field, name),
         FieldError::Identity(error) => inventory::identity(*error, &field),

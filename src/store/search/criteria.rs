@@ -4,16 +4,17 @@ use tokio_postgres::types::ToSql;
 
 use super::{Cursor, Order, SortKey};
 use crate::account::AccountId;
-use crate::inventory::{Criteria, RegionId, SoughtFingerprint, SoughtSerial};
+use crate::inventory::{Criteria, RegionId, Scope, SoughtFingerprint, SoughtSerial};
+use crate::store::scope;
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// Whether a row of `certificate` meets all criteria. They are parameters 7 to 20 ([`Parameters::of_page`]); one that was
-/// not given is null. The inner orders and `offset 0` leave the planner one index for each subquery.
+/// Whether a row of `certificate` meets all criteria and is in the scope. They are parameters 7 to 23 ([`Parameters::of_page`]); one
+/// that was not given is null. The inner orders and `offset 0` leave the planner one index for each subquery.
 macro_rules! criteria {
     () => {
-        "($7::text is null or region_id = $7)
+        concat!(in_scope!("$21", "$22", "$23"), " and ($7::text is null or region_id = $7)
          and ($8::bytea is null or fingerprint = $8 or fingerprint_sha256 = $8)
          and ($9::bytea is null or spki_sha256 = $9)
          and ($10::text[] is null or serial_number = any($10))
@@ -34,7 +35,7 @@ macro_rules! criteria {
                and tag.value = ($20::text[])[array_position($19::text[], tag.key)]
              order by tag.created_ms, tag.random, tag.key offset 0
            ) as tag
-         ))"
+         ))")
     };
 }
 pub(super) use criteria;
@@ -63,11 +64,18 @@ pub(super) struct Parameters<'a> {
     pub(super) last_domains: Option<Vec<&'a str>>,
     tag_keys: Vec<&'a str>,
     tag_values: Vec<&'a str>,
+    /// The regions, the resource groups and the beginnings of names of the scope.
+    scope: [Option<Vec<&'a str>>; 3],
     pub(super) is_sha256: bool,
 }
 
 impl<'a> Parameters<'a> {
-    pub(super) fn of(account: AccountId, criteria: &'a Criteria, after: &'a Cursor, size: usize) -> Self {
+    pub(super) fn of(
+        (account, scope): (AccountId, &'a Scope),
+        criteria: &'a Criteria,
+        after: &'a Cursor,
+        size: usize,
+    ) -> Self {
         let (after_expiry, after_name) = match &after.key {
             SortKey::CreateTime => (0, ""),
             SortKey::ExpireTime(moment) => (*moment, ""),
@@ -96,12 +104,14 @@ impl<'a> Parameters<'a> {
             last_domains: domain.map(|domain| domain.ranges().map(|(_, last)| last).collect()),
             tag_keys,
             tag_values,
+            scope: scope::parameters(scope, account),
             is_sha256: matches!(criteria.fingerprint, Some(SoughtFingerprint::Sha256(_))),
         }
     }
 
-    /// The parameters of a walk, 1 to 20.
-    pub(super) fn of_page(&self) -> [Parameter<'_>; 20] {
+    /// The parameters of a walk, 1 to 23.
+    pub(super) fn of_page(&self) -> [Parameter<'_>; 23] {
+        let [regions, groups, prefixes] = &self.scope;
         [
             &self.account,
             &self.after_expiry,
@@ -123,10 +133,13 @@ impl<'a> Parameters<'a> {
             &self.last_domains,
             &self.tag_keys,
             &self.tag_values,
+            regions,
+            groups,
+            prefixes,
         ]
     }
 
-    /// The same with the ids to choose from and the order, parameters 21 to 24.
+    /// The same with the ids to choose from and the order, parameters 24 to 27.
     pub(super) fn of_page_of_ids<'b>(&'b self, ids: &'b (Vec<i64>, Vec<i64>), order: &'b Order) -> Vec<Parameter<'b>> {
         let (by_expiry, by_name) = match order {
             Order::CreateTime => (&false, &false),

@@ -16,7 +16,7 @@ mod walk;
 use super::read::{Position, StoredCertificate};
 use super::{Error, Store};
 use crate::account::AccountId;
-use crate::inventory::Criteria;
+use crate::inventory::{Criteria, Scope};
 use criteria::Parameters;
 
 /// The order of found certificates. Equal ones are ordered by creation time, then by the random part of the id.
@@ -87,18 +87,18 @@ impl Cursor {
 }
 
 impl Store {
-    /// At most `size` live server certificates of the account that match all criteria, after a cursor or from the first. A page
+    /// At most `size` live server certificates of the account and the scope that match all criteria, after a cursor or from the first. A page
     /// with fewer certificates, or none, can still have a next page.
     pub async fn search(
         &self,
-        account: AccountId,
+        (account, scope): (AccountId, &Scope),
         criteria: &Criteria,
         order: Order,
         after: Option<Cursor>,
         size: usize,
     ) -> Result<FoundPage, Error> {
         let after = after.unwrap_or_else(|| Cursor::start(order, criteria));
-        let parameters = Parameters::of(account, criteria, &after, size);
+        let parameters = Parameters::of((account, scope), criteria, &after, size);
         let rows = match self.selective_ids(&parameters).await? {
             Some(ids) => {
                 self.read(page::OF_IDS, &parameters.of_page_of_ids(&ids, &order))

@@ -6,6 +6,7 @@ use super::criteria::criteria;
 use super::{Cursor, Error, FoundPage, Order};
 use crate::store::Statement;
 use crate::store::read::{columns, octets, stored};
+use crate::store::scope::in_scope;
 
 /// The certificates that the CTE `listed` names, in its order. The page ends before its texts pass 3 MiB, but never before the
 /// first row. `listed` counts the rows before that cut.
@@ -45,9 +46,9 @@ pub(super) const OF_IDS: Statement = page_of_listed!(
       select created_ms as listed_ms, random as listed_random, true as is_match, false as is_last,
         row_number() over (order by expiry, name, created_ms, random) as place
       from (
-        select case when $23::bool then not_after_ms else 0 end as expiry,
-          case when $24::bool then name else '' end collate \"C\" as name, created_ms, random
-        from unnest($21::bigint[], $22::bigint[]) as id(id_ms, id_random) cross join lateral (
+        select case when $26::bool then not_after_ms else 0 end as expiry,
+          case when $27::bool then name else '' end collate \"C\" as name, created_ms, random
+        from unnest($24::bigint[], $25::bigint[]) as id(id_ms, id_random) cross join lateral (
           select * from certificate where account_id = $1 and created_ms = id_ms and random = id_random offset 0
         ) as certificate
         where deleted_at is null and kind = 'server' and ",

@@ -5,6 +5,7 @@ use super::criteria::criteria;
 use super::page::page_of_listed;
 use crate::store::Statement;
 use crate::store::read::{columns, octets};
+use crate::store::scope::in_scope;
 
 /// Walks from the cursor to the sort key `last`, in steps of 10 rows, until enough rows match or 10,000 rows are read. `rows` are
 /// the rows of a step, in an order that one index alone has. The row at the limit is listed too: the next page begins there. The
