@@ -15,6 +15,8 @@ use crate::store::{Position, Store, StoredAuditEvent, Trail};
 const MAX_READ: usize = 10_000;
 /// The events of a trail that are read at once.
 const CHUNK: usize = 1000;
+/// The details of the events of a page, in octets. The page ends after the event that passes this size.
+const MAX_OCTETS: usize = 2 * 1024 * 1024;
 const MAX_METHODS: usize = 20;
 /// The time of a later event of a trail can be earlier, when the clock of the database was set back or another server took over.
 const MAX_SETBACK_US: i64 = 10 * 60 * 1_000_000;
@@ -111,7 +113,7 @@ impl App {
             has_more: true,
         });
         let mut events = Vec::new();
-        let mut read = 0;
+        let (mut read, mut octets) = (0, 0);
         let has_more = loop {
             let chunk = (size - events.len() + 1).clamp(100, CHUNK);
             for reader in &mut readers {
@@ -121,7 +123,7 @@ impl App {
             let Some(reader) = newest.filter(|reader| reader.time().is_some()) else {
                 break false;
             };
-            if events.len() == size || read == MAX_READ {
+            if events.len() == size || read == MAX_READ || octets > MAX_OCTETS {
                 break true;
             }
             let Some(stored) = reader.next() else { break false };
@@ -129,8 +131,10 @@ impl App {
             if stored.occurred_us < from_us.saturating_sub(MAX_SETBACK_US) {
                 reader.end();
             }
+            let detail = stored.detail.as_ref().map_or(0, String::len);
             let event = AuditEvent::of(stored)?;
             if matches(&event) {
+                octets += detail;
                 events.push(event);
             }
         };

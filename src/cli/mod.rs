@@ -4,6 +4,7 @@
 mod access_key;
 mod account;
 mod answer;
+mod audit;
 mod ca;
 mod channel;
 mod check;
@@ -122,6 +123,8 @@ enum Command {
     /// Manage the contexts of `certkeep login`.
     #[command(subcommand)]
     Context(context::ContextCommand),
+    /// List, follow and verify the audit trail. Needs the role admin or operator.
+    Audit(audit::AuditArgs),
     /// Show the account, access key, client identity and role of the caller.
     Whoami(whoami::WhoamiArgs),
     /// Print a shell completion script for this command.
@@ -223,6 +226,11 @@ impl Failure {
         }
     }
 
+    /// Whether a retry may help.
+    fn is_unavailable(&self) -> bool {
+        self.code == 3
+    }
+
     /// Standard output already has everything.
     fn silent(code: u8) -> Self {
         Self {
@@ -307,6 +315,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Regions(args) => region::regions(args).await,
         Command::Login(args) => login::login(args).await,
         Command::Context(command) => context::run(command),
+        Command::Audit(args) => audit::audit(args).await,
         Command::Whoami(args) => whoami::whoami(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

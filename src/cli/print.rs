@@ -24,6 +24,18 @@ pub(super) enum ListOutput {
     Json,
 }
 
+/// Output formats of audit events.
+#[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum AuditOutput {
+    /// A line for each event.
+    #[default]
+    Text,
+    /// JSON with every field, in protobuf's mapping.
+    Json,
+    /// JSON, one event in each line.
+    Jsonl,
+}
+
 /// Output formats of answers with PEM.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum Output {
@@ -434,7 +446,118 @@ pub(super) fn plain(value: &str) -> String {
         .collect()
 }
 
+/// An audit event.
+pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result<(), Failure> {
+    match output {
+        AuditOutput::Json => json("AuditEvent", event),
+        AuditOutput::Jsonl => {
+            let line = serialized("AuditEvent", event, serde_json::Serializer::new(Vec::new()))?;
+            print(&format!("{line}\n"))
+        }
+        AuditOutput::Text => print(&audit_line(event)),
+    }
+}
+
+fn audit_line(event: &pb::AuditEvent) -> String {
+    let short = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
+    let time = event.event_time.unwrap_or_default();
+    let time = Timestamp::from_millis(time.seconds * 1000 + i64::from(time.nanos / 1_000_000));
+    let or_dash = |value: &str| if value.is_empty() { "-".to_owned() } else { plain(value) };
+    let resource = match event.resource_id.as_str() {
+        "" => "-".to_owned(),
+        id => {
+            let resource_type = short(event.resource_type().as_str_name(), "AUDIT_RESOURCE_TYPE_");
+            format!("{resource_type} {}", plain(id))
+        }
+    };
+    let mut parts = vec![
+        time.to_string(),
+        plain(&event.method),
+        short(event.outcome().as_str_name(), "AUDIT_OUTCOME_"),
+        or_dash(&event.principal),
+        or_dash(&event.address),
+        resource,
+    ];
+    if event.reason() != pb::Reason::Unspecified {
+        parts.push(event.reason().name().to_owned());
+    }
+    if event.count > 1 {
+        parts.push(format!("{} calls", event.count));
+    }
+    parts.extend(event.changes.iter().map(|change| {
+        let value = |value: &Option<prost_types::Value>| {
+            let text = value.as_ref().map(|value| serialized_value(value));
+            text.unwrap_or_else(|| "-".to_owned())
+        };
+        format!("{}: {} -> {}", plain(&change.field), value(&change.before), value(&change.after))
+    }));
+    parts.join("  ") + "\n"
+}
+
+/// A value as JSON, without control characters.
+fn serialized_value(value: &prost_types::Value) -> String {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => "null".to_owned(),
+        Some(Kind::BoolValue(is_true)) => is_true.to_string(),
+        Some(Kind::NumberValue(number)) => number.to_string(),
+        Some(Kind::StringValue(text)) => serde_json::Value::from(text.as_str()).to_string(),
+        Some(Kind::ListValue(list)) => {
+            let values: Vec<_> = list.values.iter().map(serialized_value).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Some(Kind::StructValue(object)) => {
+            let field = |(name, value): (&String, &prost_types::Value)| {
+                let name = serde_json::Value::from(name.as_str());
+                format!("{name}: {}", serialized_value(value))
+            };
+            let fields: Vec<_> = object.fields.iter().map(field).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+    }
+}
+
+/// The result of the verification of the audit trails.
+pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput) -> Result<(), Failure> {
+    if output == ListOutput::Json {
+        return json("VerifyAuditTrailResponse", result);
+    }
+    let mut text = String::new();
+    for trail in &result.trails {
+        let name = trail.trail().as_str_name().trim_start_matches("AUDIT_TRAIL_").to_lowercase();
+        let position = trail.broken_position;
+        let state = match trail.fault() {
+            pb::AuditTrailFault::Unspecified => "whole".to_owned(),
+            pb::AuditTrailFault::EventMissing => format!("broken: event {position} is missing"),
+            pb::AuditTrailFault::EventChanged => {
+                format!("broken: event {position}, or a later one with the same seal, was changed")
+            }
+            pb::AuditTrailFault::SealMissing => format!("broken: the seal of event {position} is missing"),
+        };
+        text.push_str(&format!(
+            "{name:<12}  {state}\n  events  {} to {}, sealed to {}\n  head    {}\n",
+            trail.first_position,
+            trail.last_position,
+            trail.sealed_position,
+            if trail.head.is_empty() { "-" } else { &trail.head }
+        ));
+    }
+    for head in &result.missing_heads {
+        text.push_str(&format!("missing head  {head}\n"));
+    }
+    print(&text)
+}
+
 pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
+    let serializer = serde_json::Serializer::pretty(Vec::new());
+    print(&format!("{}\n", serialized(message, answer, serializer)?))
+}
+
+fn serialized<F: serde_json::ser::Formatter>(
+    message: &str,
+    answer: &impl Message,
+    mut serializer: serde_json::Serializer<Vec<u8>, F>,
+) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::from_error(error);
     let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| failed(&error))?;
     let descriptor = pool
@@ -443,11 +566,10 @@ pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> 
     let answer =
         DynamicMessage::decode(descriptor, answer.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
     let options = SerializeOptions::new().skip_default_fields(false);
-    let mut serializer = serde_json::Serializer::pretty(Vec::new());
     answer
         .serialize_with_options(&mut serializer, &options)
         .map_err(|error| failed(&error))?;
-    print(&format!("{}\n", String::from_utf8_lossy(&serializer.into_inner())))
+    Ok(String::from_utf8_lossy(&serializer.into_inner()).into_owned())
 }
 
 pub(super) fn print(text: &str) -> Result<(), Failure> {

@@ -47,6 +47,8 @@ pub(super) fn flag(field: &str) -> &str {
         "resource_group_id" => "--resource-group",
         "tags" => "--tag",
         "validate_only" => "--validate-only",
+        "heads" => "--head",
+        "methods" => "--method",
         _ => field,
     }
 }

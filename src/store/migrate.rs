@@ -101,10 +101,10 @@ impl Store {
         let owner = self.owner.as_ref().unwrap_or(&self.pool);
         let mut connection = owner.get().await.map_err(Failure::from)?;
         let transaction = connection.transaction().await?;
-        let applied = migrate(&transaction).await?;
         if self.has_owner() {
             role::check_owner(&transaction, &serving).await?;
         }
+        let applied = migrate(&transaction).await?;
         role::grant(&transaction, &serving).await?;
         transaction.commit().await?;
         Ok(applied)

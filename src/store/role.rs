@@ -63,10 +63,11 @@ pub(super) async fn grant(transaction: &Transaction<'_>, serving: &str) -> Resul
     Ok(())
 }
 
-/// Refuses an owner that is the role that serves, or that does not own the tables.
+/// Refuses an owner that is the role that serves, or that does not own the tables. A new database has no tables yet.
 pub(super) async fn check_owner(transaction: &Transaction<'_>, serving: &str) -> Result<(), Stopped> {
     const OWNER: &str = "-- store::check_owner
-        select current_user::text, relowner::regrole::text, pg_has_role(relowner, 'usage') from pg_class where oid = 'event'::regclass";
+        select current_user::text, coalesce(relowner::regrole::text, ''), coalesce(pg_has_role(relowner, 'usage'), true)
+        from (select to_regclass('event') as oid) as event left join pg_class using (oid)";
     let row = transaction.query_one(OWNER, &[]).await?;
     let (role, owner, owns): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
     if role == serving {

@@ -91,7 +91,7 @@ fn stop_with_this_process(data_dir: &Path) {
 /// Lets certkeep's role create databases and connect to them. Creates the template.
 async fn prepare(data_dir: &Path, socket_dir: &Path) {
     std::fs::write(data_dir.join("pg_hba.conf"), "local all all peer map=certkeep\n").unwrap();
-    as_superuser(socket_dir, "alter role certkeep createdb; select pg_reload_conf()");
+    as_superuser(socket_dir, "alter role certkeep createdb; alter role certkeep_owner createdb; select pg_reload_conf()");
     let client = connect(socket_dir, PrivatePostgres::DATABASE).await;
     client
         .batch_execute(&format!("create database {TEMPLATE}"))
@@ -169,6 +169,18 @@ pub async fn database() -> String {
         .await
         .unwrap();
     connection_string(socket_dir, &name)
+}
+
+/// The connection strings of a new, empty database: of the role that serves, and of the owner.
+pub async fn database_with_two_roles() -> (String, String) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let socket_dir = tokio::task::spawn_blocking(postgres).await.unwrap();
+    let name = format!("two{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let as_owner = |serving: String| serving.replace("user=certkeep ", "user=certkeep_owner ");
+    let owner = connect_to(&as_owner(connection_string(socket_dir, PrivatePostgres::DATABASE))).await;
+    owner.batch_execute(&format!("create database {name}")).await.unwrap();
+    let serving = connection_string(socket_dir, &name);
+    (serving.clone(), as_owner(serving))
 }
 
 /// A certkeep in this process, with its own database.

@@ -398,6 +398,19 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     let create = pb::CreateResourceGroupRequest { name: "shop".into() };
     answers.add(b_admin.create_resource_group(create).await);
 
+    // The audit trail, all of it and that of a resource, and its verification.
+    for resource_id in [String::new(), kept.clone(), group_id.clone()] {
+        let request = pb::ListAuditEventsRequest {
+            resource_id,
+            ..Default::default()
+        };
+        answers.add(b_admin.list_audit_events(request).await);
+    }
+    let tail = b_admin.tail_audit_events(pb::TailAuditEventsRequest::default()).await;
+    answers.add(tail.unwrap().into_inner().message().await);
+    let verify = b_admin.verify_audit_trail(pb::VerifyAuditTrailRequest::default()).await;
+    answers.add(verify.unwrap().into_inner().message().await);
+
     assert_eq!(rows_of(&sql, of_a).await, before, "B changed A's rows");
 
     // Deletes without retention. Nothing is deleted when this server starts: its maintenance would purge it.

@@ -8,6 +8,7 @@
 
 mod access_keys;
 mod accounts;
+mod audit;
 mod bad_input;
 mod batches;
 #[path = "../../fuzz/bodies/mod.rs"]
