@@ -1,6 +1,5 @@
 //! Streams audit events: those that are kept, and then each new one.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -10,7 +9,7 @@ use super::audit_event::require_no_scope;
 use super::page::List;
 use super::{App, AuditEvent, Call, Caller, Error, Field, FieldError};
 use crate::account::AccountId;
-use crate::peer::Peer;
+use crate::certificate::ClientCertificate;
 use crate::store::{Position, Store, StoredAuditEvent, Trail};
 
 /// How often the trails are asked for news.
@@ -38,12 +37,14 @@ pub type AuditTail = mpsc::Receiver<Result<TailedAuditEvent, Error>>;
 
 impl App {
     /// Streams the audit events of the caller's account: each event once, without a gap, and in the order of its trail. Begins after the
-    /// events of the token, or with the oldest event that is kept. Ends with a token when the connection closes.
+    /// events of the token, or with the oldest event that is kept. Ends with a token when `closing` is cancelled. `certificate` is
+    /// that of the connection.
     pub async fn tail_audit_events(
         &self,
         call: &Call,
         resume_token: &str,
-        peer: Arc<Peer>,
+        certificate: Option<ClientCertificate>,
+        closing: CancellationToken,
     ) -> Result<AuditTail, Error> {
         require_no_scope(call)?;
         let cursor = match resume_token {
@@ -57,11 +58,11 @@ impl App {
             app: self.clone(),
             caller: call.caller.clone(),
             caller_checked: Instant::now(),
-            peer: peer.clone(),
+            certificate,
             cursor,
             sender,
         };
-        tokio::spawn(tail.run(news, peer.closing.clone()));
+        tokio::spawn(tail.run(news, closing));
         Ok(receiver)
     }
 }
@@ -71,7 +72,7 @@ struct Tail {
     app: App,
     caller: Caller,
     caller_checked: Instant,
-    peer: Arc<Peer>,
+    certificate: Option<ClientCertificate>,
     cursor: Cursor,
     sender: mpsc::Sender<Result<TailedAuditEvent, Error>>,
 }
@@ -122,9 +123,7 @@ impl Tail {
 
     async fn check_caller(&mut self) -> Result<(), Error> {
         if self.caller_checked.elapsed() >= CHECK_CALLER {
-            self.app
-                .check_again(&self.caller, self.peer.certificate.as_ref())
-                .await?;
+            self.app.check_again(&self.caller, self.certificate.as_ref()).await?;
             self.caller_checked = Instant::now();
         }
         Ok(())

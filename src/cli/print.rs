@@ -489,7 +489,12 @@ fn audit_line(event: &pb::AuditEvent) -> String {
             let text = value.as_ref().map(|value| serialized_value(value));
             text.unwrap_or_else(|| "-".to_owned())
         };
-        format!("{}: {} -> {}", plain(&change.field), value(&change.before), value(&change.after))
+        format!(
+            "{}: {} -> {}",
+            plain(&change.field),
+            value(&change.before),
+            value(&change.after)
+        )
     }));
     parts.join("  ") + "\n"
 }
@@ -524,7 +529,11 @@ pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput
     }
     let mut text = String::new();
     for trail in &result.trails {
-        let name = trail.trail().as_str_name().trim_start_matches("AUDIT_TRAIL_").to_lowercase();
+        let name = trail
+            .trail()
+            .as_str_name()
+            .trim_start_matches("AUDIT_TRAIL_")
+            .to_lowercase();
         let position = trail.broken_position;
         let state = match trail.fault() {
             pb::AuditTrailFault::Unspecified => "whole".to_owned(),

@@ -121,7 +121,10 @@ impl AdminService for Door {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the caller has no address"))?;
         let resume_token = request.into_inner().resume_token;
-        let tail = self.app.tail_audit_events(&call, &resume_token, peer).await;
+        let tail = self
+            .app
+            .tail_audit_events(&call, &resume_token, peer.certificate.clone(), peer.closing.clone())
+            .await;
         answer(
             &call,
             tail.map(|received| audit::messages(call.request_id, received, audit::tailed)),

@@ -79,7 +79,12 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
         tags: tags(&[("env", "prod")]),
         ..upload_of(&pki::self_signed(Key::P256, "a.example"))
     };
-    let uploaded = client.clone().upload_server_certificate(request).await.unwrap().into_inner();
+    let uploaded = client
+        .clone()
+        .upload_server_certificate(request)
+        .await
+        .unwrap()
+        .into_inner();
     let id = uploaded.server_certificate_id;
     calls::rename(&client, &id, "new", ANY).await.unwrap();
     let untag = pb::UntagResourcesRequest {
@@ -107,8 +112,14 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
     let events = list(&server, of_id.clone()).await;
     for (event, position) in events.iter().zip((1..=5).rev()) {
         assert_eq!((event.position, event.trail()), (position, AuditTrail::Certificates));
-        assert_eq!((event.principal.as_str(), event.address.as_str()), (principal, "127.0.0.1"));
-        assert_eq!((event.resource_id.as_str(), event.version, event.count), (id.as_str(), 1, 1));
+        assert_eq!(
+            (event.principal.as_str(), event.address.as_str()),
+            (principal, "127.0.0.1")
+        );
+        assert_eq!(
+            (event.resource_id.as_str(), event.version, event.count),
+            (id.as_str(), 1, 1)
+        );
         assert_eq!(event.resource_type(), AuditResourceType::ServerCertificate);
         assert_eq!(event.outcome(), AuditOutcome::Done);
     }
@@ -140,8 +151,14 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
         ..Default::default()
     };
     let [event] = list(&server, of_group).await.try_into().unwrap();
-    assert_eq!((event.trail(), event.resource_type()), (AuditTrail::Access, AuditResourceType::ResourceGroup));
-    assert_eq!((event.resource_id.as_str(), event.request_id.as_str()), (group.as_str(), renamed.request_id.as_str()));
+    assert_eq!(
+        (event.trail(), event.resource_type()),
+        (AuditTrail::Access, AuditResourceType::ResourceGroup)
+    );
+    assert_eq!(
+        (event.resource_id.as_str(), event.request_id.as_str()),
+        (group.as_str(), renamed.request_id.as_str())
+    );
     assert_eq!(text(&event), "UpdateResourceGroup name group shop");
 
     // The newest event comes first, and pages continue where the previous page ended.
@@ -152,7 +169,11 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
         ..Default::default()
     };
     loop {
-        let answer = admin(&server).list_audit_events(page.clone()).await.unwrap().into_inner();
+        let answer = admin(&server)
+            .list_audit_events(page.clone())
+            .await
+            .unwrap()
+            .into_inner();
         paged.extend(answer.audit_events);
         page.page_token = answer.next_page_token;
         if page.page_token.is_empty() {
@@ -161,7 +182,11 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
     }
     assert_eq!(paged, whole);
     assert!(whole.len() >= 6);
-    let times: Vec<_> = whole.iter().map(|event| event.event_time.unwrap()).map(|time| (time.seconds, time.nanos)).collect();
+    let times: Vec<_> = whole
+        .iter()
+        .map(|event| event.event_time.unwrap())
+        .map(|time| (time.seconds, time.nanos))
+        .collect();
     assert!(times.is_sorted_by(|newer, older| newer >= older));
     // Filters by time and by outcome.
     let upload_time = events[4].event_time;
@@ -185,7 +210,10 @@ async fn each_change_has_an_event_with_its_author_and_the_values_before_and_afte
 
     let (code, printed) = command(&server, &["--resource", &id, "--method", "SetServerCertificateName"]);
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains("SetServerCertificateName  done") && printed.contains("name: \"old\" -> \"new\""), "{printed}");
+    assert!(
+        printed.contains("SetServerCertificateName  done") && printed.contains("name: \"old\" -> \"new\""),
+        "{printed}"
+    );
     let (_, lines) = command(&server, &["--output", "jsonl"]);
     assert_eq!(lines.lines().count(), whole.len(), "{lines}");
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
@@ -203,7 +231,10 @@ async fn a_trail_that_was_changed_or_truncated_is_found() {
         sealed(&server).await;
     }
     let whole = sealed(&server).await;
-    assert_eq!((whole.first_position, whole.last_position, whole.head.len()), (1, 3, 64));
+    assert_eq!(
+        (whole.first_position, whole.last_position, whole.head.len()),
+        (1, 3, 64)
+    );
     assert_eq!(command(&server, &["verify", "--head", &whole.head]).0, Some(0));
 
     // The role that serves cannot do what an attacker with more rights does.
@@ -222,22 +253,35 @@ async fn a_trail_that_was_changed_or_truncated_is_found() {
 
     let changed = "update event set principal = principal || 'x' where position = 2";
     sql.batch_execute(changed).await.unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (2, AuditTrailFault::EventChanged));
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (2, AuditTrailFault::EventChanged)
+    );
     let (code, printed) = command(&server, &["verify"]);
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("broken: event 2"), "{printed}");
     sql.batch_execute("update event set principal = left(principal, -1) where position = 2")
         .await
         .unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (0, AuditTrailFault::Unspecified));
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (0, AuditTrailFault::Unspecified)
+    );
 
-    sql.batch_execute("create table kept as select * from audit_seal where name = 'certificates' and last_position = 2")
-        .await
-        .unwrap();
+    sql.batch_execute(
+        "create table kept as select * from audit_seal where name = 'certificates' and last_position = 2",
+    )
+    .await
+    .unwrap();
     let delete_seal = "delete from audit_seal where name = 'certificates' and last_position = 2";
     sql.batch_execute(delete_seal).await.unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (2, AuditTrailFault::SealMissing));
-    sql.batch_execute("insert into audit_seal select * from kept").await.unwrap();
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (2, AuditTrailFault::SealMissing)
+    );
+    sql.batch_execute("insert into audit_seal select * from kept")
+        .await
+        .unwrap();
 
     // Nobody but certkeep can say that events were purged.
     sql.batch_execute(
@@ -246,13 +290,19 @@ async fn a_trail_that_was_changed_or_truncated_is_found() {
     )
     .await
     .unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (1, AuditTrailFault::EventMissing));
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (1, AuditTrailFault::EventMissing)
+    );
     sql.batch_execute(
         "insert into event select * from gone; update stream set purged = 0, purge_mac = null where name = 'certificates'",
     )
     .await
     .unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (0, AuditTrailFault::Unspecified));
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (0, AuditTrailFault::Unspecified)
+    );
 
     // The end of the trail is cut off so well that only a head from the log shows it.
     sql.batch_execute(
@@ -263,15 +313,23 @@ async fn a_trail_that_was_changed_or_truncated_is_found() {
     .unwrap();
     let cut = verify(&server, &[]).await;
     assert_eq!(fault(&cut.trails[0]), (0, AuditTrailFault::Unspecified));
-    assert_eq!(verify(&server, &[&whole.head]).await.missing_heads, [whole.head.clone()]);
+    assert_eq!(
+        verify(&server, &[&whole.head]).await.missing_heads,
+        [whole.head.clone()]
+    );
     let (code, printed) = command(&server, &["verify", "--head", &whole.head]);
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains(&format!("missing head  {}", whole.head)), "{printed}");
     // A removed event is missing also before it would have been sealed.
     sql.batch_execute("delete from event where position = 1").await.unwrap();
-    assert_eq!(fault(&verify(&server, &[]).await.trails[0]), (1, AuditTrailFault::EventMissing));
+    assert_eq!(
+        fault(&verify(&server, &[]).await.trails[0]),
+        (1, AuditTrailFault::EventMissing)
+    );
 
-    let request = pb::VerifyAuditTrailRequest { heads: vec!["x".into()] };
+    let request = pb::VerifyAuditTrailRequest {
+        heads: vec!["x".into()],
+    };
     let refused = admin(&server).verify_audit_trail(request).await.unwrap_err();
     assert_eq!(reason(&refused), "FIELD_INVALID");
     server.stop().await;
@@ -286,9 +344,12 @@ async fn denials_of_known_callers_are_recorded_and_cannot_fill_the_disk() {
     );
     let sql = server.sql().await;
     let id_of = |key: &str| key.split_once('.').unwrap().0.to_owned();
-    sql.execute("update access_key set disabled = true where access_key_id = $1", &[&id_of(&disabled)])
-        .await
-        .unwrap();
+    sql.execute(
+        "update access_key set disabled = true where access_key_id = $1",
+        &[&id_of(&disabled)],
+    )
+    .await
+    .unwrap();
     let pair = pki::self_signed(Key::P256, "a.example");
     for _ in 0..15 {
         let refused = calls::upload(&server.client_with(Some(&format!("Bearer {reader}"))), upload_of(&pair)).await;
@@ -308,7 +369,10 @@ async fn denials_of_known_callers_are_recorded_and_cannot_fill_the_disk() {
     .await
     .unwrap();
     let request = pb::ListAuditEventsRequest::default();
-    let refused = admin_with(&server, &scoped).list_audit_events(request).await.unwrap_err();
+    let refused = admin_with(&server, &scoped)
+        .list_audit_events(request)
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), "OUT_OF_SCOPE");
     // The stop writes the rest.
     server.stop().await;
@@ -331,20 +395,42 @@ async fn denials_of_known_callers_are_recorded_and_cannot_fill_the_disk() {
     assert_eq!(
         rows,
         [
-            (format!("{} DescribeRegions ACCESS_KEY_DISABLED 127.0.0.1", id_of(&disabled)), 1, 1),
-            (format!("{} ListAuditEvents OUT_OF_SCOPE 127.0.0.1", id_of(&scoped)), 1, 1),
-            (format!("{} UploadServerCertificate PERMISSION_DENIED 127.0.0.1", id_of(&reader)), 11, 15),
+            (
+                format!("{} DescribeRegions ACCESS_KEY_DISABLED 127.0.0.1", id_of(&disabled)),
+                1,
+                1
+            ),
+            (
+                format!("{} ListAuditEvents OUT_OF_SCOPE 127.0.0.1", id_of(&scoped)),
+                1,
+                1
+            ),
+            (
+                format!("{} UploadServerCertificate PERMISSION_DENIED 127.0.0.1", id_of(&reader)),
+                11,
+                15
+            ),
         ]
     );
 }
 
 /// Reads the stream until this many events arrived, or until it ends. Each event must follow the one before in its trail.
-async fn read(stream: &mut tonic::Streaming<pb::TailAuditEventsResponse>, seen: &mut Vec<i64>, token: &mut String, count: usize) {
+async fn read(
+    stream: &mut tonic::Streaming<pb::TailAuditEventsResponse>,
+    seen: &mut Vec<i64>,
+    token: &mut String,
+    count: usize,
+) {
     while seen.len() < count {
-        let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await.unwrap();
+        let message = tokio::time::timeout(Duration::from_secs(20), stream.message())
+            .await
+            .unwrap();
         let Some(message) = message.unwrap() else { return };
         *token = message.resume_token;
-        if let Some(event) = message.audit_event.filter(|event| event.trail() == AuditTrail::Certificates) {
+        if let Some(event) = message
+            .audit_event
+            .filter(|event| event.trail() == AuditTrail::Certificates)
+        {
             assert_eq!(event.position, seen.last().copied().unwrap_or_default() + 1);
             seen.push(event.position);
         }
@@ -371,7 +457,9 @@ async fn a_stream_continues_after_a_restart_without_a_gap_under_concurrent_uploa
     for part in 1..=3 {
         let replica = server.replica(|_| {}).await;
         let mut client = admin_with(&replica, server.admin_key());
-        let request = pb::TailAuditEventsRequest { resume_token: token.clone() };
+        let request = pb::TailAuditEventsRequest {
+            resume_token: token.clone(),
+        };
         let mut stream = client.tail_audit_events(request).await.unwrap().into_inner();
         read(&mut stream, &mut seen, &mut token, UPLOADS * part / 3).await;
         // The drain ends the stream with a token and without an error.
@@ -386,7 +474,9 @@ async fn a_stream_continues_after_a_restart_without_a_gap_under_concurrent_uploa
 
     let mut client = admin(&server);
     let mut tail = async |resume_token: &str| {
-        let request = pb::TailAuditEventsRequest { resume_token: resume_token.to_owned() };
+        let request = pb::TailAuditEventsRequest {
+            resume_token: resume_token.to_owned(),
+        };
         client.tail_audit_events(request).await.map(tonic::Response::into_inner)
     };
     assert_eq!(reason(&tail("x").await.unwrap_err()), "RESUME_TOKEN_INVALID");
@@ -401,7 +491,11 @@ async fn a_stream_continues_after_a_restart_without_a_gap_under_concurrent_uploa
     // The stream of a key ends when the key is disabled.
     let key = server.add_key("admin", Account::First).await;
     let mut client = admin_with(&server, &key);
-    let mut stream = client.tail_audit_events(pb::TailAuditEventsRequest::default()).await.unwrap().into_inner();
+    let mut stream = client
+        .tail_audit_events(pb::TailAuditEventsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let id = key.split_once('.').unwrap().0;
     sql.execute("update access_key set disabled = true where access_key_id = $1", &[&id])
         .await
@@ -433,7 +527,11 @@ async fn with_two_roles_old_events_are_purged_and_the_role_that_serves_cannot_ch
         calls::stored(&server.client(), &upload_of(&pair)).await;
         sealed(&server).await;
         if number == 0 {
-            let mut stream = client.tail_audit_events(pb::TailAuditEventsRequest::default()).await.unwrap().into_inner();
+            let mut stream = client
+                .tail_audit_events(pb::TailAuditEventsRequest::default())
+                .await
+                .unwrap()
+                .into_inner();
             first_token = stream.message().await.unwrap().unwrap().resume_token;
         }
     }
@@ -464,17 +562,26 @@ async fn with_two_roles_old_events_are_purged_and_the_role_that_serves_cannot_ch
         .await;
     let metrics = crate::operation::http(purging.metrics_address(), "/metrics").1;
     assert_eq!(crate::operation::metric(&metrics, "certkeep_audit_purge_enabled"), 1.0);
-    let kept = "select purged, (select count(*) from event), (select count(*) from audit_seal where name = 'certificates')
+    let kept =
+        "select purged, (select count(*) from event), (select count(*) from audit_seal where name = 'certificates')
                 from stream where name = 'certificates'";
     until(async || serving.query_one(kept, &[]).await.unwrap().get::<_, i64>(0) > 0).await;
     let row = serving.query_one(kept, &[]).await.unwrap();
     let (purged, events, seals): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    assert!((1..5).contains(&purged) && events == 5 - purged && seals == 6 - purged, "{purged} {events} {seals}");
+    assert!(
+        (1..5).contains(&purged) && events == 5 - purged && seals == 6 - purged,
+        "{purged} {events} {seals}"
+    );
     // What is left is whole, and what was purged is known to be purged.
     let state = verify(&server, &[]).await.trails.remove(0);
-    assert_eq!((fault(&state), state.first_position), ((0, AuditTrailFault::Unspecified), purged + 1));
+    assert_eq!(
+        (fault(&state), state.first_position),
+        ((0, AuditTrailFault::Unspecified), purged + 1)
+    );
     if purged > 1 {
-        let request = pb::TailAuditEventsRequest { resume_token: first_token };
+        let request = pb::TailAuditEventsRequest {
+            resume_token: first_token,
+        };
         let refused = client.tail_audit_events(request).await.unwrap_err();
         assert_eq!(reason(&refused), "RESUME_TOKEN_EXPIRED");
     }
@@ -489,10 +596,17 @@ async fn with_two_roles_old_events_are_purged_and_the_role_that_serves_cannot_ch
         max_connections: 1,
     };
     let migrated = certkeep::store::Store::new(&wrong).unwrap().migrate().await;
-    assert!(matches!(migrated, Err(certkeep::store::MigrateError::SameRole(_))), "{migrated:?}");
+    assert!(
+        matches!(migrated, Err(certkeep::store::MigrateError::SameRole(_))),
+        "{migrated:?}"
+    );
     // The tables of this database belong to the role that serves.
     wrong.connection_string = crate::harness::database().await;
-    wrong.owner_connection_string = Some(wrong.connection_string.replace("user=certkeep ", "user=certkeep_owner "));
+    wrong.owner_connection_string = Some(
+        wrong
+            .connection_string
+            .replace("user=certkeep ", "user=certkeep_owner "),
+    );
     let migrated = certkeep::store::Store::new(&wrong).unwrap().migrate().await;
     assert!(
         matches!(migrated, Err(certkeep::store::MigrateError::NotTheOwner { .. })),

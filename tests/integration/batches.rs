@@ -35,7 +35,7 @@ struct HeldUp {
 
 impl HeldUp {
     async fn begin(sql: Sql, client: &Client) -> Self {
-        sql.batch_execute("begin; lock table event in exclusive mode")
+        sql.batch_execute("begin; grant update on event to certkeep; lock table event in exclusive mode")
             .await
             .unwrap();
         let mut held_up = Self {

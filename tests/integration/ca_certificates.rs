@@ -469,7 +469,7 @@ async fn of_uploads_at_once_exactly_the_quota_is_kept() {
     let server = TestServer::start_with(change).await;
     let replica = server.replica(change).await;
     let sql = server.sql().await;
-    sql.batch_execute("begin; lock table event in exclusive mode")
+    sql.batch_execute("begin; grant update on event to certkeep; lock table event in exclusive mode")
         .await
         .unwrap();
     let mut calls = tokio::task::JoinSet::new();

@@ -91,7 +91,10 @@ fn stop_with_this_process(data_dir: &Path) {
 /// Lets certkeep's role create databases and connect to them. Creates the template.
 async fn prepare(data_dir: &Path, socket_dir: &Path) {
     std::fs::write(data_dir.join("pg_hba.conf"), "local all all peer map=certkeep\n").unwrap();
-    as_superuser(socket_dir, "alter role certkeep createdb; alter role certkeep_owner createdb; select pg_reload_conf()");
+    as_superuser(
+        socket_dir,
+        "alter role certkeep createdb; alter role certkeep_owner createdb; select pg_reload_conf()",
+    );
     let client = connect(socket_dir, PrivatePostgres::DATABASE).await;
     client
         .batch_execute(&format!("create database {TEMPLATE}"))
