@@ -2,17 +2,15 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 
 use super::{App, Error, FieldError};
 use crate::account::AccountId;
 use crate::digest;
+use crate::seal;
 use crate::secret::Secret;
 use crate::store::Position;
 
 const FORMAT: u8 = 1;
-const NONCE_LEN: usize = 12;
-const TAG_LEN: usize = 16;
 
 /// The maximum number of entries in a page (AIP-158).
 pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
@@ -60,12 +58,8 @@ impl PageTokens {
     pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> Result<String, Error> {
         let (created_ms, random) = (position.created_ms.to_be_bytes(), position.random.to_be_bytes());
         let body = [&created_ms[..], &random, sort_key].concat();
-        let nonce = digest::random::<NONCE_LEN>()?;
-        let mut tag = [0; TAG_LEN];
-        let key = self.key_of(list);
-        let encrypted = encrypt_aead(Cipher::aes_256_gcm(), &key, Some(&nonce), &[FORMAT], &body, &mut tag)
-            .map_err(Error::internal)?;
-        let token = [&[FORMAT][..], &nonce, &encrypted, &tag].concat();
+        let mut token = vec![FORMAT];
+        seal::encrypt(&self.key_of(list), &[FORMAT], &body, &mut token)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
     }
 
@@ -84,10 +78,7 @@ impl PageTokens {
     pub(super) fn read_sorted(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
         let parts = || {
             let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-            let (nonce, rest) = token.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
-            let (encrypted, tag) = rest.split_last_chunk::<TAG_LEN>()?;
-            let key = self.key_of(list);
-            let body = decrypt_aead(Cipher::aes_256_gcm(), &key, Some(nonce), &[FORMAT], encrypted, tag).ok()?;
+            let body = seal::decrypt(&self.key_of(list), &[FORMAT], token.strip_prefix(&[FORMAT])?).ok()?;
             let (created_ms, rest) = body.split_first_chunk()?;
             let (random, sort_key) = rest.split_first_chunk()?;
             let position = Position {

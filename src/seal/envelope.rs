@@ -153,8 +153,9 @@ fn associated_data(fields: &[&[u8]], row: &Row<'_>) -> Vec<u8> {
     data
 }
 
-/// Appends a fresh nonce, the ciphertext and the tag.
-fn encrypt(key: &[u8], associated_data: &[u8], plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+/// Encrypts with AES-256-GCM. Appends a fresh nonce of 12 octets, the ciphertext and the tag of 16 octets. The key has 32 octets and
+/// encrypts at most 2^32 texts (NIST SP 800-38D 8.3).
+pub fn encrypt(key: &[u8], associated_data: &[u8], plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
     let nonce = digest::random::<NONCE_LEN>()?;
     out.extend_from_slice(&nonce);
     let mut ctx = CipherCtx::new()?;
@@ -169,7 +170,7 @@ fn encrypt(key: &[u8], associated_data: &[u8], plaintext: &[u8], out: &mut Vec<u
 }
 
 /// Opens what [`encrypt`] appended.
-fn decrypt(key: &[u8], associated_data: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub fn decrypt(key: &[u8], associated_data: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Error::Unreadable)?;
     let (ciphertext, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(Error::Unreadable)?;
     let mut ctx = CipherCtx::new()?;

@@ -33,7 +33,7 @@ mod row;
 mod sealed_pair;
 mod service_key;
 
-pub use envelope::{Error, Sealed};
+pub use envelope::{Error, Sealed, decrypt, encrypt};
 pub use key_encryption_key::{CheckValue, KeyEncryptionKeyId};
 pub use key_ring::{KeyRing, KeyRingError};
 pub use provider::{Pkcs11Error, Provider, ProviderError, TransitError};
