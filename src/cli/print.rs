@@ -486,7 +486,7 @@ fn audit_line(event: &pb::AuditEvent) -> String {
     }
     parts.extend(event.changes.iter().map(|change| {
         let value = |value: &Option<prost_types::Value>| {
-            let text = value.as_ref().map(|value| serialized_value(value));
+            let text = value.as_ref().map(serialized_value);
             text.unwrap_or_else(|| "-".to_owned())
         };
         format!(

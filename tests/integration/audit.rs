@@ -315,7 +315,7 @@ async fn a_trail_that_was_changed_or_truncated_is_found() {
     assert_eq!(fault(&cut.trails[0]), (0, AuditTrailFault::Unspecified));
     assert_eq!(
         verify(&server, &[&whole.head]).await.missing_heads,
-        [whole.head.clone()]
+        std::slice::from_ref(&whole.head)
     );
     let (code, printed) = command(&server, &["verify", "--head", &whole.head]);
     assert_eq!(code, Some(1), "{printed}");
