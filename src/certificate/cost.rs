@@ -1,5 +1,6 @@
 //! No input costs more than 50 ms of processor time on a processor that verifies a P-256 signature in 62 microseconds.
-//! A slower or busy processor may take proportionally longer.
+//! A slower or busy processor may take proportionally longer. The tests are not optimized, and processors differ in how much slower that
+//! makes Rust than OpenSSL. So the tests allow twice the time. An input whose cost grows with its square takes many times more.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
 use super::{Authorities, CertificateError, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair};
 use crate::secret::Secret;
 
-const LIMIT: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_millis(100);
 
 /// The processor time that this thread has used.
 fn processor_time() -> Duration {
@@ -449,7 +450,7 @@ fn twenty_certificates_of_the_dearest_rsa_keys() {
 /// The serving threads verify texts of this size inline: `app::cpu_pool`.
 #[test]
 fn texts_of_8_kib_cost_little() {
-    const LIMIT: Duration = Duration::from_millis(20);
+    const LIMIT: Duration = Duration::from_millis(40);
     let mut rsa = dearest_rsa_keys();
     let keys: [(&str, &mut dyn FnMut() -> PKey<Private>); 5] = [
         ("8 KiB of P-256", &mut || test_pair::ec_key(Nid::X9_62_PRIME256V1)),

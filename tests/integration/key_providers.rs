@@ -213,7 +213,7 @@ async fn rotates(settings: &[String], softhsm: Option<PathBuf>, add: &[&str], pr
     until(async || ran(keyring(&["list"])).contains(&format!("{id}  prepared  1 of 1"))).await;
     ran(keyring(&["rotate", &id]));
     until(async || ran(keyring(&["list"])).contains("progress      ended")).await;
-    assert!(ran(keyring(&["verify"])).contains("opened        3"));
+    assert!(ran(keyring(&["verify"])).contains("opened        4"));
     let old = ring
         .lines()
         .find(|line| !line.starts_with('#'))
@@ -239,7 +239,7 @@ async fn rotates(settings: &[String], softhsm: Option<PathBuf>, add: &[&str], pr
     while let Some(step) = steps.message().await.unwrap() {
         counts = (step.opened, step.failed);
     }
-    assert_eq!(counts, (4, 0));
+    assert_eq!(counts, (5, 0));
     server.terminate();
     data_dir
 }
