@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::limit::Bucket;
-use super::{AccessKeyText, App, Error, Limit};
+use super::{AccessKeyText, App, Call, Error, Limit};
 use crate::account::{AccountId, IdentityName, Principal, Role};
 use crate::certificate::ClientCertificate;
 use crate::clock::{self, Timestamp};
@@ -125,10 +125,6 @@ impl App {
     /// have. A client certificate that the service does not know counts only if there is no access key. Only the holder of the right
     /// secret learns that the key or its account is disabled.
     pub async fn authenticate(&self, given: &Credentials<'_>) -> Result<Caller, Error> {
-        let identity = match given.certificate {
-            Some(certificate) => self.identify(certificate).await?,
-            None => None,
-        };
         let key = match given.access_key {
             GivenKey::Missing => None,
             GivenKey::Malformed => {
@@ -136,6 +132,10 @@ impl App {
                 return Err(Error::Unauthenticated);
             }
             GivenKey::Key(key) => Some((key.id(), self.check_key(key, given.address).await?)),
+        };
+        let identity = match given.certificate {
+            Some(certificate) => self.identify(certificate).await?,
+            None => None,
         };
         let address = given.address;
         match (key, identity) {
@@ -236,13 +236,9 @@ impl App {
         Err(refusal.error())
     }
 
-    /// Refuses the caller of a stream whose access key was disabled or deleted or has expired, whose client identity was deleted, or
-    /// whose account was disabled.
-    pub(super) async fn check_again(
-        &self,
-        caller: &Caller,
-        certificate: Option<&ClientCertificate>,
-    ) -> Result<(), Error> {
+    /// Refuses the caller of a stream whose access key was disabled or deleted or has expired, whose client identity was deleted or may
+    /// do less now, or whose account was disabled.
+    async fn check_again(&self, caller: &Caller, certificate: Option<&ClientCertificate>) -> Result<(), Error> {
         if let Some(id) = caller.principal.access_key_id() {
             let key = self.0.store.access_key_of_all_accounts(id).await?;
             match key.ok_or(Error::Unauthenticated)? {
@@ -256,7 +252,10 @@ impl App {
             let certificate = certificate.ok_or(Error::Unauthenticated)?;
             let known = self.identify(certificate).await?;
             let is_same = |(name, grant): &(IdentityName, Grant)| {
-                name.to_string() == name_of_caller && grant.account == caller.account
+                name.to_string() == name_of_caller
+                    && grant.account == caller.account
+                    && grant.role.includes(caller.role)
+                    && grant.scope.includes(&caller.scope)
             };
             if !known.as_ref().is_some_and(is_same) {
                 return Err(Error::ClientIdentityUnknown(identity::names(certificate)));
@@ -284,6 +283,35 @@ impl App {
             self.resolve_identity(certificate).await?.grant(certificate)
         };
         resolved.inspect_err(|_| metrics::authentication_failed("client_certificate"))
+    }
+}
+
+/// The caller of a stream.
+pub(super) struct StreamCaller {
+    app: App,
+    caller: Caller,
+    certificate: Option<ClientCertificate>,
+    checked: Instant,
+}
+
+impl StreamCaller {
+    /// The caller of this call, on a connection with this client certificate.
+    pub(super) fn new(app: &App, call: &Call, certificate: Option<ClientCertificate>) -> Self {
+        Self {
+            app: app.clone(),
+            caller: call.caller.clone(),
+            certificate,
+            checked: Instant::now(),
+        }
+    }
+
+    /// Refuses a caller who may no longer call. Looks every two seconds, so a stream calls it as often as it likes.
+    pub(super) async fn check(&mut self) -> Result<(), Error> {
+        if self.checked.elapsed() >= MAX_AGE {
+            self.app.check_again(&self.caller, self.certificate.as_ref()).await?;
+            self.checked = Instant::now();
+        }
+        Ok(())
     }
 }
 

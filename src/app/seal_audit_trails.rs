@@ -57,11 +57,22 @@ impl Sealer {
         }
         if self.logged.elapsed() >= LOG {
             self.logged = Instant::now();
-            for ((account, trail), (position, mac)) in self.heads.drain() {
-                let head = hex::encode(mac);
-                tracing::info!(%account, trail = trail.as_str(), position, head, "the audit trail is sealed");
-            }
+            self.log_heads();
         }
         Ok(())
+    }
+
+    fn log_heads(&mut self) {
+        for ((account, trail), (position, mac)) in self.heads.drain() {
+            let head = hex::encode(mac);
+            tracing::info!(%account, trail = trail.as_str(), position, head, "the audit trail is sealed");
+        }
+    }
+}
+
+impl Drop for Sealer {
+    /// The service stops: logs the heads that were not logged yet.
+    fn drop(&mut self) {
+        self.log_heads();
     }
 }

@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::audit_event::require_no_scope;
+use super::authenticate::StreamCaller;
 use super::page::List;
-use super::{App, AuditEvent, Call, Caller, Error, Field, FieldError};
+use super::{App, AuditEvent, Call, Error, Field, FieldError};
 use crate::account::AccountId;
 use crate::certificate::ClientCertificate;
 use crate::store::{Position, Store, StoredAuditEvent, Trail};
@@ -16,8 +17,6 @@ use crate::store::{Position, Store, StoredAuditEvent, Trail};
 const POLL: Duration = Duration::from_millis(500);
 /// How often a caller without news gets a token.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How long a disabled access key keeps its stream.
-const CHECK_CALLER: Duration = Duration::from_secs(2);
 /// The events of a trail that are read at once.
 const CHUNK: usize = 500;
 /// The messages that wait for the caller.
@@ -56,9 +55,7 @@ impl App {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let tail = Tail {
             app: self.clone(),
-            caller: call.caller.clone(),
-            caller_checked: Instant::now(),
-            certificate,
+            caller: StreamCaller::new(self, call, certificate),
             cursor,
             sender,
         };
@@ -70,9 +67,7 @@ impl App {
 /// A running stream.
 struct Tail {
     app: App,
-    caller: Caller,
-    caller_checked: Instant,
-    certificate: Option<ClientCertificate>,
+    caller: StreamCaller,
     cursor: Cursor,
     sender: mpsc::Sender<Result<TailedAuditEvent, Error>>,
 }
@@ -93,7 +88,7 @@ impl Tail {
         loop {
             let is_quiet = news.is_empty();
             for stored in news {
-                self.check_caller().await?;
+                self.caller.check().await?;
                 if closing.is_cancelled() {
                     break;
                 }
@@ -116,17 +111,9 @@ impl Tail {
                     return Ok(());
                 }
             }
-            self.check_caller().await?;
+            self.caller.check().await?;
             news = self.cursor.news(&self.app.0.store).await?;
         }
-    }
-
-    async fn check_caller(&mut self) -> Result<(), Error> {
-        if self.caller_checked.elapsed() >= CHECK_CALLER {
-            self.app.check_again(&self.caller, self.certificate.as_ref()).await?;
-            self.caller_checked = Instant::now();
-        }
-        Ok(())
     }
 
     async fn send(&self, event: Option<AuditEvent>) -> Result<(), Left> {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::audit_event::require_no_scope;
+use super::authenticate::StreamCaller;
 use super::{App, Call, Error, Field, FieldError};
 use crate::account::AccountId;
+use crate::certificate::ClientCertificate;
 use crate::store::{CHAIN_START, ChainMac, MAX_EVENTS_PER_SEAL, Seal, StoredAuditEvent, Trail, purge_mac, seal_mac};
 
 /// The events, and the seals, that are read at once.
@@ -66,11 +68,12 @@ pub enum TrailFault {
 
 impl App {
     /// Verifies both trails of the caller's account against their seals. `heads` are MACs of seals, in hexadecimal digits, that were
-    /// logged earlier: each must still be in a chain.
+    /// logged earlier: each must still be in a chain. `certificate` is that of the connection.
     pub async fn verify_audit_trail(
         &self,
         call: &Call,
         heads: &[String],
+        certificate: Option<ClientCertificate>,
     ) -> Result<mpsc::Receiver<Result<AuditVerification, Error>>, Error> {
         require_no_scope(call)?;
         if heads.len() > MAX_HEADS {
@@ -89,6 +92,7 @@ impl App {
         let (sender, receiver) = mpsc::channel(1);
         let verifying = Verifying {
             app: self.clone(),
+            caller: StreamCaller::new(self, call, certificate),
             account: call.caller.account,
             missing_heads: heads,
             verified_events: 0,
@@ -109,6 +113,7 @@ impl App {
 
 struct Verifying {
     app: App,
+    caller: StreamCaller,
     account: AccountId,
     missing_heads: Vec<ChainMac>,
     verified_events: i64,
@@ -210,6 +215,7 @@ impl Verifying {
             self.found(report, seal);
             self.verified_events += events.len() as i64;
             self.tell().await;
+            self.caller.check().await?;
         }
         // The newest events have no seal yet.
         let unsealed = chain.events_to(report.last_position).await?;

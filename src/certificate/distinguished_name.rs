@@ -40,7 +40,7 @@ pub(super) fn rfc4514(name: &X509Name<'_>) -> String {
     text
 }
 
-/// Whether the text is a name in exactly the form that [`rfc4514`] writes. Another form never equals the subject of a certificate.
+/// Whether the text is a name in exactly the form of RFC 4514 that certkeep writes. Another form never equals the subject of a certificate.
 pub fn is_distinguished_name(text: &str) -> bool {
     !text.is_empty() && split_unescaped(text, &[',', '+']).into_iter().all(is_attribute)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::audit::{self, Messages};
-use super::call::call_of;
+use super::call::{call_of, certificate_of};
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, admin_service_server::AdminService};
 use super::{parse, render};
@@ -138,7 +138,9 @@ impl AdminService for Door {
         request: Request<pb::VerifyAuditTrailRequest>,
     ) -> Answer<Self::VerifyAuditTrailStream> {
         let call = call_of(&request)?;
-        let verifying = self.app.verify_audit_trail(&call, &request.into_inner().heads).await;
+        let certificate = certificate_of(&request);
+        let heads = request.into_inner().heads;
+        let verifying = self.app.verify_audit_trail(&call, &heads, certificate).await;
         answer(
             &call,
             verifying.map(|received| audit::messages(call.request_id, received, audit::verification)),

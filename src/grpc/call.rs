@@ -23,7 +23,8 @@ use super::record::{Record, RecordedBody};
 use super::status::{refusal, status};
 use super::words::Refusal;
 use crate::app::{
-    AccessKeyText, AccountId, App, Call, Credentials, DeniedCall, Error, GivenKey, RequestId, UnauthenticatedLimit,
+    AccessKeyText, AccountId, App, Call, ClientCertificate, Credentials, DeniedCall, Error, GivenKey, RequestId,
+    UnauthenticatedLimit,
 };
 use crate::peer::Peer;
 use crate::telemetry;
@@ -61,6 +62,11 @@ pub(super) fn call_of<T>(request: &tonic::Request<T>) -> Result<Call, Status> {
         .get::<Call>()
         .cloned()
         .ok_or_else(|| Status::internal("the call was not authenticated"))
+}
+
+/// The client certificate of the request's connection.
+pub(super) fn certificate_of<T>(request: &tonic::Request<T>) -> Option<ClientCertificate> {
+    request.extensions().get::<Arc<Peer>>()?.certificate.clone()
 }
 
 impl Door {
@@ -233,13 +239,14 @@ async fn authenticated(
     let caller = match app.authenticate(&credentials).await {
         Ok(caller) => caller,
         Err(error) => {
-            // With a client certificate, the account can be that of the certificate, and the access key was not checked.
-            let is_known = match error {
-                // A conflict is found after the access key was checked.
-                Error::AccessKeyDisabled | Error::AccessKeyExpired | Error::CredentialsConflict(_) => true,
-                Error::AccountDisabled => peer.certificate.is_none(),
-                _ => false,
-            };
+            // The access key is checked before the client certificate, so its secret was right.
+            let is_known = matches!(
+                error,
+                Error::AccessKeyDisabled
+                    | Error::AccessKeyExpired
+                    | Error::AccountDisabled
+                    | Error::CredentialsConflict(_)
+            );
             if let (GivenKey::Key(key), true) = (&credentials.access_key, is_known) {
                 record_denial(app, method, request_id, peer, (None, key.id()), of_error(&error));
             }

@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::call::call_of;
+use super::call::{call_of, certificate_of};
 use super::certificate_service::{Answer, answer};
 use super::pb::{self, operator_service_server::OperatorService};
 use super::status::status;
@@ -155,6 +155,7 @@ impl OperatorService for Door {
         request: Request<pb::VerifyKeyRingRequest>,
     ) -> Answer<Answers<pb::VerifyKeyRingResponse>> {
         let call = call_of(&request)?;
+        let certificate = certificate_of(&request);
         let message = request.into_inner();
         let request = VerifyKeyRing {
             rate: message.rate,
@@ -163,7 +164,7 @@ impl OperatorService for Door {
         let request_id = call.request_id;
         let steps = self
             .app
-            .verify_key_ring(&request)
+            .verify_key_ring(&call, &request, certificate)
             .map_err(|error| status(request_id, &error))?;
         let steps = ReceiverStream::new(steps).map(move |step| match step {
             Ok(step) => Ok(render::verified_rows(request_id, step)),

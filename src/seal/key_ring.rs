@@ -86,7 +86,13 @@ impl Line {
     }
 
     fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{} {}\n", self.id, *self.key.to_text()))
+        let (id, key) = (self.id.to_string(), self.key.to_text());
+        // Room for the whole line: no reallocation leaves a copy in memory.
+        let mut line = Zeroizing::new(String::with_capacity(id.len() + key.len() + 2));
+        for part in [&id, " ", &key, "\n"] {
+            line.push_str(part);
+        }
+        line
     }
 }
 

@@ -77,7 +77,7 @@ impl Store {
         };
         Ok(Some(AccessKey {
             account: AccountId::from_i64(row.get("account_id")),
-            scope: scope(row),
+            scope: scope(row)?,
             role: Role::from_name(row.get("role")).ok_or_else(damaged)?,
             secret_sha256: row.get::<_, &[u8]>("secret_sha256").try_into().map_err(|_| damaged())?,
             disabled: row.get("disabled"),
@@ -128,15 +128,17 @@ impl Store {
 }
 
 /// The scope of a row of `access_key` or `client_identity`.
-pub(super) fn scope(row: &Row) -> Scope {
+pub(super) fn scope(row: &Row) -> Result<Scope, Error> {
     let list = |column: &str| row.get::<_, Option<Vec<String>>>(column).unwrap_or_default();
     let regions = list("scope_region_ids").into_iter();
     let groups = list("scope_resource_group_ids").into_iter();
-    Scope {
+    // An id that this version cannot read must not widen the scope.
+    let groups = groups.map(|id| ResourceGroupId::parse(&id).ok_or(Error::Row("scope_resource_group_ids")));
+    Ok(Scope {
         regions: regions.map(RegionId::from_stored).collect(),
-        resource_groups: groups.filter_map(|id| ResourceGroupId::parse(&id)).collect(),
+        resource_groups: groups.collect::<Result<_, _>>()?,
         name_prefixes: list("scope_name_prefixes"),
-    }
+    })
 }
 
 /// The rates of a row with the columns `account_rate` and `key_rate`.

@@ -222,7 +222,7 @@ fn identity(row: &Row) -> Result<ClientIdentity, Error> {
         },
         account: AccountId::from_i64(row.get("account_id")),
         role: Role::from_name(row.get("role")).ok_or_else(damaged)?,
-        scope: scope(row),
+        scope: scope(row)?,
         created_by: row.get("created_by"),
         created: Timestamp::from_millis(row.get("created_ms")),
     })

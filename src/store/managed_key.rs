@@ -494,7 +494,7 @@ pub(super) fn managed_key(row: &Row) -> Result<ManagedKey, Error> {
     Ok(ManagedKey {
         id: row.get("access_key_id"),
         role: Role::from_name(row.get("role")).ok_or(Error::Row("access_key"))?,
-        scope: scope(row),
+        scope: scope(row)?,
         description: row.get("description"),
         disabled: row.get("disabled"),
         expires: row.get::<_, Option<i64>>("expires_ms").map(Timestamp::from_millis),

@@ -232,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["78ca7fc8f2cecf26b8c77052a4fa4b479da2586440723abeeec874663b37b464"]
+            ["00f4ec004c34f6ddfc6c6c0471f30322cde072bf03f76873530ed11dbe2b8727"]
         );
     }
 }

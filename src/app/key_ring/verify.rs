@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::account::AccountId;
+use crate::app::authenticate::StreamCaller;
 use crate::app::violation::Violations;
-use crate::app::{App, Error, Field, FieldError, List};
+use crate::app::{App, Call, Error, Field, FieldError, List};
+use crate::certificate::ClientCertificate;
 use crate::seal;
 use crate::store::{Position, SealedCursor};
 
@@ -55,10 +57,13 @@ const LIST: List<'static> = List {
 };
 
 impl App {
-    /// Opens every data key, and answers with each step. The work ends when the receiver is dropped.
+    /// Opens every data key, and answers with each step. The work ends when the receiver is dropped. `certificate` is that of the
+    /// connection.
     pub fn verify_key_ring(
         &self,
+        call: &Call,
         request: &VerifyKeyRing,
+        certificate: Option<ClientCertificate>,
     ) -> Result<mpsc::Receiver<Result<VerifiedRows, Error>>, Error> {
         let mut violations = Violations::default();
         let rate = match u32::try_from(request.rate) {
@@ -74,7 +79,8 @@ impl App {
         // The work waits for a slow receiver.
         let (steps, receiver) = mpsc::channel(1);
         let app = self.clone();
-        tokio::spawn(async move { app.verify_rows(rate, cursor, steps).await });
+        let caller = StreamCaller::new(self, call, certificate);
+        tokio::spawn(async move { app.verify_rows(caller, rate, cursor, steps).await });
         Ok(receiver)
     }
 
@@ -89,13 +95,23 @@ impl App {
         cursor.ok_or(FieldError::ResumeToken)
     }
 
-    async fn verify_rows(&self, rate: u32, from: SealedCursor, steps: mpsc::Sender<Result<VerifiedRows, Error>>) {
+    async fn verify_rows(
+        &self,
+        mut caller: StreamCaller,
+        rate: u32,
+        from: SealedCursor,
+        steps: mpsc::Sender<Result<VerifiedRows, Error>>,
+    ) {
         // At a low rate, a step takes about a second.
         let size = STEP.min(rate as usize);
         let time = Duration::from_secs_f64(size as f64 / f64::from(rate));
         let (mut next, mut opened, mut failed) = (Some(from), 0, 0);
         while let Some(cursor) = next {
             let began = Instant::now();
+            if let Err(error) = caller.check().await {
+                let _ = steps.send(Err(error)).await;
+                return;
+            }
             let page = match self.0.store.sealed_rows_of_all_accounts(&cursor, size).await {
                 Ok(page) => page,
                 Err(error) => {

@@ -110,11 +110,11 @@ impl Connection {
     }
 
     pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
-        Ok(AdminServiceClient::new(self.channel()?))
+        Ok(AdminServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
     }
 
     pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
-        Ok(OperatorServiceClient::new(self.channel()?))
+        Ok(OperatorServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
     }
 
     fn channel(&self) -> Result<AuthorizedChannel, Failure> {

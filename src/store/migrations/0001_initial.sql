@@ -301,7 +301,7 @@ create table stream (
   -- `certificates`: the table event. `access`: the table audit_event.
   name text not null check (name in ('certificates', 'access')),
   position bigint not null check (position >= 0),
-  -- Events up to this position are no longer kept. The MAC shows that certkeep purged them (store::audit).
+  -- Events up to this position are no longer kept. The MAC shows that certkeep purged them (store::audit_chain).
   purged bigint not null default 0,
   purge_mac bytea check (octet_length(purge_mac) = 32),
   primary key (account_id, name),
