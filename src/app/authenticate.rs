@@ -305,7 +305,7 @@ impl StreamCaller {
         }
     }
 
-    /// Refuses a caller who may no longer call. Looks every two seconds, so a stream calls it as often as it likes.
+    /// Refuses a caller who may no longer call. Most calls of this function cost nothing: it looks the caller up every two seconds.
     pub(super) async fn check(&mut self) -> Result<(), Error> {
         if self.checked.elapsed() >= MAX_AGE {
             self.app.check_again(&self.caller, self.certificate.as_ref()).await?;
