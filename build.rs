@@ -16,6 +16,7 @@ fn main() -> Result<()> {
     compiler.open_files([
         "certkeep/v1/admin_service.proto",
         "certkeep/v1/certificate_service.proto",
+        "certkeep/v1/delivery_service.proto",
         "certkeep/v1/operator_service.proto",
     ])?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
@@ -27,6 +28,9 @@ fn main() -> Result<()> {
             ".certkeep.v1.CreateAccessKeyResponse",
             ".certkeep.v1.CreateAccountAdminKeyResponse",
             ".certkeep.v1.CreateAccountResponse",
+            ".certkeep.v1.GetKeyPairRequest",
+            ".certkeep.v1.GetKeyPairResponse",
+            ".certkeep.v1.RenewServerCertificateRequest",
             ".certkeep.v1.UploadCaCertificateRequest",
             ".certkeep.v1.UploadServerCertificateRequest",
         ])

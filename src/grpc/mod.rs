@@ -5,6 +5,7 @@ mod audit;
 mod call;
 mod certificate_service;
 mod deadline;
+mod delivery_service;
 mod method;
 mod operator_service;
 mod parse;
@@ -27,6 +28,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::app::App;
 use pb::admin_service_server::AdminServiceServer;
 use pb::certificate_service_server::CertificateServiceServer;
+use pb::delivery_service_server::DeliveryServiceServer;
 use pb::operator_service_server::OperatorServiceServer;
 
 /// The messages and services of `proto/certkeep/v1`.
@@ -46,10 +48,11 @@ pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("certkeep.v1"
 const MAX_REQUEST_LEN: usize = 1024 * 1024;
 
 /// The names under which health is reported: the name of each service, and the empty name for all services.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 5] = [
     "",
     pb::admin_service_server::SERVICE_NAME,
     pb::certificate_service_server::SERVICE_NAME,
+    pb::delivery_service_server::SERVICE_NAME,
     pb::operator_service_server::SERVICE_NAME,
 ];
 
@@ -77,6 +80,12 @@ fn admin_service(app: App) -> AdminServiceServer<impl pb::admin_service_server::
 
 fn certificate_service(app: App) -> CertificateServiceServer<impl pb::certificate_service_server::CertificateService> {
     CertificateServiceServer::new(certificate_service::Door::new(app))
+        .max_decoding_message_size(MAX_REQUEST_LEN)
+        .accept_compressed(CompressionEncoding::Gzip)
+}
+
+fn delivery_service(app: App) -> DeliveryServiceServer<impl pb::delivery_service_server::DeliveryService> {
+    DeliveryServiceServer::new(delivery_service::Door::new(app))
         .max_decoding_message_size(MAX_REQUEST_LEN)
         .accept_compressed(CompressionEncoding::Gzip)
 }

@@ -153,8 +153,12 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::AccessKeyNotFound
         | Reason::AccountNotFound
         | Reason::ClientIdentityNotFound
-        | Reason::KeyEncryptionKeyNotFound => Code::NotFound,
-        Reason::MessageTooLarge | Reason::QuotaExceeded | Reason::RateLimited => Code::ResourceExhausted,
+        | Reason::KeyEncryptionKeyNotFound
+        | Reason::LeaseNotFound
+        | Reason::VersionNotFound => Code::NotFound,
+        Reason::MessageTooLarge | Reason::QuotaExceeded | Reason::RateLimited | Reason::WatcherTooSlow => {
+            Code::ResourceExhausted
+        }
         Reason::ClientTokenReused | Reason::AccountExists | Reason::ClientIdentityExists => Code::AlreadyExists,
         Reason::EtagMismatch | Reason::ResourceBusy => Code::Aborted,
         Reason::NotDeleted
@@ -163,7 +167,11 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::LastAdminKey
         | Reason::KeyEncryptionKeyNotOnAllReplicas
         | Reason::KeyEncryptionKeyInUse
-        | Reason::KeyRingRotationInProgress => Code::FailedPrecondition,
+        | Reason::KeyRingRotationInProgress
+        | Reason::CertificateInUse
+        | Reason::FormatUnfit
+        | Reason::NamesLost
+        | Reason::ServerCertificateNameAmbiguous => Code::FailedPrecondition,
         Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Unauthenticated
@@ -175,7 +183,8 @@ pub(super) fn code(reason: Reason) -> Code {
         | Reason::ClientCertificateExpired => Code::Unauthenticated,
         Reason::PermissionDenied | Reason::OutOfScope | Reason::CredentialsConflict => Code::PermissionDenied,
         Reason::ResumeTokenExpired => Code::OutOfRange,
-        Reason::DatabaseUnavailable => Code::Unavailable,
+        Reason::DatabaseUnavailable | Reason::StreamEnded => Code::Unavailable,
+        Reason::SealedKeyUnreadable => Code::DataLoss,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::Internal | Reason::Unspecified => Code::Internal,
     }

@@ -232,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["00f4ec004c34f6ddfc6c6c0471f30322cde072bf03f76873530ed11dbe2b8727"]
+            ["7d7df630bb82f5475e0c4fdae6eb0715489870d6eb2e998d4cabdc8f33bdf50d"]
         );
     }
 }

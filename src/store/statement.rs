@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tracing::Instrument;
 
 use super::error::{Cause, Failure};
-use super::lease::Lease;
+use super::pooled::Pooled;
 use super::{Error, Store, connect};
 use crate::account::AccountId;
 use crate::telemetry::{self, metrics};
@@ -68,15 +68,15 @@ impl Store {
 
     fn run_with<'a>(&'a self, lock: Option<AccountId>, statement: Statement, params: Params<'a>) -> Running<'a> {
         Box::pin(async move {
-            let mut lease = Lease::of(self.pool.get().await?);
+            let mut pooled = Pooled::of(self.pool.get().await?);
             let begun = Instant::now();
             let query = async {
                 let Some(account) = lock else {
-                    let connection = lease.connection();
+                    let connection = pooled.connection();
                     let prepared = connection.prepare_cached(statement.sql).await?;
                     return connection.query(&prepared, params).await;
                 };
-                let transaction = lease.connection_mut().transaction().await?;
+                let transaction = pooled.connection_mut().transaction().await?;
                 let prepared = transaction.prepare_cached(LOCK_ACCOUNT).await?;
                 transaction.query(&prepared, &[&account.as_i64()]).await?;
                 let prepared = transaction.prepare_cached(statement.sql).await?;
@@ -89,17 +89,17 @@ impl Store {
             metrics::statement_ended(statement.name, begun.elapsed());
             let failure = match answer {
                 Ok(Ok(rows)) => {
-                    lease.give_back();
+                    pooled.give_back();
                     return Ok(rows);
                 }
                 Ok(Err(error)) => Failure::from(error),
                 Err(_) => Failure::Lost(Cause::timeout()),
             };
             match failure {
-                Failure::Repeat(_) | Failure::Busy(_) | Failure::Fault(_) => lease.give_back(),
-                Failure::Lost(_) | Failure::Unavailable(_) => lease.discard(),
+                Failure::Repeat(_) | Failure::Busy(_) | Failure::Fault(_) => pooled.give_back(),
+                Failure::Lost(_) | Failure::Unavailable(_) => pooled.discard(),
                 Failure::Elsewhere(_) => {
-                    lease.discard();
+                    pooled.discard();
                     // The other connections lead to the same server.
                     self.pool.retain(|_, _| false);
                 }

@@ -160,6 +160,13 @@ create table certificate (
   deleted_at timestamptz,
   -- Null: the account's default group, so that an upload locks no row of a group.
   resource_group_id text,
+  -- When and by whom the certificate got its present pair. Null: by its upload.
+  renewed_at timestamptz,
+  renewed_by text,
+  -- The version whose pair the present version took back. Null: none.
+  rolled_back_to bigint,
+  -- Whether it was deleted although a lease held it (keep_held).
+  deleted_by_force boolean not null default false,
   -- The account's fingerprints are read from this index alone.
   primary key (account_id, created_ms, random) include (fingerprint, deleted_at, kind),
   constraint resource_group_of_certificate foreign key (account_id, resource_group_id) references resource_group
@@ -231,6 +238,44 @@ create trigger private_key_refuses_closed_key after insert on private_key
   referencing new table as added for each statement execute function refuse_closed_key();
 create trigger service_key_refuses_closed_key after insert on service_key
   referencing new table as added for each statement execute function refuse_closed_key();
+
+-- The earlier versions of server certificates that are kept. The row of the certificate has the present version, so that an upload
+-- writes none. A version that took back the pair of an earlier version shares its key row.
+create table certificate_version (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  version bigint not null,
+  key_id uuid not null,
+  -- When and by whom the certificate got this pair, and until when it had it.
+  began_at timestamptz not null,
+  began_by text not null,
+  ended_at timestamptz not null default now(),
+  rolled_back_to bigint,
+  -- As in certificate.
+  fingerprint bytea not null,
+  fingerprint_sha256 bytea not null,
+  common_name text not null,
+  subject_alternative_names text[] not null,
+  searchable_names text[] collate "C" not null,
+  not_before_ms bigint not null,
+  not_after_ms bigint not null,
+  serial_number text not null,
+  issuer text not null,
+  subject text not null,
+  key_algorithm text not null,
+  key_size int not null,
+  signature_algorithm text not null,
+  spki_sha256 bytea not null,
+  chain bytea[] not null,
+  chain_length int not null,
+  primary key (account_id, created_ms, random, version),
+  foreign key (account_id, created_ms, random) references certificate on delete cascade,
+  -- Deferred: a purge removes the versions by the cascade above, and the keys, in any order.
+  foreign key (account_id, created_ms, random, key_id) references private_key deferrable initially deferred
+);
+alter table certificate_version alter column chain set storage external;
+create index certificate_version_by_end on certificate_version (ended_at);
 
 create table certificate_tag (
   account_id bigint not null,
@@ -317,7 +362,8 @@ create table event (
   created_ms bigint not null,
   random bigint not null,
   certificate_kind text not null check (certificate_kind in ('server', 'ca')),
-  kind text not null check (kind in ('uploaded', 'renamed', 'moved', 'tagged', 'deleted', 'undeleted', 'purged')),
+  kind text not null check (kind in ('uploaded', 'renamed', 'moved', 'tagged', 'deleted', 'undeleted', 'purged', 'renewed',
+    'rolled_back', 'rejected')),
   -- Of the certificate, after the event.
   revision bigint not null,
   version bigint not null,
@@ -373,3 +419,70 @@ create table audit_seal (
   sealed_at timestamptz not null default now(),
   primary key (account_id, name, last_position)
 );
+
+-- Who serves certificates. A timed holder ends at a moment. The holder of a stream lasts as long as its replica is alive, so that an
+-- open stream costs no writes.
+create table holder (
+  holder_id uuid primary key,
+  account_id bigint not null,
+  name text not null,
+  kind text not null check (kind in ('timed', 'watch', 'sds')),
+  principal text not null,
+  address inet,
+  -- The program and its version, as it says.
+  user_agent text not null default '',
+  began_at timestamptz not null default now(),
+  ttl_seconds int,
+  expires_at timestamptz,
+  replica_id uuid references replica on delete cascade,
+  check ((kind = 'timed') = (expires_at is not null)),
+  check ((kind = 'timed') = (ttl_seconds is not null)),
+  check ((kind = 'timed') = (replica_id is null))
+) with (fillfactor = 70);
+create unique index holder_timed on holder (account_id, principal, name) where kind = 'timed';
+create index holder_by_end on holder (expires_at) where expires_at is not null;
+create index holder_of_replica on holder (replica_id) where replica_id is not null;
+
+-- A holder serves a certificate.
+create table lease (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  holder_id uuid not null references holder on delete cascade,
+  bound_at timestamptz not null default now(),
+  -- The version that was handed out last, that the holder says it serves, and that it refused. Null: not known, or none.
+  sent_version bigint,
+  served_version bigint,
+  rejected_version bigint,
+  rejection text,
+  primary key (account_id, created_ms, random, holder_id),
+  foreign key (account_id, created_ms, random) references certificate on delete cascade
+) with (fillfactor = 70);
+create index lease_of_holder on lease (holder_id);
+
+-- Whether a live holder has a lease on the certificate. A replica is alive for 30 seconds after its heartbeat.
+create function is_held(account bigint, created bigint, rand bigint) returns boolean language sql volatile as $$
+  select exists (
+    select from lease join holder using (holder_id)
+    where lease.account_id = account and lease.created_ms = created and lease.random = rand
+      and (holder.expires_at > clock_timestamp() or exists (
+        select from replica
+        where replica.replica_id = holder.replica_id and seen_at > clock_timestamp() - interval '30 seconds'
+      ))
+  )
+$$;
+
+-- A certificate that is held is deleted by force only. A condition of the deleting statement would not see a lease that was committed
+-- while the statement waited for the certificate's row, because its snapshot is older. The trigger runs after the row is locked, with a
+-- new snapshot. Whoever inserts a lease locks the certificate's row before.
+create function keep_held() returns trigger language plpgsql as $$
+  begin
+    if is_held(old.account_id, old.created_ms, old.random) then
+      return null;
+    end if;
+    return new;
+  end
+$$;
+create trigger certificate_keep_held before update of deleted_at on certificate
+  for each row when (old.deleted_at is null and new.deleted_at is not null and not new.deleted_by_force)
+  execute function keep_held();

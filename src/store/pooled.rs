@@ -8,17 +8,17 @@ use deadpool_postgres::Object;
 /// pool, so that callers with short deadlines do not open more and more connections.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A connection in use. If the lease is dropped before the answer arrives, the connection returns to the pool only after it
+/// A connection in use. If it is dropped before the answer arrives, the connection returns to the pool only after it
 /// answered. Otherwise the next caller would wait for the statement to end, and on a dead connection until its own deadline.
-pub(super) struct Lease(Option<Object>);
+pub(super) struct Pooled(Option<Object>);
 
-impl Lease {
+impl Pooled {
     pub(super) fn of(connection: Object) -> Self {
         Self(Some(connection))
     }
 
     pub(super) fn connection(&self) -> &Object {
-        // Only `give_back`, `discard` and `drop` take the connection out, and each of them ends this lease.
+        // Only `give_back`, `discard` and `drop` take the connection out, and each of them ends this value.
         self.0
             .as_ref()
             .unwrap_or_else(|| unreachable!("the connection was given back"))
@@ -42,7 +42,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(connection) = self.0.take() else { return };
         match tokio::runtime::Handle::try_current() {
