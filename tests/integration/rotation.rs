@@ -149,7 +149,7 @@ async fn until_passed(sql: &Sql, part: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_survives_two_kills_while_uploads_go_on() {
-    let keys = times(6_000, 100_000);
+    let keys = times(2_000, 100_000);
     let server = TestServer::start().await;
     let pair = pki::self_signed(Key::P256, "a.example");
     calls::upload(&server.client(), upload_of(&pair)).await.unwrap();
