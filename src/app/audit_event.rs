@@ -98,6 +98,10 @@ impl AuditEvent {
         };
         match stored.subject {
             AuditSubject::Certificate { id, kind, change, .. } => {
+                if change == "purged" {
+                    // The detail has the last values.
+                    event.changes.iter_mut().for_each(|change| change.after = None);
+                }
                 event.method = method_of(&change, kind, &event).to_owned();
                 event.resource_type = match kind {
                     CertificateKind::Server => "server_certificate",

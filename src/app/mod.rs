@@ -7,6 +7,8 @@ mod audit_event;
 mod authenticate;
 mod bootstrap;
 mod call;
+#[allow(dead_code, reason = "the next commits use it")]
+mod changes;
 mod check;
 mod client_identity;
 mod client_token;
@@ -109,6 +111,7 @@ use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
 use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity};
+use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
 use key_ring::{CurrentRing, Started, ThisReplica};
@@ -149,6 +152,8 @@ struct Parts {
     key_uses: KeyUses,
     authorities: Authorities,
     cpu_pool: CpuPool,
+    /// The accounts whose changes are followed.
+    feeds: Feeds,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
@@ -194,6 +199,7 @@ impl App {
             key_uses: KeyUses::default(),
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
+            feeds: Feeds::default(),
             storing: TaskTracker::new(),
         })))
     }

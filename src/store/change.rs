@@ -1,6 +1,6 @@
 //! Renaming, moving, deleting, undeleting and purging certificates.
 
-use super::mutation::{counted, event, is_target, target};
+use super::mutation::{counted, event, is_target, last_state, target};
 use super::scope::{self, in_scope};
 use super::write::Outcome;
 use super::{Error, Liveness, Params, Statement, Store, id_columns};
@@ -147,7 +147,7 @@ impl Store {
                  key_row as (delete from private_key using changed where private_key.account_id = $1
                    and private_key.created_ms = $2 and private_key.random = $3)",
                 counted!("live = live - 1"),
-                event!("purged", "counted"),
+                event!("purged", "counted", last_state!()),
                 "select revision from counted"
             ),
         };
@@ -172,7 +172,7 @@ impl Store {
                  key_row as (delete from private_key using changed where private_key.account_id = $1
                    and private_key.created_ms = $2 and private_key.random = $3)",
                 counted!("deleted = deleted - 1"),
-                event!("purged", "counted"),
+                event!("purged", "counted", last_state!()),
                 "select revision from counted"
             ),
         };

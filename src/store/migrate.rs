@@ -232,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["7d7df630bb82f5475e0c4fdae6eb0715489870d6eb2e998d4cabdc8f33bdf50d"]
+            ["8a58ec6b5efafda01c60d6568243983104dffdc6e8cd18ed243ddd50a23966fe"]
         );
     }
 }

@@ -18,9 +18,11 @@ mod audit_seal;
 mod change;
 mod client_identity;
 mod client_token;
+mod commits;
 mod connect;
 mod denial;
 mod error;
+mod event;
 mod fingerprint;
 mod group_commit;
 mod health;
@@ -67,6 +69,7 @@ pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
 pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
+pub use event::{EventMark, Present, StoredEvent};
 pub use fingerprint::AccountFingerprints;
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
 pub use key_use::UsedKey;
@@ -83,6 +86,7 @@ pub use search::{Cursor, FoundPage, Order, SortKey};
 pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, NewContent, UploadOutcome};
 
+use commits::Commits;
 use group_commit::RoundTrip;
 use read::Lookups;
 use statement::{Params, Statement};
@@ -102,6 +106,7 @@ pub struct Store {
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Uploads,
     lookups: Lookups,
+    commits: Commits,
 }
 
 impl Store {
@@ -126,6 +131,7 @@ impl Store {
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),
             lookups: read::lookups(round_trip),
+            commits: Commits::default(),
         })
     }
 

@@ -73,7 +73,7 @@ macro_rules! event {
     ($kind:literal, $from:literal) => {
         event!($kind, $from, "null")
     };
-    ($kind:literal, $from:literal, $detail:literal) => {
+    ($kind:literal, $from:literal, $detail:expr) => {
         concat!(
             ", stream as (
                insert into stream as s (account_id, name, position) select account_id, 'certificates', 1 from ",
@@ -96,6 +96,24 @@ macro_rules! event {
     };
 }
 pub(super) use event;
+
+/// The detail of a purge: the last values of the fields that watchers filter by. The row that has them is gone.
+macro_rules! last_state {
+    () => {
+        "jsonb_build_object(
+           'region_id', jsonb_build_array(region_id, null),
+           'name', jsonb_build_array(name, null),
+           'resource_group_id', jsonb_build_array(resource_group_id, null),
+           'tags', jsonb_build_array(
+             coalesce((
+               select jsonb_object_agg(tag.key, tag.value) from certificate_tag as tag
+               where tag.account_id = $1 and tag.created_ms = $2 and tag.random = $3
+             ), '{}'), null
+           )
+         )"
+    };
+}
+pub(super) use last_state;
 
 impl Store {
     /// Runs a statement that changes a certificate. The statement answers the new revision, or no row if there is no certificate

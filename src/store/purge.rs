@@ -49,7 +49,12 @@ impl Store {
                       and certificate.random = target.random
                     returning certificate.account_id, certificate.created_ms, certificate.random, certificate.kind,
                       certificate.region_id, certificate.revision + 1 as revision, certificate.version,
-                      certificate.searchable_names
+                      certificate.searchable_names, certificate.name, certificate.resource_group_id,
+                      coalesce((
+                        select jsonb_object_agg(tag.key, tag.value) from certificate_tag as tag
+                        where tag.account_id = certificate.account_id and tag.created_ms = certificate.created_ms
+                          and tag.random = certificate.random
+                      ), '{}') as tags
                   ),
                   name_row as (
                     delete from searchable_name as named using purged
@@ -82,9 +87,15 @@ impl Store {
                   ),
                   event_row as (
                     insert into event (account_id, position, created_ms, random, certificate_kind, kind, revision, version,
-                      principal, request_id)
+                      principal, request_id, detail)
                     select account_id, stream.position - n + row_number() over (partition by account_id order by created_ms, random),
-                      created_ms, random, kind, 'purged', revision, version, '', gen_random_uuid()
+                      created_ms, random, kind, 'purged', revision, version, '', gen_random_uuid(),
+                      jsonb_build_object(
+                        'region_id', jsonb_build_array(region_id, null),
+                        'name', jsonb_build_array(name, null),
+                        'resource_group_id', jsonb_build_array(resource_group_id, null),
+                        'tags', jsonb_build_array(tags, null)
+                      )
                     from purged join per_account using (account_id) join stream using (account_id)
                   )
                   select count(*) from purged",

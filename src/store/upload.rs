@@ -1,5 +1,6 @@
 //! Storing new certificates: certificate row, key row, tags and event, together or not at all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_postgres::Row;
@@ -175,6 +176,8 @@ impl Store {
         let failure = match self.run(statement, &params).await {
             Ok(rows) => {
                 self.record_write();
+                let accounts: BTreeSet<_> = certificates.iter().map(|new| new.content.id().account).collect();
+                accounts.into_iter().for_each(|account| self.commits.announce(account));
                 return rows.into_iter().map(Ok).collect();
             }
             Err(failure) => failure,

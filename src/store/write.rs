@@ -71,6 +71,9 @@ impl Store {
                 }
                 Ok(rows) => {
                     self.record_write();
+                    if let Trace::Event(id, _) = trace {
+                        self.commits.announce(id.account);
+                    }
                     return Ok(Outcome::Rows(rows));
                 }
                 Err(failure) => failure,

@@ -373,7 +373,7 @@ create table event (
   address inet,
   occurred_at timestamptz not null default clock_timestamp(),
   -- The old and the new value of each changed field that a watcher can filter by: {"name": [old, new]},
-  -- {"resource_group_id": [old, new]}, {"tags": [{...}, {...}]}.
+  -- {"resource_group_id": [old, new]}, {"tags": [{...}, {...}]}. Of a purge: the last values of all of them and of region_id.
   detail jsonb,
   primary key (account_id, created_ms, random, request_id)
 );

@@ -1,0 +1,245 @@
+//! The last changes of each followed account, the tasks that read them, and the subscriptions.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::{App, Change, EventMark, RETRY, ReadError, poll_interval};
+use crate::account::AccountId;
+
+/// The changes of an account that stay in memory: at most so many, and for so long.
+const MAX_KEPT: usize = 1024;
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// The followed accounts.
+#[derive(Default)]
+pub(in crate::app) struct Feeds(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    feeds: HashMap<AccountId, Arc<Feed>>,
+    /// Whether a task asks the database for news.
+    is_polling: bool,
+}
+
+struct Feed {
+    account: AccountId,
+    ring: watch::Sender<Ring>,
+    wake: Arc<Notify>,
+}
+
+/// The last changes of an account.
+#[derive(Debug)]
+struct Ring {
+    /// The event before the first change.
+    base: EventMark,
+    changes: VecDeque<(Arc<Change>, Instant)>,
+    /// The database no longer has the last event.
+    is_broken: bool,
+}
+
+/// The subscriber must start again: the history broke, or the subscriber was too slow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::app) struct Lost;
+
+/// The changes of an account from one event on.
+#[derive(Debug)]
+pub(in crate::app) struct Subscription {
+    ring: watch::Receiver<Ring>,
+    last: EventMark,
+}
+
+impl Subscription {
+    /// The next change. It can be dropped at any time without a loss.
+    pub(in crate::app) async fn next(&mut self) -> Result<Arc<Change>, Lost> {
+        let last = self.last;
+        let is_ready = |ring: &Ring| ring.is_broken || ring.last().position > last.position;
+        let ring = self.ring.wait_for(is_ready).await.map_err(|_| Lost)?;
+        let next = match ring.is_broken {
+            true => None,
+            false => ring.after(last),
+        };
+        let next = next.ok_or(Lost)?.clone();
+        drop(ring);
+        self.last = next.mark;
+        Ok(next)
+    }
+}
+
+impl Ring {
+    fn last(&self) -> EventMark {
+        self.changes.back().map_or(self.base, |(change, _)| change.mark)
+    }
+
+    /// The change after this event. `None` if the ring no longer has the event, or has another event in its place.
+    fn after(&self, mark: EventMark) -> Option<&Arc<Change>> {
+        let place = usize::try_from(mark.position.checked_sub(self.base.position)?).ok()?;
+        let before = match place.checked_sub(1) {
+            None => self.base,
+            Some(place) => self.changes.get(place)?.0.mark,
+        };
+        (before == mark).then(|| self.changes.get(place).map(|(change, _)| change))?
+    }
+
+    fn push(&mut self, changes: Vec<Change>) {
+        let now = Instant::now();
+        self.changes
+            .extend(changes.into_iter().map(|change| (Arc::new(change), now)));
+        self.trim();
+    }
+
+    /// Removes what is too old, and what is too much.
+    fn trim(&mut self) {
+        while self
+            .changes
+            .front()
+            .is_some_and(|(_, read)| self.changes.len() > MAX_KEPT || read.elapsed() >= KEPT_FOR)
+            && let Some((removed, _)) = self.changes.pop_front()
+        {
+            self.base = removed.mark;
+        }
+    }
+}
+
+impl Feeds {
+    /// A subscription to an account that is followed already.
+    pub(super) fn subscribe(&self, account: AccountId) -> Option<Subscription> {
+        let open = self.open_feeds();
+        let ring = open.feeds.get(&account)?.ring.subscribe();
+        let last = ring.borrow().last();
+        Some(Subscription { ring, last })
+    }
+
+    /// A subscription that begins after this event.
+    pub(super) fn open(&self, app: &App, account: AccountId, last: EventMark) -> Subscription {
+        let mut open = self.open_feeds();
+        let feed = open.feeds.entry(account).or_insert_with(|| {
+            let feed = Arc::new(Feed {
+                account,
+                ring: watch::Sender::new(Ring {
+                    base: last,
+                    changes: VecDeque::new(),
+                    is_broken: false,
+                }),
+                wake: Arc::new(Notify::new()),
+            });
+            app.0.store.follow_commits(account, feed.wake.clone());
+            // An event may have been committed since the caller read.
+            feed.wake.notify_one();
+            tokio::spawn(follow(app.clone(), feed.clone()));
+            feed
+        });
+        let ring = feed.ring.subscribe();
+        if !std::mem::replace(&mut open.is_polling, true) {
+            tokio::spawn(poll(app.clone()));
+        }
+        Subscription { ring, last }
+    }
+
+    /// Ends a feed without subscribers. Whether it has ended.
+    fn close(&self, app: &App, feed: &Arc<Feed>) -> bool {
+        let mut open = self.open_feeds();
+        let is_unused = feed.ring.receiver_count() == 0;
+        if is_unused {
+            open.remove(app, feed);
+        }
+        is_unused
+    }
+
+    /// Ends a feed whose history broke. Its subscribers are told.
+    fn break_off(&self, app: &App, feed: &Arc<Feed>) {
+        self.open_feeds().remove(app, feed);
+        feed.ring.send_modify(|ring| ring.is_broken = true);
+    }
+
+    fn open_feeds(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn remove(&mut self, app: &App, feed: &Arc<Feed>) {
+        if self
+            .feeds
+            .get(&feed.account)
+            .is_some_and(|other| Arc::ptr_eq(other, feed))
+        {
+            self.feeds.remove(&feed.account);
+        }
+        app.0.store.unfollow_commits(feed.account, &feed.wake);
+    }
+}
+
+/// Reads the changes of an account until nobody follows them.
+async fn follow(app: App, feed: Arc<Feed>) {
+    loop {
+        let has_old = !feed.ring.borrow().changes.is_empty();
+        tokio::select! {
+            () = feed.wake.notified() => {}
+            () = feed.ring.closed() => {
+                if app.0.feeds.close(&app, &feed) {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(KEPT_FOR), if has_old => {
+                feed.ring.send_if_modified(|ring| {
+                    ring.trim();
+                    false
+                });
+                continue;
+            }
+        }
+        let last = feed.ring.borrow().last();
+        match app.read_changes(feed.account, last.position, |mark| mark == last).await {
+            Ok(read) => {
+                if !read.is_end {
+                    feed.wake.notify_one();
+                }
+                if !read.changes.is_empty() {
+                    feed.ring.send_modify(|ring| ring.push(read.changes));
+                }
+            }
+            Err(ReadError::Broken) => {
+                tracing::warn!(account = %feed.account, "the database lost events, or has others: watches start again");
+                return app.0.feeds.break_off(&app, &feed);
+            }
+            Err(ReadError::Store(error)) => {
+                tracing::debug!(%error, "changes could not be read");
+                tokio::time::sleep(RETRY).await;
+                feed.wake.notify_one();
+            }
+        }
+    }
+}
+
+/// Wakes the feeds whose accounts have news, until there is no feed.
+async fn poll(app: App) {
+    loop {
+        let feeds: Vec<_> = {
+            let mut open = app.0.feeds.open_feeds();
+            open.is_polling = !open.feeds.is_empty();
+            if !open.is_polling {
+                return;
+            }
+            open.feeds.values().cloned().collect()
+        };
+        tokio::time::sleep(poll_interval(feeds.len())).await;
+        let accounts: Vec<_> = feeds.iter().map(|feed| feed.account).collect();
+        match app.0.store.last_events_of_all_accounts(&accounts).await {
+            Ok(last) => {
+                for feed in feeds {
+                    let now = last.get(&feed.account).copied().unwrap_or_default();
+                    if now != feed.ring.borrow().last() {
+                        feed.wake.notify_one();
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the last events could not be read");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
