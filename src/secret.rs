@@ -18,6 +18,16 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// The octets, for a message that leaves the process. Whoever takes them wipes them.
+    pub fn into_octets(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// The text, for a message that leaves the process. Whoever takes it wipes it. A secret that is not UTF-8 has no text.
+    pub fn into_text(self) -> String {
+        String::from_utf8(self.into_octets()).unwrap_or_default()
+    }
 }
 
 /// Why a file with a secret can't be used.

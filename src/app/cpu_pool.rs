@@ -37,10 +37,15 @@ impl Cost {
     }
 }
 
+/// The number of cores of this machine.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl CpuPool {
     /// A pool for the cores of this machine.
     pub(super) fn of_this_machine() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, usize::from))
+        Self::new(cores())
     }
 
     fn new(cores: usize) -> Self {

@@ -3,8 +3,8 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, Violation};
-use crate::certificate::Finding;
+use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, UnreadableKey, Violation};
+use crate::certificate::{Finding, KeyAlgorithm};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::seal::KeyEncryptionKeyId;
 use crate::store::QuotaUse;
@@ -134,6 +134,34 @@ pub enum Error {
     /// Events after the resume token are no longer kept, or the database lost them.
     #[error("resume token expired")]
     ResumeTokenExpired,
+    /// Several live server certificates have the name.
+    #[error("the name is ambiguous")]
+    NameAmbiguous {
+        /// Their number, which is not counted further than 1,000.
+        count: i64,
+    },
+    /// The version of the certificate is not kept.
+    #[error("version {version} of {certificate} not found")]
+    VersionNotFound {
+        /// The certificate.
+        certificate: CertificateId,
+        /// The version.
+        version: i64,
+    },
+    /// The format cannot hold a private key of this algorithm.
+    #[error("the format cannot hold a key of {0}")]
+    FormatUnfit(KeyAlgorithm),
+    /// A stored private key cannot be opened, or does not belong to its certificate.
+    #[error("the key of version {version} of {certificate} is unreadable")]
+    SealedKeyUnreadable {
+        /// The certificate.
+        certificate: CertificateId,
+        /// The version.
+        version: i64,
+        /// Why.
+        #[source]
+        cause: UnreadableKey,
+    },
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]
     DatabaseUnavailable(store::Error),

@@ -14,12 +14,14 @@ mod client_identity;
 mod client_token;
 mod cpu_pool;
 mod delete;
+mod deliver;
 mod denial;
 mod describe;
 mod error;
 mod expiry;
 mod fingerprints;
 mod get;
+mod get_key_pair;
 mod key_ring;
 mod key_use;
 mod limit;
@@ -49,6 +51,7 @@ mod violation;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
@@ -59,11 +62,13 @@ pub use bootstrap::{BootstrapError, FirstAccount, RecoveredKey, Recovery};
 pub use call::{Call, RequestId};
 pub use check::{CheckReport, CheckServerCertificate, check};
 pub use client_identity::{IdentityError, ListedClientIdentities, NewClientIdentity};
+pub use deliver::{Delivery, UnreadableKey, Wanted, WantedCertificate};
 pub use denial::DeniedCall;
 pub use describe::{DescribeCertificates, Described};
 pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
+pub use get_key_pair::{GetKeyPair, KeyPair};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
 pub use key_use::DueUses;
 pub use limit::{Limit, UnauthenticatedLimit};
@@ -91,10 +96,10 @@ pub use violation::{Field, FieldError, Violation};
 
 pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::certificate::{
-    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, ExponentError,
-    Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, ListedCertificate, NameKind, PemError,
-    Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, TextError,
-    UnsupportedKey, WeakHash, X509Error,
+    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, EncodedPair,
+    ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, KeyPairFormat,
+    ListedCertificate, NameKind, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError,
+    Severity, Sha256Fingerprint, TextError, UnsupportedKey, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
@@ -154,6 +159,8 @@ struct Parts {
     cpu_pool: CpuPool,
     /// The accounts whose changes are followed.
     feeds: Feeds,
+    /// Limits the encodings that derive keys from a password.
+    slow_encodings: Semaphore,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
@@ -200,6 +207,7 @@ impl App {
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
             feeds: Feeds::default(),
+            slow_encodings: Semaphore::new(cpu_pool::cores().div_ceil(2)),
             storing: TaskTracker::new(),
         })))
     }

@@ -4,6 +4,7 @@ use super::{Caller, Error, Role};
 
 const ANY: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin, Role::Operator];
 const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
+const CONSUMERS: &[Role] = &[Role::Consumer];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
@@ -51,6 +52,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         }
         "CreateClientIdentity" | "DeleteClientIdentity" | "ListClientIdentities" => OPERATORS,
         "ListAuditEvents" | "TailAuditEvents" | "VerifyAuditTrail" => ADMINS_AND_OPERATORS,
+        "GetKeyPair" => CONSUMERS,
         "DescribeCaller" => ANY,
         _ => &[],
     }

@@ -16,6 +16,7 @@ pub enum Field {
     AccessKeyId,
     AccountId,
     AccountName,
+    Alias,
     AliCloudCertificateId,
     AliCloudCertificateName,
     AliCloudCertificateRegionId,
@@ -43,7 +44,9 @@ pub enum Field {
     Issuer,
     KeyAlgorithm,
     KeyEncryptionKeyId,
+    KeyPairFormat,
     KeySize,
+    KnownVersion,
     Methods,
     NewResourceGroupId,
     NextToken,
@@ -51,6 +54,7 @@ pub enum Field {
     Outcomes,
     PageSize,
     PageToken,
+    Password,
     PrivateKey,
     QuotaKind,
     QuotaMaximum,
@@ -80,6 +84,7 @@ pub enum Field {
     Tags,
     UnusedDays,
     ValidateOnly,
+    Version,
 }
 
 /// An invalid field.
@@ -187,6 +192,12 @@ pub enum FieldError {
     Head,
     /// The resource type is unknown.
     ResourceType,
+    /// The password is not 8 to 128 printable ASCII characters.
+    Password,
+    /// The format of the key pair does not use the field.
+    NotOfFormat,
+    /// The version is negative.
+    Version,
     /// A certificate would have more than 20 tags.
     TagsOfResource {
         /// The position of the certificate in the caller's order, counted from 0.

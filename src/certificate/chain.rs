@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use super::pem;
 
-/// The number of bytes that fill the 64 characters of a line (RFC 7468 2).
-const PEM_LINE_BYTES: usize = 48;
+/// The label of a certificate (RFC 7468 5.1).
+const CERTIFICATE: &str = "CERTIFICATE";
 
 /// The DER encodings of 1 to 20 certificates, in the order in which they are served: the leaf first.
 #[derive(Clone, Eq, PartialEq)]
@@ -35,16 +34,22 @@ impl Chain {
 
     /// The certificates as PEM text in the strict form of RFC 7468 3, one block after the other.
     pub fn to_pem(&self) -> String {
-        let mut text = String::new();
+        let mut text = Vec::new();
+        self.write_pem(&mut text);
+        // Base64 is ASCII.
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Appends the PEM text.
+    pub(super) fn write_pem(&self, text: &mut Vec<u8>) {
         for der in self.der() {
-            text.push_str("-----BEGIN CERTIFICATE-----\n");
-            for line in der.chunks(PEM_LINE_BYTES) {
-                BASE64_STANDARD.encode_string(line, &mut text);
-                text.push('\n');
-            }
-            text.push_str("-----END CERTIFICATE-----\n");
+            pem::write(CERTIFICATE, der, text);
         }
-        text
+    }
+
+    /// The length of the PEM text.
+    pub(super) fn pem_len(&self) -> usize {
+        self.der().map(|der| pem::written_len(CERTIFICATE, der.len())).sum()
     }
 }
 

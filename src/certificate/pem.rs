@@ -1,4 +1,4 @@
-//! Reads PEM text (RFC 7468) as people have it: any line ends and widths, blank lines, indentation, text around the blocks, a byte
+//! Reads and writes PEM text (RFC 7468). It is read as people have it: any line ends and widths, blank lines, indentation, text around the blocks, a byte
 //! order mark, no newline at the end. The text between BEGIN and END is read strictly.
 //!
 //! Reading takes linear time. Only [`Block::decode`] decodes base64.
@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -106,6 +107,34 @@ pub(super) fn begun(text: &[u8]) -> impl Iterator<Item = Label> {
         Line::Begin(label) => Some(Label::read(label)),
         _ => None,
     })
+}
+
+/// The octets that fill the 64 characters of a line (RFC 7468 2).
+const OCTETS_OF_LINE: usize = 48;
+
+/// Appends a block in the strict form of RFC 7468 3. `text` does not grow if it has room for [`written_len`] octets.
+pub(super) fn write(label: &str, der: &[u8], text: &mut Vec<u8>) {
+    let mark = |text: &mut Vec<u8>, mark: &[u8]| {
+        for part in [mark, label.as_bytes(), DASHES, b"\n"] {
+            text.extend_from_slice(part);
+        }
+    };
+    mark(text, BEGIN);
+    for octets in der.chunks(OCTETS_OF_LINE) {
+        let from = text.len();
+        text.resize(from + octets.len().div_ceil(3) * 4, 0);
+        let written = BASE64_STANDARD.encode_slice(octets, &mut text[from..]);
+        // The slice has the length of the code.
+        written.unwrap_or_else(|_| unreachable!("base64 is longer than its length"));
+        text.push(b'\n');
+    }
+    mark(text, END);
+}
+
+/// The length of a block that [`write`] appends, for this number of octets.
+pub(super) fn written_len(label: &str, octets: usize) -> usize {
+    let marks = BEGIN.len() + END.len() + 2 * (label.len() + DASHES.len() + 1);
+    marks + octets.div_ceil(3) * 4 + octets.div_ceil(OCTETS_OF_LINE)
 }
 
 fn next_block<'a>(rest: &mut &'a [u8], index: usize) -> Option<Result<Block<'a>, PemError>> {

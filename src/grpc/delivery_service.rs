@@ -1,10 +1,16 @@
 //! DeliveryService. Each call parses the request, runs the use case and renders the answer.
 
-use super::pb::delivery_service_server::DeliveryService;
+use tonic::Request;
+use zeroize::Zeroize;
+
+use super::call::call_of;
+use super::certificate_service::{Answer, answer};
+use super::pb::{self, delivery_service_server::DeliveryService};
+use super::{parse, render};
 use crate::app::App;
+use crate::secret::Secret;
 
 pub(super) struct Door {
-    #[allow(dead_code, reason = "the first method uses it")]
     app: App,
 }
 
@@ -15,4 +21,20 @@ impl Door {
 }
 
 #[tonic::async_trait]
-impl DeliveryService for Door {}
+impl DeliveryService for Door {
+    async fn get_key_pair(&self, mut request: Request<pb::GetKeyPairRequest>) -> Answer<pb::GetKeyPairResponse> {
+        let password = Secret::from(std::mem::take(&mut request.get_mut().password));
+        let call = call_of(&request)?;
+        let request = parse::get_key_pair(request.into_inner(), password);
+        let pair = self.app.get_key_pair(&call, request).await;
+        answer(&call, pair.map(|pair| render::key_pair(call.request_id, pair)))
+    }
+}
+
+/// The answer is dropped when it is encoded. The buffers of the transport are not wiped: docs/security.md.
+impl Drop for pb::GetKeyPairResponse {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+        self.pkcs12.zeroize();
+    }
+}

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use super::pb;
 use super::render;
 use crate::app::{
-    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, IdentityKind,
-    KeyAlgorithm, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Role, SearchServerCertificates,
-    TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
+    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, GetKeyPair,
+    IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Role,
+    SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -40,6 +40,27 @@ pub(super) fn upload_server_certificate(
 }
 
 /// The text was already taken out of the message.
+/// The password was already taken out of the message.
+pub(super) fn get_key_pair(message: pb::GetKeyPairRequest, password: Secret) -> GetKeyPair {
+    let format = pb::KeyPairFormat::try_from(message.format).ok();
+    GetKeyPair {
+        region_id: message.region_id,
+        id: message.server_certificate_id,
+        name: message.server_certificate_name,
+        version: message.version,
+        format: format.map(|format| match format {
+            pb::KeyPairFormat::Unspecified | pb::KeyPairFormat::Pem => KeyPairFormat::Pem,
+            pb::KeyPairFormat::PemEncrypted => KeyPairFormat::PemEncrypted,
+            pb::KeyPairFormat::PemBundle => KeyPairFormat::PemBundle,
+            pb::KeyPairFormat::Pkcs12 => KeyPairFormat::Pkcs12,
+            pb::KeyPairFormat::Pkcs12Legacy => KeyPairFormat::Pkcs12Legacy,
+        }),
+        password,
+        alias: message.alias,
+        known_version: message.known_version,
+    }
+}
+
 pub(super) fn upload_ca_certificate(message: pb::UploadCaCertificateRequest, ca_certificate: Secret) -> Upload {
     Upload {
         region_id: message.region_id,

@@ -56,6 +56,10 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::PermissionDenied { .. } => Reason::PermissionDenied,
         Error::AuditOutOfScope => Reason::OutOfScope,
         Error::ResumeTokenExpired => Reason::ResumeTokenExpired,
+        Error::NameAmbiguous { .. } => Reason::ServerCertificateNameAmbiguous,
+        Error::VersionNotFound { .. } => Reason::VersionNotFound,
+        Error::FormatUnfit(_) => Reason::FormatUnfit,
+        Error::SealedKeyUnreadable { .. } => Reason::SealedKeyUnreadable,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
         Error::ResourceBusy(_) => Reason::ResourceBusy,
         Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
@@ -110,6 +114,9 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::Outcome
         | FieldError::Time
         | FieldError::Head
+        | FieldError::Password
+        | FieldError::NotOfFormat
+        | FieldError::Version
         | FieldError::ResourceType => Reason::FieldInvalid,
     }
 }

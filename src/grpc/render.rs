@@ -7,8 +7,8 @@ use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
     Account, Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing,
-    DescribedRegion, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyState,
-    ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup,
+    DescribedRegion, EncodedPair, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyPair,
+    KeyState, ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup,
     Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded,
     VerifiedRows, Violation,
 };
@@ -21,6 +21,30 @@ fn timestamp(moment: clock::Timestamp) -> Timestamp {
     Timestamp {
         seconds: millis.div_euclid(1000),
         nanos: millis.rem_euclid(1000) as i32 * 1_000_000, // Below 1000 million.
+    }
+}
+
+/// The answer of GetKeyPair.
+pub(super) fn key_pair(request_id: RequestId, answered: KeyPair) -> pb::GetKeyPairResponse {
+    let known = answered.certificate.version;
+    let (version, pair) = answered
+        .pair
+        .map_or((known, None), |(version, pair)| (version, Some(pair)));
+    let unchanged = pair.is_none();
+    let (certificate_chain, private_key, pkcs12) = match pair {
+        Some(EncodedPair::Pem { chain, private_key }) => (chain, private_key.into_text(), Vec::new()),
+        Some(EncodedPair::Bundle(bundle)) => (String::new(), bundle.into_text(), Vec::new()),
+        Some(EncodedPair::Pkcs12(file)) => (String::new(), String::new(), file.into_octets()),
+        None => Default::default(),
+    };
+    pb::GetKeyPairResponse {
+        request_id: request_id.to_string(),
+        server_certificate: Some(server_certificate(answered.certificate)),
+        version,
+        unchanged,
+        certificate_chain,
+        private_key,
+        pkcs12,
     }
 }
 

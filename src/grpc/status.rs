@@ -155,6 +155,29 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.others.set_retry_info(Some(RETRY_AFTER));
             log(reason, error);
         }
+        Error::NameAmbiguous { count } => {
+            details.metadata("count", count.to_string());
+        }
+        Error::VersionNotFound { certificate, version } => {
+            details.others.set_resource_info(
+                "certkeep.v1.ServerCertificateVersion",
+                format!("{certificate}/{version}"),
+                "",
+                "",
+            );
+            details.metadata("version", version.to_string());
+        }
+        Error::FormatUnfit(algorithm) => details.metadata("key_algorithm", algorithm.as_str()),
+        Error::SealedKeyUnreadable {
+            certificate, version, ..
+        } => {
+            details.metadata(
+                &field_name(Field::CertificateId(CertificateKind::Server)),
+                certificate.to_string(),
+            );
+            details.metadata("version", version.to_string());
+            log(reason, error);
+        }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated
         | Error::ClientIdentityAmbiguous

@@ -25,9 +25,10 @@ pub(super) async fn watch_database(store: Store, health: Health) {
     loop {
         metrics::upkeep();
         metrics::database_connections(store.connections());
-        let [uploads, lookups] = store.queue_lengths();
+        let [uploads, lookups, deliveries] = store.queue_lengths();
         metrics::queue_length("uploads", uploads);
         metrics::queue_length("lookups", lookups);
+        metrics::queue_length("deliveries", deliveries);
         let cause = match tokio::time::timeout(PROBE_TIME, store.can_write()).await {
             Ok(Ok(true)) => None,
             Ok(Ok(false)) => Some("it is a standby, read-only, or refused a change".to_owned()),

@@ -20,6 +20,7 @@ mod client_identity;
 mod client_token;
 mod commits;
 mod connect;
+mod deliver;
 mod denial;
 mod error;
 mod event;
@@ -28,6 +29,7 @@ mod group_commit;
 mod health;
 mod hosts;
 mod insert;
+mod key_pair;
 mod key_ring;
 mod key_use;
 mod list;
@@ -67,10 +69,12 @@ pub use change::{CurrentState, Precondition, Undeletion};
 pub use client_identity::{ClientIdentity, MatchedIdentity};
 pub use client_token::{ClientToken, UsedToken};
 pub use connect::{Settings, SettingsError};
+pub use deliver::KeyDelivery;
 pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
 pub use event::{EventMark, Present, StoredEvent};
 pub use fingerprint::AccountFingerprints;
+pub use key_pair::{SealedVersion, WantedVersion};
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
 pub use key_use::UsedKey;
 pub use list::{Filter, Page};
@@ -87,6 +91,7 @@ pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, NewContent, UploadOutcome};
 
 use commits::Commits;
+use deliver::Deliveries;
 use group_commit::RoundTrip;
 use read::Lookups;
 use statement::{Params, Statement};
@@ -107,6 +112,7 @@ pub struct Store {
     uploads: Uploads,
     lookups: Lookups,
     commits: Commits,
+    deliveries: Deliveries,
 }
 
 impl Store {
@@ -130,8 +136,9 @@ impl Store {
             owner: owner.transpose()?,
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),
-            lookups: read::lookups(round_trip),
             commits: Commits::default(),
+            lookups: read::lookups(round_trip.clone()),
+            deliveries: deliver::deliveries(round_trip),
         })
     }
 
@@ -146,9 +153,13 @@ impl Store {
         [size, available, max_size, waiting]
     }
 
-    /// The uploads and the look-ups that wait for their batch.
-    pub fn queue_lengths(&self) -> [usize; 2] {
-        [self.uploads.queue_length(), self.lookups.queue_length()]
+    /// The uploads, the look-ups and the deliveries that wait for their batch.
+    pub fn queue_lengths(&self) -> [usize; 3] {
+        [
+            self.uploads.queue_length(),
+            self.lookups.queue_length(),
+            self.deliveries.queue_length(),
+        ]
     }
 
     /// Closes all connections when their statements have ended.

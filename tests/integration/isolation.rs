@@ -8,8 +8,10 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use certkeep::grpc::pb::admin_service_client::AdminServiceClient;
+use certkeep::grpc::pb::delivery_service_client::DeliveryServiceClient;
 use certkeep::grpc::pb::{self, DomainMatch, SearchOrder};
 
+use crate::bad_input::reason;
 use crate::calls::{self, tags};
 use crate::harness::{Account, REGION, TestServer, bearer, upload_of};
 use crate::operation::http;
@@ -397,6 +399,33 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     answers.add(calls::upload(&b, upload_of(&third)).await);
     let create = pb::CreateResourceGroupRequest { name: "shop".into() };
     answers.add(b_admin.create_resource_group(create).await);
+
+    // A private key: B has the row of a key that is sealed for A.
+    let consumer_key = server.add_key("consumer", Account::First).await;
+    let (id, _) = consumer_key.split_once('.').unwrap();
+    sql.execute(of_account, &[&of_b, &id]).await.unwrap();
+    let mut consumer = DeliveryServiceClient::with_interceptor(keeps.channel(), bearer(&consumer_key));
+    let of_a_key = pb::GetKeyPairRequest {
+        server_certificate_id: kept.clone(),
+        ..Default::default()
+    };
+    let refused = consumer.get_key_pair(of_a_key).await.map(|_| ()).unwrap_err();
+    assert_eq!(reason(&refused), "SEALED_KEY_UNREADABLE");
+    answers.add::<(), _>(Err(refused));
+    let own_pair = pb::UploadServerCertificateRequest {
+        server_certificate_name: "own".into(),
+        ..upload_of(&first)
+    };
+    sql.execute("delete from quota where account_id = $1", &[&of_b])
+        .await
+        .unwrap();
+    calls::stored(&b, &own_pair).await;
+    let own_key = pb::GetKeyPairRequest {
+        server_certificate_name: "own".into(),
+        ..Default::default()
+    };
+    let delivered = consumer.get_key_pair(own_key).await.unwrap().into_inner();
+    assert_eq!(delivered.private_key, first.key);
 
     // The audit trail, all of it and that of a resource, and its verification.
     for resource_id in [String::new(), kept.clone(), group_id.clone()] {

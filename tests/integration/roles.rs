@@ -33,6 +33,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("DescribeRegions", "rea"),
     ("DescribeServerCertificates", "rea"),
     ("GetCACertificate", "rea"),
+    ("GetKeyPair", "c"),
     ("GetServerCertificate", "rea"),
     ("ListAccessKeys", "ao"),
     ("ListAccountFingerprints", "rea"),

@@ -103,6 +103,11 @@ impl PrivateKey {
         Ok(first)
     }
 
+    /// Reads a key that was stored: PKCS#8 in strict DER.
+    pub(super) fn from_pkcs8(der: &Secret) -> Result<Self, PrivateKeyError> {
+        pkcs8_form::read(Zeroizing::new(der.expose().to_vec()))
+    }
+
     /// Takes a key in the form that will be stored. OpenSSL must load it, because consumers use OpenSSL.
     fn new(pkcs8: Secret, public: PublicKey) -> Result<Self, PrivateKeyError> {
         PKey::private_key_from_pkcs8(pkcs8.expose()).map_err(|_| PrivateKeyError::Malformed)?;

@@ -12,6 +12,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::AccessKeyId => "access_key_id",
         Field::AccountId => "account_id",
         Field::AccountName => "name",
+        Field::Alias => "alias",
         Field::AliCloudCertificateId => "ali_cloud_certificate_id",
         Field::AliCloudCertificateName => "ali_cloud_certificate_name",
         Field::AliCloudCertificateRegionId => "ali_cloud_certificate_region_id",
@@ -40,7 +41,9 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Issuer => "issuer",
         Field::KeyAlgorithm => "key_algorithm",
         Field::KeyEncryptionKeyId => "key_encryption_key_id",
+        Field::KeyPairFormat => "format",
         Field::KeySize => "key_size",
+        Field::KnownVersion => "known_version",
         Field::Methods => "methods",
         Field::NewResourceGroupId => "new_resource_group_id",
         Field::NextToken => "next_token",
@@ -48,6 +51,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Outcomes => "outcomes",
         Field::PageSize => "page_size",
         Field::PageToken => "page_token",
+        Field::Password => "password",
         Field::PrivateKey => "private_key",
         Field::Rate => "rate",
         Field::QuotaKind => "kind",
@@ -74,5 +78,6 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Tags => "tags",
         Field::UnusedDays => "unused_days",
         Field::ValidateOnly => "validate_only",
+        Field::Version => "version",
     })
 }

@@ -143,6 +143,21 @@ pub(super) fn error(error: &Error) -> String {
         Error::ResumeTokenExpired => {
             "events after resume_token are no longer kept, or the database lost them; start again with an empty token".to_owned()
         }
+        Error::NameAmbiguous { count } => {
+            let more = if *count < 1_000 { "" } else { " or more" };
+            format!("{}{more} server certificates have this name; use the id", grouped(*count))
+        }
+        Error::VersionNotFound { version, .. } => {
+            format!("version {version} is not kept; ListServerCertificateVersions has the versions that are")
+        }
+        Error::FormatUnfit(algorithm) => {
+            format!("this format cannot hold a private key of {algorithm}; use PEM, PEM_ENCRYPTED or PEM_BUNDLE")
+        }
+        Error::SealedKeyUnreadable { .. } => {
+            "the stored private key cannot be opened, or does not belong to its certificate; the log of this service has the cause \
+             under this request id"
+                .to_owned()
+        }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
         Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {
@@ -262,6 +277,14 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Time => format!("{field} is not a time in the years 1 to 9999"),
         FieldError::Head => format!("{field} has an entry that is not a head; use 64 hexadecimal digits"),
         FieldError::ResourceType => format!("unknown {field}; the only type is certificate"),
+        FieldError::Password => format!("{field} is invalid; use 8 to 128 printable ASCII characters"),
+        FieldError::NotOfFormat => {
+            format!(
+                "{} does not use {field}; leave it out, or use another format",
+                name(Field::KeyPairFormat)
+            )
+        }
+        FieldError::Version => format!("{field} is negative; use 0, or a version of the certificate"),
         FieldError::TagsOfResource { index, count } => format!(
             "{}[{index}] would have {count} tags; remove some first, since at most 20 are allowed",
             name(Field::ResourceIds)
