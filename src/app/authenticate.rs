@@ -2,6 +2,7 @@
 
 mod cache;
 mod identity;
+mod stream_checks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::store::Rates;
 use crate::telemetry::metrics;
 pub(super) use cache::Recent;
 pub(super) use identity::ResolvedIdentity;
+pub(super) use stream_checks::{StreamCheck, StreamChecks};
 
 /// The age up to which the outcome of a look-up counts. A disabled access key or a deleted client identity works for at most this time
 /// longer.

@@ -13,9 +13,7 @@ use super::App;
 use crate::account::AccountId;
 use crate::inventory::{CertificateId, CertificateKind};
 use crate::store::{self, EventMark, StoredCertificate};
-#[allow(unused_imports, reason = "the next commits use it")]
 pub(super) use feed::{Feeds, Lost, Subscription};
-#[allow(unused_imports, reason = "the next commits use it")]
 pub(super) use state::{Change, ChangeKind, FilterState};
 
 /// The interval at which the database is asked for news of up to [`FREE_ACCOUNTS`] accounts.

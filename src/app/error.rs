@@ -162,6 +162,18 @@ pub enum Error {
         #[source]
         cause: UnreadableKey,
     },
+    /// The connection of the stream closes, or the caller could not be looked up.
+    #[error("the stream ends")]
+    StreamEnded {
+        /// Resumes the stream.
+        resume_token: String,
+    },
+    /// The caller took no messages of the stream for too long.
+    #[error("the watcher is too slow")]
+    WatcherTooSlow {
+        /// Resumes the stream.
+        resume_token: String,
+    },
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]
     DatabaseUnavailable(store::Error),

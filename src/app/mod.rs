@@ -7,7 +7,6 @@ mod audit_event;
 mod authenticate;
 mod bootstrap;
 mod call;
-#[allow(dead_code, reason = "the next commits use it")]
 mod changes;
 mod check;
 mod client_identity;
@@ -48,6 +47,7 @@ mod target;
 mod upload;
 mod verify_audit_trail;
 mod violation;
+mod watch;
 
 use std::sync::Arc;
 
@@ -93,6 +93,7 @@ pub use target::TargetCertificate;
 pub use upload::{CertificateText, Upload, Uploaded};
 pub use verify_audit_trail::{AuditReport, AuditVerification, TrailFault, TrailReport};
 pub use violation::{Field, FieldError, Violation};
+pub use watch::{Watch, WatchCertificates, Watched, WatchedEvent, WatchedKind};
 
 pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::certificate::{
@@ -115,7 +116,7 @@ use crate::certificate::Authorities;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
-use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity};
+use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, StreamChecks};
 use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
@@ -161,6 +162,7 @@ struct Parts {
     feeds: Feeds,
     /// Limits the encodings that derive keys from a password.
     slow_encodings: Semaphore,
+    stream_checks: StreamChecks,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
@@ -208,6 +210,7 @@ impl App {
             cpu_pool: CpuPool::of_this_machine(),
             feeds: Feeds::default(),
             slow_encodings: Semaphore::new(cpu_pool::cores().div_ceil(2)),
+            stream_checks: StreamChecks::default(),
             storing: TaskTracker::new(),
         })))
     }

@@ -5,6 +5,7 @@ use super::{Caller, Error, Role};
 const ANY: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin, Role::Operator];
 const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
 const CONSUMERS: &[Role] = &[Role::Consumer];
+const WATCHERS: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
@@ -22,6 +23,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "ListAccountFingerprints"
         | "ListTagResources"
         | "SearchServerCertificates" => READERS,
+        "WatchServerCertificates" => WATCHERS,
         "CheckServerCertificate"
         | "DeleteCACertificate"
         | "DeleteServerCertificate"

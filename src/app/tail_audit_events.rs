@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::audit_event::require_no_scope;
 use super::authenticate::StreamCaller;
@@ -124,7 +125,7 @@ impl Tail {
 }
 
 /// The first octets of the id of a request. Two events with one position, before and after a restored database, have different octets.
-type RequestMark = [u8; 8];
+pub(super) type RequestMark = [u8; 8];
 
 /// The last event of a trail that the caller has.
 #[derive(Clone, Copy, Default)]
@@ -230,7 +231,12 @@ fn list(account: AccountId) -> List<'static> {
 }
 
 fn mark(event: &StoredAuditEvent) -> RequestMark {
-    let [a, b, c, d, e, f, g, h, ..] = *event.request_id.as_bytes();
+    request_mark(event.request_id)
+}
+
+/// The mark of a request.
+pub(super) fn request_mark(request_id: Uuid) -> RequestMark {
+    let [a, b, c, d, e, f, g, h, ..] = *request_id.as_bytes();
     [a, b, c, d, e, f, g, h]
 }
 

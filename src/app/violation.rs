@@ -25,6 +25,8 @@ pub enum Field {
     /// The text of the certificate.
     Certificate(CertificateKind),
     CertificateId(CertificateKind),
+    /// Several ids of server certificates.
+    CertificateIds,
     CertificateName(CertificateKind),
     CertificateNamePrefix,
     ClearExpireTime,
@@ -41,6 +43,7 @@ pub enum Field {
     IdentityKind,
     IdentityValue,
     Heads,
+    Holder,
     Issuer,
     KeyAlgorithm,
     KeyEncryptionKeyId,

@@ -13,6 +13,7 @@ mod reason;
 mod record;
 mod render;
 mod status;
+mod watch;
 mod words;
 
 pub use call::Door;

@@ -7,7 +7,7 @@ use super::render;
 use crate::app::{
     CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, GetKeyPair,
     IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Role,
-    SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
+    SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload, WatchCertificates,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -117,6 +117,19 @@ pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRe
         tags: pairs(message.tags),
         page_size: message.page_size,
         page_token: message.page_token,
+    }
+}
+
+pub(super) fn watch_server_certificates(message: pb::WatchServerCertificatesRequest) -> WatchCertificates {
+    WatchCertificates {
+        region_id: message.region_id,
+        ids: message.server_certificate_ids,
+        resource_group_id: message.resource_group_id,
+        tags: pairs(message.tags),
+        name_prefix: message.server_certificate_name_prefix,
+        with_certificate_chain: message.with_certificate_chain,
+        resume_token: message.resume_token,
+        holder: message.holder,
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::VersionNotFound { .. } => Reason::VersionNotFound,
         Error::FormatUnfit(_) => Reason::FormatUnfit,
         Error::SealedKeyUnreadable { .. } => Reason::SealedKeyUnreadable,
+        Error::StreamEnded { .. } => Reason::StreamEnded,
+        Error::WatcherTooSlow { .. } => Reason::WatcherTooSlow,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
         Error::ResourceBusy(_) => Reason::ResourceBusy,
         Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,

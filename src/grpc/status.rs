@@ -151,6 +151,9 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 details.metadata("calls_per_second", rate.to_string());
             }
         }
+        Error::StreamEnded { resume_token } | Error::WatcherTooSlow { resume_token } => {
+            details.metadata(&field_name(Field::ResumeToken), resume_token);
+        }
         Error::DatabaseUnavailable(_) | Error::ResourceBusy(_) => {
             details.others.set_retry_info(Some(RETRY_AFTER));
             log(reason, error);

@@ -201,6 +201,21 @@ impl Store {
         self.look_up_together(&self.lookups, wanted, all).await
     }
 
+    /// The live certificates with these ids, in the same order.
+    pub async fn find_several(
+        &self,
+        ids: &[CertificateId],
+        kind: CertificateKind,
+    ) -> Result<Vec<Option<StoredCertificate>>, Error> {
+        let wanted = |id: &CertificateId| Wanted {
+            id: *id,
+            kind,
+            region: None,
+            liveness: Liveness::Live,
+        };
+        self.find_all(&ids.iter().map(wanted).collect::<Vec<_>>()).await
+    }
+
     /// The results for the wanted certificates, in the same order.
     async fn find_all(&self, wanted: &[Wanted]) -> Result<Vec<Option<StoredCertificate>>, Error> {
         // The statement looks up each certificate by account and id.

@@ -29,6 +29,8 @@ const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
         "Calls that wait for a connection to Postgres",
     ),
 ];
+const WATCHES: &str = "certkeep_watches";
+const WATCH_DELAY: &str = "certkeep_watch_delay_seconds";
 const CONNECTIONS: &str = "certkeep_connections";
 const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
@@ -61,6 +63,7 @@ pub fn begin() {
     RECORDER.get_or_init(|| {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &BUCKETS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full(WATCH_DELAY.to_owned()), &BUCKETS))
             .and_then(PrometheusBuilder::install_recorder);
         describe_counter!(CALLS, "Calls by method and gRPC code");
         describe_histogram!(
@@ -82,6 +85,11 @@ pub fn begin() {
         for (name, text) in DATABASE_CONNECTIONS {
             describe_gauge!(name, text);
         }
+        describe_gauge!(WATCHES, "Open streams of WatchServerCertificates");
+        describe_histogram!(
+            WATCH_DELAY,
+            "Time from a change of a certificate until a watch has its message, in seconds. It grows when watches are behind"
+        );
         describe_gauge!(CONNECTIONS, "Open connections by listener");
         describe_gauge!(
             AUDIT_PURGE_ENABLED,
@@ -108,6 +116,7 @@ pub fn begin() {
             counter!(FAILED_AUTHENTICATIONS, "credential" => credential).absolute(0);
         }
         counter!(AUDIT_DENIALS_DROPPED).absolute(0);
+        gauge!(WATCHES).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
             .inspect_err(|error| tracing::error!(%error, "there are no metrics"))
@@ -206,6 +215,28 @@ pub fn statement_repeated(statement: &'static str) {
 /// Sets how many items wait for the next batch of this queue.
 pub fn queue_length(queue: &'static str, length: usize) {
     gauge!(QUEUE_LENGTH, "queue" => queue).set(length as f64);
+}
+
+/// Records the time from a change until a watch has its message, in microseconds. Clocks can differ, so it can be negative.
+pub fn watch_delay(us: i64) {
+    histogram!(WATCH_DELAY).record(Duration::from_micros(us.max(0).unsigned_abs()).as_secs_f64());
+}
+
+/// An open watch, counted until this is dropped.
+pub struct OpenWatch(());
+
+impl OpenWatch {
+    /// Counts a watch.
+    pub fn count() -> Self {
+        gauge!(WATCHES).increment(1);
+        Self(())
+    }
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        gauge!(WATCHES).decrement(1);
+    }
 }
 
 /// An open connection, counted until this is dropped.

@@ -158,6 +158,14 @@ pub(super) fn error(error: &Error) -> String {
              under this request id"
                 .to_owned()
         }
+        Error::StreamEnded { .. } => {
+            "the service ends the stream; call again with the resume_token of this error or of the last message".to_owned()
+        }
+        Error::WatcherTooSlow { .. } => {
+            "the messages of the stream were not taken for 30 seconds; call again with the resume_token of this error, and take \
+             them faster"
+                .to_owned()
+        }
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
         Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {

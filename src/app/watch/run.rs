@@ -1,0 +1,273 @@
+//! A running watch.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::authenticate::StreamCheck;
+use super::super::changes::{Change, FilterState, Lost, ReadChanges};
+use super::super::{App, Error, RequestId};
+use super::filter::Wanted;
+use super::queue::{Sender, Unsent};
+use super::{Cursor, Watched, WatchedEvent, WatchedKind, error};
+use crate::account::AccountId;
+use crate::clock;
+use crate::inventory::{CertificateId, CertificateKind, Scope};
+use crate::store::{self, Filter, Liveness, Position, StoredCertificate};
+use crate::telemetry::metrics;
+
+/// How often a caller without news gets a token.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The certificates of the present state that are read at once.
+const PAGE: usize = 200;
+/// The ids that are looked up at once.
+const IDS: usize = 64;
+
+pub(super) struct Running {
+    pub(super) app: App,
+    pub(super) account: AccountId,
+    pub(super) wanted: Wanted,
+    pub(super) with_chain: bool,
+    pub(super) cursor: Cursor,
+    pub(super) queue: Sender,
+    pub(super) check: StreamCheck,
+    pub(super) closing: CancellationToken,
+}
+
+/// Why a watch ends.
+enum End {
+    /// The caller has left.
+    Left,
+    /// The connection closes, or the caller could not be looked up.
+    Closing,
+    TooSlow,
+    /// The caller may no longer call.
+    Refused(Arc<Error>),
+    Failed(Error),
+}
+
+impl From<Unsent> for End {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Left => Self::Left,
+            Unsent::TooSlow => Self::TooSlow,
+        }
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<store::Error> for End {
+    fn from(error: store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Running {
+    /// Runs to the end. `first` was read with the token.
+    pub(super) async fn run(mut self, first: Option<ReadChanges>) {
+        let end = self.run_until_end(first).await;
+        let token = || self.cursor.write(&self.app, self.account, &self.wanted);
+        let error = match end {
+            End::Left => return,
+            End::Closing => token().map_or_else(|error| error, |resume_token| Error::StreamEnded { resume_token }),
+            End::TooSlow => token().map_or_else(|error| error, |resume_token| Error::WatcherTooSlow { resume_token }),
+            End::Failed(error) => error,
+            End::Refused(error) => return self.queue.end(error),
+        };
+        self.queue.end(Arc::new(error));
+    }
+
+    async fn run_until_end(&mut self, first: Option<ReadChanges>) -> End {
+        let (closing, check) = (self.closing.clone(), self.check.clone());
+        let mut stream = pin!(self.stream(first));
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => End::Closing,
+            refused = check.refused() => refused.map_or(End::Closing, End::Refused),
+            end = stream.as_mut() => match end {
+                Err(end) => end,
+                Ok(never) => match never {},
+            },
+        }
+    }
+
+    async fn stream(&mut self, mut first: Option<ReadChanges>) -> Result<Infallible, End> {
+        if let Some(after) = self.cursor.present {
+            self.send_present(after).await?;
+            let cursor = Cursor {
+                present: None,
+                ..self.cursor
+            };
+            self.send(cursor, WatchedKind::Synced, None, None, None).await?;
+            // What follows must not be older than the present state.
+            first = None;
+        }
+        loop {
+            let last = loop {
+                let read = match first.take() {
+                    Some(read) => read,
+                    None => {
+                        let cursor = self.cursor;
+                        let read = self
+                            .app
+                            .read_changes(self.account, cursor.position, |mark| cursor.is_at(mark));
+                        read.await.map_err(error)?
+                    }
+                };
+                for change in &read.changes {
+                    self.take(change).await?;
+                }
+                if read.is_end {
+                    break read.last;
+                }
+            };
+            let mut changes = self.app.changes_after(self.account, last);
+            let mut heartbeat = Instant::now() + HEARTBEAT;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.queue.closed() => return Err(End::Left),
+                    next = changes.next() => match next {
+                        Ok(change) => {
+                            if self.take(&change).await? {
+                                heartbeat = Instant::now() + HEARTBEAT;
+                            }
+                        }
+                        Err(Lost) => break,
+                    },
+                    () = tokio::time::sleep_until(heartbeat) => {
+                        self.send(self.cursor, WatchedKind::Heartbeat, None, None, None).await?;
+                        heartbeat = Instant::now() + HEARTBEAT;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the certificates after this one, oldest first.
+    async fn send_present(&mut self, mut after: Position) -> Result<(), End> {
+        if !self.wanted.ids.is_empty() {
+            return self.send_present_of_ids(after).await;
+        }
+        let scope = match &self.wanted.name_prefix {
+            None => Some((*self.wanted.scope).clone()),
+            Some(prefix) => self.wanted.scope.intersection(&Scope {
+                name_prefixes: vec![prefix.clone()],
+                ..Scope::default()
+            }),
+        };
+        let Some(scope) = scope else { return Ok(()) };
+        loop {
+            let filter = Filter {
+                kind: CertificateKind::Server,
+                region: self.wanted.region.as_ref(),
+                resource_group: self.wanted.resource_group.as_ref(),
+                tags: &self.wanted.tags,
+                liveness: Liveness::Live,
+            };
+            let page = self
+                .app
+                .0
+                .store
+                .page((self.account, &scope), filter, after, PAGE)
+                .await?;
+            for stored in page.certificates {
+                self.send_one_present(stored).await?;
+            }
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn send_present_of_ids(&mut self, after: Position) -> Result<(), End> {
+        let ids = self.wanted.ids.iter().copied().filter(|id| Position::from(*id) > after);
+        let ids: Vec<_> = ids.collect();
+        for ids in ids.chunks(IDS) {
+            let found = self.app.0.store.find_several(ids, CertificateKind::Server).await?;
+            for stored in found.into_iter().flatten() {
+                if self.wanted.has(stored.id, &FilterState::of(&stored)) {
+                    self.send_one_present(stored).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_one_present(&mut self, stored: StoredCertificate) -> Result<(), End> {
+        let id = stored.id;
+        let cursor = Cursor {
+            present: Some(Position::from(id)),
+            ..self.cursor
+        };
+        let certificate = Some(Arc::new(stored));
+        self.send(cursor, WatchedKind::Present, Some(id), certificate, None)
+            .await
+    }
+
+    /// Passes a change on to the caller, if it is about a certificate of the watch. Whether it is.
+    async fn take(&mut self, change: &Change) -> Result<bool, End> {
+        let mut cursor = self.cursor;
+        cursor.advance(change.mark);
+        let Some(kind) = self.wanted.kind_of(change) else {
+            self.cursor = cursor;
+            return Ok(false);
+        };
+        let certificate = match kind {
+            WatchedKind::Deleted | WatchedKind::Purged | WatchedKind::Left => None,
+            _ => self.wanted.shown(change.certificate.as_ref()),
+        };
+        let event = WatchedEvent {
+            request_id: RequestId(change.mark.request_id),
+            occurred_us: change.occurred_us,
+            version: change.version,
+        };
+        self.send(cursor, kind, Some(change.id), certificate, Some(event))
+            .await?;
+        metrics::watch_delay(clock::now().millis() * 1000 - change.occurred_us);
+        Ok(true)
+    }
+
+    /// Sends a message. The watch is at `cursor` when it is sent, and not before: it can end at any moment.
+    async fn send(
+        &mut self,
+        cursor: Cursor,
+        kind: WatchedKind,
+        id: Option<CertificateId>,
+        mut certificate: Option<Arc<StoredCertificate>>,
+        event: Option<WatchedEvent>,
+    ) -> Result<(), End> {
+        let mut chain = None;
+        if self.with_chain
+            && let Some(stored) = certificate.take()
+        {
+            // The chain must be that of the certificate. So both are read again.
+            let store = &self.app.0.store;
+            if let Some((now, its_chain)) = store.find_with_chain(stored.id, CertificateKind::Server, None).await? {
+                certificate = self.wanted.shown(Some(&Arc::new(now)));
+                chain = certificate.as_ref().map(|_| its_chain);
+            }
+        }
+        let message = Watched {
+            kind,
+            resume_token: cursor.write(&self.app, self.account, &self.wanted)?,
+            id,
+            certificate,
+            chain,
+            event,
+        };
+        self.queue.send(message).await?;
+        self.cursor = cursor;
+        Ok(())
+    }
+}
