@@ -26,6 +26,7 @@ mod serve;
 mod server_certificate;
 mod settings;
 mod tag;
+mod watch;
 mod whoami;
 mod words;
 
@@ -89,6 +90,8 @@ enum Command {
     Undelete(server_certificate::TargetArgs),
     /// Purge a deleted server certificate and its private key.
     Purge(server_certificate::TargetArgs),
+    /// Print the present server certificates and then each change, until Ctrl-C.
+    Watch(watch::WatchArgs),
     /// Manage CA certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -302,6 +305,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => server_certificate::delete(args).await,
         Command::Undelete(args) => server_certificate::undelete(args).await,
         Command::Purge(args) => server_certificate::purge(args).await,
+        Command::Watch(args) => watch::watch(args).await,
         Command::Ca(command) => ca::run(command).await,
         Command::Tag(args) => tag::tag(args).await,
         Command::Untag(args) => tag::untag(args).await,

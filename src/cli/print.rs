@@ -458,6 +458,29 @@ pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result
     }
 }
 
+/// A message of a watch.
+pub(super) fn watched(message: &pb::WatchServerCertificatesResponse, output: AuditOutput) -> Result<(), Failure> {
+    match output {
+        AuditOutput::Json => json("WatchServerCertificatesResponse", message),
+        AuditOutput::Jsonl => {
+            let serializer = serde_json::Serializer::new(Vec::new());
+            let line = serialized("WatchServerCertificatesResponse", message, serializer)?;
+            print(&format!("{line}\n"))
+        }
+        AuditOutput::Text => {
+            let kind = message.kind().as_str_name();
+            let kind = kind.trim_start_matches("CERTIFICATE_EVENT_KIND_").to_lowercase();
+            let name = message
+                .server_certificate
+                .as_ref()
+                .map(|one| plain(&one.server_certificate_name));
+            let parts = [kind, message.server_certificate_id.clone(), name.unwrap_or_default()];
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            print(&(parts.join("  ") + "\n"))
+        }
+    }
+}
+
 fn audit_line(event: &pb::AuditEvent) -> String {
     let short = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
     let time = event.event_time.unwrap_or_default();

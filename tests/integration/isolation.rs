@@ -427,6 +427,21 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     let delivered = consumer.get_key_pair(own_key).await.unwrap().into_inner();
     assert_eq!(delivered.private_key, first.key);
 
+    let channel = tonic::service::interceptor::InterceptedService::new(keeps.channel(), bearer(&key));
+    let watch = DeliveryServiceClient::new(channel)
+        .watch_server_certificates(pb::WatchServerCertificatesRequest::default())
+        .await;
+    let mut watch = watch.unwrap().into_inner();
+    calls::rename(&b, &kept, "watched", "").await.unwrap();
+    loop {
+        let message = watch.message().await.unwrap().unwrap();
+        let is_last = message.kind() == pb::CertificateEventKind::Renamed;
+        answers.add(Ok::<_, tonic::Status>(message));
+        if is_last {
+            break;
+        }
+    }
+
     // The audit trail, all of it and that of a resource, and its verification.
     for resource_id in [String::new(), kept.clone(), group_id.clone()] {
         let request = pb::ListAuditEventsRequest {

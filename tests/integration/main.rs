@@ -72,3 +72,4 @@ mod team;
 mod tidy;
 mod tls;
 mod upload;
+mod watches;

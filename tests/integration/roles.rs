@@ -63,6 +63,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("UploadServerCertificate", "ea"),
     ("VerifyAuditTrail", "ao"),
     ("VerifyKeyRing", "o"),
+    ("WatchServerCertificates", "reca"),
 ];
 
 fn methods() -> Vec<MethodDescriptor> {

@@ -174,6 +174,29 @@ impl Caller {
         }
     }
 
+    /// The ids of the present certificates in a watch, sorted.
+    async fn watched(&self) -> Vec<String> {
+        let method = self.method("WatchServerCertificates");
+        self.called.lock().unwrap().insert(method.name().to_owned());
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let request = Request::new(DynamicMessage::new(method.input()));
+        let stream = grpc
+            .server_streaming(request, path.parse().unwrap(), Dynamic(method.output()))
+            .await;
+        let (mut stream, mut ids) = (stream.unwrap().into_inner(), Vec::new());
+        loop {
+            let message = serde_json::to_value(stream.message().await.unwrap().unwrap()).unwrap();
+            self.told.lock().unwrap().push(message.to_string());
+            if message["kind"] == "CERTIFICATE_EVENT_KIND_SYNCED" {
+                ids.sort();
+                return ids;
+            }
+            ids.push(message["serverCertificateId"].as_str().unwrap().to_owned());
+        }
+    }
+
     /// The reason of a refused call. Its error is one of the texts that the caller is told.
     async fn refused(&self, name: &str, request: Value) -> String {
         let refused = self.call(name, request).await.unwrap_err();
@@ -546,6 +569,7 @@ async fn lists_have_the_certificates_inside(world: &World, caller: &Caller, limi
     }
 
     let is_live_server = |one: &Certificate| one.kind == "server" && !one.is_deleted;
+    assert_eq!(caller.watched().await, expected(&is_live_server), "{limits:?}");
     let search = "SearchServerCertificates";
     for order in ["CREATE_TIME", "EXPIRE_TIME", "NAME"] {
         let order = format!("SEARCH_ORDER_{order}");

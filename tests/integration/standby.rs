@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use certkeep::grpc::pb;
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, connect_to, temp_dir};
+use crate::bad_input::reason;
+use crate::calls::stored;
+use crate::harness::{TestServer, connect_to, temp_dir, until, upload_of};
 use crate::load::{Load, resumes_within};
+use crate::pki::{self, Key};
 use crate::process::{children, kill, signal, stdout};
 use crate::proof::{figure, times};
+use crate::watches::Watch;
 
 /// The directory of PostgreSQL's programs, which Debian keeps out of PATH.
 fn programs() -> PathBuf {
@@ -155,6 +160,75 @@ async fn a_primary_killed_under_load_loses_nothing_and_its_promoted_standby_is_w
         "longest outage after the promotion began, ms",
         longest_outage.as_millis(),
     );
+}
+
+/// An asynchronous standby lacks the last event. A watch that has it must start again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_learns_that_a_failover_lost_an_event_it_has() {
+    let dir = temp_dir();
+    let (primary, standby) = pair(&dir).await;
+    let hosts = format!(
+        "host='{},{}' port=5432 user=certkeep dbname=postgres target_session_attrs=read-write",
+        primary.dir.display(),
+        standby.dir.display()
+    );
+    let server = TestServer::start_on(hosts, |_| {}).await;
+    let upload = upload_of(&pki::self_signed(Key::P256, "a.example"));
+    let kept = stored(&server.client(), &upload).await;
+    let sql = connect_to(&primary.connection_string()).await;
+    for setting in [
+        "alter system set synchronous_standby_names = ''",
+        "select pg_reload_conf()",
+    ] {
+        sql.execute(setting, &[]).await.unwrap();
+    }
+    let synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+    until(async || sql.query_one(synchronous, &[]).await.unwrap().get::<_, i64>(0) == 0).await;
+    let standby_dir = standby.dir.clone();
+    drop(standby);
+
+    let mut watch = Watch::open(&server, server.admin_key(), Default::default())
+        .await
+        .unwrap();
+    let before = watch.next().await.unwrap();
+    assert_eq!(before.server_certificate_id, kept);
+    watch.next().await.unwrap();
+    let before = watch.token.clone();
+    let lost = stored(&server.client(), &upload).await;
+    assert_eq!(watch.next().await.unwrap().server_certificate_id, lost);
+    primary.kill();
+    let standby = Node::start(&standby_dir).await;
+    let sql = connect_to(&standby.connection_string()).await;
+    sql.execute("select pg_promote(true, 20)", &[]).await.unwrap();
+    resumes_within(&server.client(), Duration::from_secs(5)).await;
+
+    // Its stream may have ended while there was no database.
+    let end = watch.end().await;
+    assert!(
+        ["RESUME_TOKEN_EXPIRED", "STREAM_ENDED", "DATABASE_UNAVAILABLE"].contains(&reason(&end).as_str()),
+        "{end}"
+    );
+    let resume = async |token: &str| {
+        let request = pb::WatchServerCertificatesRequest {
+            resume_token: token.to_owned(),
+            ..Default::default()
+        };
+        Watch::open(&server, server.admin_key(), request).await
+    };
+    assert_eq!(
+        reason(&resume(&watch.token).await.err().unwrap()),
+        "RESUME_TOKEN_EXPIRED"
+    );
+    // Another event takes the position of the lost one.
+    let other = stored(&server.client(), &upload).await;
+    assert_eq!(
+        reason(&resume(&watch.token).await.err().unwrap()),
+        "RESUME_TOKEN_EXPIRED"
+    );
+    // The event of this token was on the standby.
+    let mut resumed = resume(&before).await.unwrap();
+    while resumed.next().await.unwrap().server_certificate_id != other {}
+    server.stop().await;
 }
 
 /// Kills a primary under load and promotes its standby: how many uploads were acknowledged, and how long the service was gone after the

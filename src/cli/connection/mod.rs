@@ -19,6 +19,7 @@ use super::{DEFAULT_ENDPOINT, Failure};
 use crate::app::AccessKeyText;
 use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
+use crate::grpc::pb::delivery_service_client::DeliveryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use sources::Environment;
 pub(super) use url::{check_url, is_same};
@@ -69,6 +70,10 @@ impl ConnectionArgs {
         self.resolve()?.connect_as_admin()
     }
 
+    pub(super) fn connect_to_deliveries(&self) -> Result<DeliveryServiceClient<AuthorizedChannel>, Failure> {
+        self.resolve()?.connect_to_deliveries()
+    }
+
     pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
         self.resolve()?.connect_as_operator()
     }
@@ -111,6 +116,10 @@ impl Connection {
 
     pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
         Ok(AdminServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
+    }
+
+    pub(super) fn connect_to_deliveries(&self) -> Result<DeliveryServiceClient<AuthorizedChannel>, Failure> {
+        Ok(DeliveryServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
     }
 
     pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
