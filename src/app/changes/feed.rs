@@ -105,6 +105,7 @@ impl Ring {
 
 impl Feeds {
     /// A subscription to an account that is followed already.
+    #[allow(dead_code, reason = "Envoy's secrets follow changes")]
     pub(super) fn subscribe(&self, account: AccountId) -> Option<Subscription> {
         let open = self.open_feeds();
         let ring = open.feeds.get(&account)?.ring.subscribe();

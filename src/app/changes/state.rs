@@ -24,6 +24,7 @@ pub(in crate::app) struct Change {
     /// The version after the change.
     pub(in crate::app) version: i64,
     /// The revision after the change.
+    #[allow(dead_code, reason = "Envoy's secrets follow changes")]
     pub(in crate::app) revision: i64,
     /// When it happened, in microseconds since 1970.
     pub(in crate::app) occurred_us: i64,
