@@ -10,6 +10,7 @@ The PostgreSQL server is a scratch one with durable settings, in a temporary dir
 import argparse
 import base64
 import contextlib
+import copy
 import datetime
 import glob
 import hashlib
@@ -307,10 +308,22 @@ select {columns} from certificate where account_id = {FIRST_ACCOUNT} + :n / {per
 """
 
     def first_id(self):
-        row = self.certkeep.sql(f"select created_ms, random from certificate where account_id = {FIRST_ACCOUNT} order by created_ms limit 1")
+        return self.first_id_of(self.certkeep)
+
+    @staticmethod
+    def first_id_of(certkeep):
+        row = certkeep.sql(f"select created_ms, random from certificate where account_id = {FIRST_ACCOUNT} order by created_ms limit 1")
         created, random = (int(part) for part in row.split("|"))
         first, second = struct.unpack(">ii", struct.pack(">q", random))
         return f"{FIRST_ACCOUNT}_{created:x}_{first}_{second}"
+
+
+def text(number, value):
+    """A text field of a protobuf message."""
+    def varint(value):
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+    encoded = value.encode()
+    return varint(number << 3 | 2) + varint(len(encoded)) + encoded
 
 
 def pairs(path, count, rsa):
@@ -481,6 +494,36 @@ class Bench:
                 ("1,000", lambda: h2load(small, message(small_schema), self.options.seconds))])
         self.close([(None, certkeep, None) for certkeep, _ in [*few.values(), *many.values()]])
 
+    def watch(self):
+        """Milliseconds from the answer of a rename to the message of a watch, on the replica that made the change and on another one."""
+        import grpc
+        say("from a commit to a watch")
+        self.databases += 1
+        certkeep = Certkeep(self.options.certkeep, self.postgres, f"watch_{self.databases}", 1)
+        other = copy.copy(certkeep)
+        other.start()
+        metadata = [("authorization", f"Bearer ckbench{0:09d}.{SECRET}")]
+        pair = pairs(f"{self.postgres.directory}/watch.json", 1, rsa=False)[0]
+        with grpc.insecure_channel(certkeep.address) as here, grpc.insecure_channel(other.address) as there:
+            call = lambda method, message: here.unary_unary(f"/{SERVICE}/{method}")(message, metadata=metadata)
+            call("UploadServerCertificate", text(1, REGION) + text(2, pair["server_certificate"]) + text(4, pair["private_key"]))
+            id = Schema.first_id_of(certkeep)
+            watches = [channel.unary_stream("/certkeep.v1.DeliveryService/WatchServerCertificates")(b"", metadata=metadata) for channel in (here, there)]
+            for watch in watches:
+                # Field 1, kind: SYNCED.
+                next(message for message in watch if message.startswith(b"\x08\x02"))
+            times = [[], []]
+            for number in range(100 * self.options.repeats):
+                call("SetServerCertificateName", text(1, REGION) + text(2, id) + text(3, f"n{number}"))
+                began = time.monotonic()
+                for watch, taken in zip(watches, times):
+                    next(watch)
+                    taken.append(1000 * (time.monotonic() - began))
+        for taken, replica in zip(times, ("the same replica", "another replica")):
+            self.facts.append(f"from a commit to the message of a watch on {replica}: median {statistics.median(taken):.1f} ms, "
+                              f"99th percentile {statistics.quantiles(taken, n=100)[98]:.1f} ms")
+        self.close([(None, certkeep, None), (None, other, None)])
+
     def memory(self):
         """MiB of the process after its start, and at most under the load of the figures before; the time of a start."""
         for name, certkeep, _ in self.open_sites():
@@ -511,7 +554,7 @@ class Bench:
         return "\n".join(lines) + "\n"
 
 
-FIGURES = ["upload", "rsa", "one_account", "one_caller", "describe", "page", "memory", "lone", "million"]
+FIGURES = ["upload", "rsa", "one_account", "one_caller", "describe", "page", "watch", "memory", "lone", "million"]
 BEGAN = time.monotonic()
 
 

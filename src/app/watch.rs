@@ -135,7 +135,7 @@ impl App {
                 Some(read.await.map_err(error)?)
             }
         };
-        let (sender, watch) = queue::queue();
+        let (sender, watch) = queue::queue(queue::MAX_WAIT);
         let running = Running {
             app: self.clone(),
             account,

@@ -18,7 +18,7 @@ use crate::external::tool;
 use crate::harness::{Account, Bearer, REGION, TestServer, bearer, until, upload_of};
 use crate::load::Load;
 use crate::pki::{self, Key};
-use crate::process::{Certkeep, DataDir};
+use crate::process::{CERTKEEP, Certkeep, DataDir};
 use crate::proof::{figure, times};
 use crate::resource_groups::{made, move_to};
 use crate::scope::Limits;
@@ -451,13 +451,170 @@ async fn a_watch_ends_with_its_token_at_a_drain_at_the_age_of_the_connection_and
     server.stop().await;
 }
 
-/// The lines of watcher.py, which calls again with its last token whenever its stream ends.
-struct Watcher {
-    process: Child,
-    lines: Arc<Mutex<Vec<[String; 4]>>>,
+#[tokio::test(flavor = "multi_thread")]
+async fn the_present_state_goes_on_after_each_of_its_messages_and_waits_for_a_slow_caller() {
+    const CERTIFICATES: usize = 600;
+    let server = TestServer::start().await;
+    let client = server.client();
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let mut uploads = tokio::task::JoinSet::new();
+    for number in 0..CERTIFICATES {
+        let (client, request) = (client.clone(), named(&pair, &format!("n{number}")));
+        uploads.spawn(async move { stored(&client, &request).await });
+    }
+    let mut ids = uploads.join_all().await;
+    ids.sort();
+    let by_id = Request {
+        server_certificate_ids: ids[..100].to_vec(),
+        ..Request::default()
+    };
+    for (request, count) in [(Request::default(), CERTIFICATES), (by_id, 100)] {
+        let mut seen = Vec::new();
+        let mut request = request;
+        // Each call takes some messages, and the next call goes on after the last of them.
+        loop {
+            let mut watch = Watch::open(&server, server.admin_key(), request.clone()).await.unwrap();
+            let (mut taken, mut kind) = (0, Kind::Present);
+            while kind == Kind::Present && taken < 150 {
+                let message = watch.next().await.unwrap();
+                kind = message.kind();
+                seen.extend(message.server_certificate.map(|stored| stored.server_certificate_id));
+                taken += 1;
+            }
+            request.resume_token.clone_from(&watch.token);
+            if kind == Kind::Synced {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), count);
+        seen.sort();
+        assert_eq!(seen, ids[..count]);
+    }
+
+    // It reads nothing while more changes than the queue and the ring hold happen, and then it gets all of them.
+    let mut slow = Watch::open(&server, server.admin_key(), Request::default())
+        .await
+        .unwrap();
+    slow.synced().await;
+    let mut changes = tokio::task::JoinSet::new();
+    for id in ids.clone() {
+        let client = client.clone();
+        changes.spawn(async move {
+            for name in ["one", "two", "three"] {
+                rename(&client, &id, name, "").await.unwrap();
+            }
+        });
+    }
+    changes.join_all().await;
+    let mut renamed: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for _ in 0..3 * CERTIFICATES {
+        let message = slow.next().await.unwrap();
+        assert_eq!(message.kind(), Kind::Renamed);
+        let revision = message.server_certificate.unwrap().etag.parse().unwrap();
+        renamed.entry(message.server_certificate_id).or_default().push(revision);
+    }
+    assert!(renamed.len() == CERTIFICATES && renamed.values().all(|revisions| revisions.len() == 3));
+    assert!(
+        renamed.values().all(|revisions| revisions.is_sorted()),
+        "never in an older state"
+    );
+    server.stop().await;
 }
 
-impl Watcher {
+/// Only the long form waits for the 30 seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_watch_gets_heartbeats_and_a_caller_that_takes_nothing_loses_its_watch() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let id = stored(&client, &named(&pair, "a")).await;
+    let mut stuck = Watch::open(&server, server.admin_key(), Request::default())
+        .await
+        .unwrap();
+    stuck.synced().await;
+    let quiet = Request {
+        server_certificate_name_prefix: "quiet".into(),
+        ..Request::default()
+    };
+    let mut quiet = Watch::open(&server, server.admin_key(), quiet).await.unwrap();
+    quiet.synced().await;
+    let synced = quiet.token.clone();
+    for n in 0..times(10, 4000) {
+        rename(&client, &id, &format!("n{n}"), "").await.unwrap();
+    }
+    if times(0, 1) == 1 {
+        assert_eq!(quiet.next().await.unwrap().kind(), Kind::Heartbeat);
+        assert_ne!(quiet.token, synced);
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        let end = stuck.end().await;
+        assert_eq!(
+            (end.code(), reason(&end)),
+            (Code::ResourceExhausted, "WATCHER_TOO_SLOW".into())
+        );
+        // The token of the error is that of the last message.
+        assert_eq!(metadata_token(&end).len(), stuck.token.len());
+        let request = Request {
+            resume_token: metadata_token(&end),
+            ..Request::default()
+        };
+        let mut resumed = Watch::open(&server, server.admin_key(), request).await.unwrap();
+        let last = format!("n{}", times(10, 4000) - 1);
+        while resumed.short().await.1 != last {}
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_watches_on_after_its_server_stopped() {
+    let data_dir = DataDir::new();
+    let server = Certkeep::start(&data_dir);
+    let address = server.address;
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let first = stored(&server.client(&data_dir), &named(&pair, "shop-1")).await;
+    let mut watch = Command::new(CERTKEEP);
+    watch
+        .args([
+            "watch",
+            "--name-prefix",
+            "shop-",
+            "--output",
+            "jsonl",
+            "--endpoint",
+            &format!("http://{address}"),
+        ])
+        .arg("--data-dir")
+        .arg(data_dir.path())
+        .stdout(Stdio::piped());
+    let watcher = Watcher::read(watch, |line| {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| message[name].as_str().unwrap().to_owned();
+        [field("kind"), field("serverCertificateId")]
+    });
+    let seen = |count: usize| {
+        let lines = watcher.lines.clone();
+        until(async move || lines.lock().unwrap().len() >= count)
+    };
+    seen(2).await;
+    server.terminate();
+    let server = Certkeep::start_at(&data_dir, address);
+    let second = stored(&server.client(&data_dir), &named(&pair, "shop-2")).await;
+    stored(&server.client(&data_dir), &named(&pair, "bank-1")).await;
+    seen(3).await;
+    let line = |kind: &str, id: &str| [format!("CERTIFICATE_EVENT_KIND_{kind}"), id.to_owned()];
+    assert_eq!(
+        *watcher.lines.lock().unwrap(),
+        [line("PRESENT", &first), line("SYNCED", ""), line("UPLOADED", &second)]
+    );
+    server.terminate();
+}
+
+/// The lines of watcher.py, which calls again with its last token whenever its stream ends.
+struct Watcher<const FIELDS: usize> {
+    process: Child,
+    lines: Arc<Mutex<Vec<[String; FIELDS]>>>,
+}
+
+impl Watcher<4> {
     fn start(addresses: &[String], key: &str) -> Self {
         let mut command = Command::new(tool("python/bin/python"));
         command
@@ -466,20 +623,26 @@ impl Watcher {
             .env("PYTHONPATH", tool("python/gen"))
             .env("WATCHER_KEY", key)
             .stdout(Stdio::piped());
+        Self::read(command, |line| serde_json::from_str(line).unwrap())
+    }
+}
+
+impl<const FIELDS: usize> Watcher<FIELDS> {
+    fn read(mut command: Command, parse: impl Fn(&str) -> [String; FIELDS] + Send + 'static) -> Self {
         let mut process = command.spawn().unwrap();
         let output = std::io::BufReader::new(process.stdout.take().unwrap());
         let lines: Arc<Mutex<Vec<_>>> = Arc::default();
         let read = lines.clone();
         std::thread::spawn(move || {
             for line in std::io::BufRead::lines(output).map_while(Result::ok) {
-                read.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                read.lock().unwrap().push(parse(&line));
             }
         });
         Self { process, lines }
     }
 }
 
-impl Drop for Watcher {
+impl<const FIELDS: usize> Drop for Watcher<FIELDS> {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -565,22 +728,24 @@ async fn many_watchers_need_little_memory_and_each_gets_its_change() {
         let key = server.add_key("admin", Account::New).await;
         // A connection of its own.
         let channel = replica.channel();
-        for watcher in 0..WATCHERS {
-            let request = Request {
-                server_certificate_name_prefix: format!("w{watcher}-"),
-                ..Request::default()
-            };
-            let stream = DeliveryServiceClient::with_interceptor(channel.clone(), bearer(&key))
-                .watch_server_certificates(request)
-                .await
-                .unwrap();
-            let mut watch = Watch {
-                stream: stream.into_inner(),
-                token: String::new(),
-            };
-            assert_eq!(watch.synced().await, [""; 0]);
-            watches.push((account, watcher, watch));
-        }
+        let opening = (0..WATCHERS).map(|watcher| {
+            let mut client = DeliveryServiceClient::with_interceptor(channel.clone(), bearer(&key));
+            async move {
+                let request = Request {
+                    server_certificate_name_prefix: format!("w{watcher}-"),
+                    ..Request::default()
+                };
+                let stream = client.watch_server_certificates(request).await.unwrap();
+                let mut watch = Watch {
+                    stream: stream.into_inner(),
+                    token: String::new(),
+                };
+                assert_eq!(watch.synced().await, [""; 0]);
+                (account, watcher, watch)
+            }
+        });
+        let opening: tokio::task::JoinSet<_> = opening.collect();
+        watches.extend(opening.join_all().await);
         clients.push(server.client_with(Some(&format!("Bearer {key}"))));
     }
     let idle = resident(replica.pid());
@@ -595,7 +760,10 @@ async fn many_watchers_need_little_memory_and_each_gets_its_change() {
     let mut kept = Vec::new();
     for (account, watcher, mut watch) in watches {
         if let Some(id) = uploaded.get(&(account, watcher)) {
-            let message = watch.next().await.unwrap();
+            let mut message = watch.next().await.unwrap();
+            while message.kind() == Kind::Heartbeat {
+                message = watch.next().await.unwrap();
+            }
             assert_eq!((message.kind(), &message.server_certificate_id), (Kind::Uploaded, id));
         }
         kept.push(watch);

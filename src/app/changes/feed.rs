@@ -244,3 +244,95 @@ async fn poll(app: App) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{CertificateId, CertificateKind, ChangeKind};
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn mark(position: i64) -> EventMark {
+        EventMark {
+            position,
+            request_id: Uuid::from_u128(position as u128),
+        }
+    }
+
+    fn change(position: i64) -> Change {
+        Change {
+            mark: mark(position),
+            id: CertificateId::new(AccountId::from_i64(1), Timestamp::from_millis(1), [0; 8]),
+            kind: CertificateKind::Server,
+            change: ChangeKind::Renamed,
+            version: 1,
+            revision: 1,
+            occurred_us: 0,
+            before: None,
+            after: None,
+            certificate: None,
+        }
+    }
+
+    fn ring(positions: std::ops::RangeInclusive<i64>) -> Ring {
+        let mut ring = Ring {
+            base: mark(positions.start() - 1),
+            changes: VecDeque::new(),
+            is_broken: false,
+        };
+        ring.push(positions.map(change).collect());
+        ring
+    }
+
+    #[test]
+    fn a_subscriber_goes_on_after_its_own_event_only() {
+        let ring = ring(11..=13);
+        let after = |mark| ring.after(mark).map(|change| change.mark.position);
+        assert_eq!(
+            [9, 10, 11, 12, 13].map(|position| after(mark(position))),
+            [None, Some(11), Some(12), Some(13), None]
+        );
+        // Another event has the position: the history broke.
+        for position in [10, 12] {
+            let other = EventMark {
+                request_id: Uuid::from_u128(99),
+                ..mark(position)
+            };
+            assert_eq!(after(other), None);
+        }
+    }
+
+    #[test]
+    fn the_ring_keeps_the_last_changes() {
+        let mut long = ring(1..=2000);
+        assert_eq!(
+            (long.changes.len(), long.base, long.last()),
+            (MAX_KEPT, mark(2000 - MAX_KEPT as i64), mark(2000))
+        );
+        for (_, read) in &mut long.changes {
+            *read -= KEPT_FOR;
+        }
+        long.push(vec![change(2001)]);
+        assert_eq!(
+            (long.changes.len(), long.base, long.last()),
+            (1, mark(2000), mark(2001))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_falls_out_of_the_ring_is_lost() {
+        let sender = watch::Sender::new(ring(1..=3));
+        let mut subscription = Subscription {
+            ring: sender.subscribe(),
+            last: mark(1),
+        };
+        assert_eq!(subscription.next().await.unwrap().mark, mark(2));
+        sender.send_modify(|ring| ring.push((4..=2000).map(change).collect()));
+        assert_eq!(subscription.next().await.unwrap_err(), Lost);
+        subscription.last = mark(1999);
+        assert_eq!(subscription.next().await.unwrap().mark, mark(2000));
+        sender.send_modify(|ring| ring.is_broken = true);
+        assert_eq!(subscription.next().await.unwrap_err(), Lost);
+    }
+}

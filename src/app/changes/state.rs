@@ -230,3 +230,113 @@ fn tags_of(json: &Value) -> Tags {
     pairs.sort_unstable();
     Tags::from_stored(pairs)
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Timestamp;
+
+    const ACCOUNT: i64 = 1_000_000_000_000_000;
+
+    fn event(position: i64, change: &str, detail: Option<&str>) -> StoredEvent {
+        StoredEvent {
+            mark: EventMark {
+                position,
+                request_id: Uuid::from_u128(1),
+            },
+            id: CertificateId::new(AccountId::from_i64(ACCOUNT), Timestamp::from_millis(1), [0; 8]),
+            kind: CertificateKind::Server,
+            change: change.to_owned(),
+            revision: position,
+            version: 1,
+            occurred_us: 0,
+            detail: detail.map(str::to_owned),
+            present: None,
+        }
+    }
+
+    /// The states before and after each event, as short texts.
+    fn states(mut events: Vec<StoredEvent>, present: Present) -> Vec<[String; 2]> {
+        events.last_mut().unwrap().present = Some(present);
+        let text = |state: Option<Arc<FilterState>>| match state {
+            None => "-".to_owned(),
+            Some(state) => {
+                let tags: Vec<_> = state.tags.iter().map(|tag| tag.value().to_owned()).collect();
+                let live = if state.is_live { "live" } else { "deleted" };
+                format!(
+                    "{} {} {} {live}",
+                    state.name.as_str(),
+                    state.resource_group,
+                    tags.concat()
+                )
+            }
+        };
+        changes(AccountId::from_i64(ACCOUNT), &mut events)
+            .into_iter()
+            .map(|change| [text(change.before), text(change.after)])
+            .collect()
+    }
+
+    /// The certificate is purged: every state follows from the events.
+    #[test]
+    fn later_events_are_undone_one_by_one() {
+        let events = vec![
+            event(1, "uploaded", None),
+            event(2, "renamed", Some(r#"{"name": ["a", "b"]}"#)),
+            event(3, "moved", Some(r#"{"resource_group_id": [null, "rg-x"]}"#)),
+            event(4, "tagged", Some(r#"{"tags": [{"k": "1"}, {"k": "2"}]}"#)),
+            event(5, "deleted", None),
+            event(
+                6,
+                "purged",
+                Some(
+                    r#"{"region_id": ["r", null], "name": ["b", null], "resource_group_id": ["rg-x", null], "tags": [{"k": "old"}, null]}"#,
+                ),
+            ),
+        ];
+        let present = Present {
+            certificate: None,
+            name: None,
+            resource_group: None,
+            // The last change of the tags counts, and not the row of the purge.
+            tags: Some(r#"{"k": "2"}"#.to_owned()),
+            region: Some(r#""r""#.to_owned()),
+            is_live: false,
+        };
+        let group = format!("rg-{ACCOUNT}");
+        let expected = [
+            "-".to_owned(),
+            format!("a {group} 1 live"),
+            format!("b {group} 1 live"),
+            "b rg-x 1 live".to_owned(),
+            "b rg-x 2 live".to_owned(),
+            "b rg-x 2 deleted".to_owned(),
+            "-".to_owned(),
+        ];
+        let expected: Vec<_> = expected
+            .windows(2)
+            .map(|pair| [pair[0].clone(), pair[1].clone()])
+            .collect();
+        assert_eq!(states(events, present), expected);
+    }
+
+    #[test]
+    fn a_chunk_that_ends_before_later_changes_has_the_values_before_them() {
+        let present = Present {
+            certificate: None,
+            name: Some(r#""b""#.to_owned()),
+            resource_group: Some("null".to_owned()),
+            tags: Some("{}".to_owned()),
+            region: Some(r#""r""#.to_owned()),
+            is_live: true,
+        };
+        let renamed = event(7, "renamed", Some(r#"{"name": ["a", "b"]}"#));
+        let group = format!("rg-{ACCOUNT}");
+        assert_eq!(
+            states(vec![renamed], present),
+            [[format!("a {group}  live"), format!("b {group}  live")]]
+        );
+    }
+}

@@ -18,7 +18,7 @@ const MAX_MESSAGES: usize = 256;
 const MAX_OCTETS: usize = 1024 * 1024;
 /// A caller that makes no room in this time is too slow. It is much longer than a network stalls, and a bulk import fills the queue of a
 /// caller that takes messages for moments only.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The caller's end of a watch.
 pub struct Watch {
@@ -32,6 +32,7 @@ pub(super) struct Sender {
     queue: mpsc::Sender<Box<Queued>>,
     room: Arc<Semaphore>,
     ending: oneshot::Sender<Arc<Error>>,
+    max_wait: Duration,
 }
 
 struct Queued {
@@ -48,13 +49,15 @@ pub(super) enum Unsent {
     TooSlow,
 }
 
-pub(super) fn queue() -> (Sender, Watch) {
+/// A queue that is too slow if it stays full for so long.
+pub(super) fn queue(max_wait: Duration) -> (Sender, Watch) {
     let (queue, received) = mpsc::channel(MAX_MESSAGES);
     let (ending, ended) = oneshot::channel();
     let sender = Sender {
         queue,
         room: Arc::new(Semaphore::new(MAX_OCTETS)),
         ending,
+        max_wait,
     };
     let watch = Watch {
         queue: received,
@@ -96,7 +99,7 @@ impl Sender {
                 slot.send(Box::new(Queued { message, _room: room }));
                 Ok(())
             }
-            () = tokio::time::sleep(MAX_WAIT) => Err(Unsent::TooSlow),
+            () = tokio::time::sleep(self.max_wait) => Err(Unsent::TooSlow),
         }
     }
 
@@ -133,4 +136,60 @@ fn octets(message: &Watched) -> usize {
     // Four characters stand for three octets, and 65 for 48 with the ends of lines.
     let chain = |chain: &Chain| chain.der().map(|der| der.len() * 7 / 5 + 64).sum::<usize>();
     FIXED + message.certificate.as_deref().map_or(0, certificate) + message.chain.as_ref().map_or(0, chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::WatchedKind;
+    use super::*;
+
+    fn message(chain: Option<Chain>) -> Watched {
+        Watched {
+            kind: WatchedKind::Heartbeat,
+            resume_token: String::new(),
+            id: None,
+            certificate: None,
+            chain,
+            event: None,
+        }
+    }
+
+    async fn next(watch: &mut Watch) -> Option<Result<Watched, Arc<Error>>> {
+        std::future::poll_fn(|cx| watch.poll_next(cx)).await
+    }
+
+    /// How many messages fit, and whether one more fits after one was taken.
+    async fn room(chain: Option<Chain>) -> (usize, bool) {
+        let (sender, mut watch) = queue(Duration::from_millis(20));
+        let mut count = 0;
+        while sender.send(message(chain.clone())).await.is_ok() {
+            count += 1;
+        }
+        next(&mut watch).await.unwrap().unwrap();
+        (count, sender.send(message(chain)).await.is_ok())
+    }
+
+    #[tokio::test]
+    async fn messages_and_their_octets_have_a_bound() {
+        assert_eq!(room(None).await, (256, true));
+        // 420 KB in PEM.
+        let chain = Chain::from_stored(vec![vec![0; 300_000]]);
+        assert_eq!(room(Some(chain)).await, (2, true));
+        // A message that is larger than the bound waits for an empty queue.
+        let chain = Chain::from_stored(vec![vec![0; 1_000_000]]);
+        assert_eq!(room(Some(chain)).await, (1, true));
+    }
+
+    #[tokio::test]
+    async fn the_error_comes_after_all_messages_and_ends_the_watch() {
+        let (sender, mut watch) = queue(MAX_WAIT);
+        assert!(sender.send(message(None)).await.is_ok());
+        sender.end(Arc::new(Error::ResumeTokenExpired));
+        assert!(next(&mut watch).await.unwrap().is_ok());
+        assert!(next(&mut watch).await.unwrap().is_err());
+        assert!(next(&mut watch).await.is_none());
+        let (sender, watch) = queue(MAX_WAIT);
+        drop(watch);
+        assert!(matches!(sender.send(message(None)).await, Err(Unsent::Left)));
+    }
 }
