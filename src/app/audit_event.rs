@@ -135,7 +135,8 @@ impl AuditEvent {
 #[error("an audit event is damaged")]
 struct DamagedEvent;
 
-/// The method that makes this change of a certificate. A delete without retention and a purge have the same event, and the same effect.
+/// The method that makes this change of a certificate. Without a retention time, the service
+/// purges a certificate right after its deletion.
 fn method_of(change: &str, kind: CertificateKind, event: &AuditEvent) -> &'static str {
     use CertificateKind::{Ca, Server};
     match (change, kind) {

@@ -64,6 +64,24 @@ pub enum Error {
     /// The certificate is not deleted.
     #[error("certificate {1} is not deleted")]
     NotDeleted(CertificateKind, CertificateId),
+    /// Holders serve the certificate.
+    #[error("certificate {id} is in use")]
+    CertificateInUse {
+        /// The kind of the certificate.
+        kind: CertificateKind,
+        /// The certificate.
+        id: CertificateId,
+        /// The first holders, by name. Empty if the last lease ended a moment ago.
+        holders: Vec<String>,
+        /// Whether there are more holders.
+        more: bool,
+    },
+    /// The certificate has as many holders as it may.
+    #[error("certificate {0} has too many holders")]
+    TooManyHolders(CertificateId),
+    /// The holder has no lease that has not ended.
+    #[error("lease not found")]
+    LeaseNotFound,
     /// A certificate is in the resource group.
     #[error("resource group {0} is not empty")]
     ResourceGroupNotEmpty(ResourceGroupId),

@@ -3,7 +3,7 @@
 use super::{App, Error};
 
 impl App {
-    /// Purges deleted certificates and audit events after their retention, and client tokens that have expired.
+    /// Purges deleted certificates and audit events after their retention, client tokens that have expired, and holders whose time is over.
     pub async fn run_maintenance(&self) -> Result<(), Error> {
         let store = &self.0.store;
         let mut purged = 0;
@@ -14,6 +14,7 @@ impl App {
             }
         }
         while store.forget_tokens_of_all_accounts().await? > 0 {}
+        while store.forget_holders_of_all_accounts().await? > 0 {}
         if let Some(retention) = self.0.settings.audit_retention {
             let mut purged = 0;
             loop {

@@ -21,8 +21,10 @@ mod expiry;
 mod fingerprints;
 mod get;
 mod get_key_pair;
+mod holder;
 mod key_ring;
 mod key_use;
+mod lease;
 mod limit;
 mod list_audit_events;
 mod list_tags;
@@ -69,8 +71,10 @@ pub use error::{Error, Resource};
 pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use get_key_pair::{GetKeyPair, KeyPair};
+pub use holder::{HolderKind, StreamHolder};
 pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
 pub use key_use::DueUses;
+pub use lease::{BindCertificate, ListLeases, ListedLeases, RenewLeases, Renewed};
 pub use limit::{Limit, UnauthenticatedLimit};
 pub use list_audit_events::{ListAuditEvents, ListedAuditEvents};
 pub use list_tags::{ListTagResources, ListedTagResources};
@@ -108,8 +112,8 @@ pub use crate::inventory::{
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{
-    Account, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, ManagedKey, Order, Replica, ResourceGroup, Rotation,
-    StoredCertificate, Trail,
+    Account, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, Lease, LeaseVersions, ManagedKey, Order, Replica,
+    ResourceGroup, Rotation, StoredCertificate, Trail,
 };
 
 use crate::certificate::Authorities;
@@ -120,6 +124,7 @@ use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, StreamCheck
 use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
+use holder::Holders;
 use key_ring::{CurrentRing, Started, ThisReplica};
 use key_use::KeyUses;
 use limit::{Buckets, SourceBuckets};
@@ -155,6 +160,8 @@ struct Parts {
     /// The key of the MACs over the audit trails.
     audit_key: Secret,
     denials: Denials,
+    /// The holders of streams.
+    holders: Holders,
     key_uses: KeyUses,
     authorities: Authorities,
     cpu_pool: CpuPool,
@@ -192,6 +199,7 @@ impl App {
         };
         Ok(Self(Arc::new(Parts {
             denials: Denials::start(store.clone()),
+            holders: Holders::start(store.clone(), replica.id()),
             store,
             key_ring,
             replica,
@@ -216,9 +224,11 @@ impl App {
     }
 
     /// Waits until all uploads are stored, and all denied calls are in the audit trail. This includes uploads of callers that have left.
+    /// Leases of streams are not written any more.
     pub async fn finish(&self) {
         self.0.storing.close();
         self.0.storing.wait().await;
         self.0.denials.finish().await;
+        self.0.holders.finish().await;
     }
 }

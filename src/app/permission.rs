@@ -4,8 +4,8 @@ use super::{Caller, Error, Role};
 
 const ANY: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin, Role::Operator];
 const READERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin];
+const READERS_AND_CONSUMERS: &[Role] = &[Role::Reader, Role::Editor, Role::Admin, Role::Consumer];
 const CONSUMERS: &[Role] = &[Role::Consumer];
-const WATCHERS: &[Role] = &[Role::Reader, Role::Editor, Role::Consumer, Role::Admin];
 const EDITORS: &[Role] = &[Role::Editor, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
@@ -23,7 +23,8 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "ListAccountFingerprints"
         | "ListTagResources"
         | "SearchServerCertificates" => READERS,
-        "WatchServerCertificates" => WATCHERS,
+        "BindServerCertificate" | "ReleaseServerCertificate" | "RenewLeases" => CONSUMERS,
+        "ListLeases" | "WatchServerCertificates" => READERS_AND_CONSUMERS,
         "CheckServerCertificate"
         | "DeleteCACertificate"
         | "DeleteServerCertificate"

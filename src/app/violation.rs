@@ -20,6 +20,8 @@ pub enum Field {
     AliCloudCertificateId,
     AliCloudCertificateName,
     AliCloudCertificateRegionId,
+    /// Whether all leases are ended.
+    AllLeases,
     /// Whether all tags are removed.
     AllTags,
     /// The text of the certificate.
@@ -85,9 +87,11 @@ pub enum Field {
     Tag(usize),
     TagKeys,
     Tags,
+    TtlSeconds,
     UnusedDays,
     ValidateOnly,
     Version,
+    Versions,
 }
 
 /// An invalid field.
@@ -193,6 +197,10 @@ pub enum FieldError {
     Time,
     /// The head of an audit trail is not 64 hexadecimal digits.
     Head,
+    /// The name of a holder is too long, or has a character that it may not have.
+    HolderName,
+    /// The time of a lease is out of its range.
+    Ttl,
     /// The resource type is unknown.
     ResourceType,
     /// The password is not 8 to 128 printable ASCII characters.

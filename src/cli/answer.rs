@@ -39,6 +39,13 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
                 .map(|wrong| (words::flag(&wrong.field), &wrong.description)),
         );
     }
+    if let Some(failed) = details.precondition_failure() {
+        let in_use = failed
+            .violations
+            .iter()
+            .filter(|wrong| wrong.r#type == pb::Reason::CertificateInUse.name());
+        lines.extend(in_use.map(|wrong| ("held by", &wrong.description)));
+    }
     let refusing = findings(&status)
         .into_iter()
         .filter(|one| one.severity() == pb::Severity::Error);

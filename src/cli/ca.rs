@@ -8,7 +8,7 @@ use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::file::read;
 use super::print;
-use super::server_certificate::{DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
+use super::server_certificate::{DeleteArgs, DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
 use super::tag::tags;
 use crate::grpc::pb;
 
@@ -23,7 +23,7 @@ pub(super) enum CaCommand {
     /// Rename a CA certificate.
     Rename(RenameArgs),
     /// Delete a CA certificate. You can undelete it until the service purges it some days later.
-    Delete(TargetArgs),
+    Delete(DeleteArgs),
     /// Undelete a CA certificate.
     Undelete(TargetArgs),
     /// Purge a deleted CA certificate.
@@ -163,11 +163,12 @@ async fn rename(args: RenameArgs) -> Result<(), Failure> {
     )
 }
 
-async fn delete(args: TargetArgs) -> Result<(), Failure> {
+async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Result<(), Failure> {
     let request = pb::DeleteCaCertificateRequest {
         region_id: args.region.unwrap_or_default(),
         ca_certificate_id: args.id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
+        force,
     };
     let answer = args.connection.connect()?.delete_ca_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;

@@ -15,6 +15,7 @@ mod file;
 mod identity;
 mod import;
 mod keyring;
+mod lease;
 mod login;
 mod new_key;
 mod print;
@@ -85,13 +86,15 @@ enum Command {
     /// Rename a server certificate.
     Rename(server_certificate::RenameArgs),
     /// Delete a server certificate. You can undelete it until the service purges it and its private key some days later.
-    Delete(server_certificate::TargetArgs),
+    Delete(server_certificate::DeleteArgs),
     /// Undelete a server certificate.
     Undelete(server_certificate::TargetArgs),
     /// Purge a deleted server certificate and its private key.
     Purge(server_certificate::TargetArgs),
     /// Print the present server certificates and then each change, until Ctrl-C.
     Watch(watch::WatchArgs),
+    /// List who serves which certificate.
+    Leases(lease::LeasesArgs),
     /// Manage CA certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -306,6 +309,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Undelete(args) => server_certificate::undelete(args).await,
         Command::Purge(args) => server_certificate::purge(args).await,
         Command::Watch(args) => watch::watch(args).await,
+        Command::Leases(args) => lease::leases(args).await,
         Command::Ca(command) => ca::run(command).await,
         Command::Tag(args) => tag::tag(args).await,
         Command::Untag(args) => tag::untag(args).await,

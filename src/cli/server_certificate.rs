@@ -106,6 +106,16 @@ pub(super) struct RenameArgs {
     pub(super) output: ListOutput,
 }
 
+/// The certificate to delete.
+#[derive(Args)]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    /// Delete the certificate even if holders serve it.
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
 /// The certificate to delete, undelete or purge.
 #[derive(Args)]
 pub(super) struct TargetArgs {
@@ -203,11 +213,12 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
     )
 }
 
-pub(super) async fn delete(args: TargetArgs) -> Result<(), Failure> {
+pub(super) async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Result<(), Failure> {
     let request = pb::DeleteServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
+        force,
     };
     let answer = args.connection.connect()?.delete_server_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;

@@ -150,7 +150,7 @@ impl CertificateService for Door {
         let call = call_of(&request)?;
         let message = request.into_inner();
         let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
-        let deleted = self.app.delete(&call, &target).await;
+        let deleted = self.app.delete(&call, &target, message.force).await;
         answer(
             &call,
             deleted.map(|revision| pb::DeleteServerCertificateResponse {
@@ -268,7 +268,7 @@ impl CertificateService for Door {
         let call = call_of(&request)?;
         let message = request.into_inner();
         let target = ca_certificate(message.region_id, message.ca_certificate_id, message.if_etag);
-        let deleted = self.app.delete(&call, &target).await;
+        let deleted = self.app.delete(&call, &target, message.force).await;
         answer(
             &call,
             deleted.map(|revision| pb::DeleteCaCertificateResponse {

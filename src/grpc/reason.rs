@@ -28,7 +28,11 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::NotFound(Resource::Certificate(None, _)) => Reason::ResourceNotFound,
         Error::NotFound(Resource::ResourceGroup) => Reason::ResourceGroupNotFound,
         Error::NotFound(Resource::AccessKey) => Reason::AccessKeyNotFound,
-        Error::QuotaExceeded { .. } | Error::AccessKeyQuotaExceeded(_) => Reason::QuotaExceeded,
+        Error::QuotaExceeded { .. } | Error::AccessKeyQuotaExceeded(_) | Error::TooManyHolders(_) => {
+            Reason::QuotaExceeded
+        }
+        Error::CertificateInUse { .. } => Reason::CertificateInUse,
+        Error::LeaseNotFound => Reason::LeaseNotFound,
         Error::AccountExists => Reason::AccountExists,
         Error::OutOfScope(_) => Reason::OutOfScope,
         Error::AccessKeyEnabled(_) => Reason::AccessKeyEnabled,
@@ -118,6 +122,8 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::Head
         | FieldError::Password
         | FieldError::NotOfFormat
+        | FieldError::HolderName
+        | FieldError::Ttl
         | FieldError::Version
         | FieldError::ResourceType => Reason::FieldInvalid,
     }

@@ -8,15 +8,15 @@ use super::{pb, reason};
 use crate::app::{
     Account, Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing,
     DescribedRegion, EncodedPair, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyPair,
-    KeyState, ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId, ResourceGroup,
-    Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded,
-    VerifiedRows, Violation,
+    KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId,
+    ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow,
+    Uploaded, VerifiedRows, Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
 
 /// A moment in milliseconds. X.509 allows the year 0 (RFC 5280 4.1.2.5.2). `google.protobuf.Timestamp` begins with the year 1.
-fn timestamp(moment: clock::Timestamp) -> Timestamp {
+pub(super) fn timestamp(moment: clock::Timestamp) -> Timestamp {
     let millis = moment.millis().max(TIMESTAMP_SECONDS.start() * 1000);
     Timestamp {
         seconds: millis.div_euclid(1000),
@@ -485,6 +485,29 @@ pub(super) fn quota(quota: Quota) -> pb::Quota {
         maximum: quota.maximum,
         overridden: quota.is_overridden,
         uses: uses.collect(),
+    }
+}
+
+pub(super) fn lease(lease: Lease) -> pb::Lease {
+    let (rejected_version, rejection) = lease.versions.rejected.unwrap_or_default();
+    pb::Lease {
+        server_certificate_id: lease.id.to_string(),
+        holder: lease.holder,
+        principal: lease.principal,
+        address: lease.address.map(|address| address.to_string()).unwrap_or_default(),
+        kind: match lease.kind.as_str() {
+            "timed" => pb::LeaseKind::Timed,
+            "watch" => pb::LeaseKind::Watch,
+            _ => pb::LeaseKind::Sds,
+        }
+        .into(),
+        expire_time: lease.expires.map(timestamp),
+        bind_time: Some(timestamp(lease.bound)),
+        sent_version: lease.versions.sent.unwrap_or_default(),
+        served_version: lease.versions.served.unwrap_or_default(),
+        rejected_version,
+        rejection,
+        user_agent: lease.user_agent,
     }
 }
 

@@ -107,6 +107,14 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                 .add_precondition_failure_violation(reason.name(), id.to_string(), message.clone());
             details.metadata(&field_name(Field::CertificateId(*kind)), id.to_string());
         }
+        Error::CertificateInUse { kind, id, holders, .. } => {
+            details.in_use(&id.to_string(), holders);
+            details.metadata(&field_name(Field::CertificateId(*kind)), id.to_string());
+        }
+        Error::TooManyHolders(id) => {
+            let subject = format!("holders of {id}");
+            details.others.add_quota_failure_violation(subject, message.clone());
+        }
         Error::ResourceGroupNotEmpty(id) => {
             details
                 .others
@@ -193,6 +201,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         | Error::AccessKeyExpired
         | Error::AccountDisabled
         | Error::AuditOutOfScope
+        | Error::LeaseNotFound
         | Error::ResumeTokenExpired
         | Error::AccountExists
         | Error::ClientTokenReused => {}
@@ -312,6 +321,19 @@ impl Details {
 
     fn metadata(&mut self, name: &str, value: impl Into<String>) {
         self.metadata.insert(name.to_owned(), value.into());
+    }
+
+    /// Lists the holders of a certificate up to the limit of violations.
+    fn in_use(&mut self, id: &str, holders: &[String]) {
+        let reason = self.reason.name();
+        let mut len = 0;
+        let listed = holders.iter().take_while(|holder| {
+            len += reason.len() + id.len() + holder.len() + 16;
+            len <= MAX_VIOLATIONS_LEN
+        });
+        for holder in listed {
+            self.others.add_precondition_failure_violation(reason, id, holder);
+        }
     }
 
     /// Lists the violations up to their limit, and counts the rest.

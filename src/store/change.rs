@@ -109,49 +109,36 @@ impl Store {
         Ok(revision(outcome))
     }
 
-    /// Deletes a live certificate, which can be undeleted. Answers its new revision, or `None` if there is no such certificate.
-    pub async fn delete(&self, precondition: Precondition<'_>, actor: &Actor) -> Result<Option<i64>, Error> {
+    /// Deletes a live certificate, which can be undeleted. Answers its new revision, or `None` if there is no such certificate, or if a
+    /// holder serves it (keep_held) and the deletion is not by force.
+    pub async fn delete(
+        &self,
+        precondition: Precondition<'_>,
+        actor: &Actor,
+        force: bool,
+    ) -> Result<Option<i64>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::delete",
             sql: concat!(
                 "-- store::delete\n",
                 target!(live),
                 "changed as (
-                   update certificate set deleted_at = now(), revision = target.revision from target where ",
+                   update certificate set deleted_at = now(), deleted_by_force = $13, revision = target.revision from target where ",
                 is_target!(),
                 " returning target.*
                  )",
                 counted!("live = live - 1, deleted = deleted + 1"),
-                event!("deleted", "counted"),
+                event!(
+                    "deleted",
+                    "counted",
+                    "case when $13 then jsonb_build_object('deleted_by_force', jsonb_build_array(false, true)) end"
+                ),
                 "select revision from counted"
             ),
         };
-        Ok(revision(self.change(STATEMENT, precondition, actor, None).await?))
-    }
-
-    /// Removes a live certificate with its keys and tags. Answers its last revision, or `None` if there is no such certificate.
-    pub async fn delete_for_good(&self, precondition: Precondition<'_>, actor: &Actor) -> Result<Option<i64>, Error> {
-        const STATEMENT: Statement = Statement {
-            name: "store::delete_for_good",
-            sql: concat!(
-                "-- store::delete_for_good\n",
-                target!(live),
-                "changed as (delete from certificate using target where ",
-                is_target!(),
-                " returning target.*),
-                 name_row as (
-                   delete from searchable_name as named using changed
-                   where named.account_id = $1 and named.searchable_name = any(changed.searchable_names)
-                     and named.created_ms = $2 and named.random = $3
-                 ),
-                 key_row as (delete from private_key using changed where private_key.account_id = $1
-                   and private_key.created_ms = $2 and private_key.random = $3)",
-                counted!("live = live - 1"),
-                event!("purged", "counted", last_state!()),
-                "select revision from counted"
-            ),
-        };
-        Ok(revision(self.change(STATEMENT, precondition, actor, None).await?))
+        Ok(revision(
+            self.change(STATEMENT, precondition, actor, Some(&force)).await?,
+        ))
     }
 
     /// Removes a deleted certificate with its keys and tags. Answers its last revision, or `None` if there is no such certificate.
@@ -202,7 +189,8 @@ impl Store {
                    returning 1
                  ),
                  changed as (
-                   update certificate set deleted_at = null, revision = target.revision from target cross join counter where ",
+                   update certificate set deleted_at = null, deleted_by_force = false, revision = target.revision
+                   from target cross join counter where ",
                 is_target!(),
                 " returning target.*
                  )",

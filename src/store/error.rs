@@ -90,7 +90,7 @@ impl Constraint {
 }
 
 /// Why the store did not do what the caller asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Postgres cannot be reached, cannot write, or was too slow. Nothing was changed. A retry may succeed.
     #[error("the database is unavailable")]

@@ -114,9 +114,9 @@ impl Store {
     }
 
     /// Records that a replica is alive, with the keys of its ring. A key that the database does not know yet becomes prepared. A
-    /// prepared key that is in no ring any more is forgotten, and so is a replica that was not seen for an hour. Returns the key
-    /// that seals.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat<'_>) -> Result<KeyEncryptionKeyId, Error> {
+    /// prepared key that is in no ring any more is forgotten, and so is a replica that was not seen for an hour, with its holders.
+    /// Returns the key that seals, and whether the database did not know the replica.
+    pub async fn heartbeat(&self, heartbeat: &Heartbeat<'_>) -> Result<(KeyEncryptionKeyId, bool), Error> {
         const STATEMENT: Statement = Statement {
             name: "store::heartbeat",
             sql: "-- store::heartbeat
@@ -127,6 +127,7 @@ impl Store {
                     on conflict (replica_id) do update
                     set seen_at = now(), key_encryption_key_ids = excluded.key_encryption_key_ids,
                       sealing_key_ids = excluded.sealing_key_ids
+                    returning xmax = 0 as is_new
                   ),
                   prepared as (
                     insert into key_encryption_key (key_encryption_key_id, check_value, state)
@@ -139,7 +140,8 @@ impl Store {
                     where state = 'prepared' and key_encryption_key_id <> all($4)
                       and not exists (select from replica where key.key_encryption_key_id = any(key_encryption_key_ids))
                   )
-                  select key_encryption_key_id from key_encryption_key where state = 'sealing'",
+                  select key_encryption_key_id, (select is_new from alive) as is_new
+                  from key_encryption_key where state = 'sealing'",
         };
         let ids: Vec<_> = heartbeat.keys.iter().map(|(id, _)| *id).collect();
         let check_values: Vec<_> = heartbeat
@@ -158,7 +160,7 @@ impl Store {
         // Repeating the statement has no further effect, so it may run as a read.
         let rows = self.read(STATEMENT, params).await?;
         let row = rows.first().ok_or(Error::Row("key_encryption_key"))?;
-        key_id(row.get("key_encryption_key_id"))
+        Ok((key_id(row.get("key_encryption_key_id"))?, row.get("is_new")))
     }
 
     /// Removes a replica that stops.

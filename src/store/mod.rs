@@ -6,7 +6,8 @@
 //!
 //! All statements take their locks in one order: the account (administrative changes only), client tokens, certificates by id,
 //! counters by account, kind and region, streams by account, the resource group. The foreign-key check of a certificate locks the
-//! row of its resource group at the end of the statement.
+//! row of its resource group at the end of the statement. A statement that binds a certificate locks the certificate, then the holder,
+//! then the lease.
 
 mod access_key;
 mod account;
@@ -27,11 +28,13 @@ mod event;
 mod fingerprint;
 mod group_commit;
 mod health;
+mod holder;
 mod hosts;
 mod insert;
 mod key_pair;
 mod key_ring;
 mod key_use;
+mod lease;
 mod list;
 mod lookup;
 mod managed_key;
@@ -74,9 +77,11 @@ pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
 pub use event::{EventMark, Present, StoredEvent};
 pub use fingerprint::AccountFingerprints;
+pub use holder::{Binding, LeaseVersions, StreamHolderRow, StreamLease};
 pub use key_pair::{SealedVersion, WantedVersion};
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
 pub use key_use::UsedKey;
+pub use lease::{Lease, LeaseFilter, LeasePage, RenewedLeases, TimedBinding, TimedHolder};
 pub use list::{Filter, Page};
 pub use managed_key::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyRefusal, KeyUse, ManagedKey, NewKey};
 pub use migrate::{MigrateError, schema_version};

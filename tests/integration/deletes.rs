@@ -325,8 +325,12 @@ async fn with_no_retention_a_delete_removes_at_once() {
     );
     assert_eq!(delete(&client, &id, "1").await.unwrap(), "");
     let sql = server.sql().await;
-    assert_eq!(rows(&sql).await, [0, 0, 0, 2]);
-    assert_eq!(events(&sql).await, [(1, "uploaded".into()), (2, "purged".into())]);
+    assert_eq!(rows(&sql).await, [0, 0, 0, 3]);
+    let expected = [(1, "uploaded"), (2, "deleted"), (3, "purged")];
+    assert_eq!(
+        events(&sql).await,
+        expected.map(|(revision, kind)| (revision, kind.into()))
+    );
     assert_eq!(counters(&sql).await, [(REGION.into(), 0, 0)]);
     assert_eq!(ids(&client, deleted()).await, [""; 0]);
     for refused in [

@@ -83,6 +83,7 @@ async fn an_etag_tells_nothing_of_what_is_not_there_for_the_caller() {
             region_id: "eu-central-1".into(),
             server_certificate_id: id.clone(),
             if_etag: etag.into(),
+            ..Default::default()
         };
         let answer = client.clone().delete_server_certificate(elsewhere).await;
         assert_eq!(refusal(answer), not_found());

@@ -70,7 +70,7 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Tables with rows that cannot be copied to another account.
-const NOT_COPIED: [&str; 2] = ["access_key", "quota"];
+const NOT_COPIED: [&str; 4] = ["access_key", "holder", "lease", "quota"];
 
 /// The names of all statements, as the store's sources state them.
 fn in_the_sources(directory: &Path) -> BTreeSet<String> {
@@ -188,6 +188,15 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
         ));
     }
     sql.batch_execute(&format!("{copy} commit")).await.unwrap();
+    let consumer = server.add_key("consumer", Account::First).await;
+    let bind = pb::BindServerCertificateRequest {
+        server_certificate_id: kept.clone(),
+        holder: "web-1".into(),
+        ttl_seconds: 3600,
+        ..Default::default()
+    };
+    let mut of_consumer = DeliveryServiceClient::with_interceptor(server.channel(), bearer(&consumer));
+    of_consumer.bind_server_certificate(bind).await.unwrap();
     let before = rows_of(&sql, of_a).await;
 
     let metrics = ["--database-url", server.database(), "--metrics-listen", "127.0.0.1:0"];
@@ -426,6 +435,37 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     };
     let delivered = consumer.get_key_pair(own_key).await.unwrap().into_inner();
     assert_eq!(delivered.private_key, first.key);
+    // Leases: B's holder has the name of A's, and a lease on a certificate with the same numbers.
+    let consumer = server.add_key("consumer", Account::First).await;
+    let (id, _) = consumer.split_once('.').unwrap();
+    sql.execute(of_account, &[&of_b, &id]).await.unwrap();
+    let mut delivery = DeliveryServiceClient::with_interceptor(keeps.channel(), bearer(&consumer));
+    let bind = pb::BindServerCertificateRequest {
+        server_certificate_id: kept.clone(),
+        holder: "web-1".into(),
+        ..Default::default()
+    };
+    answers.add(delivery.bind_server_certificate(bind.clone()).await);
+    let renew = pb::RenewLeasesRequest {
+        holder: "web-1".into(),
+        versions: [(kept.clone(), 1)].into(),
+    };
+    answers.add(delivery.renew_leases(renew).await);
+    let listed = delivery.list_leases(pb::ListLeasesRequest::default()).await.unwrap();
+    assert_eq!(listed.get_ref().leases.len(), 1);
+    answers.add::<_, ()>(Ok(listed));
+    answers.add(calls::delete(&b, &kept, "").await);
+    let end = "update holder set expires_at = now() where account_id = $1";
+    sql.execute(end, &[&of_b]).await.unwrap();
+    answers.add(delivery.bind_server_certificate(bind).await);
+    for (ids, all) in [(vec![kept.clone()], false), (Vec::new(), true)] {
+        let release = pb::ReleaseServerCertificateRequest {
+            holder: "web-1".into(),
+            server_certificate_ids: ids,
+            all,
+        };
+        answers.add(delivery.release_server_certificate(release).await);
+    }
 
     let channel = tonic::service::interceptor::InterceptedService::new(keeps.channel(), bearer(&key));
     let watch = DeliveryServiceClient::new(channel)
@@ -467,7 +507,7 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     let deleted = pb::DeleteCaCertificateRequest {
         region_id: String::new(),
         ca_certificate_id: ca,
-        if_etag: String::new(),
+        ..Default::default()
     };
     let b_removes = removes.client_with_key(&key);
     answers.add(b_removes.clone().delete_ca_certificate(deleted).await);

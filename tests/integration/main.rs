@@ -41,6 +41,7 @@ mod key_commands;
 mod key_pairs;
 mod key_providers;
 mod key_ring;
+mod leases;
 mod limits;
 mod lists;
 mod load;

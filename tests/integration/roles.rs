@@ -14,6 +14,7 @@ const ROLES: [&str; 5] = ["reader", "editor", "consumer", "admin", "operator"];
 
 /// The roles that may call a method: the first letters of their names.
 const EXPECTED: &[(&str, &str)] = &[
+    ("BindServerCertificate", "c"),
     ("CheckServerCertificate", "ea"),
     ("CreateAccessKey", "ao"),
     ("CreateAccount", "o"),
@@ -40,11 +41,14 @@ const EXPECTED: &[(&str, &str)] = &[
     ("ListAccounts", "o"),
     ("ListAuditEvents", "ao"),
     ("ListClientIdentities", "o"),
+    ("ListLeases", "reca"),
     ("ListResourceGroups", "a"),
     ("ListTagResources", "rea"),
     ("MoveResourceGroup", "ea"),
     ("PurgeCACertificate", "a"),
     ("PurgeServerCertificate", "a"),
+    ("ReleaseServerCertificate", "c"),
+    ("RenewLeases", "c"),
     ("RetireKeyEncryptionKey", "o"),
     ("RotateKeyRing", "o"),
     ("SearchServerCertificates", "rea"),

@@ -31,13 +31,13 @@ impl ThisReplica {
     }
 
     /// Tells the database that this replica is alive, which of its keys others may count on, and with which it seals. Returns the
-    /// key that seals according to the database.
+    /// key that seals according to the database, and whether the database did not know the replica.
     pub(in crate::app) async fn tell(
         &self,
         store: &Store,
         keys: &[(KeyEncryptionKeyId, CheckValue)],
         sealing: &[KeyEncryptionKeyId],
-    ) -> Result<KeyEncryptionKeyId, store::Error> {
+    ) -> Result<(KeyEncryptionKeyId, bool), store::Error> {
         let heartbeat = Heartbeat {
             replica: self.id,
             host: &self.host,
@@ -62,7 +62,10 @@ impl App {
         loop {
             let asked = Instant::now();
             let (told, ring) = (app.key_ring.sealing_ids(), app.key_ring.current());
-            let sealing = app.replica.tell(&app.store, &keys_of(&ring.keys), &told).await?;
+            let (sealing, is_new) = app.replica.tell(&app.store, &keys_of(&ring.keys), &told).await?;
+            if is_new {
+                app.holders.write_again();
+            }
             if !app.key_ring.seal_with(sealing, asked) {
                 return Err(KeyRingMismatch::KeyMissing(sealing).into());
             }

@@ -60,6 +60,7 @@ pub(super) struct ConnectionArgs {
 }
 
 pub(super) type Client = CertificateServiceClient<AuthorizedChannel>;
+pub(super) type Delivery = DeliveryServiceClient<AuthorizedChannel>;
 
 impl ConnectionArgs {
     pub(super) fn connect(&self) -> Result<Client, Failure> {
@@ -70,7 +71,7 @@ impl ConnectionArgs {
         self.resolve()?.connect_as_admin()
     }
 
-    pub(super) fn connect_to_deliveries(&self) -> Result<DeliveryServiceClient<AuthorizedChannel>, Failure> {
+    pub(super) fn connect_to_deliveries(&self) -> Result<Delivery, Failure> {
         self.resolve()?.connect_to_deliveries()
     }
 

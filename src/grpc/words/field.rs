@@ -16,7 +16,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::AliCloudCertificateId => "ali_cloud_certificate_id",
         Field::AliCloudCertificateName => "ali_cloud_certificate_name",
         Field::AliCloudCertificateRegionId => "ali_cloud_certificate_region_id",
-        Field::AllTags => "all",
+        Field::AllLeases | Field::AllTags => "all",
         Field::Certificate(Server) => "server_certificate",
         Field::Certificate(Ca) => "ca_certificate",
         Field::CertificateId(Server) => "server_certificate_id",
@@ -78,8 +78,10 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Tag(index) => return Cow::Owned(format!("tags[{index}]")),
         Field::TagKeys => "tag_keys",
         Field::Tags => "tags",
+        Field::TtlSeconds => "ttl_seconds",
         Field::UnusedDays => "unused_days",
         Field::ValidateOnly => "validate_only",
         Field::Version => "version",
+        Field::Versions => "versions",
     })
 }

@@ -84,6 +84,11 @@ pub(super) fn error(error: &Error) -> String {
             "the certificate changed after if_etag was read; read the certificate again and decide again".to_owned()
         }
         Error::NotDeleted(..) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
+        Error::CertificateInUse { kind, holders, more, .. } => in_use(noun(*kind), holders, *more),
+        Error::TooManyHolders(_) => {
+            "quota exceeded: 10,000 holders serve the certificate; release leases that are not needed".to_owned()
+        }
+        Error::LeaseNotFound => "the holder has no lease, or its leases have ended; bind the certificates again".to_owned(),
         Error::ResourceGroupNotEmpty(_) => {
             "the resource group is not empty; move or purge its certificates first, the deleted ones too".to_owned()
         }
@@ -174,6 +179,27 @@ pub(super) fn error(error: &Error) -> String {
         }
         Error::Internal(_) => "internal error; the log of this service has the cause under this request id".to_owned(),
     }
+}
+
+/// Names the first holders.
+fn in_use(noun: &str, holders: &[String], more: bool) -> String {
+    /// The most characters of all names together.
+    const MAX_CHARS: usize = 400;
+    let mut room = MAX_CHARS;
+    let named = holders.iter().take_while(|name| {
+        room = room.saturating_sub(name.chars().count() + 2);
+        room > 0
+    });
+    let mut named: Vec<_> = named.map(String::as_str).collect();
+    if more || named.len() < holders.len() {
+        named.push("others");
+    }
+    let by = match &named[..] {
+        [] => "a holder".to_owned(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    };
+    format!("the {noun} is in use by {by}; take it out of use there first, or delete it with force")
 }
 
 fn rate_limited(limit: Limit) -> String {
@@ -284,6 +310,10 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Outcome => format!("unknown {field}; use DONE, DENIED or DELIVERED, or leave it out"),
         FieldError::Time => format!("{field} is not a time in the years 1 to 9999"),
         FieldError::Head => format!("{field} has an entry that is not a head; use 64 hexadecimal digits"),
+        FieldError::HolderName => {
+            format!("{field} is invalid; use 1 to 128 letters, digits, and the characters - / . _ : @")
+        }
+        FieldError::Ttl => format!("{field} is out of range; use 10 to 3600, or 0 for 60"),
         FieldError::ResourceType => format!("unknown {field}; the only type is certificate"),
         FieldError::Password => format!("{field} is invalid; use 8 to 128 printable ASCII characters"),
         FieldError::NotOfFormat => {
