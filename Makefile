@@ -31,8 +31,9 @@ export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 run: install-run
 	cargo run --locked --bin certkeep -- serve $(ARGS)
 
+# The tests wait more than they compute, so twice as many threads as processors run them.
 test: install-test test-tools schema alerts
-	cargo test --locked
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 # Format, lints and documentation.
 check: install-run
