@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::authenticate::StreamCheck;
 use super::changes::{ChangeKind, ReadError};
+use super::holder::{HolderKind, StreamHolder};
+use super::lease::check_holder;
 use super::page::List;
 use super::tail_audit_events::{RequestMark, request_mark};
 use super::{App, Call, Error, Field, FieldError, RequestId};
@@ -40,6 +42,8 @@ pub struct WatchCertificates {
     pub resume_token: String,
     /// Hold what is sent under this name. Empty: hold nothing.
     pub holder: String,
+    /// The program of the caller, as it says.
+    pub user_agent: String,
 }
 
 /// A message of a watch.
@@ -118,9 +122,7 @@ impl App {
         certificate: Option<ClientCertificate>,
         closing: CancellationToken,
     ) -> Result<Watch, Error> {
-        if !request.holder.is_empty() {
-            return Err(Error::FieldsNotSupported(vec![Field::Holder]));
-        }
+        let holder = self.holder_of(call, request)?;
         let account = call.caller.account;
         let wanted = Wanted::parse(self, call, request)?;
         let cursor = match request.resume_token.as_str() {
@@ -140,6 +142,7 @@ impl App {
             app: self.clone(),
             account,
             wanted,
+            holder,
             with_chain: request.with_certificate_chain,
             cursor,
             queue: sender,
@@ -148,6 +151,16 @@ impl App {
         };
         tokio::spawn(running.run(first));
         Ok(watch)
+    }
+
+    fn holder_of(&self, call: &Call, request: &WatchCertificates) -> Result<Option<Arc<StreamHolder>>, Error> {
+        if request.holder.is_empty() {
+            return Ok(None);
+        }
+        call.caller.may_call("BindServerCertificate")?;
+        let name = check_holder(&request.holder).map_err(|error| Error::field(Field::Holder, error))?;
+        let holder = self.hold(call, HolderKind::Watch, name, &request.user_agent);
+        Ok(Some(Arc::new(holder)))
     }
 }
 

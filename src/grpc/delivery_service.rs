@@ -43,7 +43,8 @@ impl DeliveryService for Door {
         let call = call_of(&request)?;
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the caller has no address"))?;
-        let request = parse::watch_server_certificates(request.into_inner());
+        let user_agent = user_agent_of(&request);
+        let request = parse::watch_server_certificates(request.into_inner(), user_agent);
         let watch = self
             .app
             .watch(&call, &request, peer.certificate.clone(), peer.closing.clone())

@@ -120,7 +120,10 @@ pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRe
     }
 }
 
-pub(super) fn watch_server_certificates(message: pb::WatchServerCertificatesRequest) -> WatchCertificates {
+pub(super) fn watch_server_certificates(
+    message: pb::WatchServerCertificatesRequest,
+    user_agent: String,
+) -> WatchCertificates {
     WatchCertificates {
         region_id: message.region_id,
         ids: message.server_certificate_ids,
@@ -130,6 +133,7 @@ pub(super) fn watch_server_certificates(message: pb::WatchServerCertificatesRequ
         with_certificate_chain: message.with_certificate_chain,
         resume_token: message.resume_token,
         holder: message.holder,
+        user_agent,
     }
 }
 

@@ -295,6 +295,82 @@ async fn certificates_that_move_in_and_out_of_the_filters_and_the_scope_come_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_with_a_holder_holds_what_it_sends_while_it_lives() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let consumer = server.add_key("consumer", Account::First).await;
+    let pair = pki::self_signed(Key::P256, "a.example");
+    let first = stored(&client, &named(&pair, "shop-1")).await;
+    let request = Request {
+        holder: "edge/1".into(),
+        server_certificate_name_prefix: "shop-".into(),
+        ..Request::default()
+    };
+    let refused = Watch::open(&server, server.admin_key(), request.clone())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::PermissionDenied, "PERMISSION_DENIED".into())
+    );
+    let misnamed = Request {
+        holder: "a b".into(),
+        ..request.clone()
+    };
+    let refused = Watch::open(&server, &consumer, misnamed).await.err().unwrap();
+    assert_eq!(reason(&refused), "FIELD_INVALID");
+
+    let is_held = async |id: &str| {
+        let refused = delete(&client, id, "0").await.unwrap_err();
+        // With a wrong etag, nothing is deleted.
+        assert_eq!(reason(&refused), "ETAG_MISMATCH");
+        let leases = pb::ListLeasesRequest {
+            server_certificate_id: id.into(),
+            ..Default::default()
+        };
+        let listed = delivery(&server, &consumer)
+            .list_leases(leases)
+            .await
+            .unwrap()
+            .into_inner();
+        let of_watch = |lease: &pb::Lease| {
+            (lease.kind(), lease.holder.as_str(), lease.sent_version) == (pb::LeaseKind::Watch, "edge/1", 1)
+        };
+        assert!(listed.leases.iter().all(of_watch));
+        !listed.leases.is_empty()
+    };
+    let mut watch = Watch::open(&server, &consumer, request.clone()).await.unwrap();
+    assert_eq!(watch.synced().await, ["shop-1"]);
+    assert!(is_held(&first).await);
+    let second = stored(&client, &named(&pair, "shop-2")).await;
+    assert_eq!(watch.short().await.2, second);
+    assert!(is_held(&second).await);
+    assert_eq!(
+        reason(&delete(&client, &second, "").await.unwrap_err()),
+        "CERTIFICATE_IN_USE"
+    );
+    // What no longer matches is released.
+    rename(&client, &second, "bank-2", "").await.unwrap();
+    assert_eq!(watch.short().await.0, Kind::Left);
+    until(async || !is_held(&second).await).await;
+    delete(&client, &second, "").await.unwrap();
+    // A resumed watch holds again what an earlier one was sent.
+    let resumed = Request {
+        resume_token: watch.token.clone(),
+        ..request
+    };
+    drop(watch);
+    until(async || !is_held(&first).await).await;
+    let resumed = Watch::open(&server, &consumer, resumed).await.unwrap();
+    until(async || is_held(&first).await).await;
+    drop(resumed);
+    until(async || !is_held(&first).await).await;
+    delete(&client, &first, "").await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_watch_reads_what_happened_from_the_table() {
     let server = TestServer::start().await;
     let client = server.client();

@@ -5,11 +5,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::authenticate::StreamCheck;
 use super::super::changes::{Change, FilterState, Lost, ReadChanges};
+use super::super::holder::StreamHolder;
 use super::super::{App, Error, RequestId};
 use super::filter::Wanted;
 use super::queue::{Sender, Unsent};
@@ -31,6 +33,8 @@ pub(super) struct Running {
     pub(super) app: App,
     pub(super) account: AccountId,
     pub(super) wanted: Wanted,
+    /// Holds what is sent.
+    pub(super) holder: Option<Arc<StreamHolder>>,
     pub(super) with_chain: bool,
     pub(super) cursor: Cursor,
     pub(super) queue: Sender,
@@ -71,6 +75,14 @@ impl From<store::Error> for End {
     }
 }
 
+/// What to do with the present certificates.
+#[derive(Clone, Copy)]
+enum Present {
+    Send,
+    /// The caller has them already.
+    Hold,
+}
+
 impl Running {
     /// Runs to the end. `first` was read with the token.
     pub(super) async fn run(mut self, first: Option<ReadChanges>) {
@@ -101,8 +113,11 @@ impl Running {
     }
 
     async fn stream(&mut self, mut first: Option<ReadChanges>) -> Result<Infallible, End> {
+        if self.holder.is_some() && !self.cursor.is_new() {
+            self.go_through_present(Position::START, Present::Hold).await?;
+        }
         if let Some(after) = self.cursor.present {
-            self.send_present(after).await?;
+            self.go_through_present(after, Present::Send).await?;
             let cursor = Cursor {
                 present: None,
                 ..self.cursor
@@ -153,10 +168,10 @@ impl Running {
         }
     }
 
-    /// Sends the certificates after this one, oldest first.
-    async fn send_present(&mut self, mut after: Position) -> Result<(), End> {
+    /// Sends or holds the certificates after this one, oldest first.
+    async fn go_through_present(&mut self, mut after: Position, what: Present) -> Result<(), End> {
         if !self.wanted.ids.is_empty() {
-            return self.send_present_of_ids(after).await;
+            return self.go_through_ids(after, what).await;
         }
         let scope = match &self.wanted.name_prefix {
             None => Some((*self.wanted.scope).clone()),
@@ -180,9 +195,7 @@ impl Running {
                 .store
                 .page((self.account, &scope), filter, after, PAGE)
                 .await?;
-            for stored in page.certificates {
-                self.send_one_present(stored).await?;
-            }
+            self.present(page.certificates, what).await?;
             match page.next {
                 Some(next) => after = next,
                 None => return Ok(()),
@@ -190,29 +203,61 @@ impl Running {
         }
     }
 
-    async fn send_present_of_ids(&mut self, after: Position) -> Result<(), End> {
+    async fn go_through_ids(&mut self, after: Position, what: Present) -> Result<(), End> {
         let ids = self.wanted.ids.iter().copied().filter(|id| Position::from(*id) > after);
         let ids: Vec<_> = ids.collect();
         for ids in ids.chunks(IDS) {
             let found = self.app.0.store.find_several(ids, CertificateKind::Server).await?;
-            for stored in found.into_iter().flatten() {
-                if self.wanted.has(stored.id, &FilterState::of(&stored)) {
-                    self.send_one_present(stored).await?;
-                }
+            let is_wanted = |stored: &StoredCertificate| self.wanted.has(stored.id, &FilterState::of(stored));
+            let found = found.into_iter().flatten().filter(is_wanted).collect();
+            self.present(found, what).await?;
+        }
+        Ok(())
+    }
+
+    async fn present(&mut self, certificates: Vec<StoredCertificate>, what: Present) -> Result<(), End> {
+        self.hold_together(&certificates).await?;
+        if let Present::Hold = what {
+            return Ok(());
+        }
+        for stored in certificates {
+            let id = stored.id;
+            let cursor = Cursor {
+                present: Some(Position::from(id)),
+                ..self.cursor
+            };
+            let certificate = Some(Arc::new(stored));
+            self.send(cursor, WatchedKind::Present, Some(id), certificate, None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Holds certificates, in few statements. One that was deleted in the meantime is left out.
+    async fn hold_together(&self, certificates: &[StoredCertificate]) -> Result<(), End> {
+        let Some(holder) = &self.holder else { return Ok(()) };
+        let mut binding = JoinSet::new();
+        for stored in certificates {
+            let (holder, id, version) = (holder.clone(), stored.id, stored.version);
+            binding.spawn(async move { holder.bind(id, version).await });
+        }
+        while let Some(bound) = binding.join_next().await {
+            match bound.map_err(Error::internal)? {
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    async fn send_one_present(&mut self, stored: StoredCertificate) -> Result<(), End> {
-        let id = stored.id;
-        let cursor = Cursor {
-            present: Some(Position::from(id)),
-            ..self.cursor
-        };
-        let certificate = Some(Arc::new(stored));
-        self.send(cursor, WatchedKind::Present, Some(id), certificate, None)
-            .await
+    /// Holds a certificate, if the caller wants that. Whether the certificate is still live.
+    async fn hold(&self, id: CertificateId, version: i64) -> Result<bool, End> {
+        let Some(holder) = &self.holder else { return Ok(true) };
+        match holder.bind(id, version).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Passes a change on to the caller, if it is about a certificate of the watch. Whether it is.
@@ -248,6 +293,11 @@ impl Running {
         event: Option<WatchedEvent>,
     ) -> Result<(), End> {
         let mut chain = None;
+        if let (Some(holder), Some(id), WatchedKind::Deleted | WatchedKind::Purged | WatchedKind::Left) =
+            (&self.holder, id, kind)
+        {
+            holder.release(id);
+        }
         if self.with_chain
             && let Some(stored) = certificate.take()
         {
@@ -257,6 +307,12 @@ impl Running {
                 certificate = self.wanted.shown(Some(&Arc::new(now)));
                 chain = certificate.as_ref().map(|_| its_chain);
             }
+        }
+        if let Some(stored) = &certificate
+            && !self.hold(stored.id, stored.version).await?
+        {
+            // It was deleted in the meantime.
+            (certificate, chain) = (None, None);
         }
         let message = Watched {
             kind,
