@@ -83,15 +83,20 @@ impl App {
             alias => alias,
         };
         let password = request.password;
-        let encode = move || pair.encode(format, &password, &alias);
-        let encoded = match format.needs_password() {
-            // Uploads keep half of the cores.
+        // Uploads keep half of the cores.
+        let (cost, permit) = match format.needs_password() {
             true => {
-                let _permit = self.0.slow_encodings.acquire().await.map_err(Error::internal)?;
-                self.0.cpu_pool.run(Cost::Blocking, encode).await?
+                let permit = self.0.slow_encodings.clone().acquire_owned().await;
+                (Cost::Blocking, Some(permit.map_err(Error::internal)?))
             }
-            false => self.0.cpu_pool.run(Cost::Inline, encode).await?,
+            false => (Cost::Inline, None),
         };
+        let encode = move || {
+            // Work that has begun keeps its permit after its caller has left.
+            let _permit = permit;
+            pair.encode(format, &password, &alias)
+        };
+        let encoded = self.0.cpu_pool.run(cost, encode).await?;
         let encoded = encoded.map_err(|error| match error {
             EncodeError::Unfit(algorithm) => Error::FormatUnfit(algorithm),
             error => Error::internal(error),

@@ -167,9 +167,9 @@ struct Parts {
     cpu_pool: CpuPool,
     /// The accounts whose changes are followed.
     feeds: Feeds,
-    /// Limits the encodings that derive keys from a password.
-    slow_encodings: Semaphore,
     stream_checks: StreamChecks,
+    /// Limits the encodings that derive keys from a password.
+    slow_encodings: Arc<Semaphore>,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
@@ -217,8 +217,8 @@ impl App {
             authorities: Authorities::default(),
             cpu_pool: CpuPool::of_this_machine(),
             feeds: Feeds::default(),
-            slow_encodings: Semaphore::new(cpu_pool::cores().div_ceil(2)),
             stream_checks: StreamChecks::default(),
+            slow_encodings: Arc::new(Semaphore::new(cpu_pool::cores().div_ceil(2))),
             storing: TaskTracker::new(),
         })))
     }

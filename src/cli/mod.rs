@@ -14,6 +14,7 @@ mod contexts;
 mod file;
 mod identity;
 mod import;
+mod key_pair;
 mod keyring;
 mod lease;
 mod login;
@@ -43,6 +44,8 @@ use settings::Flags;
 
 const CHECK_EXIT_CODES: &str =
     "Exit code: 0 nothing to worry about, 1 an upload would be refused, 5 there are warnings.";
+const GET_EXIT_CODES: &str =
+    "Exit code: 0 done, 1 refused, 3 the service was unavailable, 6 --known-version is the present version.";
 const IMPORT_EXIT_CODES: &str = "Exit code: 0 every pair is stored, 1 something was refused, cannot be read or lacks its \
                                  other half, 3 the service was unavailable, 130 interrupted. Repeat the command: no pair is stored twice.";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
@@ -81,8 +84,9 @@ enum Command {
     Search(search::SearchArgs),
     /// List server certificates that expire soon, expired certificates first.
     Expiring(search::ExpiringArgs),
-    /// Show one server certificate, with its chain.
-    Get(server_certificate::GetArgs),
+    /// Show one server certificate, with its chain. With --with-key, get its private key too.
+    #[command(after_help = GET_EXIT_CODES)]
+    Get(key_pair::GetPairArgs),
     /// Rename a server certificate.
     Rename(server_certificate::RenameArgs),
     /// Delete a server certificate. You can undelete it until the service purges it and its private key some days later.
@@ -303,7 +307,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Describe(args) => server_certificate::describe(args).await,
         Command::Search(args) => search::search(args).await,
         Command::Expiring(args) => search::expiring(args).await,
-        Command::Get(args) => server_certificate::get(args).await,
+        Command::Get(args) => key_pair::get(args).await,
         Command::Rename(args) => server_certificate::rename(args).await,
         Command::Delete(args) => server_certificate::delete(args).await,
         Command::Undelete(args) => server_certificate::undelete(args).await,

@@ -27,6 +27,11 @@ pub(super) fn flag(field: &str) -> &str {
     match field.split('[').next().unwrap_or(field) {
         "access_key_id" => "ID",
         "account_id" => "--account",
+        "alias" => "--alias",
+        "format" => "--format",
+        "known_version" => "--known-version",
+        "password" => "--password-file",
+        "version" => "--version",
         "description" => "--description",
         "expire_time" => "--expires",
         "maximum" => "MAXIMUM",

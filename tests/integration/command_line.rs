@@ -26,7 +26,7 @@ pub fn run(server: &TestServer, args: &[&str]) -> Output {
 }
 
 /// What it prints on a terminal.
-fn on_a_terminal(mut command: Command) -> String {
+pub fn on_a_terminal(mut command: Command) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();

@@ -38,6 +38,7 @@ mod hosts;
 mod import;
 mod isolation;
 mod key_commands;
+mod key_files;
 mod key_pairs;
 mod key_providers;
 mod key_ring;

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use certkeep::grpc::pb::{self, admin_service_client::AdminServiceClient};
+use certkeep::grpc::pb::admin_service_client::AdminServiceClient;
+use certkeep::grpc::pb::delivery_service_client::DeliveryServiceClient;
+use certkeep::grpc::pb::{self, KeyPairFormat};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -533,6 +535,37 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         ..Default::default()
     };
     let created_secret = admin.create_access_key(reader).await.unwrap().into_inner().secret;
+    // Keys that leave, in each form.
+    let consumer = pb::CreateAccessKeyRequest {
+        role: pb::Role::Consumer.into(),
+        ..Default::default()
+    };
+    let consumer_key = admin.create_access_key(consumer).await.unwrap().into_inner();
+    let consumer_key = format!(
+        "{}.{}",
+        consumer_key.access_key.unwrap().access_key_id,
+        consumer_key.secret
+    );
+    let mut consumer = DeliveryServiceClient::with_interceptor(server.channel(), bearer(&consumer_key));
+    let mut delivered = Vec::new();
+    for (format, password) in [
+        (KeyPairFormat::Pem, ""),
+        (KeyPairFormat::PemEncrypted, "correct horse"),
+        (KeyPairFormat::PemBundle, ""),
+        (KeyPairFormat::Pkcs12Legacy, "correct horse"),
+        (KeyPairFormat::Pkcs12Legacy, "wrong \n horse"),
+    ] {
+        let request = pb::GetKeyPairRequest {
+            server_certificate_id: answer.server_certificate_id.clone(),
+            format: format.into(),
+            password: password.into(),
+            ..Default::default()
+        };
+        if let Ok(answer) = consumer.get_key_pair(request).await {
+            delivered.extend(answer.into_inner().private_key.lines().nth(1).map(str::to_owned));
+        }
+    }
+    assert_eq!(delivered.len(), 3);
     // A call whose caller leaves.
     let sql = crate::harness::connect_to(&data_dir.connection_string()).await;
     sql.batch_execute("begin; lock table certificate in access exclusive mode")
@@ -552,10 +585,15 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         &created_secret,
         &hex::encode(certkeep::digest::sha256(created_secret.as_bytes())),
         "hunter2hunter2",
+        "correct horse",
+        "wrong ",
         pair.key.lines().nth(1).unwrap(),
         pair.certificate.lines().nth(1).unwrap(),
     ] {
         assert!(!log.contains(secret), "{secret}");
+    }
+    for delivered in delivered {
+        assert!(!log.contains(&delivered), "{delivered}");
     }
     let lines = log
         .lines()
@@ -597,7 +635,7 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
     for line in &answered {
         assert_eq!(line["span"]["address"], "127.0.0.1", "{line}");
     }
-    assert_eq!(answered.len(), 5);
+    assert_eq!(answered.len(), 11);
 }
 
 #[tokio::test(flavor = "multi_thread")]

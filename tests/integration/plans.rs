@@ -7,6 +7,7 @@ use tokio_postgres::{Client as Sql, SimpleQueryMessage};
 use crate::batches::store_together;
 use crate::calls::{ANY, delete, deleted, describe, fingerprints, get, purge, rename, stored, tags, undelete, upload};
 use crate::harness::{Client, REGION, TestServer, connect_to, database, until, upload_of};
+use crate::key_pairs::consumer;
 use crate::pki::{self, Key};
 use crate::proxy::Proxy;
 use crate::resource_groups::{deleted_group, move_to};
@@ -490,6 +491,11 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     }
     for (name, parameters) in [
         ("find_with_chain", "2000000000500, 3959500, null, 'server'"),
+        ("find_key_pair", "2000000000500, 3959500, null, 0, 0"),
+        ("find_key_pair", "2000000000500, 3959500, null, 9, 0"),
+        ("find_key_pair", "2000000000500, 3959500, null, 0, 1"),
+        ("find_name", "'n500', null, null, null, null, 1000"),
+        ("find_name", "'none', null, null, null, null, 1000"),
         ("used_token", "'UploadServerCertificate', 'token 500'"),
         ("used_token", "'UploadServerCertificate', 'none'"),
     ] {
@@ -525,6 +531,11 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
     let server = TestServer::start_on(through, |_| {}).await;
     call_all(&server.client()).await;
     deleted_group(&server).await;
+    let by_name = pb::GetKeyPairRequest {
+        server_certificate_name: "model".into(),
+        ..Default::default()
+    };
+    consumer(&server).await.get_key_pair(by_name).await.unwrap();
     store_together(connect_to(&small).await, &server.client()).await;
     let large_server = TestServer::start_on(large.clone(), |_| {}).await;
     call_all(&large_server.client()).await;
