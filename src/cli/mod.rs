@@ -27,6 +27,7 @@ mod search;
 mod serve;
 mod server_certificate;
 mod settings;
+mod sync;
 mod tag;
 mod watch;
 mod whoami;
@@ -97,6 +98,9 @@ enum Command {
     Purge(server_certificate::TargetArgs),
     /// Print the present server certificates and then each change, until Ctrl-C.
     Watch(watch::WatchArgs),
+    /// Keep certificates and their private keys in a folder, for programs that read files.
+    #[command(after_help = sync::EXIT_CODES)]
+    Sync(sync::SyncArgs),
     /// List who serves which certificate.
     Leases(lease::LeasesArgs),
     /// Manage CA certificates.
@@ -313,6 +317,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Undelete(args) => server_certificate::undelete(args).await,
         Command::Purge(args) => server_certificate::purge(args).await,
         Command::Watch(args) => watch::watch(args).await,
+        Command::Sync(args) => sync::sync(args).await,
         Command::Leases(args) => lease::leases(args).await,
         Command::Ca(command) => ca::run(command).await,
         Command::Tag(args) => tag::tag(args).await,

@@ -355,7 +355,10 @@ async fn of_a_delete_and_a_bind_one_succeeds_in_every_interleaving() {
             }
         }
     }
-    figure("deletes and binds that won, never both", format!("{} and {}", won[0], won[1]));
+    figure(
+        "deletes and binds that won, never both",
+        format!("{} and {}", won[0], won[1]),
+    );
     assert!(ids(&client, deleted()).await.is_empty());
     server.stop().await;
 }

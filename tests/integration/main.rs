@@ -69,6 +69,7 @@ mod search_plans;
 mod seeds;
 mod standby;
 mod store;
+mod sync;
 mod tags;
 mod team;
 mod tidy;
