@@ -154,6 +154,8 @@ fn method_of(change: &str, kind: CertificateKind, event: &AuditEvent) -> &'stati
         ("deleted", Ca) => "DeleteCACertificate",
         ("undeleted", Server) => "UndeleteServerCertificate",
         ("undeleted", Ca) => "UndeleteCACertificate",
+        ("renewed", _) => "RenewServerCertificate",
+        ("rolled_back", _) => "RollbackServerCertificate",
         ("purged", _) if event.principal.is_empty() => "purge",
         ("purged", Server) => "PurgeServerCertificate",
         ("purged", Ca) => "PurgeCACertificate",

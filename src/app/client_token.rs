@@ -1,14 +1,15 @@
-//! The token that makes the retry of an upload safe: a retry gets the answer of the first upload.
+//! The tokens that make the retry of an upload or a renewal safe: a retry gets the answer of the first call.
 
 use zeroize::Zeroizing;
 
 use super::fingerprints::AnswerFingerprints;
 use super::upload::{CertificateText, Upload, Uploaded};
 use super::{App, Call, Error, Field, FieldError, Resource, reuse};
+use crate::account::AccountId;
 use crate::certificate::Finding;
 use crate::digest;
 use crate::inventory::CertificateKind;
-use crate::store::{ClientToken, Liveness};
+use crate::store::{ClientToken, Liveness, TokenOf, UsedToken};
 
 /// The longest token, in octets.
 const MAX_LEN: usize = 64;
@@ -16,20 +17,28 @@ const MAX_LEN: usize = 64;
 impl App {
     /// The token of an upload, if it has one.
     pub(super) fn client_token(&self, request: &Upload) -> Result<Option<ClientToken>, FieldError> {
-        let token = &request.client_token;
+        self.token_of(&request.client_token, request.validate_only, || canonical(request))
+    }
+
+    /// The token of a call with this canonical request, if it has one.
+    pub(super) fn token_of(
+        &self,
+        token: &str,
+        validate_only: bool,
+        canonical: impl FnOnce() -> Zeroizing<Vec<u8>>,
+    ) -> Result<Option<ClientToken>, FieldError> {
         if token.is_empty() {
             return Ok(None);
         }
-        if request.validate_only {
+        if validate_only {
             return Err(FieldError::Excludes(Field::ValidateOnly));
         }
         if token.len() > MAX_LEN || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(FieldError::ClientToken);
         }
-        let request = canonical(request);
         Ok(Some(ClientToken {
-            token: token.clone(),
-            request_mac: digest::hmac_sha256(self.0.client_token_key.expose(), &request),
+            token: token.to_owned(),
+            request_mac: digest::hmac_sha256(self.0.client_token_key.expose(), &canonical()),
         }))
     }
 
@@ -44,16 +53,9 @@ impl App {
         findings: Vec<Finding>,
     ) -> Result<Option<Uploaded>, Error> {
         let (store, (account, scope)) = (&self.0.store, call.reach());
-        let Some(used) = store.used_token(kind, account, &token.token).await? else {
+        let Some(used) = self.use_of(TokenOf::Upload(kind), account, token).await? else {
             return Ok(None);
         };
-        if used.is_void {
-            store.forget_token(kind, &token.token, used.id).await?;
-            return Ok(None);
-        }
-        if !digest::constant_time_eq(&used.request_mac, &token.request_mac) {
-            return Err(Error::ClientTokenReused);
-        }
         // A caller with a scope does not learn the id of a certificate that can be outside the scope.
         let told = call.caller.scope.is_everything().then_some(used.id);
         let stored = store
@@ -78,6 +80,29 @@ impl App {
             findings,
             account_fingerprints: self.listed(call, fingerprints)?,
         }))
+    }
+}
+
+impl App {
+    /// The earlier call with this token and the same request. `None` if no call used the token. A void token is deleted.
+    pub(super) async fn use_of(
+        &self,
+        of: TokenOf,
+        account: AccountId,
+        token: &ClientToken,
+    ) -> Result<Option<UsedToken>, Error> {
+        let store = &self.0.store;
+        let Some(used) = store.used_token(of, account, &token.token).await? else {
+            return Ok(None);
+        };
+        if used.is_void {
+            store.forget_token(of, &token.token, &used).await?;
+            return Ok(None);
+        }
+        match digest::constant_time_eq(&used.request_mac, &token.request_mac) {
+            true => Ok(Some(used)),
+            false => Err(Error::ClientTokenReused),
+        }
     }
 }
 
@@ -118,6 +143,11 @@ fn canonical(request: &Upload) -> Zeroizing<Vec<u8>> {
     };
     parts.extend(texts.iter().map(|text| text.as_bytes()));
     parts.extend(tags.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
+    joined(&parts)
+}
+
+/// Each part after its length.
+pub(super) fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     // Allocates the full length at once. A vector that grows leaves copies in memory.
     let len = parts.iter().map(|part| part.len() + 8).sum();
     let mut canonical = Zeroizing::new(Vec::with_capacity(len));

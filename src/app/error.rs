@@ -61,6 +61,9 @@ pub enum Error {
         /// The current revision of the certificate.
         revision: i64,
     },
+    /// The new certificate does not cover these names of the present one. There is at least one.
+    #[error("{} names would be lost", .0.len())]
+    NamesLost(Vec<String>),
     /// The certificate is not deleted.
     #[error("certificate {1} is not deleted")]
     NotDeleted(CertificateKind, CertificateId),

@@ -3,7 +3,8 @@
 use super::{App, Error};
 
 impl App {
-    /// Purges deleted certificates and audit events after their retention, client tokens that have expired, and holders whose time is over.
+    /// Purges deleted certificates, earlier versions and audit events after their retention, client tokens that have expired, and holders
+    /// whose time is over.
     pub async fn run_maintenance(&self) -> Result<(), Error> {
         let store = &self.0.store;
         let mut purged = 0;
@@ -12,6 +13,20 @@ impl App {
                 0 => break,
                 count => purged += count,
             }
+        }
+        let (count, time) = (
+            self.0.settings.version_retention,
+            self.0.settings.version_retention_time,
+        );
+        let mut versions = 0;
+        loop {
+            match store.purge_versions_of_all_accounts(count, time).await? {
+                0 => break,
+                purged => versions += purged,
+            }
+        }
+        if versions > 0 {
+            tracing::info!(purged = versions, "purged earlier versions of certificates");
         }
         while store.forget_tokens_of_all_accounts().await? > 0 {}
         while store.forget_holders_of_all_accounts().await? > 0 {}

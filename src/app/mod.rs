@@ -37,6 +37,7 @@ mod permission;
 mod quotas;
 mod regions;
 mod rename;
+mod renew;
 mod resource_group;
 mod resources;
 mod reuse;
@@ -48,6 +49,7 @@ mod tail_audit_events;
 mod target;
 mod upload;
 mod verify_audit_trail;
+mod versions;
 mod violation;
 mod watch;
 
@@ -86,6 +88,7 @@ pub use page::{List, PageTokens};
 pub use permission::roles_of;
 pub use quotas::Quota;
 pub use regions::{DescribeRegions, DescribedRegion};
+pub use renew::{Renew, RenewedCertificate};
 pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use resources::{RESOURCE_TYPE, TaggedResources};
 pub use seal_audit_trails::Sealer;
@@ -96,6 +99,7 @@ pub use tail_audit_events::{AuditTail, TailedAuditEvent};
 pub use target::TargetCertificate;
 pub use upload::{CertificateText, Upload, Uploaded};
 pub use verify_audit_trail::{AuditReport, AuditVerification, TrailFault, TrailReport};
+pub use versions::{ListVersions, ListedVersions};
 pub use violation::{Field, FieldError, Violation};
 pub use watch::{Watch, WatchCertificates, Watched, WatchedEvent, WatchedKind};
 
@@ -112,8 +116,8 @@ pub use crate::inventory::{
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{
-    Account, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, Lease, LeaseVersions, ManagedKey, Order, Replica,
-    ResourceGroup, Rotation, StoredCertificate, Trail,
+    Account, CertificateVersion, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, Lease, LeaseVersions, ManagedKey,
+    Order, Replica, ResourceGroup, Rotation, StoredCertificate, Trail,
 };
 
 use crate::certificate::Authorities;

@@ -21,6 +21,7 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "GetCACertificate"
         | "GetServerCertificate"
         | "ListAccountFingerprints"
+        | "ListServerCertificateVersions"
         | "ListTagResources"
         | "SearchServerCertificates" => READERS,
         "BindServerCertificate" | "ReleaseServerCertificate" | "RenewLeases" => CONSUMERS,
@@ -29,6 +30,8 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         | "DeleteCACertificate"
         | "DeleteServerCertificate"
         | "MoveResourceGroup"
+        | "RenewServerCertificate"
+        | "RollbackServerCertificate"
         | "SetCACertificateName"
         | "SetServerCertificateName"
         | "TagResources"

@@ -26,6 +26,10 @@ pub struct Settings {
     pub calls_per_second_per_key_quota: i64,
     /// The retention time of a deleted certificate. Zero: the certificate is purged immediately.
     pub retention: Duration,
+    /// The number of earlier versions that a certificate keeps.
+    pub version_retention: u32,
+    /// The age, from the end of a version, at which it is purged.
+    pub version_retention_time: Duration,
     /// The age at which audit events are purged. `None`: they are kept for ever.
     pub audit_retention: Option<Duration>,
 }
@@ -41,6 +45,8 @@ impl Default for Settings {
             calls_per_second_quota: 5_000,
             calls_per_second_per_key_quota: 1_000,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
+            version_retention: 10,
+            version_retention_time: Duration::from_secs(90 * 24 * 60 * 60),
             audit_retention: None,
         }
     }

@@ -42,16 +42,30 @@ pub(super) fn revision_of(if_etag: &str) -> Option<i64> {
 impl Target {
     /// Reads the region and the id. The region may be absent. An id that is not of the caller's account is not found.
     pub(super) fn parse(app: &App, call: &Call, request: &TargetCertificate) -> Result<Self, Error> {
-        let kind = request.kind;
         let mut violations = Violations::default();
+        match Self::fields(app, call, request, &mut violations) {
+            Some(region) => Self::of(call, request, region),
+            None => Err(violations.into()),
+        }
+    }
+
+    /// Reads the region, and notes the violations of the region and the id. `None`: there is one.
+    pub(super) fn fields(
+        app: &App,
+        call: &Call,
+        request: &TargetCertificate,
+        violations: &mut Violations,
+    ) -> Option<Option<RegionId>> {
         let region = violations.check(Field::RegionId, app.region_or_any(call, &request.region_id));
-        let id = violations.check(Field::CertificateId(kind), required(&request.id));
-        let (Some(region), Some(id)) = (region, id) else {
-            return Err(violations.into());
-        };
+        let id = violations.check(Field::CertificateId(request.kind), required(&request.id));
+        region.filter(|_| id.is_some())
+    }
+
+    /// The target in this region, or in any region. An id that is not of the caller's account is not found.
+    pub(super) fn of(call: &Call, request: &TargetCertificate, region: Option<RegionId>) -> Result<Self, Error> {
         Ok(Self {
-            id: own_id(call, Some(kind), id)?,
-            kind: Some(kind),
+            id: own_id(call, Some(request.kind), &request.id)?,
+            kind: Some(request.kind),
             region,
             revision: revision_of(&request.if_etag),
             scope: call.caller.scope.clone(),

@@ -37,6 +37,8 @@ pub enum Field {
     Domain,
     DomainMatch,
     ExpireTime,
+    /// Whether all certificates with the same pair are renewed.
+    Everywhere,
     EventTimeBefore,
     EventTimeFrom,
     ExpireTimeBefore,
@@ -153,6 +155,11 @@ pub enum FieldError {
         /// The number of entries.
         count: usize,
         /// The maximum number of entries.
+        max: usize,
+    },
+    /// The call would change too many certificates.
+    TooManyCertificates {
+        /// The maximum number of certificates.
         max: usize,
     },
     /// The text is too long.

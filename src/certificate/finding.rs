@@ -132,6 +132,19 @@ pub enum FindingKind {
     KeyReused {
         id: String,
     },
+    KeyTypeChanged {
+        before: KeyAlgorithm,
+        after: KeyAlgorithm,
+    },
+    ExpiresEarlier {
+        before: Timestamp,
+        after: Timestamp,
+    },
+    /// The number of names that only the new certificate has, and of names that only the present one has.
+    NamesChanged {
+        added: usize,
+        removed: usize,
+    },
 }
 
 /// A hash function that is too weak for signatures.
@@ -233,6 +246,9 @@ impl FindingKind {
             Self::KeyCompromised { .. } => Code::KeyCompromised,
             Self::AlreadyStored { .. } => Code::AlreadyStored,
             Self::KeyReused { .. } => Code::KeyReused,
+            Self::KeyTypeChanged { .. } => Code::KeyTypeChanged,
+            Self::ExpiresEarlier { .. } => Code::ExpiresEarlier,
+            Self::NamesChanged { .. } => Code::NamesChanged,
         }
     }
 }

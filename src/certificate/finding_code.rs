@@ -54,6 +54,9 @@ pub enum FindingCode {
     KeyCompromised,
     AlreadyStored,
     KeyReused,
+    KeyTypeChanged,
+    ExpiresEarlier,
+    NamesChanged,
 }
 
 /// A text that is not the name of a code.
@@ -122,7 +125,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 32] = [
+const ROWS: [Row; 35] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -314,6 +317,24 @@ const ROWS: [Row; 32] = [
         name: "KEY_REUSED",
         severity: Severity::Info,
         rule: "NIST SP 800-57 Part 1 5.3",
+    },
+    Row {
+        code: Code::KeyTypeChanged,
+        name: "KEY_TYPE_CHANGED",
+        severity: Severity::Warning,
+        rule: "RFC 8446 4.4.2.2",
+    },
+    Row {
+        code: Code::ExpiresEarlier,
+        name: "EXPIRES_EARLIER",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1.2.5",
+    },
+    Row {
+        code: Code::NamesChanged,
+        name: "NAMES_CHANGED",
+        severity: Severity::Warning,
+        rule: "RFC 9525 6.3",
     },
 ];
 

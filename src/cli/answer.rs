@@ -46,6 +46,9 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
             .filter(|wrong| wrong.r#type == pb::Reason::CertificateInUse.name());
         lines.extend(in_use.map(|wrong| ("held by", &wrong.description)));
     }
+    let lost_names = details.error_info().and_then(|info| info.metadata.get("lost_names"));
+    let lost_names = lost_names.map(|names| print::plain(names));
+    lines.extend(lost_names.iter().map(|names| ("lost names", names)));
     let refusing = findings(&status)
         .into_iter()
         .filter(|one| one.severity() == pb::Severity::Error);

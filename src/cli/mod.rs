@@ -22,6 +22,7 @@ mod new_key;
 mod print;
 mod quota;
 mod region;
+mod renewal;
 mod resource_group;
 mod search;
 mod serve;
@@ -90,6 +91,12 @@ enum Command {
     Get(key_pair::GetPairArgs),
     /// Rename a server certificate.
     Rename(server_certificate::RenameArgs),
+    /// Renew a server certificate: give it a new pair under the same id.
+    Renew(renewal::RenewArgs),
+    /// List the versions of a server certificate, newest first.
+    Versions(renewal::VersionsArgs),
+    /// Give a server certificate the pair of an earlier version again.
+    Rollback(renewal::RollbackArgs),
     /// Delete a server certificate. You can undelete it until the service purges it and its private key some days later.
     Delete(server_certificate::DeleteArgs),
     /// Undelete a server certificate.
@@ -313,6 +320,9 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Expiring(args) => search::expiring(args).await,
         Command::Get(args) => key_pair::get(args).await,
         Command::Rename(args) => server_certificate::rename(args).await,
+        Command::Renew(args) => renewal::renew(args).await,
+        Command::Versions(args) => renewal::versions(args).await,
+        Command::Rollback(args) => renewal::rollback(args).await,
         Command::Delete(args) => server_certificate::delete(args).await,
         Command::Undelete(args) => server_certificate::undelete(args).await,
         Command::Purge(args) => server_certificate::purge(args).await,

@@ -346,7 +346,7 @@ fn style(expire_time_stamp: i64) -> Style {
 }
 
 /// A finding in short. `certkeep check` prints more.
-fn finding(finding: &pb::Finding) -> String {
+pub(super) fn finding(finding: &pb::Finding) -> String {
     line(severity(finding), &format!("{}: {}", code(finding), finding.message))
 }
 
@@ -428,7 +428,7 @@ pub(super) fn line(label: &str, value: &str) -> String {
     }
 }
 
-fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
+pub(super) fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
     let value = format!("{expire_time} {}", time_left(expire_time_stamp));
     coloured(&line("expires", &value), expire_time_stamp)
 }

@@ -42,6 +42,8 @@ pub(super) fn flag(field: &str) -> &str {
         "unused_days" => "--unused",
         "accept_language" => "--language",
         "client_token" => "--client-token",
+        "everywhere" => "--everywhere",
+        "version" => "VERSION",
         "if_etag" => "--if-etag",
         "key_encryption_key_id" => "ID",
         "private_key" => "--key",

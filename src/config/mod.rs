@@ -49,6 +49,10 @@ pub struct Config {
     pub account_rate: u32,
     /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
+    /// The number of earlier versions that a certificate keeps.
+    pub version_retention: u32,
+    /// Time for which an earlier version is kept.
+    pub version_retention_time: Duration,
     /// The age at which audit events are purged. `None`: they are kept for ever.
     pub audit_retention: Option<Duration>,
     /// The regions. `None`: Alibaba Cloud's public regions.

@@ -64,6 +64,8 @@ impl Layers {
         let access_key_rate = self.number("access_key_rate");
         let account_rate = self.number("account_rate");
         let retention_days: Option<u32> = self.parsed("delete_retention_days", "a whole number of days");
+        let version_retention: Option<u32> = self.parsed("version_retention", "a whole number of versions");
+        let version_retention_days: Option<u32> = self.parsed("version_retention_days", "a whole number of days");
         let audit_retention_days: Option<u32> = self.parsed("audit_retention_days", "a whole number of days");
         let database = self.database(read);
         let all = (
@@ -81,6 +83,7 @@ impl Layers {
             ca_certificate_quota,
             (access_key_quota, access_key_rate, account_rate),
             retention_days,
+            (version_retention, version_retention_days),
             audit_retention_days,
             database,
         );
@@ -99,6 +102,7 @@ impl Layers {
             Some(ca_certificate_quota),
             (Some(access_key_quota), Some(access_key_rate), Some(account_rate)),
             Some(retention_days),
+            (Some(version_retention), Some(version_retention_days)),
             Some(audit_retention_days),
             Some(database),
         ) = all
@@ -126,6 +130,8 @@ impl Layers {
             access_key_rate,
             account_rate,
             delete_retention: days(retention_days),
+            version_retention,
+            version_retention_time: days(version_retention_days),
             audit_retention: (audit_retention_days > 0).then(|| days(audit_retention_days)),
             regions: self.regions,
             database,

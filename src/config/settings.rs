@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 42] = [
+pub const SETTINGS: [Setting; 44] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -192,6 +192,20 @@ pub const SETTINGS: [Setting; 42] = [
         shape: Shape::Number("days"),
         default: Some("7"),
         help: "Days during which a deleted certificate can be undeleted. 0 purges it at once",
+        for_database: false,
+    },
+    Setting {
+        key: "version_retention",
+        shape: Shape::Number("versions"),
+        default: Some("10"),
+        help: "Earlier versions that a renewed certificate keeps, for a rollback. 0 keeps none",
+        for_database: false,
+    },
+    Setting {
+        key: "version_retention_days",
+        shape: Shape::Number("days"),
+        default: Some("90"),
+        help: "Days for which an earlier version is kept. 0 keeps none",
         for_database: false,
     },
     Setting {

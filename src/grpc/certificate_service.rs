@@ -9,7 +9,7 @@ use super::render;
 use super::status::status;
 use super::words::field_name;
 use crate::app::{
-    App, Call, CheckServerCertificate, DescribeRegions, Error, ListAccountFingerprints, ListTagResources,
+    App, Call, CheckServerCertificate, DescribeRegions, Error, ListAccountFingerprints, ListTagResources, ListVersions,
     MoveResourceGroup, TaggedResources,
 };
 use crate::secret::Secret;
@@ -189,6 +189,57 @@ impl CertificateService for Door {
             &call,
             purged.map(|()| pb::PurgeServerCertificateResponse {
                 request_id: call.request_id.to_string(),
+            }),
+        )
+    }
+
+    async fn renew_server_certificate(
+        &self,
+        mut request: Request<pb::RenewServerCertificateRequest>,
+    ) -> Answer<pb::RenewServerCertificateResponse> {
+        let private_key = Secret::from(std::mem::take(&mut request.get_mut().private_key));
+        let server_certificate = Secret::from(std::mem::take(&mut request.get_mut().server_certificate));
+        let call = call_of(&request)?;
+        let renewal = parse::renew_server_certificate(request.into_inner(), server_certificate, private_key);
+        let renewed = self.app.renew(&call, renewal).await;
+        answer(&call, renewed.map(|renewed| render::renewed(call.request_id, renewed)))
+    }
+
+    async fn list_server_certificate_versions(
+        &self,
+        request: Request<pb::ListServerCertificateVersionsRequest>,
+    ) -> Answer<pb::ListServerCertificateVersionsResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let request = ListVersions {
+            target: server_certificate(message.region_id, message.server_certificate_id, String::new()),
+            page_size: message.page_size,
+            page_token: message.page_token,
+        };
+        let listed = self.app.list_versions(&call, &request).await;
+        answer(
+            &call,
+            listed.map(|listed| pb::ListServerCertificateVersionsResponse {
+                request_id: call.request_id.to_string(),
+                versions: listed.versions.into_iter().map(render::version).collect(),
+                next_page_token: listed.next_page_token,
+            }),
+        )
+    }
+
+    async fn rollback_server_certificate(
+        &self,
+        request: Request<pb::RollbackServerCertificateRequest>,
+    ) -> Answer<pb::RollbackServerCertificateResponse> {
+        let call = call_of(&request)?;
+        let message = request.into_inner();
+        let target = server_certificate(message.region_id, message.server_certificate_id, message.if_etag);
+        let rolled_back = self.app.roll_back(&call, &target, message.version).await;
+        answer(
+            &call,
+            rolled_back.map(|certificate| pb::RollbackServerCertificateResponse {
+                request_id: call.request_id.to_string(),
+                server_certificate: Some(render::server_certificate(certificate)),
             }),
         )
     }

@@ -6,8 +6,9 @@ use super::pb;
 use super::render;
 use crate::app::{
     CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, GetKeyPair,
-    IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Role,
-    SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload, WatchCertificates,
+    IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Renew,
+    Role, SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
+    WatchCertificates,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -39,7 +40,25 @@ pub(super) fn upload_server_certificate(
     }
 }
 
-/// The text was already taken out of the message.
+/// The two texts were already taken out of the message.
+pub(super) fn renew_server_certificate(
+    message: pb::RenewServerCertificateRequest,
+    certificate: Secret,
+    private_key: Secret,
+) -> Renew {
+    Renew {
+        target: server_certificate(message.region_id, message.server_certificate_id, message.if_etag),
+        server_certificate: certificate,
+        private_key,
+        ali_cloud_certificate_id: message.ali_cloud_certificate_id,
+        ali_cloud_certificate_region_id: message.ali_cloud_certificate_region_id,
+        allow_lost_names: message.allow_lost_names,
+        everywhere: message.everywhere,
+        client_token: message.client_token,
+        validate_only: message.validate_only,
+    }
+}
+
 /// The password was already taken out of the message.
 pub(super) fn get_key_pair(message: pb::GetKeyPairRequest, password: Secret) -> GetKeyPair {
     let format = pb::KeyPairFormat::try_from(message.format).ok();
@@ -61,6 +80,7 @@ pub(super) fn get_key_pair(message: pb::GetKeyPairRequest, password: Secret) -> 
     }
 }
 
+/// The text was already taken out of the message.
 pub(super) fn upload_ca_certificate(message: pb::UploadCaCertificateRequest, ca_certificate: Secret) -> Upload {
     Upload {
         region_id: message.region_id,

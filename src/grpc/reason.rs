@@ -39,6 +39,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::LastAdminKey(_) => Reason::LastAdminKey,
         Error::ClientTokenReused => Reason::ClientTokenReused,
         Error::EtagMismatch { .. } => Reason::EtagMismatch,
+        Error::NamesLost(_) => Reason::NamesLost,
         Error::NotDeleted(..) => Reason::NotDeleted,
         Error::ResourceGroupNotEmpty(_) => Reason::ResourceGroupNotEmpty,
         Error::NotFound(Resource::KeyEncryptionKey) => Reason::KeyEncryptionKeyNotFound,
@@ -102,6 +103,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::Required
         | FieldError::Excludes(_)
         | FieldError::TooMany { .. }
+        | FieldError::TooManyCertificates { .. }
         | FieldError::ClientToken
         | FieldError::PageSize
         | FieldError::TooLong { .. }

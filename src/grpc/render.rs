@@ -6,11 +6,11 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Account, Call, Caller, CertificateFacts, CertificateId, CheckReport, ClientIdentity, DescribedKeyRing,
-    DescribedRegion, EncodedPair, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey, KeyEncryptionKeyId, KeyPair,
-    KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota, QuotaKind, RESOURCE_TYPE, Replica, RequestId,
-    ResourceGroup, Revisions, Role, Rotation, Scope, SealError, Severity, StoredCertificate, Tag, Tags, UnopenedRow,
-    Uploaded, VerifiedRows, Violation,
+    Account, Call, Caller, CertificateFacts, CertificateId, CertificateVersion, CheckReport, ClientIdentity,
+    DescribedKeyRing, DescribedRegion, EncodedPair, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey,
+    KeyEncryptionKeyId, KeyPair, KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota, QuotaKind,
+    RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError,
+    Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
@@ -179,6 +179,48 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
     }
 }
 
+/// The answer to a renewal.
+pub(super) fn renewed(request_id: RequestId, renewed: RenewedCertificate) -> pb::RenewServerCertificateResponse {
+    let mut certificate = server_certificate(renewed.certificate);
+    if renewed.is_validation {
+        certificate.etag.clear();
+    }
+    pb::RenewServerCertificateResponse {
+        request_id: request_id.to_string(),
+        server_certificate: Some(certificate),
+        previous_version: renewed.previous_version,
+        findings: findings(&renewed.findings, field_name),
+        server_certificate_ids: renewed.everywhere.iter().map(ToString::to_string).collect(),
+        lost_names: renewed.lost_names,
+    }
+}
+
+/// A version, and the latest time of its purge.
+pub(super) fn version(
+    (version, purge_time): (CertificateVersion, Option<clock::Timestamp>),
+) -> pb::ServerCertificateVersion {
+    let facts = version.facts;
+    pb::ServerCertificateVersion {
+        version: version.version,
+        is_present: version.ended.is_none(),
+        begin_time: Some(timestamp(version.began)),
+        end_time: version.ended.map(timestamp),
+        rolled_back_to: version.rolled_back_to.unwrap_or_default(),
+        principal: version.began_by,
+        fingerprint: facts.fingerprint.to_string(),
+        fingerprint_sha256: facts.fingerprint_sha256.to_string(),
+        serial_number: facts.serial_number,
+        issuer: facts.issuer,
+        common_name: facts.common_name,
+        subject_alternative_names: facts.subject_alternative_names,
+        not_before: Some(timestamp(facts.not_before)),
+        not_after: Some(timestamp(facts.not_after)),
+        key_algorithm: key_algorithm(facts.key_algorithm).into(),
+        key_size: facts.key_size as i32, // At most 16384.
+        purge_time: purge_time.map(timestamp),
+    }
+}
+
 pub(super) fn uploaded_ca(request_id: RequestId, uploaded: Uploaded) -> pb::UploadCaCertificateResponse {
     let facts = uploaded.facts;
     let created = uploaded.id.map(|id| id.created);
@@ -290,6 +332,7 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         etag: etag(stored.revision),
         upload_time: Some(timestamp(stored.id.created)),
         delete_time: stored.deleted.map(timestamp),
+        renew_time: stored.renewed.map(timestamp),
         version: stored.version,
         chain_length: stored.chain_length,
         ..leaf(stored.facts)

@@ -26,6 +26,8 @@ const MAX_DETAILS_LEN: usize = 4 * 1024;
 const MAX_VIOLATIONS_LEN: usize = 3 * 1024;
 /// The maximum size of the names of a client certificate.
 const MAX_CLIENT_NAMES_LEN: usize = 2 * 1024;
+/// The maximum size of the names that a renewal would lose. The details contain them twice.
+const MAX_LOST_NAMES_LEN: usize = 1024;
 const FINDINGS_TYPE: &str = "type.googleapis.com/certkeep.v1.Findings";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -101,6 +103,16 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata(&field_name(Field::AccessKeyId), id);
         }
         Error::EtagMismatch { revision } => details.metadata("etag", etag(*revision)),
+        Error::NamesLost(names) => {
+            let listed = fitting(names);
+            details
+                .others
+                .add_precondition_failure_violation(reason.name(), listed.join(" "), message.clone());
+            details.metadata("lost_names", listed.join(" "));
+            if listed.len() < names.len() {
+                details.metadata("lost_names_not_listed", (names.len() - listed.len()).to_string());
+            }
+        }
         Error::NotDeleted(kind, id) => {
             details
                 .others
@@ -216,6 +228,17 @@ pub(super) fn refusal(request_id: RequestId, refusal: Refusal) -> Status {
         details.others.set_retry_info(Some(RETRY_AFTER));
     }
     details.status(words::refusal(refusal).to_owned())
+}
+
+/// The first names, as many as fit into the details.
+fn fitting(names: &[String]) -> Vec<&str> {
+    let mut room = MAX_LOST_NAMES_LEN;
+    let fits = |name: &&str| {
+        let left = room.checked_sub(name.len() + 1);
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    names.iter().map(String::as_str).take_while(fits).collect()
 }
 
 /// The names of a client certificate, so that an operator can create a client identity for one of them. Not more than fits into the

@@ -26,6 +26,43 @@ pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
     names
 }
 
+/// The names of the certificate `before` that the certificate `after` does not cover, as `before` writes them. A host name is covered
+/// by itself and by the wildcard for its first label ([`DomainMatch::Covered`](super::DomainMatch)), and every other name only by
+/// itself. The common name counts if no subject alternative name is a host name.
+pub fn lost_names(before: &CertificateFacts, after: &CertificateFacts) -> Vec<String> {
+    let after: BTreeSet<String> = names(after).map(comparable).collect();
+    let is_covered = |name: &str| {
+        let wildcard = || match searchable(name)? {
+            Name::Host(reversed) => Some(format!("{}.*", reversed.rsplit_once('.')?.0)),
+            Name::Address(_) => None,
+        };
+        after.contains(&comparable(name)) || wildcard().is_some_and(|wildcard| after.contains(&wildcard))
+    };
+    names(before)
+        .filter(|name| !is_covered(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The number of names that only `after` has, and the number of names that only `before` has.
+pub fn changed_names(before: &CertificateFacts, after: &CertificateFacts) -> (usize, usize) {
+    let [before, after] = [before, after].map(|facts| names(facts).map(comparable).collect::<BTreeSet<_>>());
+    (after.difference(&before).count(), before.difference(&after).count())
+}
+
+/// The subject alternative names, and the common name if none of them is a host name.
+fn names(facts: &CertificateFacts) -> impl Iterator<Item = &str> {
+    let names = &facts.subject_alternative_names;
+    let has_host = names.iter().any(|name| matches!(searchable(name), Some(Name::Host(_))));
+    let common_name = (!has_host && searchable(&facts.common_name).is_some()).then_some(facts.common_name.as_str());
+    names.iter().map(String::as_str).chain(common_name)
+}
+
+/// The form in which two names are compared.
+fn comparable(name: &str) -> String {
+    searchable(name).map_or_else(|| name.to_owned(), Name::into_text)
+}
+
 enum Name {
     /// A host name with reversed labels.
     Host(String),
@@ -114,6 +151,41 @@ mod tests {
             ["192.0.2.1", "example.a"]
         );
         assert_eq!(names("A Person", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_wildcard_covers_one_label() {
+        let facts = |names: &[&str]| {
+            let mut facts = test_pair::rsa().facts();
+            facts.common_name = String::new();
+            facts.subject_alternative_names = names.iter().map(|&name| name.to_owned()).collect();
+            facts
+        };
+        let before = facts(&[
+            "a.example",
+            "A.b.example",
+            "c.a.b.example",
+            "*.b.example",
+            "192.0.2.1",
+            "urn:x",
+        ]);
+        let lost = |after: &[&str]| lost_names(&before, &facts(after));
+        assert_eq!(lost(&[]), before.subject_alternative_names);
+        assert_eq!(
+            lost(&["*.b.example", "*.example"]),
+            ["c.a.b.example", "192.0.2.1", "urn:x"]
+        );
+        assert_eq!(
+            lost(&["a.b.example", "a.example.", "*.a.b.example", "*.0.2.1", "urn:x"]),
+            ["*.b.example", "192.0.2.1"]
+        );
+        assert_eq!(lost_names(&before, &before), Vec::<String>::new());
+        let after = facts(&["A.example", "192.0.2.1", "new.example"]);
+        assert_eq!(changed_names(&before, &after), (1, 4));
+        // The common name counts where no alternative name is a host name.
+        let mut named = facts(&["192.0.2.1"]);
+        named.common_name = "Common.example".to_owned();
+        assert_eq!(lost_names(&named, &facts(&["192.0.2.1"])), ["Common.example"]);
     }
 
     #[test]

@@ -38,4 +38,4 @@ pub use key_encryption_key::{CheckValue, KeyEncryptionKeyId};
 pub use key_ring::{KeyRing, KeyRingError};
 pub use provider::{Pkcs11Error, Provider, ProviderError, TransitError};
 pub use row::Row;
-pub use sealed_pair::SealedPair;
+pub use sealed_pair::{SealedKey, SealedPair};

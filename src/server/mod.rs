@@ -238,6 +238,8 @@ async fn open_app(database: &Database, config: &Config, policy: Policy) -> Resul
         calls_per_second_quota: i64::from(config.account_rate),
         calls_per_second_per_key_quota: i64::from(config.access_key_rate),
         retention: config.delete_retention,
+        version_retention: config.version_retention,
+        version_retention_time: config.version_retention_time,
         audit_retention: config.audit_retention,
     };
     Ok(App::open(store.clone(), key_ring, settings, &host()).await?)

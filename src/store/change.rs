@@ -141,7 +141,7 @@ impl Store {
         ))
     }
 
-    /// Removes a deleted certificate with its keys and tags. Answers its last revision, or `None` if there is no such certificate.
+    /// Removes a deleted certificate with its keys, versions and tags. Answers its last revision, or `None` if there is no such certificate.
     pub async fn purge(&self, precondition: Precondition<'_>, actor: &Actor) -> Result<Option<i64>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge",
@@ -155,9 +155,7 @@ impl Store {
                    delete from searchable_name as named using changed
                    where named.account_id = $1 and named.searchable_name = any(changed.searchable_names)
                      and named.created_ms = $2 and named.random = $3
-                 ),
-                 key_row as (delete from private_key using changed where private_key.account_id = $1
-                   and private_key.created_ms = $2 and private_key.random = $3)",
+                 )",
                 counted!("deleted = deleted - 1"),
                 event!("purged", "counted", last_state!()),
                 "select revision from counted"

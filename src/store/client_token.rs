@@ -1,15 +1,29 @@
 //! The tokens that identify retried calls. Postgres's clock measures their age.
 
-use super::{Error, Statement, Store, id_columns};
+use uuid::Uuid;
+
+use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::inventory::{CertificateId, CertificateKind};
 
-/// The method under which the tokens of uploads of this kind are stored.
-pub(super) fn upload_of(kind: CertificateKind) -> &'static str {
-    match kind {
-        CertificateKind::Server => "UploadServerCertificate",
-        CertificateKind::Ca => "UploadCACertificate",
+/// The call that a token belongs to. Each call has its own tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenOf {
+    /// An upload of a certificate of this kind.
+    Upload(CertificateKind),
+    /// A renewal of a server certificate.
+    Renewal,
+}
+
+impl TokenOf {
+    /// The method under which the tokens are stored.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Upload(CertificateKind::Server) => "UploadServerCertificate",
+            Self::Upload(CertificateKind::Ca) => "UploadCACertificate",
+            Self::Renewal => "RenewServerCertificate",
+        }
     }
 }
 
@@ -25,60 +39,58 @@ pub struct ClientToken {
 /// A used token.
 #[derive(Debug)]
 pub struct UsedToken {
-    /// The id of the certificate that the call stored, or would have stored.
+    /// The id of the certificate that the call stored or changed, or would have stored or changed.
     pub id: CertificateId,
+    /// The request of a renewal. `None`: an upload.
+    pub request_id: Option<Uuid>,
     /// The MAC of its request.
     pub request_mac: Vec<u8>,
-    /// The token no longer counts, because it is older than 24 hours or its call stored nothing.
+    /// The token no longer counts, because it is older than 24 hours or its call changed nothing.
     pub is_void: bool,
 }
 
 impl Store {
-    /// The upload of a certificate of this kind that used this token, if there is one.
-    pub async fn used_token(
-        &self,
-        kind: CertificateKind,
-        account: AccountId,
-        token: &str,
-    ) -> Result<Option<UsedToken>, Error> {
+    /// The call that used this token, if there is one.
+    pub async fn used_token(&self, of: TokenOf, account: AccountId, token: &str) -> Result<Option<UsedToken>, Error> {
         // The event is committed with the token, and outlives its certificate.
         const STATEMENT: Statement = Statement {
             name: "store::used_token",
             sql: "-- store::used_token
-                  select created_ms, random, request_mac,
+                  select created_ms, random, request_id, request_mac,
                     used_at < now() - interval '24 hours' or not exists (
                       select from event
                       where event.account_id = $1 and event.created_ms = client_token.created_ms
                         and event.random = client_token.random
+                        and (client_token.request_id is null or event.request_id = client_token.request_id)
                     ) as is_void
                   from client_token where account_id = $1 and method = $2 and client_token = $3",
         };
-        let rows = self
-            .read(STATEMENT, &[&account.as_i64(), &upload_of(kind), &token])
-            .await?;
+        let rows = self.read(STATEMENT, &[&account.as_i64(), &of.method(), &token]).await?;
         Ok(rows.first().map(|row| UsedToken {
             id: CertificateId {
                 account,
                 created: Timestamp::from_millis(row.get("created_ms")),
                 random: row.get("random"),
             },
+            request_id: row.get("request_id"),
             request_mac: row.get("request_mac"),
             is_void: row.get("is_void"),
         }))
     }
 
-    /// Deletes a void token of an upload of this kind, if the token still belongs to this certificate.
-    pub async fn forget_token(&self, kind: CertificateKind, token: &str, id: CertificateId) -> Result<(), Error> {
+    /// Deletes a void token, if the token still belongs to the same call.
+    pub async fn forget_token(&self, of: TokenOf, token: &str, used: &UsedToken) -> Result<(), Error> {
         // A repeated statement finds nothing.
         const STATEMENT: Statement = Statement {
             name: "store::forget_token",
             sql: "-- store::forget_token
                   delete from client_token
-                  where account_id = $1 and created_ms = $2 and random = $3 and method = $4 and client_token = $5",
+                  where account_id = $1 and created_ms = $2 and random = $3 and method = $4 and client_token = $5
+                    and request_id is not distinct from $6",
         };
-        let (account, created, random) = id_columns(id);
-        self.read(STATEMENT, &[&account, &created, &random, &upload_of(kind), &token])
-            .await?;
+        let (account, created, random) = id_columns(used.id);
+        let params: Params<'_> = &[&account, &created, &random, &of.method(), &token, &used.request_id];
+        self.read(STATEMENT, params).await?;
         Ok(())
     }
 

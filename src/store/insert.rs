@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::Statement;
-use super::client_token::upload_of;
+use super::client_token::TokenOf;
 use super::reuse::reuse_columns;
 use super::upload::{FIRST, NewCertificate};
 use crate::inventory::{CertificateKind, searchable_names};
@@ -70,7 +70,7 @@ const UPLOAD: &[Column] = &[
     Column { name: "request_id", value: Value::Uuid(|new| Some(new.actor.request_id)) },
     Column { name: "address", value: Inet(|new| new.actor.address) },
     Column { name: "with_fingerprints", value: Bool(|new| new.with_account_fingerprints) },
-    Column { name: "method", value: Text(|new| Some(upload_of(new.content.kind()))) },
+    Column { name: "method", value: Text(|new| Some(TokenOf::Upload(new.content.kind()).method())) },
     Column { name: "client_token", value: Text(|new| new.client_token.as_ref().map(|token| token.token.as_str())) },
     Column { name: "request_mac", value: Bytes(|new| new.client_token.as_ref().map(|token| token.request_mac.as_slice())) },
     Column { name: "quota", value: BigInt(|new| new.quota) },

@@ -232,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["8a58ec6b5efafda01c60d6568243983104dffdc6e8cd18ed243ddd50a23966fe"]
+            ["575cdc468aefecdabc09cf3d63f4cf3243f349b9f7956542f57f6657ace1cb24"]
         );
     }
 }

@@ -61,11 +61,6 @@ impl Store {
                     where named.account_id = purged.account_id and named.searchable_name = any(purged.searchable_names)
                       and named.created_ms = purged.created_ms and named.random = purged.random
                   ),
-                  key_row as (
-                    delete from private_key using purged
-                    where private_key.account_id = purged.account_id and private_key.created_ms = purged.created_ms
-                      and private_key.random = purged.random
-                  ),
                   counter as (
                     insert into certificate_count as counter (account_id, kind, region_id, live, deleted)
                     select account_id, kind, region_id, 0, count(*) from purged

@@ -69,6 +69,8 @@ pub struct StoredCertificate {
     pub tags: Tags,
     /// The time of the deletion, if the certificate is deleted.
     pub deleted: Option<Timestamp>,
+    /// When the certificate got its present pair by a renewal or a rollback. `None`: by its upload.
+    pub renewed: Option<Timestamp>,
 }
 
 /// Whether a certificate is deleted.
@@ -137,6 +139,7 @@ read_columns! {
     ChainLength "chain_length",
     ResourceGroupId "resource_group_id",
     DeletedMs "(extract(epoch from deleted_at) * 1000)::bigint as deleted_ms",
+    RenewedMs "(extract(epoch from renewed_at) * 1000)::bigint as renewed_ms",
     // Keys and values alternate, ordered by key.
     Tags "array(
            select unnest(array[key, value]) from (
@@ -314,6 +317,7 @@ pub(super) fn stored(row: &Row) -> Result<StoredCertificate, Error> {
         chain_length: value(row, C::ChainLength),
         resource_group: ResourceGroupId::from_stored(account, value(row, C::ResourceGroupId)),
         deleted: value::<Option<i64>>(row, C::DeletedMs).map(Timestamp::from_millis),
+        renewed: value::<Option<i64>>(row, C::RenewedMs).map(Timestamp::from_millis),
         tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
     })
 }

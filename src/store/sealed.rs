@@ -174,12 +174,20 @@ impl Store {
         const STATEMENT: Statement = Statement {
             name: "store::private_keys_of_all_accounts",
             sql: "-- store::private_keys_of_all_accounts
-                  select key.*, certificate.spki_sha256 from (
+                  select key.*, coalesce(
+                    (
+                      select old.spki_sha256 from certificate_version as old
+                      where old.account_id = key.account_id and old.created_ms = key.created_ms and old.random = key.random
+                        and old.key_id = key.key_id and certificate.key_id <> key.key_id
+                      limit 1
+                    ),
+                    certificate.spki_sha256
+                  ) as spki_sha256 from (
                     select account_id, created_ms, random, key_id, sealed from private_key
                     where (account_id, created_ms, random, key_id) > ($1, $2, $3, $4)
                     order by account_id, created_ms, random, key_id limit $5
                   ) as key cross join lateral (
-                    select spki_sha256 from certificate
+                    select key_id, spki_sha256 from certificate
                     where account_id = key.account_id and created_ms = key.created_ms and random = key.random
                   ) as certificate
                   order by key.account_id, key.created_ms, key.random, key.key_id",

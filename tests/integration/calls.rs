@@ -143,3 +143,48 @@ pub async fn counters_of(sql: &tokio_postgres::Client, kind: &str) -> Vec<(Strin
     let rows = sql.query(counters, &[&kind]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
+
+/// A renewal with this pair, without other fields.
+pub fn renewal_of(id: &str, pair: &crate::pki::Pair) -> pb::RenewServerCertificateRequest {
+    pb::RenewServerCertificateRequest {
+        server_certificate_id: id.into(),
+        server_certificate: pair.certificate.clone(),
+        private_key: pair.key.clone(),
+        ..Default::default()
+    }
+}
+
+pub async fn renew(
+    client: &Client,
+    request: pb::RenewServerCertificateRequest,
+) -> Result<pb::RenewServerCertificateResponse, Status> {
+    let answer = client.clone().renew_server_certificate(request).await?;
+    Ok(answer.into_inner())
+}
+
+/// The certificate after the rollback.
+pub async fn roll_back(
+    client: &Client,
+    id: &str,
+    version: i64,
+    if_etag: &str,
+) -> Result<pb::ServerCertificate, Status> {
+    let request = pb::RollbackServerCertificateRequest {
+        server_certificate_id: id.into(),
+        version,
+        if_etag: if_etag.into(),
+        ..Default::default()
+    };
+    let answer = client.clone().rollback_server_certificate(request).await?;
+    Ok(answer.into_inner().server_certificate.unwrap())
+}
+
+/// All versions on one page.
+pub async fn versions(client: &Client, id: &str) -> Result<Vec<pb::ServerCertificateVersion>, Status> {
+    let request = pb::ListServerCertificateVersionsRequest {
+        server_certificate_id: id.into(),
+        ..Default::default()
+    };
+    let answer = client.clone().list_server_certificate_versions(request).await?;
+    Ok(answer.into_inner().versions)
+}

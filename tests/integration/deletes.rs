@@ -47,13 +47,13 @@ async fn events(sql: &tokio_postgres::Client) -> Vec<(i64, String)> {
 }
 
 /// So that the job's run can be waited for: what it forgets last.
-async fn old_token(sql: &tokio_postgres::Client) {
+pub async fn old_token(sql: &tokio_postgres::Client) {
     let old = "insert into client_token (account_id, method, client_token, created_ms, random, request_mac, used_at)
                values (1, 'UploadServerCertificate', 'old', 1, 1, sha256(''), now() - interval '2 days')";
     sql.execute(old, &[]).await.unwrap();
 }
 
-async fn until_the_job_has_run(sql: &tokio_postgres::Client) {
+pub async fn until_the_job_has_run(sql: &tokio_postgres::Client) {
     let old = "select count(*) from client_token where client_token = 'old'";
     until(async || sql.query_one(old, &[]).await.unwrap().get::<_, i64>(0) == 0).await;
 }

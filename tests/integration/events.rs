@@ -6,7 +6,7 @@ use certkeep::grpc::pb;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::{ANY, delete, purge, rename, stored, tags, undelete, upload};
+use crate::calls::{ANY, delete, purge, rename, renew, renewal_of, roll_back, stored, tags, undelete, upload};
 use crate::harness::{Client, REGION, TestServer, upload_of};
 use crate::pki::{self, Key};
 use crate::resource_groups::move_to;
@@ -58,6 +58,7 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
     let server = TestServer::start().await;
     let replica = server.replica(|_| {}).await;
     let pair = pki::self_signed(Key::P256, "a.example");
+    let new_pairs = [1, 2].map(|_| pki::self_signed(Key::P256, "a.example"));
     let (regions, client) = ([REGION, "eu-central-1"], server.client());
     let mut ids = Vec::new();
     for number in 0..6 {
@@ -74,7 +75,7 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let client = [server.client(), replica.client()][writer as usize % 2].clone();
-        let (ids, pair, group) = (ids.clone(), pair.clone(), group.clone());
+        let (ids, pair, group, new_pairs) = (ids.clone(), pair.clone(), group.clone(), new_pairs.clone());
         writers.spawn(async move {
             let mut random = writer + 1;
             for change in 0..CHANGES {
@@ -86,7 +87,7 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
                 let id = &ids[choice as usize % ids.len()];
                 let region = regions[choice as usize % 2];
                 let name = format!("w{writer}c{change}");
-                let changed = match choice / 8 % 8 {
+                let changed = match choice / 8 % 10 {
                     0 => {
                         let request = pb::UploadServerCertificateRequest {
                             region_id: region.into(),
@@ -105,14 +106,29 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
                         }
                         tag(&client, region, &some, &name).await
                     }
+                    8 => {
+                        let request = pb::RenewServerCertificateRequest {
+                            everywhere: choice % 3 == 0,
+                            ..renewal_of(id, &new_pairs[choice as usize % 2])
+                        };
+                        renew(&client, request).await.map(|_| ())
+                    }
+                    9 => roll_back(&client, id, 1, ANY).await.map(|_| ()),
                     _ if choice % 16 == 7 => purge(&client, id, ANY).await,
                     _ => move_to(&client, id, &group).await.map(|_| ()),
                 };
                 if let Err(refused) = changed {
                     let reason = crate::bad_input::reason(&refused);
                     assert!(
-                        ["SERVER_CERTIFICATE_NOT_FOUND", "RESOURCE_NOT_FOUND", "NOT_DELETED"]
-                            .contains(&reason.as_str()),
+                        [
+                            "SERVER_CERTIFICATE_NOT_FOUND",
+                            "RESOURCE_NOT_FOUND",
+                            "NOT_DELETED",
+                            "VERSION_NOT_FOUND",
+                            // More than 20 certificates have the pair.
+                            "FIELD_INVALID",
+                        ]
+                        .contains(&reason.as_str()),
                         "{refused:?}"
                     );
                 }
@@ -134,11 +150,22 @@ async fn writers_that_mix_all_changes_never_deadlock_and_positions_become_visibl
         .unwrap();
     let found: [i64; 4] = [row.get(0), row.get(1), row.get(2), row.get(3)];
     assert_eq!((found[0], found[1], found[3]), (events, events, 0));
-    assert!(found[2] >= 5, "the writers made {} kinds of changes", found[2]);
+    assert!(found[2] >= 7, "the writers made {} kinds of changes", found[2]);
     // The counters were right throughout.
     for (region, counted, live) in crate::calls::counters(&sql).await {
         assert_eq!(counted, live, "{region}");
     }
+    // No version and no name was lost, and none is left over.
+    let wrong = "select count(*) from certificate as c where version - 1 <> (
+                   select count(*) from certificate_version as old where (old.created_ms, old.random) = (c.created_ms, c.random)
+                 ) or searchable_names <> (
+                   select array_agg(searchable_name order by searchable_name) from searchable_name as named
+                   where (named.created_ms, named.random) = (c.created_ms, c.random)
+                 )";
+    assert_eq!(sql.query_one(wrong, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let names =
+        "select (select count(*) from searchable_name) - (select sum(cardinality(searchable_names)) from certificate)";
+    assert_eq!(sql.query_one(names, &[]).await.unwrap().get::<_, i64>(0), 0);
     let deleted = "select coalesce(sum(deleted), 0)::bigint from certificate_count";
     let deleted: i64 = sql.query_one(deleted, &[]).await.unwrap().get(0);
     let kept = "select count(*) from certificate where deleted_at is not null";

@@ -56,10 +56,11 @@ const OF_THE_SERVICE: [&str; 31] = [
 /// Only a connection that is lost in a change leads to these statements. They ask for account and request: tests/integration/retries.rs.
 const AFTER_A_LOSS: [&str; 2] = ["store::audit_event_of_request", "store::revision_of_request"];
 /// Parents come before children.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "resource_group",
     "private_key",
     "certificate",
+    "certificate_version",
     "certificate_tag",
     "searchable_name",
     "certificate_count",
@@ -155,6 +156,8 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
         ..upload_of(&first)
     };
     let kept = calls::stored(&a, &request).await;
+    let renewed = pki::issued(Key::P256, "a.example");
+    calls::renew(&a, calls::renewal_of(&kept, &renewed)).await.unwrap();
     let gone = calls::stored(&a, &upload_of(&second)).await;
     calls::delete(&a, &gone, "").await.unwrap();
     let root = pb::UploadCaCertificateRequest {
@@ -331,6 +334,18 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     answers.add(calls::rename(&b, &kept, "renamed", "").await);
     // A stale etag asks for the current state.
     answers.add(calls::rename(&b, &kept, "again", "1").await);
+    let renewal = pb::RenewServerCertificateRequest {
+        everywhere: true,
+        client_token: "renewal".into(),
+        ..calls::renewal_of(&kept, &pki::issued(Key::P256, "a.example"))
+    };
+    for _ in 0..2 {
+        answers.add(calls::renew(&b, renewal.clone()).await);
+    }
+    answers.add(calls::roll_back(&b, &kept, 1, "").await);
+    let versions = calls::versions(&b, &kept).await.unwrap();
+    assert_eq!(versions.len(), 4);
+    answers.add::<_, ()>(Ok(versions));
     answers.add(calls::undelete(&b, &gone, "").await);
     answers.add(calls::delete(&b, &gone, "").await);
     answers.add(calls::purge(&b, &gone, "").await);

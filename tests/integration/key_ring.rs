@@ -190,6 +190,24 @@ async fn server_with_two_keys() -> (TestServer, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_earlier_versions_are_rewrapped_and_open() {
+    let (server, _, new) = server_with_two_keys().await;
+    let (operator, client) = (operator(&server).await, server.client());
+    let [first, second] = [Key::P256, Key::P384].map(|key| pki::self_signed(key, "a.example"));
+    let id = calls::stored(&client, &upload_of(&first)).await;
+    calls::renew(&client, calls::renewal_of(&id, &second)).await.unwrap();
+    calls::roll_back(&client, &id, 1, "").await.unwrap();
+    calls::renew(&client, calls::renewal_of(&id, &second)).await.unwrap();
+    rotate(&operator, &new).await.unwrap();
+    assert_eq!(rotated(&operator).await.failed, 0);
+    // Three service keys, another certificate, and three pairs: version 3 has the key of version 1.
+    assert_eq!(sealed_by(&server).await, [(new, 7)]);
+    let (last, unopened) = verify(&operator).await;
+    assert_eq!((last.opened, last.failed, unopened.len()), (7, 0, 0));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_rewraps_every_data_key_and_then_the_old_key_can_be_retired_and_removed() {
     let (server, first, new) = server_with_two_keys().await;
     let operator = operator(&server).await;

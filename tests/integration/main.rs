@@ -54,6 +54,7 @@ mod process;
 mod proof;
 mod proxy;
 mod quotas;
+mod renewals;
 mod replicas;
 mod resource_groups;
 mod restore;

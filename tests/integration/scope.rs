@@ -1,7 +1,7 @@
 //! For a caller with a scope nothing exists outside the scope.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use certkeep::app::{Role, roles_of};
 use certkeep::grpc::DESCRIPTORS;
@@ -397,6 +397,9 @@ impl World {
     }
 }
 
+/// The pair of all renewals.
+static NEW_PAIR: LazyLock<Pair> = LazyLock::new(|| pki::issued(Key::P256, "new.example"));
+
 /// The requests of a method that names one certificate. `None`: the method names none.
 fn requests_for(
     method: &MethodDescriptor,
@@ -433,6 +436,11 @@ fn requests_for(
             "new_resource_group_id" => vec![group.into()],
             "tags" if method.name() == "TagResources" => vec![json!([{"key": "new", "value": "tag"}])],
             "all" => vec![true.into()],
+            "server_certificate" if method.name() == "RenewServerCertificate" => {
+                vec![NEW_PAIR.certificate.clone().into()]
+            }
+            "private_key" if method.name() == "RenewServerCertificate" => vec![NEW_PAIR.key.clone().into()],
+            "version" => vec!["1".into()],
             "deleted" => vec![true.into(), false.into()],
             _ => continue,
         };
@@ -974,6 +982,14 @@ async fn a_certificate_that_leaves_the_scope_is_not_changed() {
             json!({"resource_type": "certificate", "new_resource_group_id": world.shop}),
         ),
         (false, "store::delete", "DeleteServerCertificate", json!({})),
+        (
+            false,
+            "store::renew",
+            "RenewServerCertificate",
+            json!({
+                "server_certificate": NEW_PAIR.certificate, "private_key": NEW_PAIR.key, "allow_lost_names": true,
+            }),
+        ),
         (true, "store::undelete", "UndeleteServerCertificate", json!({})),
         (true, "store::purge", "PurgeServerCertificate", json!({})),
         (

@@ -31,6 +31,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Domain => "domain",
         Field::DomainMatch => "domain_match",
         Field::ExpireTime => "expire_time",
+        Field::Everywhere => "everywhere",
         Field::EventTimeBefore => "event_time_before",
         Field::EventTimeFrom => "event_time_from",
         Field::ExpireTimeBefore => "expire_time_before",

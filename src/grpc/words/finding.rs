@@ -121,6 +121,15 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::KeyCompromised { source } => format!("the private key is published: {source}"),
         FindingKind::AlreadyStored { id } => format!("the account already has this certificate: {id}"),
         FindingKind::KeyReused { id } => format!("another certificate of the account has the same key: {id}"),
+        FindingKind::KeyTypeChanged { before, after } => {
+            format!("the new key is an {after} key, and the present key is an {before} key")
+        }
+        FindingKind::ExpiresEarlier { before, after } => {
+            format!("the new certificate expires at {after}, and the present one expires later, at {before}")
+        }
+        FindingKind::NamesChanged { added, removed } => format!(
+            "the names differ: {added} are only in the new certificate, and {removed} are only in the present one"
+        ),
     }
 }
 
@@ -181,6 +190,13 @@ pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
         FindingCode::KeyReused => {
             "create a new key for each certificate: one stolen key compromises all its certificates"
         }
+        FindingCode::KeyTypeChanged => {
+            "nothing to do if all clients and servers accept keys of the new type; otherwise roll back"
+        }
+        FindingCode::ExpiresEarlier => {
+            "check that this is the new certificate, and not an old file; otherwise roll back"
+        }
+        FindingCode::NamesChanged => "nothing to do if the names changed on purpose; otherwise roll back",
     }
 }
 

@@ -78,11 +78,16 @@ pub(super) fn error(error: &Error) -> String {
                 .to_owned()
         }
         Error::ClientTokenReused => {
-            "another request used client_token in the last 24 hours; use a new token for each upload".to_owned()
+            "another request used client_token in the last 24 hours; use a new token for each request".to_owned()
         }
         Error::EtagMismatch { .. } => {
             "the certificate changed after if_etag was read; read the certificate again and decide again".to_owned()
         }
+        Error::NamesLost(names) => format!(
+            "the new certificate does not cover {} of the names of the present one; ErrorInfo lists them; set allow_lost_names to renew \
+             all the same",
+            names.len()
+        ),
         Error::NotDeleted(..) => "the certificate is not deleted; only deleted certificates can be undeleted or purged".to_owned(),
         Error::CertificateInUse { kind, holders, more, .. } => in_use(noun(*kind), holders, *more),
         Error::TooManyHolders(_) => {
@@ -153,7 +158,9 @@ pub(super) fn error(error: &Error) -> String {
             format!("{}{more} server certificates have this name; use the id", grouped(*count))
         }
         Error::VersionNotFound { version, .. } => {
-            format!("version {version} is not kept; ListServerCertificateVersions has the versions that are")
+            format!(
+                "version {version} is not kept, or it is the present one; ListServerCertificateVersions has the versions that are kept"
+            )
         }
         Error::FormatUnfit(algorithm) => {
             format!("this format cannot hold a private key of {algorithm}; use PEM, PEM_ENCRYPTED or PEM_BUNDLE")
@@ -272,6 +279,9 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Choice => format!("{field} is not set, or this call does not accept its value"),
         FieldError::Required => format!("{field} is empty; it is required"),
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
+        FieldError::TooManyCertificates { max } => {
+            format!("{field} would change more than {max} certificates; renew them one by one")
+        }
         FieldError::TooMany { count, max } => format!("{field} has {count} entries; use at most {max}"),
         FieldError::AccountName(error) => inventory::account_name(*error, &field),
         FieldError::QuotaKind => format!("unknown {field}; use a value of QuotaKind"),

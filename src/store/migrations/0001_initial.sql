@@ -214,7 +214,8 @@ create table private_key (
   key_id uuid not null,
   sealed bytea not null,
   primary key (account_id, created_ms, random, key_id),
-  foreign key (account_id, created_ms, random) references certificate deferrable initially deferred
+  -- The cascade removes also the key of a renewal that was committed while the deleting statement waited for the certificate's row.
+  foreign key (account_id, created_ms, random) references certificate on delete cascade deferrable initially deferred
 );
 -- Sealed keys do not compress: do not try.
 alter table private_key alter column sealed set storage external;
@@ -271,7 +272,7 @@ create table certificate_version (
   chain_length int not null,
   primary key (account_id, created_ms, random, version),
   foreign key (account_id, created_ms, random) references certificate on delete cascade,
-  -- Deferred: a purge removes the versions by the cascade above, and the keys, in any order.
+  -- Deferred: a purge of the certificate removes its versions and its keys by cascades, in any order.
   foreign key (account_id, created_ms, random, key_id) references private_key deferrable initially deferred
 );
 alter table certificate_version alter column chain set storage external;
@@ -332,6 +333,8 @@ create table client_token (
   created_ms bigint not null,
   random bigint not null,
   request_mac bytea not null check (octet_length(request_mac) = 32),
+  -- The request that changed the certificate. Null: an upload, which is the first request of its certificate.
+  request_id uuid,
   used_at timestamptz not null default now(),
   primary key (account_id, method, client_token)
 );
