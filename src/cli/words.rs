@@ -43,7 +43,6 @@ pub(super) fn flag(field: &str) -> &str {
         "accept_language" => "--language",
         "client_token" => "--client-token",
         "everywhere" => "--everywhere",
-        "version" => "VERSION",
         "if_etag" => "--if-etag",
         "key_encryption_key_id" => "ID",
         "private_key" => "--key",
