@@ -174,9 +174,9 @@ impl Session {
             ("set_tags", format!("{ids}, '{{1}}', {tags}")),
             ("rename", format!("{of_it}, 'new'")),
             ("move_to_group", format!("{of_it}, null")),
-            ("delete", of_it.clone()),
+            ("delete", format!("{of_it}, false")),
             ("undelete", format!("{of_it}, 1000000")),
-            ("delete", of_it.clone()),
+            ("delete", format!("{of_it}, false")),
             ("current_state", format!("{id}, 'server', null, null, null")),
             ("purge", of_it),
             (
