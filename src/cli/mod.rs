@@ -209,6 +209,7 @@ struct ServeArgs {
 }
 
 /// A failed command: the text to print, and the exit code for scripts.
+#[derive(Debug)]
 struct Failure {
     code: u8,
     text: String,
