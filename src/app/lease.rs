@@ -138,7 +138,7 @@ impl App {
         loop {
             let bound = store.bind(target, holder, digest::random_uuid()?, ttl, version);
             match bound.await? {
-                TimedBinding::Bound(lease) => return Ok(lease),
+                TimedBinding::Bound(lease) => return Ok(*lease),
                 TimedBinding::NotFound => return Err(Error::NotFound(Resource::Certificate(Some(SERVER), Some(id)))),
                 // What has ended may make room.
                 TimedBinding::TooManyHolders if !is_second => {

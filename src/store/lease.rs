@@ -52,7 +52,7 @@ pub struct TimedHolder<'a> {
 #[derive(Clone, Debug)]
 pub enum TimedBinding {
     /// The holder has this lease.
-    Bound(Lease),
+    Bound(Box<Lease>),
     /// There is no such live certificate.
     NotFound,
     /// The certificate has as many holders as it may.
@@ -229,7 +229,7 @@ impl Store {
             None => TimedBinding::NotFound,
             Some(row) if !row.get::<_, bool>("fits") => TimedBinding::TooManyHolders,
             Some(row) if row.get::<_, Option<Uuid>>("holder_id").is_none() => TimedBinding::Expired,
-            Some(row) => TimedBinding::Bound(lease(certificate.account, row)),
+            Some(row) => TimedBinding::Bound(Box::new(lease(certificate.account, row))),
         })
     }
 
