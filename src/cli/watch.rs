@@ -87,7 +87,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
             .any(|known| reason == Some(known.name()));
         let failure = failed(ended, Effect::Reads);
         // An unavailable service is tried again only if it has answered before.
-        if !may_resume && !(has_watched && failure.is_unavailable()) {
+        if !(may_resume || has_watched && failure.is_unavailable()) {
             return Err(failure);
         }
         tokio::time::sleep(RECONNECT).await;
