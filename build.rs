@@ -18,6 +18,9 @@ fn main() -> Result<()> {
         "certkeep/v1/certificate_service.proto",
         "certkeep/v1/delivery_service.proto",
         "certkeep/v1/operator_service.proto",
+        "envoy/service/secret/v3/sds.proto",
+        // Nothing imports it: each response has it as `Any`.
+        "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     ])?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;
@@ -33,7 +36,13 @@ fn main() -> Result<()> {
             ".certkeep.v1.RenewServerCertificateRequest",
             ".certkeep.v1.UploadCaCertificateRequest",
             ".certkeep.v1.UploadServerCertificateRequest",
+            ".envoy.config.core.v3.DataSource",
+            ".envoy.extensions.transport_sockets.tls.v3",
+            ".envoy.service.discovery.v3.DeltaDiscoveryResponse",
+            ".envoy.service.discovery.v3.DiscoveryResponse",
+            ".envoy.service.discovery.v3.Resource",
         ])
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

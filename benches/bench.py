@@ -20,11 +20,14 @@ import platform
 import re
 import shutil
 import signal
+import socket
+import ssl
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -364,6 +367,50 @@ def pairs(path, count, rsa):
     return messages
 
 
+class Envoy:
+    """An Envoy that serves one certificate of a certkeep, and a client that connects to it all the time."""
+
+    def __init__(self, program, certkeep, secret):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        certkeep.sql(f"""insert into access_key (account_id, access_key_id, secret_sha256, role)
+            values ({FIRST_ACCOUNT}, 'ckenvoy', '\\x{hashlib.sha256(SECRET.encode()).hexdigest()}', 'consumer') on conflict do nothing""")
+        with open(f"{os.path.dirname(__file__)}/../examples/envoy/envoy.yaml") as file:
+            config = file.read()
+        for word, value in {"port_value: 50051": f"port_value: {certkeep.address.rsplit(':', 1)[1]}", "port_value: 8443": f"port_value: {self.port}",
+                            "HOST": secret, "KEY": f"ckenvoy.{SECRET}"}.items():
+            config = config.replace(word, value)
+        path = f"{certkeep.directory}/envoy.yaml"
+        with open(path, "w") as file:
+            file.write(config)
+        self.server = subprocess.Popen([program, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "-c", path])
+        # When the first handshake with each certificate ended.
+        self.first, self.stopped = {}, False
+        self.client = threading.Thread(target=self.connect, daemon=True)
+        self.client.start()
+
+    def connect(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        while not self.stopped:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as tcp, context.wrap_socket(tcp) as tls:
+                self.first.setdefault(hashlib.sha256(tls.getpeercert(True)).hexdigest(), time.time())
+
+    def until_served(self, fingerprint):
+        for _ in range(2000):
+            if fingerprint in self.first:
+                return self.first[fingerprint]
+            time.sleep(0.005)
+        sys.exit("Envoy does not serve the certificate")
+
+    def stop(self):
+        self.stopped = True
+        self.client.join()
+        self.server.kill()
+        self.server.wait()
+
+
 class Bench:
     def __init__(self, options, postgres):
         self.options, self.postgres, self.rows = options, postgres, []
@@ -541,6 +588,39 @@ class Bench:
             size = os.path.getsize(certkeep.binary) / 2**20
             self.facts.append(f"{name}: {idle:.0f} MiB idle, {peak:.0f} MiB at most; start {statistics.median(starts):.0f} ms; binary {size:.0f} MiB")
 
+    def envoy(self):
+        """From the event of a renewal until a client of Envoy has the new certificate. PostgreSQL and the client have the same clock."""
+        path = f"{self.postgres.directory}/renewals.json"
+        pairs(path, 101, rsa=False)
+        with open(path) as file:
+            messages = json.load(file)
+        fingerprint = lambda message: hashlib.sha256(ssl.PEM_cert_to_DER_cert(message["server_certificate"].split("-----END")[0] + "-----END CERTIFICATE-----\n")).hexdigest()
+        for name, certkeep, _ in self.open_sites():
+            key = f"{certkeep.directory}/editor.key"
+            with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(f"ckbench{0:09d}.{SECRET}\n")
+            def change(message, *command):
+                for field, suffix in (("server_certificate", "crt"), ("private_key", "key")):
+                    with open(os.open(f"{certkeep.directory}/pair.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                        file.write(message[field])
+                return run(certkeep.binary, *command, "--cert", f"{certkeep.directory}/pair.crt", "--key", f"{certkeep.directory}/pair.key",
+                           "--endpoint", f"http://{certkeep.address}", "--access-key-file", key, "--output", "json")
+            uploaded = json.loads(change(messages[0], "upload", "--region", REGION))
+            identity = uploaded.get("serverCertificateId") or uploaded["server_certificate_id"]
+            envoy, waits = Envoy(self.options.envoy, certkeep, identity), []
+            envoy.until_served(fingerprint(messages[0]))
+            for message in messages[1:]:
+                change(message, "renew", identity, "--allow-lost-names")
+                served = envoy.until_served(fingerprint(message))
+                renewed = certkeep.sql("select extract(epoch from max(occurred_at)) from event where kind = 'renewed'")
+                waits.append(1000 * (served - float(renewed)))
+                time.sleep(0.05)
+            envoy.stop()
+            waits.sort()
+            self.facts.append(f"{name}: a client of Envoy has a renewed certificate after {statistics.median(waits):.0f} ms (median), "
+                              f"{waits[int(0.99 * len(waits)) - 1]:.0f} ms (99th percentile of {len(waits)})")
+            say(self.facts[-1])
+
     @staticmethod
     def close(sites):
         for _, certkeep, _ in sites:
@@ -554,7 +634,7 @@ class Bench:
         return "\n".join(lines) + "\n"
 
 
-FIGURES = ["upload", "rsa", "one_account", "one_caller", "describe", "page", "watch", "memory", "lone", "million"]
+FIGURES = ["upload", "rsa", "one_account", "one_caller", "describe", "page", "watch", "memory", "envoy", "lone", "million"]
 BEGAN = time.monotonic()
 
 
@@ -567,6 +647,7 @@ def main():
     parser.add_argument("--certkeep", required=True, help="the binary to measure")
     parser.add_argument("--before", help="another binary to measure in the same run")
     parser.add_argument("--ghz", required=True, help="the program ghz")
+    parser.add_argument("--envoy", required=True, help="the program envoy")
     parser.add_argument("--report", required=True, help="where to write the report")
     options = parser.parse_args()
     unknown = set(options.figures) - set(FIGURES)

@@ -156,6 +156,8 @@ fn method_of(change: &str, kind: CertificateKind, event: &AuditEvent) -> &'stati
         ("undeleted", Ca) => "UndeleteCACertificate",
         ("renewed", _) => "RenewServerCertificate",
         ("rolled_back", _) => "RollbackServerCertificate",
+        // A proxy refused to load the certificate.
+        ("rejected", _) => "reject",
         ("purged", _) if event.principal.is_empty() => "purge",
         ("purged", Server) => "PurgeServerCertificate",
         ("purged", Ca) => "PurgeCACertificate",

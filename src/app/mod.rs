@@ -43,6 +43,7 @@ mod resources;
 mod reuse;
 mod seal_audit_trails;
 mod search;
+mod secrets;
 mod settings;
 mod tag;
 mod tail_audit_events;
@@ -93,6 +94,9 @@ pub use resource_group::{ListedResourceGroups, MoveResourceGroup};
 pub use resources::{RESOURCE_TYPE, TaggedResources};
 pub use seal_audit_trails::Sealer;
 pub use search::{Found, SearchServerCertificates};
+pub use secrets::{
+    Proxy, SECRET_TYPE, SecretContent, SecretOrRemoved, Secrets, SecretsRequest, SecretsResponse, SentSecret, Subscribe,
+};
 pub use settings::Settings;
 pub use tag::Revisions;
 pub use tail_audit_events::{AuditTail, TailedAuditEvent};
@@ -132,6 +136,7 @@ use holder::Holders;
 use key_ring::{CurrentRing, Started, ThisReplica};
 use key_use::KeyUses;
 use limit::{Buckets, SourceBuckets};
+use secrets::SharedSecrets;
 
 /// The failed authentications that an address may have at once.
 const FAILURE_BURST: u32 = 20;
@@ -174,6 +179,8 @@ struct Parts {
     stream_checks: StreamChecks,
     /// Limits the encodings that derive keys from a password.
     slow_encodings: Arc<Semaphore>,
+    /// Of Envoy's streams.
+    secrets: SharedSecrets,
     /// The certificates that are being stored.
     storing: TaskTracker,
 }
@@ -223,6 +230,7 @@ impl App {
             feeds: Feeds::default(),
             stream_checks: StreamChecks::default(),
             slow_encodings: Arc::new(Semaphore::new(cpu_pool::cores().div_ceil(2))),
+            secrets: SharedSecrets::default(),
             storing: TaskTracker::new(),
         })))
     }

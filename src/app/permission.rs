@@ -59,6 +59,8 @@ pub fn roles_of(method: &str) -> &'static [Role] {
         "CreateClientIdentity" | "DeleteClientIdentity" | "ListClientIdentities" => OPERATORS,
         "ListAuditEvents" | "TailAuditEvents" | "VerifyAuditTrail" => ADMINS_AND_OPERATORS,
         "GetKeyPair" => CONSUMERS,
+        // Envoy's SecretDiscoveryService.
+        "DeltaSecrets" | "FetchSecrets" | "StreamSecrets" => CONSUMERS,
         "DescribeCaller" => ANY,
         _ => &[],
     }

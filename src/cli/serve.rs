@@ -4,7 +4,7 @@ use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -59,6 +59,7 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
         interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
         terminate: signal(SignalKind::terminate()).map_err(failed)?,
     };
+    raise_open_files();
     let path = variable("PATH");
     let mut starting = std::pin::pin!(Server::start(config, policy, path.as_deref()));
     let started = tokio::select! {
@@ -234,6 +235,18 @@ async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {
     Database::open(config, variable("PATH").as_deref())
         .await
         .map_err(|error| Failure::from_error(&error))
+}
+
+/// Raises the limit of open files as far as the system lets certkeep: each connection needs one.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Turns core dumps off: a core dump of any command contains private keys.

@@ -83,14 +83,14 @@ pub const SETTINGS: [Setting; 44] = [
     Setting {
         key: "max_connections",
         shape: Shape::Number("connections"),
-        default: Some("1024"),
+        default: Some("16384"),
         help: "Client connections served at once. Further connections wait",
         for_database: false,
     },
     Setting {
         key: "max_streams",
         shape: Shape::Number("calls"),
-        default: Some("256"),
+        default: Some("1024"),
         help: "Calls at once on one connection. Further calls wait",
         for_database: false,
     },

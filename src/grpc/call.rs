@@ -85,7 +85,8 @@ impl Door {
         let routes = Routes::new(super::admin_service(app.clone()))
             .add_service(super::certificate_service(app.clone()))
             .add_service(super::delivery_service(app.clone()))
-            .add_service(super::operator_service(app.clone()));
+            .add_service(super::operator_service(app.clone()))
+            .add_service(super::secret_discovery_service(app.clone()));
         // The door is opened only once.
         let _ = self.0.authenticated.set((app, routes.prepare()));
     }

@@ -12,6 +12,7 @@ mod parse;
 mod reason;
 mod record;
 mod render;
+mod secret_discovery;
 mod status;
 mod watch;
 mod words;
@@ -27,6 +28,9 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::app::App;
+use envoy::service::secret::v3::secret_discovery_service_server::{
+    SecretDiscoveryService, SecretDiscoveryServiceServer,
+};
 use pb::admin_service_server::AdminServiceServer;
 use pb::certificate_service_server::CertificateServiceServer;
 use pb::delivery_service_server::DeliveryServiceServer;
@@ -42,6 +46,48 @@ pub mod pb {
     tonic::include_proto!("certkeep.v1");
 }
 
+/// The messages and the service of `proto/envoy`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; the schema's comments are the contract"
+)]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod transport_sockets {
+            pub mod tls {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.extensions.transport_sockets.tls.v3");
+                }
+            }
+        }
+    }
+    pub mod service {
+        pub mod discovery {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.discovery.v3");
+            }
+        }
+        pub mod secret {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.secret.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
 /// The schema's descriptors, for reflection and for JSON.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("certkeep.v1");
 
@@ -49,12 +95,13 @@ pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("certkeep.v1"
 const MAX_REQUEST_LEN: usize = 1024 * 1024;
 
 /// The names under which health is reported: the name of each service, and the empty name for all services.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 6] = [
     "",
     pb::admin_service_server::SERVICE_NAME,
     pb::certificate_service_server::SERVICE_NAME,
     pb::delivery_service_server::SERVICE_NAME,
     pb::operator_service_server::SERVICE_NAME,
+    envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
 ];
 
 /// The door, with health and reflection.
@@ -93,6 +140,12 @@ fn delivery_service(app: App) -> DeliveryServiceServer<impl pb::delivery_service
 
 fn operator_service(app: App) -> OperatorServiceServer<impl pb::operator_service_server::OperatorService> {
     OperatorServiceServer::new(operator_service::Door::new(app))
+        .max_decoding_message_size(MAX_REQUEST_LEN)
+        .accept_compressed(CompressionEncoding::Gzip)
+}
+
+fn secret_discovery_service(app: App) -> SecretDiscoveryServiceServer<impl SecretDiscoveryService> {
+    SecretDiscoveryServiceServer::new(secret_discovery::Door::new(app))
         .max_decoding_message_size(MAX_REQUEST_LEN)
         .accept_compressed(CompressionEncoding::Gzip)
 }

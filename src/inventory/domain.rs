@@ -1,6 +1,8 @@
 //! The domain criterion of a certificate search.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Bound::Included;
 
 /// The maximum length of a searchable name. A longer text is not a host name (RFC 1035 2.3.4; the octets that the encoding adds to
 /// the text are not counted).
@@ -23,6 +25,15 @@ pub enum DomainMatch {
     Covered,
     /// Names that equal the domain, and names that end with a dot and the domain.
     Below,
+}
+
+/// How a name matches a domain. The better one is less.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum DomainFit {
+    /// The name equals the domain.
+    Exact,
+    /// The name matches as [`DomainMatch`] allows: the wildcard for the domain's first label, or a name below the domain.
+    Other,
 }
 
 /// Why a text is not a domain.
@@ -75,6 +86,19 @@ impl SoughtDomain {
         Self { ranges }
     }
 
+    /// How one of these [`searchable_names`](super::searchable_names) matches. `None`: no name matches.
+    pub fn best_match(&self, names: &BTreeSet<String>) -> Option<DomainFit> {
+        let has = |(first, last): &(String, String)| {
+            let range = (Included(first.as_str()), Included(last.as_str()));
+            names.range::<str, _>(range).next().is_some()
+        };
+        let (exact, others) = self.ranges.split_first()?;
+        match has(exact) {
+            true => Some(DomainFit::Exact),
+            false => others.iter().any(has).then_some(DomainFit::Other),
+        }
+    }
+
     /// The first and the last text of each range, in the form of the stored searchable names.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.ranges.iter().map(|(first, last)| (first.as_str(), last.as_str()))
@@ -120,6 +144,22 @@ mod tests {
         );
         assert_eq!(ranges("*.example.com", DomainMatch::Covered), [wildcard]);
         assert_eq!(ranges("localhost", DomainMatch::Covered), [only("localhost".into())]);
+    }
+
+    #[test]
+    fn an_exact_name_fits_better_than_a_wildcard() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let sought = SoughtDomain::parse("www.example.com", DomainMatch::Covered).unwrap();
+        let both = names(&["com.example.*", "com.example.www"]);
+        assert_eq!(sought.best_match(&both), Some(DomainFit::Exact));
+        assert_eq!(sought.best_match(&names(&["com.example.*"])), Some(DomainFit::Other));
+        for others in [
+            names(&[]),
+            names(&["com.example", "com.example.www.a", "com.*", "com.example.w"]),
+        ] {
+            assert_eq!(sought.best_match(&others), None, "{others:?}");
+        }
+        assert!(DomainFit::Exact < DomainFit::Other);
     }
 
     #[test]

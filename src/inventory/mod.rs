@@ -17,7 +17,7 @@ pub use criteria::{
     Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_issuer,
     parse_name_prefix, parse_spki_sha256,
 };
-pub use domain::{DomainError, DomainMatch, SoughtDomain};
+pub use domain::{DomainError, DomainFit, DomainMatch, SoughtDomain};
 pub use id::{CertificateId, CertificateIdError};
 pub use kind::CertificateKind;
 pub use name::{CertificateName, NameError};

@@ -4,7 +4,7 @@ use super::{CertificateName, RegionId, ResourceGroupId};
 
 /// A scope: the regions, the resource groups and the beginnings of names of the certificates that exist for a caller. An empty list
 /// is no limit. A certificate must meet all three lists.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Scope {
     /// The regions; empty: every region.
     pub regions: Vec<RegionId>,

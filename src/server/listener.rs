@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,8 @@ use crate::telemetry::metrics::{self, OpenConnection};
 
 /// A caller that needs longer for its handshake is disconnected.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// While all connections are in use, the log says so this often.
+const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after the system refused to accept, for example because no file descriptor was free.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,6 +32,9 @@ pub(super) struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
     permits: Arc<Semaphore>,
+    max_connections: usize,
+    /// When the log last said that all connections are in use.
+    full_logged: Mutex<Option<Instant>>,
 }
 
 impl Listener {
@@ -45,6 +50,8 @@ impl Listener {
             tcp: TcpListener::bind(address).await?,
             tls,
             permits: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            full_logged: Mutex::new(None),
         })
     }
 
@@ -53,11 +60,27 @@ impl Listener {
         self.tcp.local_addr()
     }
 
+    /// Callers that wait for a connection see nothing but silence, so the operator must hear of them.
+    fn log_full(&self) {
+        let mut logged = self.full_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() >= FULL_LOG_PAUSE) {
+            *logged = Some(Instant::now());
+            let (listener, max_connections) = (self.name, self.max_connections);
+            tracing::warn!(listener, max_connections, "all connections are in use: new ones wait");
+        }
+    }
+
     /// The next connection, before its handshake.
     pub(super) async fn accept(&self) -> Accepted {
         loop {
             let accepted = async {
-                let permit = self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+                let permit = match self.permits.clone().try_acquire_owned() {
+                    Ok(permit) => permit,
+                    Err(_) => {
+                        self.log_full();
+                        self.permits.clone().acquire_owned().await.map_err(io::Error::other)?
+                    }
+                };
                 let (stream, peer) = self.tcp.accept().await?;
                 Ok::<_, io::Error>(Accepted {
                     stream,

@@ -44,6 +44,7 @@ mod pooled;
 mod purge;
 mod quota;
 mod read;
+mod reject;
 mod renew;
 mod resource_group;
 mod reuse;

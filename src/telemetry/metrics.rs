@@ -12,6 +12,7 @@ const REFUSALS: &str = "certkeep_refusals_total";
 const RATE_LIMITED: &str = "certkeep_rate_limited_total";
 const FAILED_AUTHENTICATIONS: &str = "certkeep_failed_authentications_total";
 const UPLOADS: &str = "certkeep_uploads_total";
+const SECRETS_REFUSED: &str = "certkeep_secrets_refused_total";
 const CERTIFICATES: &str = "certkeep_certificates";
 const DATABASE_UP: &str = "certkeep_database_up";
 const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
@@ -77,6 +78,7 @@ pub fn begin() {
             "Failed authentications by the credential that was refused"
         );
         describe_counter!(UPLOADS, "Stored certificates");
+        describe_counter!(SECRETS_REFUSED, "Certificates that a proxy refused to load");
         describe_gauge!(
             CERTIFICATES,
             "Live server certificates by the time left until they expire"
@@ -109,6 +111,7 @@ pub fn begin() {
         describe_gauge!(BUILD_INFO, "1, with the version");
         // Prometheus sees an increase from 0 only if it has seen the 0.
         counter!(UPLOADS).absolute(0);
+        counter!(SECRETS_REFUSED).absolute(0);
         for limit in LIMITS {
             counter!(RATE_LIMITED, "limit" => limit).absolute(0);
         }
@@ -163,6 +166,11 @@ pub fn authentication_failed(credential: &'static str) {
 /// Counts a stored certificate.
 pub fn uploaded() {
     counter!(UPLOADS).increment(1);
+}
+
+/// Counts a certificate that a proxy refused to load.
+pub fn secret_refused() {
+    counter!(SECRETS_REFUSED).increment(1);
 }
 
 /// Sets the number of certificates with this much time left.

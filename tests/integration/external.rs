@@ -61,6 +61,7 @@ async fn grpcurl_finds_the_schema_uploads_and_reads_the_errors() {
             "certkeep.v1.CertificateService",
             "certkeep.v1.DeliveryService",
             "certkeep.v1.OperatorService",
+            "envoy.service.secret.v3.SecretDiscoveryService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
         ],

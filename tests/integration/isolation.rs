@@ -13,7 +13,7 @@ use certkeep::grpc::pb::{self, DomainMatch, SearchOrder};
 
 use crate::bad_input::reason;
 use crate::calls::{self, tags};
-use crate::harness::{Account, REGION, TestServer, bearer, upload_of};
+use crate::harness::{Account, REGION, TestServer, bearer, until, upload_of};
 use crate::operation::http;
 use crate::pki::{self, Key};
 use crate::process::Certkeep;
@@ -450,6 +450,9 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     };
     let delivered = consumer.get_key_pair(own_key).await.unwrap().into_inner();
     assert_eq!(delivered.private_key, first.key);
+    crate::secrets::refuse(keeps.channel(), &consumer_key, "own").await;
+    let rejected = "select count(*) from event where account_id = $1 and kind = 'rejected'";
+    until(async || sql.query_one(rejected, &[&of_b]).await.unwrap().get::<_, i64>(0) == 1).await;
     // Leases: B's holder has the name of A's, and a lease on a certificate with the same numbers.
     let consumer = server.add_key("consumer", Account::First).await;
     let (id, _) = consumer.split_once('.').unwrap();

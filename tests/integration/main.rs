@@ -28,6 +28,7 @@ mod deletes;
 mod differential;
 mod disk;
 mod documents;
+mod envoy;
 mod etags;
 mod events;
 mod external;
@@ -66,6 +67,7 @@ mod scope;
 mod search;
 mod search_commands;
 mod search_plans;
+mod secrets;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;
 mod standby;

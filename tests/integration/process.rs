@@ -131,6 +131,12 @@ impl Certkeep {
         Self::start_with(server.data_dir(), &["--database-url", server.database()])
     }
 
+    /// Starts a replica on this server's database at this address, for callers that know the address.
+    pub fn start_replica_at(server: &TestServer, address: SocketAddr) -> Self {
+        let args = ["--database-url", server.database()];
+        Self::start_listening(address, server.data_dir(), &args, |_| {})
+    }
+
     pub fn start_with(data_dir: &Path, args: &[&str]) -> Self {
         Self::start_as(data_dir, args, |_| {})
     }

@@ -32,12 +32,12 @@ pub(super) fn extended(certificate: &Certificate<'_>, findings: &mut Findings<'_
     }
 }
 
-/// Envoy loads RSA keys of at least 2048 bits, and ECDSA keys on the NIST curves.
+/// Envoy loads RSA keys of at least 2048 bits, ECDSA keys on the NIST curves, and Ed25519.
 pub(super) fn key(leaf: &Certificate<'_>, key: Option<&PublicKey>, findings: &mut Findings<'_>) {
     let Some(key) = key else { return };
     let is_loaded = match key.algorithm() {
         KeyAlgorithm::Rsa => key.size() >= 2048,
-        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::EcdsaP521 => true,
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::EcdsaP521 | KeyAlgorithm::Ed25519 => true,
         _ => false,
     };
     if !is_loaded {

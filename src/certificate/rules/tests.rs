@@ -295,15 +295,15 @@ fn keys_and_signatures() {
         ]
     );
     let edwards = Entity {
-        key: PKey::generate_ed25519().unwrap(),
+        key: PKey::generate_ed448().unwrap(),
         ..Entity::new("server")
     };
     let found = of_server(&edwards, |issuer| issuer.certify_server(&edwards));
     assert_eq!(
         kinds(&found),
         [Kind::KeyTypeUnsupportedByEnvoy {
-            algorithm: KeyAlgorithm::Ed25519,
-            bits: 256
+            algorithm: KeyAlgorithm::Ed448,
+            bits: 456
         }]
     );
 
