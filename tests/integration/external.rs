@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use certkeep::config::TlsFiles;
+use tokio::task::JoinSet;
 
-use crate::harness::{REGION, TestServer, temp_dir};
+use crate::calls::{stored, versions};
+use crate::harness::{REGION, TestServer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -252,4 +254,43 @@ async fn a_client_generated_for_typescript_uploads_tags_finds_and_reads_the_erro
         command
     })
     .await;
+}
+
+/// The version of each renewal is in the output of exactly one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_go_processes_that_renew_under_an_etag_lose_no_version() {
+    const PROCESSES: usize = 8;
+    const COUNT: usize = 5;
+    let server = TestServer::start().await;
+    let (client, dir) = (server.client(), temp_dir());
+    let id = stored(&client, &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
+    let mut processes = JoinSet::new();
+    for process in 0..PROCESSES {
+        let prefix = dir.path().join(process.to_string());
+        for number in 0..2 {
+            let pair = pki::self_signed(Key::P256, "a.example");
+            std::fs::write(format!("{}-{number}.pem", prefix.display()), &pair.certificate).unwrap();
+            std::fs::write(format!("{}-{number}.key", prefix.display()), &pair.key).unwrap();
+        }
+        let mut command = Command::new(tool("go/renew"));
+        command.args([
+            &server.address().to_string(),
+            server.admin_key(),
+            &id,
+            &COUNT.to_string(),
+        ]);
+        command.arg(prefix);
+        processes.spawn(run(command));
+    }
+    let mut told = Vec::new();
+    for output in processes.join_all().await {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        told.extend(text(&output.stdout).lines().map(|line| line.parse::<i64>().unwrap()));
+    }
+    told.sort_unstable();
+    let last = (PROCESSES * COUNT) as i64 + 1;
+    assert_eq!(told, (2..=last).collect::<Vec<_>>());
+    let kept = versions(&client, &id).await.unwrap();
+    assert_eq!((kept[0].version, kept[0].is_present), (last, true));
+    server.stop().await;
 }
