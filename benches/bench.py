@@ -8,6 +8,7 @@ The PostgreSQL server is a scratch one with durable settings, in a temporary dir
 """
 
 import argparse
+import atexit
 import base64
 import contextlib
 import copy
@@ -155,6 +156,7 @@ class Certkeep:
         self.server = subprocess.Popen(
             [self.binary, "serve", *self.command[1:], "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--drain-seconds", "1",
              "--server-certificate-quota", "1000000", "--access-key-rate", "1000000", "--account-rate", "1000000"], stdout=subprocess.PIPE, stderr=log, text=True)
+        atexit.register(self.server.kill)
         first = self.server.stdout.readline()
         match = re.search(r"(127\.0\.0\.1:\d+)\s*$", first) or sys.exit(f"certkeep did not start: {open(log.name).read()[-2000:]}")
         self.address = match.group(1)
@@ -385,6 +387,7 @@ class Envoy:
         with open(path, "w") as file:
             file.write(config)
         self.server = subprocess.Popen([program, "--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "-c", path])
+        atexit.register(self.server.kill)
         # When the first handshake with each certificate ended.
         self.first, self.stopped = {}, False
         self.client = threading.Thread(target=self.connect, daemon=True)
