@@ -81,7 +81,8 @@ pub enum Existing {
 }
 
 impl Secret {
-    /// Writes the secret to a file with mode 0600. After a crash, the file is complete or unchanged.
+    /// Writes the secret to a file with mode 0600. After an error or a crash, the file is complete or unchanged. An error leaves no other
+    /// file with the secret.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
         // The file has a temporary name until it is complete and on disk.
         let mut partial = path.as_os_str().to_owned();
@@ -91,27 +92,31 @@ impl Secret {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&partial)?;
+        let written = self.write_as(file, &partial, path, existing);
+        if written.is_err() || existing == Existing::Keep {
+            let removed = std::fs::remove_file(&partial);
+            written.and(removed)?;
+        }
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()
+    }
+
+    fn write_as(&self, mut file: File, partial: &Path, path: &Path, existing: Existing) -> io::Result<()> {
         file.write_all(&self.0)?;
         if existing == Existing::Replace {
             keep_owner(&file, path)?;
         }
         file.sync_all()?;
         match existing {
-            Existing::Replace => std::fs::rename(&partial, path)?,
+            Existing::Replace => std::fs::rename(partial, path),
             // A hard link, unlike a rename, replaces nothing.
-            Existing::Keep => {
-                let linked = std::fs::hard_link(&partial, path);
-                std::fs::remove_file(&partial)?;
-                linked?;
-            }
+            Existing::Keep => std::fs::hard_link(partial, path),
         }
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        File::open(directory.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()
     }
 }
 
@@ -173,5 +178,10 @@ mod tests {
         second.write(&path, Existing::Replace).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Nothing is left of a write that failed.
+        let directory = dir.path().join("directory");
+        std::fs::create_dir(&directory).unwrap();
+        second.write(&directory, Existing::Replace).unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

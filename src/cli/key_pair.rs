@@ -185,12 +185,19 @@ impl Target {
             }
             return Ok(Self::Stdout { is_binary });
         };
+        if out == Path::new("-") {
+            return Err(Failure::usage("--out needs a path: use --stdout for standard output"));
+        }
         match (args.format.file(), out.is_dir()) {
-            (Some(file), true) => Ok(Self::One { file: out.join(file) }),
-            (Some(_), false) => Ok(Self::One { file: out.clone() }),
+            (Some(file), true) => Ok(Self::One {
+                file: replaceable(out.join(file))?,
+            }),
+            (Some(_), false) => Ok(Self::One {
+                file: replaceable(out.clone())?,
+            }),
             (None, true) => Ok(Self::Two {
-                chain: out.join("fullchain.pem"),
-                private_key: out.join("privkey.pem"),
+                chain: replaceable(out.join("fullchain.pem"))?,
+                private_key: replaceable(out.join("privkey.pem"))?,
             }),
             (None, false) => Err(Failure::usage(format!(
                 "--out {} is not a directory: this --format has two files; make the directory, or use --format bundle",
@@ -236,6 +243,17 @@ impl Target {
                 .map_err(|error| Failure::refused(format!("{} (--out) cannot be written: {error}", file.display())))?;
         }
         Ok(files.iter().map(|(file, _)| file.display().to_string()).collect())
+    }
+}
+
+/// The path, if a file can be made or replaced there. A device, a pipe or a link is not replaced.
+fn replaceable(path: PathBuf) -> Result<PathBuf, Failure> {
+    match path.symlink_metadata() {
+        Ok(existing) if !existing.is_file() => Err(Failure::usage(format!(
+            "{} (--out) is not a regular file: name another path, or use --stdout for standard output",
+            path.display()
+        ))),
+        _ => Ok(path),
     }
 }
 

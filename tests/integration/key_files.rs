@@ -62,6 +62,8 @@ async fn a_key_pair_is_written_to_private_files_and_elsewhere_only_when_told() {
     std::fs::write(&key_file, server.add_key("consumer", Account::First).await).unwrap();
     std::fs::write(&password, "correct horse\n").unwrap();
     std::fs::create_dir(&out).unwrap();
+    let link = path("link");
+    std::os::unix::fs::symlink(&password, &link).unwrap();
     let consumer = Consumer {
         server: &server,
         key_file,
@@ -84,6 +86,21 @@ async fn a_key_pair_is_written_to_private_files_and_elsewhere_only_when_told() {
             &["--with-key", "--out", "/nonexistent"],
             2,
             "--out /nonexistent is not a directory",
+        ),
+        (
+            &["--with-key", "--format", "bundle", "--out", "-"],
+            2,
+            "--out needs a path: use --stdout",
+        ),
+        (
+            &["--with-key", "--format", "bundle", "--out", "/dev/null"],
+            2,
+            "/dev/null (--out) is not a regular file",
+        ),
+        (
+            &["--with-key", "--format", "bundle", "--out", &link],
+            2,
+            "link (--out) is not a regular file",
         ),
         (&["--with-key", "--out", &out, "--stdout"], 2, "cannot be used with"),
         (&["--stdout"], 2, "--with-key"),
