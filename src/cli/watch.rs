@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::Failure;
@@ -12,6 +14,8 @@ use super::print::{self, AuditOutput};
 use super::tag::tags;
 use crate::grpc::pb::{self, Reason};
 
+/// A watch has a message at least every 30 seconds. One that is silent for this long has lost its server.
+const MAX_SILENCE: Duration = Duration::from_secs(75);
 /// The pause before a watch begins again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -69,12 +73,12 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
                 has_watched = true;
                 let mut stream = stream.into_inner();
                 loop {
-                    match stream.message().await {
+                    match next_message(&mut stream, Instant::now()).await {
                         Ok(Some(message)) => {
                             print::watched(&message, args.output)?;
                             request.resume_token = message.resume_token;
                         }
-                        Ok(None) => break tonic::Status::unavailable("the stream ended"),
+                        Ok(None) => break Status::unavailable("the stream ended"),
                         Err(status) => break status,
                     }
                 }
@@ -91,5 +95,16 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
             return Err(failure);
         }
         tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// The next message of a watch whose last message came at this moment. A watch that is silent for too long is unavailable.
+pub(super) async fn next_message(
+    stream: &mut Streaming<pb::WatchServerCertificatesResponse>,
+    last: Instant,
+) -> Result<Option<pb::WatchServerCertificatesResponse>, Status> {
+    match tokio::time::timeout_at(last + MAX_SILENCE, stream.message()).await {
+        Ok(message) => message,
+        Err(_) => Err(Status::unavailable("the watch has been silent for too long")),
     }
 }

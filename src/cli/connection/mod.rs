@@ -28,6 +28,10 @@ pub(super) use value::{AccessKey, Origin, Value};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server's time limit for a call is 30 seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
+/// While a call is open, a server is pinged this often, and is gone if it does not answer in time. The time limit for a call does not
+/// end a stream.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The answer to an upload with all fingerprints may exceed 3 MiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 
@@ -150,6 +154,8 @@ impl Connection {
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect_lazy();
         let endpoint = format!("{url} ({})", self.endpoint.origin);
         let key = key.as_ref().map(|text| text.trim());

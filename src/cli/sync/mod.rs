@@ -23,6 +23,7 @@ use super::answer::{Effect, failed};
 use super::connection::{ConnectionArgs, Delivery};
 use super::print::{plain, print};
 use super::tag::tags;
+use super::watch::next_message;
 use crate::app::CertificateId;
 use crate::grpc::pb::{self, CertificateEventKind as Kind};
 use command::Command;
@@ -242,6 +243,7 @@ impl Follower {
             Ok(stream) => stream.into_inner(),
             Err(status) => return self.ended(status),
         };
+        let mut last = Instant::now();
         let mut retry = tokio::time::interval_at(Instant::now() + RETRY, RETRY);
         if self.is_synced {
             // What an earlier process did not finish.
@@ -249,7 +251,7 @@ impl Follower {
         }
         loop {
             tokio::select! {
-                message = stream.message() => match message {
+                message = next_message(&mut stream, last) => match message {
                     Ok(Some(message)) => {
                         let kind = message.kind();
                         let was_synced = self.is_synced;
@@ -264,6 +266,7 @@ impl Follower {
                         if self.is_synced && kind != Kind::Heartbeat {
                             self.after_change().await?;
                         }
+                        last = Instant::now();
                     }
                     Ok(None) => return Ok(End::Again(RECONNECT)),
                     Err(status) => return self.ended(status),
