@@ -365,11 +365,29 @@ impl State {
                 });
             }
         }
-        let count = self.ended_leases.len().min(BATCH);
-        batch.ended_leases = self.ended_leases.drain(..count).collect();
+        for name in std::mem::take(&mut self.ended_leases) {
+            match self.known(name) {
+                // It has begun again, and its row is the one of the earlier lease.
+                Some(lease) => lease.may_exist = true,
+                None if batch.ended_leases.len() < BATCH => batch.ended_leases.push(name),
+                None => self.ended_leases.push(name),
+            }
+        }
         let count = self.ended_holders.len().min(BATCH);
         batch.ended_holders = self.ended_holders.drain(..count).collect();
         batch
+    }
+
+    /// Takes back a batch of which nothing was written.
+    fn put_back(&mut self, batch: Batch) {
+        self.ended_leases.extend(batch.ended_leases);
+        self.ended_holders.extend(batch.ended_holders);
+        for lease in batch.binds {
+            self.queue(lease.holder, lease.id);
+        }
+        for lease in batch.updates {
+            self.changed(lease.holder, lease.id);
+        }
     }
 
     /// Notes the outcome of a bind.
@@ -500,7 +518,8 @@ async fn write(store: &Store, replica: Uuid, shared: &Shared, batch: Batch) -> O
         && let Err(error) = store.end_leases_of_all_accounts(&batch.ended_leases).await
     {
         failed(&error);
-        shared.state().ended_leases.extend(batch.ended_leases);
+        shared.state().put_back(batch);
+        return pause;
     }
     let mut is_locked = false;
     if !batch.binds.is_empty() {
@@ -540,4 +559,71 @@ async fn write(store: &Store, replica: Uuid, shared: &Shared, batch: Batch) -> O
         shared.state().ended_holders.extend(batch.ended_holders);
     }
     pause.or(is_locked.then_some(LOCKED_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn a_lease_that_begins_again_is_not_ended_by_what_ended_before() {
+        let account = AccountId::from_i64(1);
+        let id = CertificateId {
+            account,
+            created: Timestamp::from_millis(1),
+            random: 1,
+        };
+        let holder = Uuid::nil();
+        let key = Key {
+            account,
+            principal: "ck1".into(),
+            kind: HolderKind::Sds,
+            name: "envoy".into(),
+        };
+        let row = StreamHolderRow {
+            id: holder,
+            account,
+            name: key.name.clone(),
+            kind: key.kind.as_str(),
+            principal: key.principal.clone(),
+            address: [127, 0, 0, 1].into(),
+            user_agent: String::new(),
+        };
+        let mut state = State::default();
+        let new = Holder {
+            key,
+            row,
+            streams: 1,
+            leases: HashMap::new(),
+            is_written: false,
+            may_exist: false,
+        };
+        state.holders.insert(holder, new);
+        let begin = |state: &mut State| {
+            state.lease(holder, id).unwrap().streams += 1;
+            state.queue(holder, id);
+        };
+        begin(&mut state);
+        assert_eq!(state.take(false).binds.len(), 1);
+        state.bound((holder, id), &Ok(Binding::Bound));
+        state.release(holder, id);
+        let failed = state.take(false);
+        assert_eq!(failed.ended_leases, [(holder, id)]);
+        state.put_back(failed);
+        // It begins again before the end is written.
+        begin(&mut state);
+        let again = state.take(false);
+        assert_eq!((again.ended_leases.len(), again.binds.len()), (0, 1));
+        // Its row may exist, whether the bind was answered or not: it is ended.
+        state.put_back(again);
+        state.release(holder, id);
+        let failed = state.take(false);
+        assert_eq!((failed.ended_leases.len(), failed.binds.len()), (1, 0));
+        state.put_back(failed);
+        begin(&mut state);
+        state.release(holder, id);
+        assert_eq!(state.take(false).ended_leases, [(holder, id)]);
+        assert!(state.take(false).is_empty());
+    }
 }

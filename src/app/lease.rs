@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::page::{List, page_size};
 use super::target::{own_id, required};
-use super::violation::Violations;
+use super::violation::{Violations, control_character};
 use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::account::Actor;
 use crate::clock::Timestamp;
@@ -134,20 +134,14 @@ impl App {
         let holder = timed(&actor, holder, &user_agent);
         let target = (id, region.as_ref(), &*call.caller.scope);
         let store = &self.0.store;
-        let mut is_second = false;
         loop {
             let bound = store.bind(target, holder, digest::random_uuid()?, ttl, version);
             match bound.await? {
                 TimedBinding::Bound(lease) => return Ok(*lease),
                 TimedBinding::NotFound => return Err(Error::NotFound(Resource::Certificate(Some(SERVER), Some(id)))),
-                // What has ended may make room.
-                TimedBinding::TooManyHolders if !is_second => {
-                    store.forget_holders_of_all_accounts().await?;
-                }
                 TimedBinding::TooManyHolders => return Err(Error::TooManyHolders(id)),
                 TimedBinding::Expired => store.forget_holder(holder).await?,
             }
-            is_second = true;
         }
     }
 
@@ -215,7 +209,8 @@ impl App {
             }),
         };
         let after = violations.check(Field::PageToken, after);
-        let (Some(size), Some(after)) = (size, after) else {
+        violations.note(Field::Holder, control_character(&request.holder));
+        let (Some(size), Some(after), true) = (size, after, violations.is_empty()) else {
             return Err(violations.into());
         };
         let id = match request.id.as_str() {

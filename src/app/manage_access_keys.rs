@@ -2,7 +2,7 @@
 
 use super::page::{List, page_size};
 use super::target::required;
-use super::violation::Violations;
+use super::violation::{Violations, control_character};
 use super::{AccessKeyText, App, Call, Caller, Error, Field, FieldError, NewScope, Resource, Role};
 use crate::account::AccountId;
 use crate::clock::{self, Timestamp};
@@ -321,10 +321,7 @@ pub(super) fn description(text: &str) -> Result<(), FieldError> {
             max: MAX_DESCRIPTION,
         });
     }
-    match text.chars().position(char::is_control) {
-        Some(index) => Err(FieldError::ControlCharacter { position: index + 1 }),
-        None => Ok(()),
-    }
+    control_character(text).map_or(Ok(()), Err)
 }
 
 fn future(expires: Result<Option<Timestamp>, CriterionError>) -> Result<Option<Timestamp>, FieldError> {

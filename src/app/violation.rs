@@ -229,6 +229,12 @@ pub enum FieldError {
     },
 }
 
+/// The error of a text with a control character.
+pub(super) fn control_character(text: &str) -> Option<FieldError> {
+    let index = text.chars().position(char::is_control)?;
+    Some(FieldError::ControlCharacter { position: index + 1 })
+}
+
 /// Collects the violations of a request, in the order of its fields.
 #[derive(Default)]
 pub(super) struct Violations {

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::lease::{holder_count, is_alive};
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::inventory::CertificateId;
 
-/// So many holders can have a lease on a certificate. Two calls at the same moment can exceed it.
+/// So many live holders can have a lease on a certificate. Two calls at the same moment can exceed it.
 pub const MAX_HOLDERS: i64 = 10_000;
 
 /// A holder of streams, as its row describes it.
@@ -108,7 +109,8 @@ impl Store {
         // The lock keeps the certificate from being deleted until the lease is committed (keep_held).
         const STATEMENT: Statement = Statement {
             name: "store::bind_streams_of_all_accounts",
-            sql: "-- store::bind_streams_of_all_accounts
+            sql: concat!(
+                "-- store::bind_streams_of_all_accounts
                   with wanted as materialized (
                     select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::bigint[],
                       $7::bigint[], $8::text[]) with ordinality
@@ -125,13 +127,9 @@ impl Store {
                     ) as certificate
                   ),
                   bindable as materialized (
-                    select account_id, created_ms, random, (
-                      select count(*) from (
-                        select from lease
-                        where account_id = locked.account_id and created_ms = locked.created_ms and random = locked.random
-                        limit $17::bigint
-                      ) as lease
-                    ) as holders
+                    select account_id, created_ms, random, ",
+                holder_count!("locked.account_id", "locked.created_ms", "locked.random", "$17"),
+                " as holders
                     from locked where num_nulls(deleted_at) = 1
                   ),
                   accepted as materialized (
@@ -170,7 +168,8 @@ impl Store {
                       ) then 'locked'
                       else 'missing'
                     end as outcome
-                  from wanted left join (select place, fits from accepted) as accepted using (place) order by place",
+                  from wanted left join (select place, fits from accepted) as accepted using (place) order by place"
+            ),
         };
         let columns = Columns::of(leases);
         let holder_ids: Vec<_> = holders.iter().map(|holder| holder.id).collect();

@@ -110,6 +110,45 @@ macro_rules! is_alive {
     };
 }
 
+/// The live holders of a certificate, counted up to the limit. Dead holders stay in the table for some time. They are looked at only
+/// where the rows reach the limit, and at most three times the limit of rows.
+macro_rules! holder_count {
+    ($account:literal, $created:literal, $random:literal, $limit:literal) => {
+        concat!(
+            "(select case when count(*) < ",
+            $limit,
+            "::bigint then count(*) else (
+               select count(*) from (
+                 select holder_id from lease
+                 where account_id = ",
+            $account,
+            " and created_ms = ",
+            $created,
+            " and random = ",
+            $random,
+            " limit 3 * ",
+            $limit,
+            "::bigint
+               ) as lease join holder using (holder_id) where ",
+            is_alive!(),
+            ") end
+             from (
+               select from lease
+               where account_id = ",
+            $account,
+            " and created_ms = ",
+            $created,
+            " and random = ",
+            $random,
+            " limit ",
+            $limit,
+            "::bigint
+             ) as lease)"
+        )
+    };
+}
+pub(super) use {holder_count, is_alive};
+
 fn lease(account: AccountId, row: &Row) -> Lease {
     let moment = |column| row.get::<_, Option<i64>>(column).map(Timestamp::from_millis);
     let rejection: Option<String> = row.get("rejection");
@@ -166,12 +205,9 @@ impl Store {
                 " for share
                  ),
                  fitting as materialized (
-                   select target.* from target where $15::bigint > (
-                     select count(*) from (
-                       select from lease
-                       where lease.account_id = $1 and lease.created_ms = $2 and lease.random = $3 limit $15::bigint
-                     ) as lease
-                   ) or exists (
+                   select target.* from target where $15::bigint > ",
+                holder_count!("$1", "$2", "$3", "$15"),
+                " or exists (
                      select from lease join holder using (holder_id)
                      where lease.account_id = $1 and lease.created_ms = $2 and lease.random = $3 and holder.account_id = $1
                        and holder.principal = $8 and holder.name = $9 and holder.kind = 'timed'

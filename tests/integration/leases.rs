@@ -21,6 +21,11 @@ use crate::scope::Limits;
 
 type Delivery = DeliveryServiceClient<InterceptedService<Channel, Bearer>>;
 
+/// A replica that has not been seen for 31 seconds.
+const GONE_REPLICA: &str =
+    "insert into replica (replica_id, host, version, key_encryption_key_ids, sealing_key_ids, seen_at)
+                              values (gen_random_uuid(), 'gone', '', '{}', '{}', now() - interval '31 seconds')";
+
 async fn consumer(server: &TestServer) -> Delivery {
     let key = server.add_key("consumer", Account::First).await;
     DeliveryServiceClient::with_interceptor(server.channel(), bearer(&key))
@@ -407,6 +412,14 @@ async fn a_certificate_has_at_most_10_000_holders_and_bad_requests_are_refused()
         .await
         .unwrap();
     bound(&consumer, bind(&id, "web-2")).await.unwrap();
+    assert_eq!(refusal(bound(&consumer, bind(&id, "web-3")).await), full);
+    // And so do those of a replica that is gone.
+    sql.batch_execute(GONE_REPLICA).await.unwrap();
+    let move_all = "update holder set kind = 'watch', ttl_seconds = null, expires_at = null,
+                      replica_id = (select replica_id from replica where host = 'gone')
+                    where principal = 'p'";
+    sql.batch_execute(move_all).await.unwrap();
+    bound(&consumer, bind(&id, "web-3")).await.unwrap();
 
     for (request, field) in [
         (bind("", "web-1"), "server_certificate_id"),
