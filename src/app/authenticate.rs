@@ -240,7 +240,11 @@ impl App {
 
     /// Refuses the caller of a stream whose access key was disabled or deleted or has expired, whose client identity was deleted or may
     /// do less now, or whose account was disabled.
-    async fn check_again(&self, caller: &Caller, certificate: Option<&ClientCertificate>) -> Result<(), Error> {
+    pub(super) async fn check_again(
+        &self,
+        caller: &Caller,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<(), Error> {
         if let Some(id) = caller.principal.access_key_id() {
             let key = self.0.store.access_key_of_all_accounts(id).await?;
             match key.ok_or(Error::Unauthenticated)? {

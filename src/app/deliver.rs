@@ -6,7 +6,7 @@
 use super::cpu_pool::Cost;
 use super::{App, Call, Error, Resource};
 use crate::certificate::{StoredPair, StoredPairError};
-use crate::inventory::{CertificateId, CertificateKind, RegionId};
+use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId};
 use crate::seal::{self, Row};
 use crate::secret::Secret;
 use crate::store::{KeyDelivery, SealedVersion, StoredCertificate, WantedVersion};
@@ -60,11 +60,11 @@ pub enum UnreadableKey {
     Pair(StoredPairError),
 }
 
-/// A certificate with a pair that was opened and not recorded yet.
-pub(super) struct OpenedPair {
+/// A certificate with a sealed pair. No key is opened yet.
+pub(super) struct FoundPair {
     pub(super) certificate: StoredCertificate,
     /// `None`: the caller knows the present version.
-    pub(super) pair: Option<(i64, StoredPair)>,
+    pub(super) pair: Option<SealedVersion>,
 }
 
 impl App {
@@ -74,15 +74,17 @@ impl App {
             version: wanted.version,
             known: 0,
         };
-        let opened = self
-            .open_key_pair(call, wanted.certificate, wanted.region, versions)
+        let found = self
+            .find_key_pair(call, wanted.certificate, wanted.region, versions)
             .await?;
-        let OpenedPair { certificate, pair } = opened;
+        let certificate = found.certificate;
         // Without a known version there is a pair.
-        let (version, pair) = pair.ok_or(Error::VersionNotFound {
+        let sealed = found.pair.ok_or(Error::VersionNotFound {
             certificate: certificate.id,
             version: wanted.version,
         })?;
+        let version = sealed.version;
+        let pair = self.open_sealed(certificate.id, sealed).await?;
         let (chain, private_key) = (pair.chain().to_pem(), pair.private_key_pem());
         self.record_delivery(call, certificate.id, version, wanted.method, "pem")
             .await?;
@@ -94,15 +96,14 @@ impl App {
         })
     }
 
-    /// Opens the pair of the wanted version. Nothing is recorded yet: [`record_delivery`](Self::record_delivery) comes before the key
-    /// leaves.
-    pub(super) async fn open_key_pair(
+    /// Finds the pair of the wanted version.
+    pub(super) async fn find_key_pair(
         &self,
         call: &Call,
         certificate: WantedCertificate<'_>,
         region: Option<&RegionId>,
         wanted: WantedVersion,
-    ) -> Result<OpenedPair, Error> {
+    ) -> Result<FoundPair, Error> {
         let id = match certificate {
             WantedCertificate::Id(id) => id,
             WantedCertificate::Name(name) => self.find_name(call, region, name).await?,
@@ -112,20 +113,16 @@ impl App {
             return Err(not_found());
         }
         let found = self.0.store.find_key_pair(id, region, wanted).await?;
-        let (certificate, sealed) = found
+        let (certificate, pair) = found
             .filter(|(certificate, _)| call.reaches(certificate))
             .ok_or_else(not_found)?;
-        let pair = match sealed {
-            Some(sealed) => Some((sealed.version, self.open_sealed(id, sealed).await?)),
-            None if certificate.version == wanted.known => None,
-            None => {
-                return Err(Error::VersionNotFound {
-                    certificate: id,
-                    version: wanted.version,
-                });
-            }
-        };
-        Ok(OpenedPair { certificate, pair })
+        if pair.is_none() && certificate.version != wanted.known {
+            return Err(Error::VersionNotFound {
+                certificate: id,
+                version: wanted.version,
+            });
+        }
+        Ok(FoundPair { certificate, pair })
     }
 
     /// The only live server certificate of the caller's scope with this name. `region: None` means any region.
@@ -136,7 +133,12 @@ impl App {
         name: &str,
     ) -> Result<CertificateId, Error> {
         let (account, scope) = call.reach();
-        match self.0.store.find_name(account, scope, region, name).await? {
+        let found = match CertificateName::parse(name) {
+            Ok(_) => self.0.store.find_name(account, scope, region, name).await?,
+            // No certificate has such a name.
+            Err(_) => None,
+        };
+        match found {
             Some((id, 1)) => Ok(id),
             Some((_, count)) => Err(Error::NameAmbiguous { count }),
             None => Err(Error::NotFound(Resource::Certificate(
@@ -146,7 +148,9 @@ impl App {
         }
     }
 
-    async fn open_sealed(&self, id: CertificateId, sealed: SealedVersion) -> Result<StoredPair, Error> {
+    /// Opens the key, and compares it with its certificate and the row. Nothing is recorded yet:
+    /// [`record_delivery`](Self::record_delivery) comes before the key leaves.
+    pub(super) async fn open_sealed(&self, id: CertificateId, sealed: SealedVersion) -> Result<StoredPair, Error> {
         let version = sealed.version;
         let keys = self.0.key_ring.current().keys.clone();
         let octets = sealed.sealed.as_ref().map_or(0, Vec::len) + sealed.chain.der().map(<[u8]>::len).sum::<usize>();

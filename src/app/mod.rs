@@ -56,7 +56,6 @@ mod watch;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
@@ -132,6 +131,7 @@ use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, StreamCheck
 use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
+use get_key_pair::SlowEncodings;
 use holder::Holders;
 use key_ring::{CurrentRing, Started, ThisReplica};
 use key_use::KeyUses;
@@ -177,8 +177,7 @@ struct Parts {
     /// The accounts whose changes are followed.
     feeds: Feeds,
     stream_checks: StreamChecks,
-    /// Limits the encodings that derive keys from a password.
-    slow_encodings: Arc<Semaphore>,
+    slow_encodings: SlowEncodings,
     /// Of Envoy's streams.
     secrets: SharedSecrets,
     /// The certificates that are being stored.
@@ -229,7 +228,7 @@ impl App {
             cpu_pool: CpuPool::of_this_machine(),
             feeds: Feeds::default(),
             stream_checks: StreamChecks::default(),
-            slow_encodings: Arc::new(Semaphore::new(cpu_pool::cores().div_ceil(2))),
+            slow_encodings: SlowEncodings::of_this_machine(),
             secrets: SharedSecrets::default(),
             storing: TaskTracker::new(),
         })))

@@ -29,7 +29,9 @@ impl DeliveryService for Door {
     async fn get_key_pair(&self, mut request: Request<pb::GetKeyPairRequest>) -> Answer<pb::GetKeyPairResponse> {
         let password = Secret::from(std::mem::take(&mut request.get_mut().password));
         let call = call_of(&request)?;
-        let request = parse::get_key_pair(request.into_inner(), password);
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let client_certificate = peer.and_then(|peer| peer.certificate.clone());
+        let request = parse::get_key_pair(request.into_inner(), password, client_certificate);
         let pair = self.app.get_key_pair(&call, request).await;
         answer(&call, pair.map(|pair| render::key_pair(call.request_id, pair)))
     }

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use super::pb;
 use super::render;
 use crate::app::{
-    CertificateKind, CertificateText, CreateAccessKey, CriterionError, DescribeCertificates, DomainMatch, GetKeyPair,
-    IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope, Order, QuotaKind, Renew,
-    Role, SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey, UpdateQuota, Upload,
-    WatchCertificates,
+    CertificateKind, CertificateText, ClientCertificate, CreateAccessKey, CriterionError, DescribeCertificates,
+    DomainMatch, GetKeyPair, IdentityKind, KeyAlgorithm, KeyPairFormat, ListAccessKeys, NewClientIdentity, NewScope,
+    Order, QuotaKind, Renew, Role, SearchServerCertificates, TargetCertificate, UnknownRole, UpdateAccessKey,
+    UpdateQuota, Upload, WatchCertificates,
 };
 use crate::clock::Timestamp;
 use crate::secret::Secret;
@@ -59,8 +59,12 @@ pub(super) fn renew_server_certificate(
     }
 }
 
-/// The password was already taken out of the message.
-pub(super) fn get_key_pair(message: pb::GetKeyPairRequest, password: Secret) -> GetKeyPair {
+/// The password was already taken out of the message. The certificate is the one of the TLS handshake.
+pub(super) fn get_key_pair(
+    message: pb::GetKeyPairRequest,
+    password: Secret,
+    client_certificate: Option<ClientCertificate>,
+) -> GetKeyPair {
     let format = pb::KeyPairFormat::try_from(message.format).ok();
     GetKeyPair {
         region_id: message.region_id,
@@ -77,6 +81,7 @@ pub(super) fn get_key_pair(message: pb::GetKeyPairRequest, password: Secret) -> 
         password,
         alias: message.alias,
         known_version: message.known_version,
+        client_certificate,
     }
 }
 

@@ -461,6 +461,23 @@ async fn the_other_calls_refuse_bad_fields_each_with_its_own_error() {
         )
         .await,
     );
+    let mut consumer = crate::key_pairs::consumer(&server).await;
+    note(
+        "key pair of a name with NUL",
+        refused(consumer.get_key_pair(pb::GetKeyPairRequest {
+            server_certificate_name: "a\u{0}".into(),
+            ..Default::default()
+        }))
+        .await,
+    );
+    note(
+        "leases of a holder with NUL",
+        refused(consumer.list_leases(pb::ListLeasesRequest {
+            holder: "a\u{0}".into(),
+            ..Default::default()
+        }))
+        .await,
+    );
     let reader = server.add_key("reader", crate::harness::Account::First).await;
     let mut reader = server.client_with(Some(&format!("Bearer {reader}")));
     note(
