@@ -232,7 +232,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["575cdc468aefecdabc09cf3d63f4cf3243f349b9f7956542f57f6657ace1cb24"]
+            ["32cdc216e8f9427cda09b343b9a9eb81b9a982fa8f0dad97d26780a8570582ab"]
         );
     }
 }

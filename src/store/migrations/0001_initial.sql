@@ -165,7 +165,7 @@ create table certificate (
   renewed_by text,
   -- The version whose pair the present version took back. Null: none.
   rolled_back_to bigint,
-  -- Whether it was deleted although a lease held it (keep_held).
+  -- Whether it was deleted by force: whether or not a lease held it (keep_held).
   deleted_by_force boolean not null default false,
   -- The account's fingerprints are read from this index alone.
   primary key (account_id, created_ms, random) include (fingerprint, deleted_at, kind),
