@@ -14,6 +14,7 @@ use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::calls::{self, renewal_of, roll_back};
 use crate::external::tool;
 use crate::harness::{Account, REGION, TestServer, temp_dir, until, upload_of};
 use crate::operation::http;
@@ -327,11 +328,13 @@ pub async fn upload(server: &TestServer, name: &str, pair: &Pair) -> String {
     uploaded.into_inner().server_certificate_id
 }
 
-/// Replaces the certificate of its host name by an upload and a deletion, and answers the new id.
-async fn replace(server: &TestServer, id: &str, pair: &Pair) -> String {
-    let new = upload(server, "", pair).await;
-    delete(server, id).await;
-    new
+/// The new pair may lose names.
+async fn renew(server: &TestServer, id: &str, pair: &Pair) {
+    let request = pb::RenewServerCertificateRequest {
+        allow_lost_names: true,
+        ..renewal_of(id, pair)
+    };
+    calls::renew(&server.client(), request).await.unwrap();
 }
 
 pub async fn delete(server: &TestServer, id: &str) {
@@ -344,15 +347,16 @@ pub async fn delete(server: &TestServer, id: &str) {
     server.client().delete_server_certificate(request).await.unwrap();
 }
 
-/// Replaces over all key types, goes back, kills certkeep, replaces while it is away, and deletes, under load.
+/// Renews over all key types, rolls back, kills certkeep, renews while it is away, and deletes, under load.
 async fn serves_through_all_changes(version: &str, api: &str) {
     const NAME: &str = "shop.example";
     let server = TestServer::start().await;
     let key = server.add_key("consumer", Account::First).await;
     let certkeep = Certkeep::start_replica(&server);
     let address = certkeep.address;
-    let first = pki::issued(Key::P256, NAME);
-    let mut id = upload(&server, "", &first).await;
+    // The pair of each version.
+    let mut pairs = vec![pki::issued(Key::P256, NAME)];
+    let id = upload(&server, "", &pairs[0]).await;
     let source = Source {
         certkeep: address,
         key: &key,
@@ -360,26 +364,34 @@ async fn serves_through_all_changes(version: &str, api: &str) {
         secret: Some(NAME),
     };
     let envoy = Envoy::start(version, "edge-1", &source).await;
-    envoy.until_served(NAME, &first).await;
+    envoy.until_served(NAME, &pairs[0]).await;
     let load = Load::start(envoy.https, NAME);
 
-    let (mut waits, mut replaced, mut before) = (Vec::new(), Vec::new(), first.clone());
+    let (mut waits, mut changes) = (Vec::new(), Vec::new());
     for _ in 0..times(1, 40) {
-        for key in [Key::Rsa(2048), Key::P384, Key::P256] {
-            let pair = pki::issued(key, NAME);
-            id = replace(&server, &id, &pair).await;
-            replaced.push((sha256(&before), Instant::now()));
+        let (rsa, p384) = (pki::issued(Key::Rsa(2048), NAME), pki::issued(Key::P384, NAME));
+        // It does not cover www.shop.example.
+        let p256 = pki::expiring(NAME, 400);
+        for pair in [rsa, p384, p256] {
+            renew(&server, &id, &pair).await;
+            changes.push((sha256(&pairs[pairs.len() - 1]), Instant::now()));
             waits.push(envoy.until_served(NAME, &pair).await);
-            before = pair;
+            pairs.push(pair);
         }
     }
-    id = replace(&server, &id, &first).await;
-    envoy.until_served(NAME, &first).await;
+    // The certificate before is served again, so its last handshake says nothing about the last renewal.
+    changes.pop();
+    let [.., before, last] = &pairs[..] else { unreachable!() };
+    roll_back(&server.client(), &id, pairs.len() as i64 - 1, "")
+        .await
+        .unwrap();
+    changes.push((sha256(last), Instant::now()));
+    waits.push(envoy.until_served(NAME, before).await);
 
     // Envoy serves on while certkeep is away, and gets what happened meanwhile.
     certkeep.kill();
     let pair = pki::issued(Key::P256, NAME);
-    id = replace(&server, &id, &pair).await;
+    renew(&server, &id, &pair).await;
     let certkeep = Certkeep::start_replica_at(&server, address);
     envoy.until_served(NAME, &pair).await;
 
@@ -392,7 +404,7 @@ async fn serves_through_all_changes(version: &str, api: &str) {
     assert_eq!(counts.failures, Vec::<String>::new(), "{}", envoy.log());
     assert!(counts.connections > 20 && counts.requests > 20);
     waits.sort();
-    let late = replaced.iter().filter_map(|(before, moment)| {
+    let late = changes.iter().filter_map(|(before, moment)| {
         let last = counts.last_begun.get(before)?;
         last.checked_duration_since(*moment)
     });
@@ -402,7 +414,7 @@ async fn serves_through_all_changes(version: &str, api: &str) {
         format!("{}, 0", counts.connections),
     );
     figure(&name("requests, of which failed"), format!("{}, 0", counts.requests));
-    figure(&name("replaced certificates"), waits.len());
+    figure(&name("renewals and rollbacks"), waits.len());
     figure(
         &name("from a change to the first handshake, median and longest"),
         format!(
@@ -508,8 +520,8 @@ async fn a_certificate_that_envoy_refuses_is_told_once_and_the_one_before_is_ser
         };
         let envoy = Envoy::start(version, "edge/1", &source).await;
         envoy.until_served(NAME, &first).await;
-        let id = replace(&server, &id, &pki::self_signed(unfit, NAME)).await;
-        let lease = "select holder.name, user_agent, rejection from lease join holder using (holder_id) where rejected_version = 1";
+        renew(&server, &id, &pki::self_signed(unfit, NAME)).await;
+        let lease = "select holder.name, user_agent, rejection from lease join holder using (holder_id) where rejected_version = 2";
         until(async || sql.query_opt(lease, &[]).await.unwrap().is_some()).await;
         let row = sql.query_one(lease, &[]).await.unwrap();
         let [holder, user_agent, why]: [String; 3] = [row.get(0), row.get(1), row.get(2)];
@@ -524,7 +536,7 @@ async fn a_certificate_that_envoy_refuses_is_told_once_and_the_one_before_is_ser
         assert_eq!((count(deliveries).await, count(events).await), (2, 1));
         assert_eq!(envoy.served(NAME), Ok(sha256(&first)));
         let good = pki::self_signed(Key::P384, NAME);
-        replace(&server, &id, &good).await;
+        renew(&server, &id, &good).await;
         envoy.until_served(NAME, &good).await;
         let behind = "select count(*) from lease where rejected_version is not null";
         until(async || count(behind).await == 0).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use certkeep::grpc::pb;
+use certkeep::grpc::pb::{self, CertificateEventKind as Kind};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
 use openssl::x509::extension::SubjectAlternativeName;
@@ -19,6 +19,7 @@ use crate::harness::{Account, Client, REGION, TestServer, rows, until, until_wai
 use crate::pki::{self, Key, Pair};
 use crate::proxy::{Moment, Proxy, Way};
 use crate::scope::Limits;
+use crate::watches::Watch;
 
 /// A self-signed pair with these names, that expires at this second of Unix time.
 fn named(names: &[&str], not_after: i64) -> Pair {
@@ -335,6 +336,26 @@ async fn what_is_wrong_with_a_renewal_is_told_and_nothing_changes() {
     assert_eq!(refusal(renew(&client, renewal_of(&id, &old)).await), not_found());
     undelete(&client, &id, ANY).await.unwrap();
     roll_back(&client, &id, 1, ANY).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_renewals_and_rollbacks_with_growing_versions() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let consumer = server.add_key("consumer", Account::First).await;
+    let mut watch = Watch::open(&server, &consumer, pb::WatchServerCertificatesRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(watch.next().await.unwrap().kind(), Kind::Synced);
+    let id = stored(&client, &upload_of(&pki::self_signed(Key::P256, "a.example"))).await;
+    let new = pki::self_signed(Key::P384, "a.example");
+    renew(&client, renewal_of(&id, &new)).await.unwrap();
+    roll_back(&client, &id, 1, ANY).await.unwrap();
+    for expected in [(Kind::Uploaded, 1), (Kind::Renewed, 2), (Kind::RolledBack, 3)] {
+        let message = watch.next().await.unwrap();
+        assert_eq!((message.kind(), message.version), expected);
+    }
     server.stop().await;
 }
 
