@@ -70,6 +70,9 @@ struct Wanted {
     client_token: Option<ClientToken>,
 }
 
+/// The valid part of a renewal that is refused, if an earlier call may have succeeded with its token, and the error.
+type RefusedRenewal = (Option<Box<Wanted>>, Error);
+
 /// What a renewal changes, by the present state.
 struct Plan {
     /// The certificate that the caller named.
@@ -120,9 +123,8 @@ impl App {
             .map_err(Error::internal)?
     }
 
-    /// Parses every field and verifies the pair. The error has all violations, in the order of the request's fields. With it comes
-    /// the valid part, if an earlier call may have succeeded with the same token.
-    fn parse_renewal(&self, call: &Call, request: Renew) -> Result<(Wanted, VerifiedPair), (Option<Wanted>, Error)> {
+    /// Parses every field and verifies the pair. The error has all violations, in the order of the request's fields.
+    fn parse_renewal(&self, call: &Call, request: Renew) -> Result<(Wanted, VerifiedPair), RefusedRenewal> {
         let token = self.token_of(&request.client_token, request.validate_only, || canonical(&request));
         let mut violations = Violations::default();
         let fields = Target::fields(self, call, &request.target, &mut violations);
@@ -152,7 +154,7 @@ impl App {
         };
         match (wanted, pair) {
             (Some(wanted), Some(pair)) if violations.is_empty() => Ok((wanted, pair)),
-            (wanted, _) => Err((wanted, violations.into())),
+            (wanted, _) => Err((wanted.map(Box::new), violations.into())),
         }
     }
 

@@ -377,17 +377,20 @@ async fn renews_under_load(program: &str) {
         .collect();
     let count = || requests.load(Ordering::Relaxed);
     until(async || count() > 50).await;
-    // The link leads to another certificate.
-    let new_id = site.upload(&new, "a.example").await;
-    assert_eq!(sync.terminate(), Some(0));
-    let sync = site.start(&["--link", &format!("web={new_id}"), "--exec", &exec]);
+    let renew = pb::RenewServerCertificateRequest {
+        server_certificate_id: id.clone(),
+        server_certificate: new.certificate.clone(),
+        private_key: new.key.clone(),
+        ..Default::default()
+    };
+    site.server.client().renew_server_certificate(renew).await.unwrap();
     serves(address, &new).await;
     let after = count() + 50;
     until(async || count() > after).await;
     stop.store(true, Ordering::Relaxed);
     let failed: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
     assert_eq!(failed, Vec::<String>::new(), "of {} requests", count());
-    until(async || site.leases().await.contains(&(new_id.clone(), 1))).await;
+    until(async || site.leases().await == [(id.clone(), 2)]).await;
     // HAProxy's workers end with their master.
     signal(running.pid(), Signal::TERM);
     drop(sync);

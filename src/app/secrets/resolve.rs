@@ -20,7 +20,7 @@ const MAX_PAGES: usize = 10;
 #[derive(Debug)]
 pub(super) enum Resolved {
     /// A server certificate with its private key.
-    KeyPair(StoredCertificate),
+    KeyPair(Box<StoredCertificate>),
     /// CA certificates, ordered by id. At least one.
     Authorities(Vec<StoredCertificate>),
 }
@@ -29,7 +29,7 @@ impl Resolved {
     /// The certificates.
     pub(super) fn members(&self) -> &[StoredCertificate] {
         match self {
-            Self::KeyPair(certificate) => std::slice::from_ref(certificate),
+            Self::KeyPair(certificate) => std::slice::from_ref(certificate.as_ref()),
             Self::Authorities(certificates) => certificates,
         }
     }
@@ -79,13 +79,13 @@ impl App {
                     let mut named = self.up_to_two_by_name(call, name).await?;
                     is_ambiguous = named.len() > 1;
                     if let (Some(only), false) = (named.pop(), is_ambiguous) {
-                        return Ok(Resolution::Found(Resolved::KeyPair(only), None));
+                        return Ok(Resolution::Found(Resolved::KeyPair(Box::new(only)), None));
                     }
                 }
                 if let Some(host) = host {
                     let covering = self.certificates_of_host(call, host).await?;
                     if let Some((best, until)) = best_of(covering, host, now) {
-                        return Ok(Resolution::Found(Resolved::KeyPair(best), until));
+                        return Ok(Resolution::Found(Resolved::KeyPair(Box::new(best)), until));
                     }
                 }
                 Ok(match is_ambiguous {
@@ -104,7 +104,7 @@ impl App {
             let found = self.0.store.find(id, kind, None, Liveness::Live).await?;
             if let Some(found) = found.filter(|found| call.reaches(found)) {
                 let resolved = match kind {
-                    CertificateKind::Server => Resolved::KeyPair(found),
+                    CertificateKind::Server => Resolved::KeyPair(Box::new(found)),
                     CertificateKind::Ca => Resolved::Authorities(vec![found]),
                 };
                 return Ok(Resolution::Found(resolved, None));
