@@ -115,7 +115,7 @@ pub use crate::certificate::{
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
-    Scope, Tag, TagError, TagPart, Tags, TagsError,
+    Scope, Tag, TagError, TagPart, Tags, TagsError, comparable_names,
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{

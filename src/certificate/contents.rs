@@ -4,7 +4,7 @@ use super::given::{CertificateError, TextError};
 use super::pem::{self, Label};
 use super::public_key::PublicKey;
 use super::x509::Certificate;
-use super::{Authorities, PrivateKey, PrivateKeyError, Sha256Fingerprint};
+use super::{Authorities, CertificateFacts, PrivateKey, PrivateKeyError, Sha256Fingerprint};
 use crate::digest;
 
 /// The certificates and the private key of a text, in a form in which matching pairs can be found. `Contents` proves
@@ -20,12 +20,14 @@ pub struct Contents {
 }
 
 /// A certificate of a text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FoundCertificate {
     /// SHA-256 of its DER encoding.
     pub fingerprint: Sha256Fingerprint,
     /// The id of the certificate's public key. `None` if certkeep does not support the key.
     pub key: Option<KeyId>,
+    /// The facts about the certificate. `None` if certkeep does not support the key.
+    pub facts: Option<CertificateFacts>,
 }
 
 /// Identifies a key pair by a hash of the public key. A certificate and its private key have the same id in every
@@ -90,10 +92,14 @@ impl Contents {
 
     fn add(&mut self, der: &[u8], authorities: &Authorities) {
         match Certificate::read(der, authorities) {
-            Ok(certificate) => self.certificates.push(FoundCertificate {
-                fingerprint: Sha256Fingerprint::of_der(der),
-                key: certificate.public_key().ok().map(KeyId::of),
-            }),
+            Ok(certificate) => {
+                let key = certificate.public_key().ok();
+                self.certificates.push(FoundCertificate {
+                    fingerprint: Sha256Fingerprint::of_der(der),
+                    key: key.map(KeyId::of),
+                    facts: key.map(|key| CertificateFacts::of(&certificate.fields, key)),
+                });
+            }
             Err(error) => self.note(CertificateError::Malformed {
                 index: self.certificates.len() + 1,
                 error,
@@ -133,7 +139,7 @@ mod tests {
             TestPair::of(PKey::generate_ed25519().unwrap()),
         ] {
             let found = Contents::of(&pair.certificate_pem());
-            let [certificate] = found.certificates[..] else {
+            let [certificate] = &found.certificates[..] else {
                 panic!("{found:?}")
             };
             assert_eq!((found.error, found.private_key), (None, None));

@@ -24,5 +24,5 @@ pub use name::{CertificateName, NameError};
 pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};
 pub use resource_group::ResourceGroupId;
 pub use scope::Scope;
-pub use searchable::{changed_names, lost_names, searchable_names};
+pub use searchable::{changed_names, comparable_names, lost_names, searchable_names};
 pub use tag::{Tag, TagError, TagPart, Tags, TagsError};

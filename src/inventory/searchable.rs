@@ -30,7 +30,7 @@ pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
 /// by itself and by the wildcard for its first label ([`DomainMatch::Covered`](super::DomainMatch)), and every other name only by
 /// itself. The common name counts if no subject alternative name is a host name.
 pub fn lost_names(before: &CertificateFacts, after: &CertificateFacts) -> Vec<String> {
-    let after: BTreeSet<String> = names(after).map(comparable).collect();
+    let after = comparable_names(&after.subject_alternative_names, &after.common_name);
     let is_covered = |name: &str| {
         let wildcard = || match searchable(name)? {
             Name::Host(reversed) => Some(format!("{}.*", reversed.rsplit_once('.')?.0)),
@@ -38,7 +38,7 @@ pub fn lost_names(before: &CertificateFacts, after: &CertificateFacts) -> Vec<St
         };
         after.contains(&comparable(name)) || wildcard().is_some_and(|wildcard| after.contains(&wildcard))
     };
-    names(before)
+    names(&before.subject_alternative_names, &before.common_name)
         .filter(|name| !is_covered(name))
         .map(str::to_owned)
         .collect()
@@ -46,16 +46,23 @@ pub fn lost_names(before: &CertificateFacts, after: &CertificateFacts) -> Vec<St
 
 /// The number of names that only `after` has, and the number of names that only `before` has.
 pub fn changed_names(before: &CertificateFacts, after: &CertificateFacts) -> (usize, usize) {
-    let [before, after] = [before, after].map(|facts| names(facts).map(comparable).collect::<BTreeSet<_>>());
+    let of = |facts: &CertificateFacts| comparable_names(&facts.subject_alternative_names, &facts.common_name);
+    let [before, after] = [of(before), of(after)];
     (after.difference(&before).count(), before.difference(&after).count())
 }
 
+/// The names of a certificate in the form in which they are compared: the same for the same names. The common name counts if no
+/// subject alternative name is a host name.
+pub fn comparable_names(subject_alternative_names: &[String], common_name: &str) -> BTreeSet<String> {
+    names(subject_alternative_names, common_name).map(comparable).collect()
+}
+
 /// The subject alternative names, and the common name if none of them is a host name.
-fn names(facts: &CertificateFacts) -> impl Iterator<Item = &str> {
-    let names = &facts.subject_alternative_names;
-    let has_host = names.iter().any(|name| matches!(searchable(name), Some(Name::Host(_))));
-    let common_name = (!has_host && searchable(&facts.common_name).is_some()).then_some(facts.common_name.as_str());
-    names.iter().map(String::as_str).chain(common_name)
+fn names<'a>(alternative_names: &'a [String], common_name: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_host = |name: &String| matches!(searchable(name), Some(Name::Host(_)));
+    let has_host = alternative_names.iter().any(is_host);
+    let common_name = (!has_host && searchable(common_name).is_some()).then_some(common_name);
+    alternative_names.iter().map(String::as_str).chain(common_name)
 }
 
 /// The form in which two names are compared.

@@ -185,3 +185,60 @@ async fn tags_and_resource_groups_have_commands() {
     assert_eq!(deleted, format!("deleted       {empty}\n"));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_and_a_rollback_say_which_version_is_present() {
+    let (server, dir) = (TestServer::start().await, temp_dir());
+    let id = upload(&server, &pki::self_signed(Key::P256, "shop.example")).await;
+    let renew = |name: &str, pair: &pki::Pair, more: &[&str]| {
+        let [cert, key] = ["crt", "key"].map(|ending| dir.path().join(format!("{name}.{ending}")));
+        std::fs::write(&cert, &pair.certificate).unwrap();
+        std::fs::write(&key, &pair.key).unwrap();
+        let [cert, key] = [&cert, &key].map(|path| path.to_str().unwrap());
+        let args = [&["renew", &id, "--cert", cert, "--key", key], more].concat();
+        command(&server, &args).output().unwrap()
+    };
+    let other = pki::self_signed(Key::P256, "other.example");
+    let refused = renew("other", &other, &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stderr(&refused);
+    let (told, _) = told.split_once("\n  request id ").unwrap();
+    assert_eq!(
+        told,
+        "error: the new certificate does not cover 2 of the names of the present one; ErrorInfo lists them; \
+         set allow_lost_names to renew all the same\n  \
+         reason      NAMES_LOST\n  lost names  shop.example www.shop.example"
+    );
+
+    let new = pki::self_signed(Key::Rsa(2048), "shop.example");
+    let is_told = |output: &Output, lines: &[&str]| {
+        let shown = stdout(output);
+        for line in lines {
+            assert!(
+                shown.lines().any(|other| other == *line),
+                "{line} in {shown}{}",
+                stderr(output)
+            );
+        }
+    };
+    let is_version = |output: &Output, version: &str| {
+        is_told(
+            output,
+            &[&format!("id            {id}"), &format!("version       {version}")],
+        );
+    };
+    is_version(&renew("new", &new, &["--validate-only"]), "2 (before: 1)");
+    is_version(&renew("new", &new, &[]), "2 (before: 1)");
+    is_version(&renew("new", &new, &[]), "2 (unchanged)");
+    let lost = renew("other", &other, &["--allow-lost-names"]);
+    is_version(&lost, "3 (before: 2)");
+    is_told(&lost, &["lost names    shop.example, www.shop.example"]);
+    is_version(&run(&server, &["rollback", &id, "2"]), "4 (before: 3)");
+    let table = stdout(&run(&server, &["versions", &id]));
+    let numbers: Vec<_> = table
+        .lines()
+        .map(|line| line.trim().split("  ").next().unwrap())
+        .collect();
+    assert_eq!(numbers, ["VERSION", "4 (as 2)", "3", "2", "1"], "{table}");
+    server.stop().await;
+}

@@ -8,11 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use certkeep::grpc::pb;
+use openssl::hash::MessageDigest;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{REGION, TestServer, connect_to, rows, temp_dir};
+use crate::calls;
+use crate::harness::{REGION, TestServer, connect_to, rows, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, signal, stderr, stdout};
 
@@ -165,11 +167,11 @@ unreadable      encrypted.key  PRIVATE_KEY_ENCRYPTED: the file is encrypted; dec
 duplicate       keys/seven.bak  of keys/seven
 unreadable      latin1.crt  the text around the PEM blocks is not UTF-8: remove it
 duplicate       link  of certs/2024/one.crt
-uploaded        old.pem + renewed.key  ID  2 warnings
+uploaded        old.pem + renewed.key  ID  1 warning
 no key          orphan.crt
 no certificate  orphan.key
 refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate (CN=unrelated.example) is on no path from the server certificate to a root; remove it, or add the certificate that is missing between them
-uploaded        renewed.pem + renewed.key  ID  2 warnings
+uploaded        renewed.pem + renewed.key  ID  1 warning
 4 uploaded, 3 duplicate, 1 refused, 1 no key, 1 no certificate, 3 unreadable, 5 ignored
 ";
     let stored = stored(&server).await;
@@ -246,6 +248,84 @@ async fn a_second_run_stores_nothing_and_names_the_same_certificates() {
     assert_eq!(result(&second, "certs/2024/one.crt")["state"], "already_there");
     assert_eq!(result(&second, "refused.pem")["reason"], "CHAIN_UNRELATED_CERTIFICATE");
     assert_eq!(second["interrupted"], false);
+    server.stop().await;
+}
+
+/// The states of the report, by the file names without ending, with the ids. Sorted.
+fn states(report: &Value) -> Vec<[String; 3]> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let results = report["results"].as_array().unwrap().iter();
+    let mut states: Vec<_> = results
+        .map(|result| {
+            let file = text(&result["files"][0]).replace(".crt", "");
+            [file, text(&result["state"]), text(&result["id"])]
+        })
+        .collect();
+    states.sort();
+    states
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_pair_with_the_same_names_renews_the_stored_certificates() {
+    let server = TestServer::start().await;
+    let (client, folder) = (server.client(), Folder::new());
+    let write = |file: &str, pair: &pki::Pair| {
+        folder.write(&format!("{file}.crt"), &pair.certificate);
+        folder.write(&format!("{file}.key"), &pair.key);
+    };
+    let store = async |pair: &pki::Pair| calls::stored(&client, &upload_of(pair)).await;
+    let shared = pki::expiring("shop.example", 30);
+    let mut shop = [
+        store(&shared).await,
+        store(&shared).await,
+        store(&pki::expiring("shop.example", 20)).await,
+    ];
+    shop.sort();
+    let other_type = store(&pki::expiring_with(Key::P384, "shop.example", 10)).await;
+    let late = store(&pki::expiring("late.example", 90)).await;
+    let moved = store(&pki::expiring_with(Key::Rsa(2048), "moved.example", 10)).await;
+    let new = pki::expiring("SHOP.example", 90);
+    write("new", &new);
+    write("older", &pki::expiring("shop.example", 60));
+    write("late", &pki::expiring("late.example", 30));
+    write("moved", &pki::expiring("moved.example", 30));
+    write("fresh", &pki::expiring("fresh.example", 30));
+
+    let expected = |fresh: &str, uploaded: &str, renewed: &str| {
+        let line = |file: &str, state: &str, id: &str| [file, state, id].map(str::to_owned);
+        let mut lines = vec![line("fresh", uploaded, fresh), line("late", "older", "")];
+        lines.push(line("moved", renewed, &moved));
+        lines.extend(shop.iter().map(|id| line("new", renewed, id)));
+        lines.push(line("older", "older", ""));
+        lines
+    };
+    let rows = server.rows().await;
+    let dry = json(&folder, &server, &["--renew", "--dry-run"], 0);
+    assert_eq!(states(&dry), expected("", "accepted", "to_be_renewed"));
+    assert_eq!(server.rows().await, rows, "a dry run stores nothing");
+
+    let report = json(&folder, &server, &["--renew"], 0);
+    let fresh = ids(&report)["fresh.crt"].clone();
+    assert_eq!(states(&report), expected(&fresh, "uploaded", "renewed"));
+    assert_eq!(
+        report["summary"],
+        serde_json::json!({"uploaded": 1, "renewed": 4, "older": 2, "ignored": 0})
+    );
+    let fingerprint = new.x509.digest(MessageDigest::sha256()).unwrap();
+    let fingerprint = fingerprint.iter().map(|byte| format!("{byte:02x}"));
+    let fingerprint = fingerprint.collect::<Vec<_>>().join(":");
+    for (id, version) in shop.iter().map(|id| (id, 2)).chain([(&other_type, 1), (&late, 1)]) {
+        let stored = calls::get(&client, id).await.unwrap();
+        assert_eq!(stored.version, version);
+        assert_eq!(stored.fingerprint_sha256 == fingerprint, version == 2);
+    }
+    let again = run(&folder, &server, &["--renew"], 0);
+    let than = [("late", late.as_str()), ("older", "new.crt")];
+    for (file, newer) in than {
+        let line = format!("older           {file}.crt + {file}.key  than {newer}\n");
+        assert!(again.contains(&line), "{again}");
+    }
+    assert!(again.ends_with("\n3 already there, 2 older, 0 ignored\n"), "{again}");
     server.stop().await;
 }
 

@@ -103,7 +103,12 @@ pub fn long_chain(len: usize, name: &str) -> Pair {
 
 /// A self-signed pair that expires in so many days.
 pub fn expiring(name: &str, days: u32) -> Pair {
-    let key = Key::P256.make();
+    expiring_with(Key::P256, name, days)
+}
+
+/// A self-signed pair with a key of this type that expires in so many days.
+pub fn expiring_with(key: Key, name: &str, days: u32) -> Pair {
+    let key = key.make();
     let mut builder = builder(&key, name);
     builder.set_issuer_name(&subject(name)).unwrap();
     builder.set_not_after(&Asn1Time::days_from_now(days).unwrap()).unwrap();

@@ -1,11 +1,11 @@
-//! `import`: uploads every pair of a folder. It can be interrupted, killed and repeated: no pair is stored twice.
+//! `import`: uploads every pair of a folder, or renews stored certificates with it. It can be interrupted, killed and repeated: no pair is stored twice.
 
 mod folder;
 mod pairs;
+mod renewing;
 mod report;
 mod sending;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,9 @@ use super::{Failure, words};
 use crate::grpc;
 use folder::{Folder, FoundFile};
 use pairs::{Left, Pair, pair_up};
+use renewing::{Renewal, Step, steps};
 use report::{Entry, Report, State};
-use sending::{Sender, Stored};
+use sending::Sender;
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
@@ -35,6 +36,10 @@ pub(super) struct ImportArgs {
     /// The region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
     region: Option<String>,
+    /// Renew each certificate of the region for which the folder has a pair with the same names that expires later, and upload the
+    /// other pairs.
+    #[arg(long)]
+    renew: bool,
     /// Number of uploads at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: u8,
@@ -79,6 +84,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
         tags: tags(&args.tags)?,
         name_from: args.name_from,
         is_dry_run: args.dry_run,
+        is_renewing: args.renew,
         retry_for: Duration::from_secs(args.retry_for),
         stop: stop.clone(),
     };
@@ -120,18 +126,18 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
         Err(_) if stop.is_cancelled() => return Err(Failure::silent(130)),
         Err(status) => return Err(failed(status, Effect::Reads)),
     };
-    let (existing_pairs, pairs): (Vec<_>, Vec<_>) =
-        pairs.into_iter().partition(|pair| existing(&stored, pair).is_some());
-    entries.extend(existing_pairs.iter().filter_map(|pair| {
-        let Stored { id, name } = existing(&stored, pair)?;
-        Some(Entry {
-            id: id.clone(),
-            name: name.clone(),
-            ..Entry::new(State::AlreadyThere, paths(&files, pair))
-        })
-    }));
-    entries.extend(upload_all(&sender, files, pairs, args.jobs.into()).await);
-    entries.sort_by(|a, b| a.files.cmp(&b.files));
+    let mut calls = Vec::new();
+    for (pair, step) in steps(&files, pairs, &stored, args.renew) {
+        let entry = |state| Entry::new(state, paths(&files, &pair));
+        match step {
+            Step::Upload => calls.push((pair, None)),
+            Step::Renew(renewal) => calls.push((pair, Some(renewal))),
+            Step::AlreadyThere(stored) => entries.push(entry(State::AlreadyThere).about(&stored.id, &stored.name)),
+            Step::Older(newer) => entries.push(entry(State::Older).because("", format!("than {newer}"))),
+        }
+    }
+    entries.extend(send_all(&sender, files, calls, args.jobs.into()).await);
+    entries.sort_by(|a, b| (&a.files, &a.id).cmp(&(&b.files, &b.id)));
     let report = Report {
         entries,
         ignored,
@@ -148,33 +154,39 @@ async fn cancel_at_interrupt(stop: CancellationToken) {
     }
 }
 
-/// Uploads the pairs, at most `jobs` at once, until it is told to stop or the server stays unavailable.
-async fn upload_all(sender: &Arc<Sender>, files: Vec<FoundFile>, pairs: Vec<Pair>, jobs: usize) -> Vec<Entry> {
+/// Uploads the pairs, or renews certificates with them, at most `jobs` at once, until it is told to stop or the server stays
+/// unavailable.
+async fn send_all(
+    sender: &Arc<Sender>,
+    files: Vec<FoundFile>,
+    calls: Vec<(Pair, Option<Renewal>)>,
+    jobs: usize,
+) -> Vec<Entry> {
     let files = Arc::new(files);
-    let bar = bar(pairs.len());
-    let mut entries = Vec::with_capacity(pairs.len());
-    let mut waiting = pairs.into_iter();
-    let mut uploads = JoinSet::new();
+    let bar = bar(calls.len());
+    let mut entries = Vec::with_capacity(calls.len());
+    let mut waiting = calls.into_iter();
+    let mut running = JoinSet::new();
     let mut is_unavailable = false;
     loop {
-        while uploads.len() < jobs && !is_unavailable && !sender.stop.is_cancelled() {
-            let Some(pair) = waiting.next() else { break };
+        while running.len() < jobs && !is_unavailable && !sender.stop.is_cancelled() {
+            let Some((pair, renewal)) = waiting.next() else { break };
             let (sender, files) = (sender.clone(), files.clone());
-            uploads.spawn(async move {
+            running.spawn(async move {
                 let key = pair.key.map(|key| &files[key]);
-                sender.send(&files[pair.certificate], key).await
+                sender.send(&files[pair.certificate], key, renewal.as_ref()).await
             });
         }
-        let Some(done) = uploads.join_next().await else { break };
+        let Some(done) = running.join_next().await else { break };
         // No task is aborted, so an error is a panic.
-        let entry: Entry = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        // Every other upload would wait as long.
-        is_unavailable |= entry.state == State::NotSent;
-        entries.push(entry);
+        let sent: Vec<Entry> = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        // Every other call would wait as long.
+        is_unavailable |= sent.iter().any(|entry| entry.state == State::NotSent);
+        entries.extend(sent);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    entries.extend(waiting.map(|pair| Entry::new(State::NotSent, paths(&files, &pair))));
+    entries.extend(waiting.map(|(pair, _)| Entry::new(State::NotSent, paths(&files, &pair))));
     entries
 }
 
@@ -185,10 +197,6 @@ fn bar(len: usize) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-fn existing<'a>(stored: &'a HashMap<String, Stored>, pair: &Pair) -> Option<&'a Stored> {
-    stored.get(&pair.leaf?.to_string())
 }
 
 fn paths<'a>(files: &'a [FoundFile], pair: &Pair) -> impl Iterator<Item = &'a Path> {

@@ -15,8 +15,14 @@ pub(super) enum State {
     Uploaded,
     /// The pair would be stored (dry run).
     Accepted,
+    /// A stored certificate has the pair now.
+    Renewed,
+    /// A stored certificate would get the pair (dry run).
+    ToBeRenewed,
     /// The region contained the certificate before the import.
     AlreadyThere,
+    /// A newer pair with the same names is in the folder or in the region.
+    Older,
     /// Another file contains the same and is uploaded.
     Duplicate,
     /// The server refused the pair, or a file changed.
@@ -30,10 +36,13 @@ pub(super) enum State {
 
 impl State {
     /// All states, in the order of the summary.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Uploaded,
         Self::Accepted,
+        Self::Renewed,
+        Self::ToBeRenewed,
         Self::AlreadyThere,
+        Self::Older,
         Self::Duplicate,
         Self::Refused,
         Self::NoKey,
@@ -46,7 +55,10 @@ impl State {
         match self {
             Self::Uploaded => "uploaded",
             Self::Accepted => "accepted",
+            Self::Renewed => "renewed",
+            Self::ToBeRenewed => "to be renewed",
             Self::AlreadyThere => "already there",
+            Self::Older => "older",
             Self::Duplicate => "duplicate",
             Self::Refused => "refused",
             Self::NoKey => "no key",
@@ -71,7 +83,7 @@ pub(super) struct Entry {
     pub(super) name: String,
     /// The reason of the server's error. Empty if there is none.
     pub(super) reason: String,
-    /// The message of the error. For a duplicate, the other file.
+    /// The message of the error. For a duplicate, the other file. For an older pair, the newer one.
     pub(super) message: String,
     pub(super) findings: Vec<pb::Finding>,
 }
@@ -87,6 +99,15 @@ impl Entry {
             reason: String::new(),
             message: String::new(),
             findings: Vec::new(),
+        }
+    }
+
+    /// Adds the certificate.
+    pub(super) fn about(self, id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            ..self
         }
     }
 

@@ -1,6 +1,5 @@
 //! The calls of an import.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::super::answer::is_busy;
 use super::super::connection::Client;
 use super::NameFrom;
 use super::folder::FoundFile;
+use super::renewing::{Renewal, Stored};
 use super::report::{Entry, State};
 use crate::app::CertificateName;
 use crate::digest;
@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The import continues soon after the server is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The parameters of all uploads.
+/// The parameters of all uploads and renewals.
 pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) root: PathBuf,
@@ -32,15 +32,11 @@ pub(super) struct Sender {
     pub(super) tags: Vec<pb::Tag>,
     pub(super) name_from: NameFrom,
     pub(super) is_dry_run: bool,
+    /// Whether stored certificates are renewed.
+    pub(super) is_renewing: bool,
     pub(super) retry_for: Duration,
     /// Interrupts the pauses between attempts.
     pub(super) stop: CancellationToken,
-}
-
-/// A certificate in the region.
-pub(super) struct Stored {
-    pub(super) id: String,
-    pub(super) name: String,
 }
 
 /// The texts of a pair.
@@ -61,9 +57,9 @@ impl Sender {
         Ok(last.filter(|_| regions.is_empty()).map(|region| region.region_id))
     }
 
-    /// The certificates of the region, by SHA-256 fingerprint.
-    pub(super) async fn stored(&self) -> Result<HashMap<String, Stored>, Status> {
-        let mut stored = HashMap::new();
+    /// The certificates of the region.
+    pub(super) async fn stored(&self) -> Result<Vec<Stored>, Status> {
+        let mut stored = Vec::new();
         let mut request = pb::DescribeServerCertificatesRequest {
             region_id: self.region.clone(),
             page_size: 1000,
@@ -75,10 +71,8 @@ impl Sender {
                 async move { client.describe_server_certificates(request).await }
             };
             let page = self.retried(describe).await?.into_inner();
-            stored.extend(page.server_certificates.into_iter().map(|certificate| {
-                let (id, name) = (certificate.server_certificate_id, certificate.server_certificate_name);
-                (certificate.fingerprint_sha256, Stored { id, name })
-            }));
+            let certificates = page.server_certificates.into_iter();
+            stored.extend(certificates.map(|certificate| Stored::of(certificate, self.is_renewing)));
             if page.next_page_token.is_empty() {
                 return Ok(stored);
             }
@@ -86,14 +80,15 @@ impl Sender {
         }
     }
 
-    /// Uploads a pair. Without `key`, the certificate file also contains the key.
-    pub(super) async fn send(&self, certificate: &FoundFile, key: Option<&FoundFile>) -> Entry {
-        let entry = |state| {
-            Entry::new(
-                state,
-                [certificate].into_iter().chain(key).map(|file| file.path.as_path()),
-            )
-        };
+    /// Uploads a pair, or renews stored certificates with it. Without `key`, the certificate file also contains the key.
+    pub(super) async fn send(
+        &self,
+        certificate: &FoundFile,
+        key: Option<&FoundFile>,
+        renewal: Option<&Renewal>,
+    ) -> Vec<Entry> {
+        let files = || [certificate].into_iter().chain(key).map(|file| file.path.as_path());
+        let entry = |state| Entry::new(state, files());
         let texts = match key.map_or_else(|| Some(Zeroizing::default()), |key| key.text(&self.root)) {
             Some(key) => certificate
                 .text(&self.root)
@@ -101,16 +96,36 @@ impl Sender {
             None => None,
         };
         let Some(texts) = texts else {
-            return entry(State::Refused).because("FILE_CHANGED", "changed while it was read: import it again");
+            return vec![entry(State::Refused).because("FILE_CHANGED", "changed while it was read: import it again")];
         };
+        let sent = match renewal {
+            Some(renewal) => self.renew(&texts, renewal, entry).await,
+            None => self.upload(&texts, &certificate.path, entry).await.map(|one| vec![one]),
+        };
+        sent.unwrap_or_else(|status| {
+            let state = if is_transient(&status) {
+                State::NotSent
+            } else {
+                State::Refused
+            };
+            let details = status.get_error_details();
+            let reason = details.error_info().map(|info| info.reason.clone());
+            let entry = entry(state).because(reason.unwrap_or_default(), status.message());
+            vec![match renewal {
+                Some(Renewal { target, .. }) => entry.about(&target.id, &target.name),
+                None => entry,
+            }]
+        })
+    }
+
+    async fn upload(&self, texts: &Texts, path: &Path, entry: impl Fn(State) -> Entry) -> Result<Entry, Status> {
         let name = match self.name_from {
             NameFrom::Certificate => String::new(),
-            NameFrom::File => name_of(&certificate.path),
+            NameFrom::File => name_of(path),
         };
-        let token = match self.is_dry_run {
-            true => String::new(),
-            false => self.client_token(&texts, &name),
-        };
+        let tags = self.tags.iter().flat_map(|tag| [tag.key.as_str(), tag.value.as_str()]);
+        let group = (!self.resource_group.is_empty()).then_some(self.resource_group.as_str());
+        let token = self.client_token(texts, &name, tags.chain(group));
         let upload = || {
             let request = pb::UploadServerCertificateRequest {
                 region_id: self.region.clone(),
@@ -127,41 +142,75 @@ impl Sender {
             let mut client = self.client.clone();
             async move { client.upload_server_certificate(request).await }
         };
-        match self.retried(upload).await {
-            Ok(answer) => {
-                let answer = answer.into_inner();
-                let state = if self.is_dry_run {
-                    State::Accepted
-                } else {
-                    State::Uploaded
-                };
-                Entry {
-                    id: answer.server_certificate_id,
-                    name: answer.server_certificate_name,
-                    findings: answer.findings,
-                    ..entry(state)
-                }
-            }
-            Err(status) => {
-                let state = if is_transient(&status) {
-                    State::NotSent
-                } else {
-                    State::Refused
-                };
-                let details = status.get_error_details();
-                let reason = details.error_info().map(|info| info.reason.clone());
-                entry(state).because(reason.unwrap_or_default(), status.message())
-            }
-        }
+        let answer = self.retried(upload).await?.into_inner();
+        let state = if self.is_dry_run {
+            State::Accepted
+        } else {
+            State::Uploaded
+        };
+        Ok(Entry {
+            findings: answer.findings,
+            ..entry(state).about(answer.server_certificate_id, answer.server_certificate_name)
+        })
     }
 
-    /// A token that is the same for every repetition of an upload, and different for other uploads.
-    fn client_token(&self, texts: &Texts, name: &str) -> String {
-        let tags = self.tags.iter().flat_map(|tag| [tag.key.as_str(), tag.value.as_str()]);
+    /// An entry for each certificate that is renewed.
+    async fn renew(
+        &self,
+        texts: &Texts,
+        renewal: &Renewal,
+        entry: impl Fn(State) -> Entry,
+    ) -> Result<Vec<Entry>, Status> {
+        let Renewal { target, others } = renewal;
+        let token = self.client_token(texts, &target.id, [target.etag.as_str()]);
+        let renew = || {
+            let request = pb::RenewServerCertificateRequest {
+                region_id: self.region.clone(),
+                server_certificate_id: target.id.clone(),
+                server_certificate: texts.certificate.to_string(),
+                private_key: texts.key.to_string(),
+                everywhere: !others.is_empty(),
+                if_etag: target.etag.clone(),
+                client_token: token.clone(),
+                validate_only: self.is_dry_run,
+                ..Default::default()
+            };
+            let mut client = self.client.clone();
+            async move { client.renew_server_certificate(request).await }
+        };
+        let answer = self.retried(renew).await?.into_inner();
+        let state = if self.is_dry_run {
+            State::ToBeRenewed
+        } else {
+            State::Renewed
+        };
+        let name_of = |id: &String| {
+            others
+                .iter()
+                .find(|(other, _)| other == id)
+                .map(|(_, name)| name.as_str())
+        };
+        let of_others = answer.server_certificate_ids.iter().filter(|id| **id != target.id);
+        let of_others = of_others.map(|id| entry(state).about(id, name_of(id).unwrap_or_default()));
+        let mut entries: Vec<_> = of_others.collect();
+        entries.insert(
+            0,
+            Entry {
+                findings: answer.findings,
+                ..entry(state).about(&target.id, &target.name)
+            },
+        );
+        Ok(entries)
+    }
+
+    /// A token that is the same for every repetition of a call, and different for other calls. Empty for a dry run.
+    fn client_token<'a>(&'a self, texts: &'a Texts, name: &'a str, more: impl IntoIterator<Item = &'a str>) -> String {
+        if self.is_dry_run {
+            return String::new();
+        }
         let parts: Vec<&str> = [&self.region, name, texts.certificate.as_str(), texts.key.as_str()]
             .into_iter()
-            .chain(tags)
-            .chain((!self.resource_group.is_empty()).then_some(self.resource_group.as_str()))
+            .chain(more)
             .collect();
         // With its final capacity: growing would leave copies of the key in memory.
         let len = parts.iter().map(|part| part.len() + 8).sum();
