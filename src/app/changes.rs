@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::App;
 use crate::account::AccountId;
 use crate::inventory::{CertificateId, CertificateKind};
-use crate::store::{self, EventMark, StoredCertificate};
+use crate::store::{self, EventChunk, EventMark, StoredCertificate};
 pub(super) use feed::{Feeds, Lost, Subscription};
 pub(super) use state::{Change, ChangeKind, FilterState};
 
@@ -23,8 +23,12 @@ const FREE_ACCOUNTS: u32 = 100;
 const POLL_PER_ACCOUNT: Duration = Duration::from_micros(500);
 /// The pause after a failure of the database.
 const RETRY: Duration = Duration::from_millis(200);
-/// The changes that are read at once.
-const CHUNK: usize = 500;
+/// The pause after a failure that does not pass.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The changes that are read at once for all who follow an account. Their texts have at most 1 MiB, as those of [`WATCH_CHUNK`].
+const FEED_CHUNK: usize = 500;
+/// The changes that are read at once for one watch.
+pub(super) const WATCH_CHUNK: usize = 64;
 
 /// Changes of an account.
 pub(super) struct ReadChanges {
@@ -68,16 +72,16 @@ impl App {
         self.0.feeds.open(self, account, last)
     }
 
-    /// Reads changes after an event from the database. Every read includes the event itself: `is_same` tells whether the stored event at
+    /// Reads about `size` changes after an event from the database. Every read includes the event itself: `is_same` tells whether the stored event at
     /// this position is that event.
     pub(super) async fn read_changes(
         &self,
         account: AccountId,
         position: i64,
+        size: usize,
         is_same: impl FnOnce(EventMark) -> bool,
     ) -> Result<ReadChanges, ReadError> {
-        let mut events = self.0.store.changes_from(account, position.max(1), CHUNK).await?;
-        let is_end = events.len() < CHUNK;
+        let EventChunk { mut events, is_end } = self.0.store.changes_from(account, position.max(1), size).await?;
         let is_whole = events
             .iter()
             .zip(position.max(1)..)

@@ -11,6 +11,7 @@ use crate::secret::Secret;
 use crate::store::Position;
 
 const FORMAT: u8 = 1;
+const SALT_LEN: usize = 16;
 
 /// The maximum number of entries in a page (AIP-158).
 pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
@@ -23,10 +24,10 @@ pub(super) fn page_size(asked: i32) -> Result<usize, FieldError> {
     }
 }
 
-/// Writes and reads page tokens. A token has a format and a nonce, and then, encrypted with AES-256-GCM, a position and a sort key. It
-/// is encrypted because the position can be that of a certificate outside the caller's scope. Each list, with its account and filter,
-/// has its own key: no other list can read the token, and a key encrypts few tokens, so that random nonces do not repeat
-/// (NIST SP 800-38D 8.3).
+/// Writes and reads page tokens. A token has a format, a salt and a nonce, and then, encrypted with AES-256-GCM, a position and a sort
+/// key. It is encrypted because the position can be that of a certificate outside the caller's scope. The key is that of the list, with
+/// its account and filter, and of the salt: no other list can read the token. Each token has a random salt of 16 octets, because each
+/// message of a watch has a token: with one key for all of them, random nonces could repeat (NIST SP 800-38D 8.3).
 #[derive(Debug)]
 pub struct PageTokens {
     key: Secret,
@@ -58,8 +59,9 @@ impl PageTokens {
     pub(super) fn write_sorted(&self, list: List<'_>, position: Position, sort_key: &[u8]) -> Result<String, Error> {
         let (created_ms, random) = (position.created_ms.to_be_bytes(), position.random.to_be_bytes());
         let body = [&created_ms[..], &random, sort_key].concat();
-        let mut token = vec![FORMAT];
-        seal::encrypt(&self.key_of(list), &[FORMAT], &body, &mut token)?;
+        let salt = digest::random::<SALT_LEN>().map_err(Error::internal)?;
+        let mut token = [&[FORMAT][..], &salt].concat();
+        seal::encrypt(&self.key_of(list, salt), &[FORMAT], &body, &mut token)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
     }
 
@@ -78,7 +80,8 @@ impl PageTokens {
     pub(super) fn read_sorted(&self, list: List<'_>, token: &str) -> Result<(Position, Vec<u8>), FieldError> {
         let parts = || {
             let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-            let body = seal::decrypt(&self.key_of(list), &[FORMAT], token.strip_prefix(&[FORMAT])?).ok()?;
+            let (salt, sealed) = token.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+            let body = seal::decrypt(&self.key_of(list, *salt), &[FORMAT], sealed).ok()?;
             let (created_ms, rest) = body.split_first_chunk()?;
             let (random, sort_key) = rest.split_first_chunk()?;
             let position = Position {
@@ -90,10 +93,10 @@ impl PageTokens {
         parts().ok_or(FieldError::PageToken)
     }
 
-    /// The key of a list's tokens.
-    fn key_of(&self, list: List<'_>) -> [u8; 32] {
+    /// The key of a list's tokens with this salt.
+    fn key_of(&self, list: List<'_>, salt: [u8; SALT_LEN]) -> [u8; 32] {
         let account = list.account.as_i64().to_be_bytes();
-        let mut bound = Vec::new();
+        let mut bound = salt.to_vec();
         let parts = [list.name.as_bytes(), &account];
         for part in parts.into_iter().chain(list.filter.iter().map(|part| part.as_bytes())) {
             bound.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::authenticate::StreamCheck;
-use super::changes::{ChangeKind, ReadError};
+use super::changes::{ChangeKind, ReadError, WATCH_CHUNK};
 use super::holder::{HolderKind, StreamHolder};
 use super::lease::check_holder;
 use super::page::List;
@@ -133,7 +133,7 @@ impl App {
             true => None,
             // A token that has expired is refused at once.
             false => {
-                let read = self.read_changes(account, cursor.position, |mark| cursor.is_at(mark));
+                let read = self.read_changes(account, cursor.position, WATCH_CHUNK, |mark| cursor.is_at(mark));
                 Some(read.await.map_err(error)?)
             }
         };
@@ -146,6 +146,7 @@ impl App {
             with_chain: request.with_certificate_chain,
             cursor,
             queue: sender,
+            heartbeat: run::next_heartbeat(),
             check: StreamCheck::start(self, call, certificate),
             closing,
         };

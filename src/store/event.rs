@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::read::{StoredCertificate, columns, stored};
+use super::read::{StoredCertificate, columns, octets, stored};
 use super::{Error, Params, Statement, Store};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
@@ -61,32 +61,59 @@ pub struct Present {
     pub is_live: bool,
 }
 
+/// Consecutive events.
+#[derive(Debug)]
+pub struct EventChunk {
+    /// The events, in the order of their positions.
+    pub events: Vec<StoredEvent>,
+    /// Whether there was nothing more to read.
+    pub is_end: bool,
+}
+
 impl Store {
     /// At most `size` events of the account from this position on, in the order of their positions. The certificates are those of the
-    /// same moment as the events.
-    pub async fn changes_from(
-        &self,
-        account: AccountId,
-        position: i64,
-        size: usize,
-    ) -> Result<Vec<StoredEvent>, Error> {
+    /// same moment as the events. The chunk ends before its texts pass 1 MiB, but never before the second event.
+    pub async fn changes_from(&self, account: AccountId, position: i64, size: usize) -> Result<EventChunk, Error> {
         // A change that follows gives the old values. The tags of a certificate that is deleted for good while another call changes
-        // them can be older in the row of the delete, so the last change of the tags comes first.
+        // them can be older in the row of the delete, so the changes of the tags come first. If the certificate still has the
+        // revision of the event, the present row is the state after the event, and no other event is read. Only of a
+        // purged certificate, the earlier events are read too.
         const STATEMENT: Statement = Statement {
             name: "store::changes_from",
             sql: concat!(
                 "-- store::changes_from
                  with chunk as materialized (
-                   select * from event where account_id = $1 and position >= $2 order by position limit $3
+                   select *, count(*) over () as found,
+                     row_number() over (partition by created_ms, random order by position) = 1 as is_first
+                   from (
+                     select * from event where account_id = $1 and position >= $2 order by position limit $3
+                   ) as event
+                 ),
+                 measured as materialized (
+                   select chunk.*, row_number() over (order by position) as place,
+                     sum(1000 + coalesce(octet_length(detail::text), 0) + coalesce(texts.octets, 0)) over (order by position)
+                       as octets
+                   from chunk left join lateral (
+                     select ",
+                octets!(),
+                " as octets from (
+                       select *, array(
+                         select key || value from certificate_tag as tag
+                         where tag.account_id = $1 and tag.created_ms = chunk.created_ms and tag.random = chunk.random
+                       ) as tags
+                       from certificate
+                       where is_first and account_id = $1 and created_ms = chunk.created_ms and random = chunk.random offset 0
+                     ) as certificate
+                   ) as texts on true
                  ) ",
                 columns!(),
                 ", event.*, later.*
                  from (
-                   select position, created_ms as event_ms, random as event_random, certificate_kind, kind as change,
+                   select found, position, created_ms as event_ms, random as event_random, certificate_kind, kind as change,
                      revision as event_revision, version as event_version, request_id, detail::text as detail,
                      (extract(epoch from occurred_at) * 1000000)::bigint as occurred_us,
                      row_number() over (partition by created_ms, random order by position desc) = 1 as is_last
-                   from chunk
+                   from measured where octets <= 1048576 or place <= 2
                  ) as event
                  left join lateral (
                    select * from certificate
@@ -102,23 +129,30 @@ impl Store {
                        filter (where other.position > event.position and other.detail ? 'resource_group_id'))[1])::text
                        as later_group,
                      (coalesce(
+                       (array_agg(other.detail -> 'tags' -> 0 order by other.position)
+                         filter (where other.position > event.position and other.kind = 'tagged'))[1],
                        (array_agg(other.detail -> 'tags' -> 1 order by other.position desc)
                          filter (where other.position <= event.position and other.kind = 'tagged'))[1],
                        (array_agg(other.detail -> 'tags' -> 0 order by other.position)
                          filter (where other.position > event.position and other.detail ? 'tags'))[1]
                      ))::text as later_tags,
-                     coalesce((array_agg(other.kind order by other.position desc)
-                       filter (where other.position <= event.position and other.kind in ('uploaded', 'deleted', 'undeleted')))[1]
-                       <> 'deleted', true) as was_live
+                     (array_agg(other.kind order by other.position)
+                       filter (where other.position > event.position and other.kind in ('deleted', 'undeleted', 'purged')))[1]
+                       = 'deleted' as was_live
                    from event as other
                    where other.account_id = $1 and other.created_ms = event_ms and other.random = event_random
-                 ) as later on is_last
+                     and (other.position > event.position or certificate.revision is null)
+                   having is_last and certificate.revision is distinct from event_revision
+                 ) as later on true
                  order by position"
             ),
         };
         let params: Params<'_> = &[&account.as_i64(), &position, &(size as i64)];
         let rows = self.read(STATEMENT, params).await?;
-        rows.iter().map(|row| event(account, row)).collect()
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>("found"));
+        let events: Vec<_> = rows.iter().map(|row| event(account, row)).collect::<Result<_, _>>()?;
+        let is_end = found < size as i64 && events.len() as i64 == found;
+        Ok(EventChunk { events, is_end })
     }
 
     /// The last event of the account. The default if there was none.
@@ -159,13 +193,15 @@ impl Store {
 fn event(account: AccountId, row: &Row) -> Result<StoredEvent, Error> {
     let present = || {
         let is_there = row.get::<_, Option<&str>>("region_id").is_some();
+        let certificate = is_there.then(|| stored(row)).transpose()?;
+        let is_live = certificate.as_ref().is_some_and(|stored| stored.deleted.is_none());
         Ok::<_, Error>(Present {
-            certificate: is_there.then(|| stored(row)).transpose()?,
             name: row.get("later_name"),
             resource_group: row.get("later_group"),
             tags: row.get("later_tags"),
             region: row.get("later_region"),
-            is_live: row.get("was_live"),
+            is_live: row.get::<_, Option<bool>>("was_live").unwrap_or(is_live),
+            certificate,
         })
     };
     Ok(StoredEvent {

@@ -78,7 +78,7 @@ pub use connect::{Settings, SettingsError};
 pub use deliver::KeyDelivery;
 pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
-pub use event::{EventMark, Present, StoredEvent};
+pub use event::{EventChunk, EventMark, Present, StoredEvent};
 pub use fingerprint::AccountFingerprints;
 pub use holder::{Binding, LeaseVersions, StreamHolderRow, StreamLease};
 pub use key_pair::{SealedVersion, WantedVersion};

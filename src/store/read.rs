@@ -73,6 +73,25 @@ pub struct StoredCertificate {
     pub renewed: Option<Timestamp>,
 }
 
+impl StoredCertificate {
+    /// The approximate size of its texts, in octets.
+    pub fn octets(&self) -> usize {
+        // Hexadecimal hashes, times, and the numbers of the key.
+        const FACTS: usize = 1024;
+        let facts = &self.facts;
+        let names = facts.subject_alternative_names.iter().map(|name| name.len() + 3);
+        let tags = self.tags.iter().map(|tag| tag.key().len() + tag.value().len() + 9);
+        FACTS
+            + facts.common_name.len()
+            + facts.issuer.len()
+            + facts.subject.len()
+            + facts.serial_number.len()
+            + self.name.as_str().len()
+            + names.sum::<usize>()
+            + tags.sum::<usize>()
+    }
+}
+
 /// Whether a certificate is deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Liveness {

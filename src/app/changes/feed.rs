@@ -1,16 +1,21 @@
 //! The last changes of each followed account, the tasks that read them, and the subscriptions.
 
+mod outage;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::{App, Change, EventMark, RETRY, ReadError, poll_interval};
+use super::{App, Change, EventMark, FEED_CHUNK, PAUSE, RETRY, ReadError, poll_interval};
 use crate::account::AccountId;
 
-/// The changes of an account that stay in memory: at most so many, and for so long.
+use outage::{Outage, Verdict};
+
+/// The changes of an account that stay in memory: at most so many, with at most so many octets, and for so long.
 const MAX_KEPT: usize = 1024;
+const MAX_KEPT_OCTETS: usize = 4 * 1024 * 1024;
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The followed accounts.
@@ -36,11 +41,13 @@ struct Ring {
     /// The event before the first change.
     base: EventMark,
     changes: VecDeque<(Arc<Change>, Instant)>,
+    /// The size of the changes.
+    octets: usize,
     /// The database no longer has the last event.
     is_broken: bool,
 }
 
-/// The subscriber must start again: the history broke, or the subscriber was too slow.
+/// The subscriber must read the database: the history broke, the feed cannot read, or the subscriber was too slow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::app) struct Lost;
 
@@ -85,6 +92,7 @@ impl Ring {
 
     fn push(&mut self, changes: Vec<Change>) {
         let now = Instant::now();
+        self.octets += changes.iter().map(Change::octets).sum::<usize>();
         self.changes
             .extend(changes.into_iter().map(|change| (Arc::new(change), now)));
         self.trim();
@@ -95,11 +103,16 @@ impl Ring {
         while self
             .changes
             .front()
-            .is_some_and(|(_, read)| self.changes.len() > MAX_KEPT || read.elapsed() >= KEPT_FOR)
+            .is_some_and(|(_, read)| self.is_too_large() || read.elapsed() >= KEPT_FOR)
             && let Some((removed, _)) = self.changes.pop_front()
         {
             self.base = removed.mark;
+            self.octets -= removed.octets();
         }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.changes.len() > MAX_KEPT || self.octets > MAX_KEPT_OCTETS
     }
 }
 
@@ -122,6 +135,7 @@ impl Feeds {
                 ring: watch::Sender::new(Ring {
                     base: last,
                     changes: VecDeque::new(),
+                    octets: 0,
                     is_broken: false,
                 }),
                 wake: Arc::new(Notify::new()),
@@ -149,7 +163,7 @@ impl Feeds {
         is_unused
     }
 
-    /// Ends a feed whose history broke. Its subscribers are told.
+    /// Ends a feed that cannot go on. Its subscribers are told.
     fn break_off(&self, app: &App, feed: &Arc<Feed>) {
         self.open_feeds().remove(app, feed);
         feed.ring.send_modify(|ring| ring.is_broken = true);
@@ -175,6 +189,7 @@ impl Open {
 
 /// Reads the changes of an account until nobody follows them.
 async fn follow(app: App, feed: Arc<Feed>) {
+    let mut outage = Outage::default();
     loop {
         let has_old = !feed.ring.borrow().changes.is_empty();
         tokio::select! {
@@ -193,8 +208,10 @@ async fn follow(app: App, feed: Arc<Feed>) {
             }
         }
         let last = feed.ring.borrow().last();
-        match app.read_changes(feed.account, last.position, |mark| mark == last).await {
+        let is_same = |mark| mark == last;
+        match app.read_changes(feed.account, last.position, FEED_CHUNK, is_same).await {
             Ok(read) => {
+                outage = Outage::default();
                 if !read.is_end {
                     feed.wake.notify_one();
                 }
@@ -206,17 +223,25 @@ async fn follow(app: App, feed: Arc<Feed>) {
                 tracing::warn!(account = %feed.account, "the database lost events, or has others: watches start again");
                 return app.0.feeds.break_off(&app, &feed);
             }
-            Err(ReadError::Store(error)) => {
-                tracing::debug!(%error, "changes could not be read");
-                tokio::time::sleep(RETRY).await;
-                feed.wake.notify_one();
-            }
+            // If they cannot read either, they end with the error.
+            Err(ReadError::Store(error)) => match outage.judge(&error) {
+                Verdict::Retry => {
+                    tokio::time::sleep(RETRY).await;
+                    feed.wake.notify_one();
+                }
+                Verdict::GiveUp => {
+                    // A follower that can read opens the feed again, and must not do so all the time.
+                    tokio::time::sleep(PAUSE).await;
+                    return app.0.feeds.break_off(&app, &feed);
+                }
+            },
         }
     }
 }
 
 /// Wakes the feeds whose accounts have news, until there is no feed.
 async fn poll(app: App) {
+    let mut outage = Outage::default();
     loop {
         let feeds: Vec<_> = {
             let mut open = app.0.feeds.open_feeds();
@@ -230,6 +255,7 @@ async fn poll(app: App) {
         let accounts: Vec<_> = feeds.iter().map(|feed| feed.account).collect();
         match app.0.store.last_events_of_all_accounts(&accounts).await {
             Ok(last) => {
+                outage = Outage::default();
                 for feed in feeds {
                     let now = last.get(&feed.account).copied().unwrap_or_default();
                     if now != feed.ring.borrow().last() {
@@ -238,8 +264,15 @@ async fn poll(app: App) {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the last events could not be read");
-                tokio::time::sleep(RETRY).await;
+                let pause = match outage.judge(&error) {
+                    Verdict::Retry => RETRY,
+                    Verdict::GiveUp => {
+                        feeds.iter().for_each(|feed| app.0.feeds.break_off(&app, feed));
+                        outage = Outage::default();
+                        PAUSE
+                    }
+                };
+                tokio::time::sleep(pause).await;
             }
         }
     }
@@ -249,9 +282,10 @@ async fn poll(app: App) {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::{CertificateId, CertificateKind, ChangeKind};
+    use super::super::{CertificateId, CertificateKind, ChangeKind, FilterState};
     use super::*;
     use crate::clock::Timestamp;
+    use crate::inventory::{CertificateName, RegionId, ResourceGroupId, Tags};
 
     fn mark(position: i64) -> EventMark {
         EventMark {
@@ -275,10 +309,26 @@ mod tests {
         }
     }
 
+    /// A change whose tags have 3.8 MB.
+    fn large(position: i64) -> Change {
+        let state = FilterState {
+            region: RegionId::from_stored("r".into()),
+            name: CertificateName::from_stored("n".into()),
+            resource_group: ResourceGroupId::from_stored(AccountId::from_i64(1), None),
+            tags: Tags::from_stored(vec![("k".into(), "v".repeat(3_800_000))]),
+            is_live: true,
+        };
+        Change {
+            after: Some(Arc::new(state)),
+            ..change(position)
+        }
+    }
+
     fn ring(positions: std::ops::RangeInclusive<i64>) -> Ring {
         let mut ring = Ring {
             base: mark(positions.start() - 1),
             changes: VecDeque::new(),
+            octets: 0,
             is_broken: false,
         };
         ring.push(positions.map(change).collect());
@@ -310,13 +360,20 @@ mod tests {
             (long.changes.len(), long.base, long.last()),
             (MAX_KEPT, mark(2000 - MAX_KEPT as i64), mark(2000))
         );
+        let kept = long.octets;
+        long.push(vec![large(2001)]);
+        assert!(
+            long.octets > kept && long.octets <= MAX_KEPT_OCTETS && long.changes.len() < MAX_KEPT,
+            "{}",
+            long.octets
+        );
         for (_, read) in &mut long.changes {
             *read -= KEPT_FOR;
         }
-        long.push(vec![change(2001)]);
+        long.push(vec![change(2002)]);
         assert_eq!(
-            (long.changes.len(), long.base, long.last()),
-            (1, mark(2000), mark(2001))
+            (long.changes.len(), long.base, long.last(), long.octets),
+            (1, mark(2001), mark(2002), change(2002).octets())
         );
     }
 

@@ -36,6 +36,17 @@ pub(in crate::app) struct Change {
     pub(in crate::app) certificate: Option<Arc<StoredCertificate>>,
 }
 
+impl Change {
+    /// The approximate size, in octets.
+    pub(super) fn octets(&self) -> usize {
+        const FIXED: usize = 512;
+        let states = [&self.before, &self.after].into_iter().flatten();
+        let tags = states.flat_map(|state| state.tags.iter());
+        let tags = tags.map(|tag| tag.key().len() + tag.value().len());
+        FIXED + self.certificate.as_deref().map_or(0, StoredCertificate::octets) + tags.sum::<usize>()
+    }
+}
+
 /// What happened to a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::app) enum ChangeKind {

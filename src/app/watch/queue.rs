@@ -104,8 +104,9 @@ impl Sender {
     }
 
     /// Completes when the caller has left.
-    pub(super) async fn closed(&self) {
-        self.queue.closed().await;
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let queue = self.queue.clone();
+        async move { queue.closed().await }
     }
 
     /// Ends the watch. The caller gets the error after all messages.
@@ -118,24 +119,11 @@ impl Sender {
 /// The size of the encoded message. It can be somewhat smaller.
 fn octets(message: &Watched) -> usize {
     const FIXED: usize = 512;
-    let certificate = |stored: &StoredCertificate| {
-        let facts = &stored.facts;
-        // Hexadecimal hashes, times, and the numbers of the key.
-        const FACTS: usize = 1024;
-        let names = facts.subject_alternative_names.iter().map(|name| name.len() + 3);
-        let tags = stored.tags.iter().map(|tag| tag.key().len() + tag.value().len() + 9);
-        FACTS
-            + facts.common_name.len()
-            + facts.issuer.len()
-            + facts.subject.len()
-            + facts.serial_number.len()
-            + stored.name.as_str().len()
-            + names.sum::<usize>()
-            + tags.sum::<usize>()
-    };
     // Four characters stand for three octets, and 65 for 48 with the ends of lines.
     let chain = |chain: &Chain| chain.der().map(|der| der.len() * 7 / 5 + 64).sum::<usize>();
-    FIXED + message.certificate.as_deref().map_or(0, certificate) + message.chain.as_ref().map_or(0, chain)
+    FIXED
+        + message.certificate.as_deref().map_or(0, StoredCertificate::octets)
+        + message.chain.as_ref().map_or(0, chain)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::authenticate::StreamCheck;
-use super::super::changes::{Change, FilterState, Lost, ReadChanges};
+use super::super::changes::{Change, FilterState, Lost, ReadChanges, WATCH_CHUNK};
 use super::super::holder::StreamHolder;
 use super::super::{App, Error, RequestId};
 use super::filter::Wanted;
@@ -25,9 +25,14 @@ use crate::telemetry::metrics;
 /// How often a caller without news gets a token.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// The certificates of the present state that are read at once.
-const PAGE: usize = 200;
+const PAGE: usize = 100;
 /// The ids that are looked up at once.
-const IDS: usize = 64;
+const IDS: usize = 16;
+
+/// When a caller without messages from now on gets a heartbeat.
+pub(super) fn next_heartbeat() -> Instant {
+    Instant::now() + HEARTBEAT
+}
 
 pub(super) struct Running {
     pub(super) app: App,
@@ -38,6 +43,8 @@ pub(super) struct Running {
     pub(super) with_chain: bool,
     pub(super) cursor: Cursor,
     pub(super) queue: Sender,
+    /// When the next heartbeat is due.
+    pub(super) heartbeat: Instant,
     pub(super) check: StreamCheck,
     pub(super) closing: CancellationToken,
 }
@@ -90,7 +97,10 @@ impl Running {
         let token = || self.cursor.write(&self.app, self.account, &self.wanted);
         let error = match end {
             End::Left => return,
-            End::Closing => token().map_or_else(|error| error, |resume_token| Error::StreamEnded { resume_token }),
+            // The database was away: the caller calls again, and goes on after its last message.
+            End::Closing | End::Failed(Error::DatabaseUnavailable(_) | Error::ResourceBusy(_)) => {
+                token().map_or_else(|error| error, |resume_token| Error::StreamEnded { resume_token })
+            }
             End::TooSlow => token().map_or_else(|error| error, |resume_token| Error::WatcherTooSlow { resume_token }),
             End::Failed(error) => error,
             End::Refused(error) => return self.queue.end(error),
@@ -99,10 +109,11 @@ impl Running {
     }
 
     async fn run_until_end(&mut self, first: Option<ReadChanges>) -> End {
-        let (closing, check) = (self.closing.clone(), self.check.clone());
+        let (closing, check, left) = (self.closing.clone(), self.check.clone(), self.queue.closed());
         let mut stream = pin!(self.stream(first));
         tokio::select! {
             biased;
+            () = left => End::Left,
             () = closing.cancelled() => End::Closing,
             refused = check.refused() => refused.map_or(End::Closing, End::Refused),
             end = stream.as_mut() => match end {
@@ -132,40 +143,43 @@ impl Running {
                     Some(read) => read,
                     None => {
                         let cursor = self.cursor;
+                        let is_same = |mark| cursor.is_at(mark);
                         let read = self
                             .app
-                            .read_changes(self.account, cursor.position, |mark| cursor.is_at(mark));
+                            .read_changes(self.account, cursor.position, WATCH_CHUNK, is_same);
                         read.await.map_err(error)?
                     }
                 };
                 for change in &read.changes {
                     self.take(change).await?;
                 }
+                self.send_heartbeat_if_due().await?;
                 if read.is_end {
                     break read.last;
                 }
             };
             let mut changes = self.app.changes_after(self.account, last);
-            let mut heartbeat = Instant::now() + HEARTBEAT;
             loop {
                 tokio::select! {
                     biased;
-                    () = self.queue.closed() => return Err(End::Left),
                     next = changes.next() => match next {
                         Ok(change) => {
-                            if self.take(&change).await? {
-                                heartbeat = Instant::now() + HEARTBEAT;
-                            }
+                            self.take(&change).await?;
+                            self.send_heartbeat_if_due().await?;
                         }
                         Err(Lost) => break,
                     },
-                    () = tokio::time::sleep_until(heartbeat) => {
-                        self.send(self.cursor, WatchedKind::Heartbeat, None, None, None).await?;
-                        heartbeat = Instant::now() + HEARTBEAT;
-                    }
+                    () = tokio::time::sleep_until(self.heartbeat) => self.send_heartbeat_if_due().await?,
                 }
             }
         }
+    }
+
+    async fn send_heartbeat_if_due(&mut self) -> Result<(), End> {
+        if Instant::now() < self.heartbeat {
+            return Ok(());
+        }
+        self.send(self.cursor, WatchedKind::Heartbeat, None, None, None).await
     }
 
     /// Sends or holds the certificates after this one, oldest first.
@@ -197,13 +211,21 @@ impl Running {
                 .await?;
             self.present(page.certificates, what).await?;
             match page.next {
-                Some(next) => after = next,
+                Some(next) => self.pass(&mut after, next, what),
                 None => return Ok(()),
             }
         }
     }
 
-    async fn go_through_ids(&mut self, after: Position, what: Present) -> Result<(), End> {
+    /// The present certificates up to this one were gone through.
+    fn pass(&mut self, after: &mut Position, next: Position, what: Present) {
+        *after = next;
+        if let Present::Send = what {
+            self.cursor.present = Some(next);
+        }
+    }
+
+    async fn go_through_ids(&mut self, mut after: Position, what: Present) -> Result<(), End> {
         let ids = self.wanted.ids.iter().copied().filter(|id| Position::from(*id) > after);
         let ids: Vec<_> = ids.collect();
         for ids in ids.chunks(IDS) {
@@ -211,12 +233,16 @@ impl Running {
             let is_wanted = |stored: &StoredCertificate| self.wanted.has(stored.id, &FilterState::of(stored));
             let found = found.into_iter().flatten().filter(is_wanted).collect();
             self.present(found, what).await?;
+            if let Some(last) = ids.last() {
+                self.pass(&mut after, Position::from(*last), what);
+            }
         }
         Ok(())
     }
 
     async fn present(&mut self, certificates: Vec<StoredCertificate>, what: Present) -> Result<(), End> {
         self.hold_together(&certificates).await?;
+        self.send_heartbeat_if_due().await?;
         if let Present::Hold = what {
             return Ok(());
         }
@@ -260,13 +286,13 @@ impl Running {
         }
     }
 
-    /// Passes a change on to the caller, if it is about a certificate of the watch. Whether it is.
-    async fn take(&mut self, change: &Change) -> Result<bool, End> {
+    /// Passes a change on to the caller, if it is about a certificate of the watch.
+    async fn take(&mut self, change: &Change) -> Result<(), End> {
         let mut cursor = self.cursor;
         cursor.advance(change.mark);
         let Some(kind) = self.wanted.kind_of(change) else {
             self.cursor = cursor;
-            return Ok(false);
+            return Ok(());
         };
         let certificate = match kind {
             WatchedKind::Deleted | WatchedKind::Purged | WatchedKind::Left => None,
@@ -280,7 +306,7 @@ impl Running {
         self.send(cursor, kind, Some(change.id), certificate, Some(event))
             .await?;
         metrics::watch_delay(clock::now().millis() * 1000 - change.occurred_us);
-        Ok(true)
+        Ok(())
     }
 
     /// Sends a message. The watch is at `cursor` when it is sent, and not before: it can end at any moment.
@@ -324,6 +350,7 @@ impl Running {
         };
         self.queue.send(message).await?;
         self.cursor = cursor;
+        self.heartbeat = next_heartbeat();
         Ok(())
     }
 }
