@@ -236,7 +236,7 @@ fn the_settings_in_force_are_shown_with_their_sources_and_no_secret() {
     for line in [
         "listen = \"127.0.0.1:1\"  # flag",
         "drain_seconds = 3  # file",
-        "max_connections = 1024  # default",
+        "max_connections = 16384  # default",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line} in\n{shown}");
     }
