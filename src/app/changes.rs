@@ -58,7 +58,6 @@ impl From<store::Error> for ReadError {
 
 impl App {
     /// The changes of the account that are committed from now on.
-    #[allow(dead_code, reason = "Envoy's secrets follow changes")]
     pub(super) async fn changes(&self, account: AccountId) -> Result<Subscription, store::Error> {
         if let Some(existing) = self.0.feeds.subscribe(account) {
             return Ok(existing);

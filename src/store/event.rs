@@ -32,8 +32,6 @@ pub struct StoredEvent {
     pub kind: CertificateKind,
     /// The change, such as `renamed`.
     pub change: String,
-    /// The revision of the certificate after the change.
-    pub revision: i64,
     /// The version of the certificate after the change.
     pub version: i64,
     /// When it was written, in microseconds since 1970.
@@ -216,7 +214,6 @@ fn event(account: AccountId, row: &Row) -> Result<StoredEvent, Error> {
         },
         kind: CertificateKind::from_name(row.get("certificate_kind")).ok_or(Error::Row("event"))?,
         change: row.get("change"),
-        revision: row.get("event_revision"),
         version: row.get("event_version"),
         occurred_us: row.get("occurred_us"),
         detail: row.get("detail"),

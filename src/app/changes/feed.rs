@@ -118,7 +118,6 @@ impl Ring {
 
 impl Feeds {
     /// A subscription to an account that is followed already.
-    #[allow(dead_code, reason = "Envoy's secrets follow changes")]
     pub(super) fn subscribe(&self, account: AccountId) -> Option<Subscription> {
         let open = self.open_feeds();
         let ring = open.feeds.get(&account)?.ring.subscribe();
@@ -301,7 +300,6 @@ mod tests {
             kind: CertificateKind::Server,
             change: ChangeKind::Renamed,
             version: 1,
-            revision: 1,
             occurred_us: 0,
             before: None,
             after: None,

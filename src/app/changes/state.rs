@@ -23,9 +23,6 @@ pub(in crate::app) struct Change {
     pub(in crate::app) change: ChangeKind,
     /// The version after the change.
     pub(in crate::app) version: i64,
-    /// The revision after the change.
-    #[allow(dead_code, reason = "Envoy's secrets follow changes")]
-    pub(in crate::app) revision: i64,
     /// When it happened, in microseconds since 1970.
     pub(in crate::app) occurred_us: i64,
     /// The state before. `None`: the certificate did not exist.
@@ -133,7 +130,6 @@ pub(super) fn changes(account: AccountId, events: &mut [StoredEvent]) -> Vec<Cha
                 kind: event.kind,
                 change: kind,
                 version: event.version,
-                revision: event.revision,
                 occurred_us: event.occurred_us,
                 before,
                 after,
@@ -260,7 +256,6 @@ mod tests {
             id: CertificateId::new(AccountId::from_i64(ACCOUNT), Timestamp::from_millis(1), [0; 8]),
             kind: CertificateKind::Server,
             change: change.to_owned(),
-            revision: position,
             version: 1,
             occurred_us: 0,
             detail: detail.map(str::to_owned),
