@@ -367,7 +367,7 @@ impl State {
         }
         for name in std::mem::take(&mut self.ended_leases) {
             match self.known(name) {
-                // It has begun again, and its row is the one of the earlier lease.
+                // The lease has begun again, and its row is the row of the earlier lease.
                 Some(lease) => lease.may_exist = true,
                 None if batch.ended_leases.len() < BATCH => batch.ended_leases.push(name),
                 None => self.ended_leases.push(name),
@@ -431,7 +431,7 @@ impl State {
     }
 }
 
-/// What one round writes.
+/// The writes of one round.
 #[derive(Debug, Default)]
 struct Batch {
     ended_leases: Vec<Name>,
@@ -611,7 +611,7 @@ mod tests {
         let failed = state.take(false);
         assert_eq!(failed.ended_leases, [(holder, id)]);
         state.put_back(failed);
-        // It begins again before the end is written.
+        // The lease begins again before its end is written.
         begin(&mut state);
         let again = state.take(false);
         assert_eq!((again.ended_leases.len(), again.binds.len()), (0, 1));

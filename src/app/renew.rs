@@ -73,7 +73,7 @@ struct Wanted {
 /// The valid part of a renewal that is refused, if an earlier call may have succeeded with its token, and the error.
 type RefusedRenewal = (Option<Box<Wanted>>, Error);
 
-/// What a renewal changes, by the present state.
+/// The changes of a renewal, by the present state.
 struct Plan {
     /// The certificate that the caller named.
     current: StoredCertificate,

@@ -23,7 +23,7 @@ use filter::Wanted;
 pub use queue::Watch;
 use run::Running;
 
-/// What to watch. An empty text or list sets no limit.
+/// The certificates to watch. An empty text or list sets no limit.
 #[derive(Debug, Default)]
 pub struct WatchCertificates {
     /// The region.
@@ -49,7 +49,7 @@ pub struct WatchCertificates {
 /// A message of a watch.
 #[derive(Debug)]
 pub struct Watched {
-    /// What happened.
+    /// The kind of the message.
     pub kind: WatchedKind,
     /// Resumes after this message.
     pub resume_token: String,

@@ -50,7 +50,7 @@ pub struct Rollback {
     pub version: i64,
 }
 
-/// What an earlier renewal with the same client token changed.
+/// The changes of an earlier renewal with the same client token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RenewalReplay {
     /// The certificates, and the version of each after the renewal, in the order of their ids.
@@ -319,7 +319,7 @@ impl Store {
         })
     }
 
-    /// What the renewal changed that used a client token.
+    /// The changes of the renewal that used a client token.
     pub async fn renewed_by(&self, account: AccountId, used: &UsedToken) -> Result<RenewalReplay, Error> {
         // The events of a statement have neighbouring positions.
         const STATEMENT: Statement = Statement {

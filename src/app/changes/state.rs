@@ -19,7 +19,7 @@ pub(in crate::app) struct Change {
     pub(in crate::app) id: CertificateId,
     /// The kind of the certificate.
     pub(in crate::app) kind: CertificateKind,
-    /// What happened.
+    /// The kind of the change.
     pub(in crate::app) change: ChangeKind,
     /// The version after the change.
     pub(in crate::app) version: i64,
@@ -44,7 +44,7 @@ impl Change {
     }
 }
 
-/// What happened to a certificate.
+/// The kind of a change of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::app) enum ChangeKind {
     Uploaded,
@@ -80,7 +80,7 @@ impl ChangeKind {
 /// The values of a certificate that filters and scopes look at.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::app) struct FilterState {
-    /// It never changes.
+    /// The region never changes.
     pub(in crate::app) region: RegionId,
     pub(in crate::app) name: CertificateName,
     pub(in crate::app) resource_group: ResourceGroupId,

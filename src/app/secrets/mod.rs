@@ -60,7 +60,7 @@ pub struct Proxy {
 pub enum Subscribe {
     /// All names that the proxy wants.
     All(Vec<String>),
-    /// What changes.
+    /// The changes of the subscriptions.
     Changes {
         /// The names that the proxy wants too, or again.
         subscribe: Vec<String>,
@@ -117,7 +117,7 @@ pub enum SecretContent {
 /// The responses of a stream. An error is the last one.
 pub type Secrets = mpsc::Receiver<Result<SecretsResponse, Arc<Error>>>;
 
-/// What all streams of secrets share.
+/// The state that all streams of secrets share.
 #[derive(Default)]
 pub(super) struct SharedSecrets {
     unknown: Mutex<HashMap<AccountId, Weak<UnknownNames>>>,

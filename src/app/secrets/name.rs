@@ -5,7 +5,7 @@ use crate::inventory::{CertificateId, CertificateName, DomainMatch, SoughtDomain
 /// The beginning of the name of a bundle of CA certificates.
 const AUTHORITIES: &str = "ca/";
 
-/// What the name of a secret means. The forms are tried in this order.
+/// The meaning of a secret's name. The forms are tried in this order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum SecretName {
     /// The id of a certificate of either kind.

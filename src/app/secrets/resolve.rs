@@ -16,7 +16,7 @@ const PAGE: usize = 1000;
 /// The most pages that are read for one name.
 const MAX_PAGES: usize = 10;
 
-/// What a name means.
+/// The certificates that a name stands for.
 #[derive(Debug)]
 pub(super) enum Resolved {
     /// A server certificate with its private key.
@@ -63,7 +63,7 @@ pub(super) enum Resolution {
 }
 
 impl App {
-    /// What the name means for this caller.
+    /// Finds the certificates that the name stands for, for this caller.
     pub(super) async fn resolve_secret(
         &self,
         call: &Call,

@@ -248,7 +248,7 @@ impl SecretStream {
         };
         match bound.await {
             Ok(()) => {}
-            // It was deleted a moment ago.
+            // The certificate was deleted a moment ago.
             Err(Error::NotFound(_)) => {
                 self.subscriptions.due_again(&text);
                 return Ok(None);
@@ -337,7 +337,7 @@ impl App {
                     method,
                 };
                 let delivery = self.deliver(call, wanted).await?;
-                // It can be newer than the certificate that was looked up.
+                // The delivery can be newer than the certificate that was looked up.
                 let members = vec![(certificate.id, delivery.version)];
                 let content = SecretContent::KeyPair {
                     certificate_chain: delivery.chain,

@@ -35,17 +35,17 @@ pub(super) struct Sent {
     pub(super) members: Vec<(CertificateId, i64)>,
 }
 
-/// What the proxy has of a secret.
+/// The state of a secret at the proxy.
 #[derive(Debug, Default)]
 enum Has {
     /// Nothing that this stream knows of.
     #[default]
     Nothing,
-    /// It was told that there is no such secret.
+    /// The proxy was told that there is no secret of this name.
     Removed,
-    /// It has this version from an earlier stream.
+    /// The proxy has this version from an earlier stream.
     Before(String),
-    /// It was sent this.
+    /// The proxy was sent this version.
     Secret(Sent),
 }
 
@@ -53,9 +53,9 @@ enum Has {
 struct Subscription {
     name: SecretName,
     has: Has,
-    /// What it serves: the last secret that it accepted.
+    /// The last secret that the proxy accepted, and serves.
     accepted: Option<Sent>,
-    /// What it refused since then. Its lease shows that.
+    /// The version that the proxy refused since then. The lease shows the refusal.
     refused: Option<Sent>,
     /// When the name must be looked up again, if nothing happens before.
     until: Option<Timestamp>,
@@ -69,7 +69,7 @@ struct Unanswered {
     secret: Option<(String, Sent)>,
 }
 
-/// What a request says about a response.
+/// The part of a request that is about a response.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// The proxy serves the secret.
@@ -78,7 +78,7 @@ pub(super) enum Verdict {
     Refused(Sent),
 }
 
-/// What to do about a secret after its name was looked up.
+/// The next step for a secret after its name was looked up.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Step {
     /// Send it.
@@ -240,7 +240,7 @@ impl Subscriptions {
         }
     }
 
-    /// What to do about the name that was due. `found`: the version of the secret, if there is one.
+    /// The next step for the name that was due. `found`: the version of the secret, if there is one.
     pub(super) fn looked_up(&mut self, text: &str, found: Option<&str>, until: Option<Timestamp>) -> Step {
         self.due.remove(text);
         let form = self.form;
@@ -459,7 +459,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(subscriptions.looked_up("a", Some("v2"), None), Step::Nothing);
         }
-        // It still has the first version, and takes the third.
+        // The proxy still has the first version, and takes the third.
         assert_eq!(subscriptions.looked_up("a", Some("v1"), None), Step::Nothing);
         assert_eq!(subscriptions.looked_up("a", Some("v3"), None), Step::Send);
     }

@@ -76,7 +76,7 @@ struct State {
     generation: u64,
 }
 
-/// What is known about a name.
+/// The knowledge about a name.
 pub(super) enum Known {
     /// There is no secret with this name.
     Unknown,
@@ -85,7 +85,7 @@ pub(super) enum Known {
 }
 
 impl UnknownNames {
-    /// What is known about the name, for callers with this scope. The caller must follow the changes of the account already: it sees
+    /// Looks up the name in memory, for callers with this scope. The caller must follow the changes of the account already: it sees
     /// each change that is newer than this answer.
     pub(super) async fn find(
         &self,

@@ -82,7 +82,7 @@ impl From<store::Error> for End {
     }
 }
 
-/// What to do with the present certificates.
+/// The way to begin with the present certificates.
 #[derive(Clone, Copy)]
 enum Present {
     Send,
@@ -134,7 +134,7 @@ impl Running {
                 ..self.cursor
             };
             self.send(cursor, WatchedKind::Synced, None, None, None).await?;
-            // What follows must not be older than the present state.
+            // The changes that follow must not be older than the present state.
             first = None;
         }
         loop {
@@ -337,7 +337,7 @@ impl Running {
         if let Some(stored) = &certificate
             && !self.hold(stored.id, stored.version).await?
         {
-            // It was deleted in the meantime.
+            // The certificate was deleted in the meantime.
             (certificate, chain) = (None, None);
         }
         let message = Watched {

@@ -53,7 +53,7 @@ pub(super) struct Renewal {
     pub(super) others: Vec<(String, String)>,
 }
 
-/// What the import does with a pair. A pair has several steps if it renews certificates with different leaves.
+/// The steps of the import for a pair. A pair has several steps if it renews certificates with different leaves.
 pub(super) enum Step<'a> {
     Upload,
     Renew(Renewal),

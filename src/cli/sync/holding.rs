@@ -104,7 +104,7 @@ impl Holding {
                     has_renewed = true;
                     self.bound.insert(id.clone(), *version);
                 }
-                // It was deleted since.
+                // The certificate was deleted since.
                 Err(status) if status.code() == Code::NotFound => {}
                 Err(status) => return Err(status),
             }

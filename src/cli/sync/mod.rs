@@ -246,7 +246,7 @@ impl Follower {
         let mut last = Instant::now();
         let mut retry = tokio::time::interval_at(Instant::now() + RETRY, RETRY);
         if self.is_synced {
-            // What an earlier process did not finish.
+            // Work that an earlier process did not finish.
             self.after_change().await?;
         }
         loop {
@@ -288,7 +288,7 @@ impl Follower {
         }
     }
 
-    /// What to do about the end of a watch.
+    /// The next step after the end of a watch.
     fn ended(&mut self, status: Status) -> Result<End, Failure> {
         use pb::Reason;
         let details = status.get_error_details();
@@ -330,7 +330,7 @@ impl Follower {
                     self.present.insert(id.clone());
                     self.update(&certificate).await?;
                 }
-                // It has gone since.
+                // The certificate has gone since.
                 None => self.gone(&id)?,
             },
         }
@@ -374,7 +374,7 @@ impl Follower {
         };
         let mut answer = match self.client.get_key_pair(request).await {
             Ok(answer) => answer.into_inner(),
-            // It was deleted, or has left the scope, since.
+            // The certificate was deleted, or has left the scope, since.
             Err(status) if status.code() == Code::NotFound => return Ok(()),
             Err(status) => {
                 let failure = failed(status, Effect::Reads);
@@ -426,7 +426,7 @@ impl Follower {
         print(&format!("{id} removed\n"))
     }
 
-    /// What was in the folder before, and not among the present certificates, has gone.
+    /// Certificates that were in the folder before, and are not among the present certificates, have gone.
     fn forget_absent(&mut self) -> Result<(), Failure> {
         let absent = self.state.certificates.keys().filter(|id| !self.present.contains(*id));
         let absent: Vec<_> = absent.cloned().collect();

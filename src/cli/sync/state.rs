@@ -1,4 +1,4 @@
-//! What `certkeep sync` remembers between two processes: a file beside the certificates.
+//! The state that `certkeep sync` keeps between two processes: a file beside the certificates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
