@@ -11,7 +11,7 @@ use super::state::State;
 /// The command of `--exec`, and its process.
 pub(super) struct Command {
     text: Option<String>,
-    running: Option<(Child, BTreeSet<String>)>,
+    running: Option<Child>,
     /// Whether the last run failed. Then the next run waits for a change or for its time.
     waits_after: Option<BTreeSet<String>>,
 }
@@ -52,7 +52,10 @@ impl Command {
             .env_remove("CERTKEEP_ACCESS_KEY")
             .stdin(std::process::Stdio::null());
         match process.spawn() {
-            Ok(child) => self.running = Some((child, std::mem::take(&mut state.changed))),
+            Ok(child) => {
+                self.running = Some(child);
+                state.running = std::mem::take(&mut state.changed);
+            }
             Err(error) => {
                 report(&format!("the command could not be started: {error}"));
                 self.waits_after = Some(state.changed.clone());
@@ -62,13 +65,12 @@ impl Command {
 
     /// Waits until the running command has ended. Waits for ever if none runs.
     pub(super) async fn ended(&mut self, state: &mut State) {
-        let Some((child, _)) = &mut self.running else {
+        let Some(child) = &mut self.running else {
             return std::future::pending().await;
         };
         let status = child.wait().await;
-        let Some((_, changed)) = self.running.take() else {
-            return;
-        };
+        self.running = None;
+        let changed = std::mem::take(&mut state.running);
         if status.as_ref().is_ok_and(ExitStatus::success) {
             self.waits_after = None;
             return;

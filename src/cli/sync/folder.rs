@@ -43,9 +43,16 @@ impl Folder {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(|error| cannot(parent, &error))?;
         }
-        for made in [dir.to_owned(), dir.join(VERSIONS)] {
-            make_dir(&made, mode, owner).map_err(|error| cannot(&made, &error))?;
-        }
+        let versions = dir.join(VERSIONS);
+        make_dir(dir, mode, owner).map_err(|error| cannot(dir, &error))?;
+        make_dir(&versions, mode, owner).map_err(|error| cannot(&versions, &error))?;
+        // Versions are removed in this directory. A link would lead elsewhere.
+        let is_real = fs::symlink_metadata(&versions).is_ok_and(|found| found.is_dir());
+        let is_set = match is_real {
+            true => set_dir(&versions, mode, owner),
+            false => Err(io::Error::other("it is no directory")),
+        };
+        is_set.map_err(|error| cannot(&versions, &error))?;
         let path = dir.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)
@@ -84,6 +91,7 @@ impl Folder {
             let mut options = OpenOptions::new();
             let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
             file.write_all(state.to_text().as_bytes())?;
+            file.sync_all()?;
             fs::rename(&new, &path)
         };
         write().map_err(|error| cannot(&path, &error))
@@ -155,19 +163,23 @@ impl Folder {
             }
         }
         state.links = wanted;
-        self.link(links)
+        let pointed = self.link(links)?;
+        state.changed.extend(pointed);
+        Ok(())
     }
 
-    /// Makes the links whose certificate is there.
-    pub(super) fn link(&self, links: &[Link]) -> Result<(), Failure> {
+    /// Makes the links whose certificate is there. Answers the certificates of the links that it made.
+    pub(super) fn link(&self, links: &[Link]) -> Result<Vec<String>, Failure> {
+        let mut pointed = Vec::new();
         for link in links {
             let id = link.id.to_string();
             let is_made = fs::read_link(self.dir.join(&link.name)).is_ok_and(|target| target == Path::new(&id));
             if !is_made && self.has(&id) {
                 self.point(&link.name, &id)?;
+                pointed.push(id);
             }
         }
-        Ok(())
+        Ok(pointed)
     }
 
     /// Removes a certificate and its links.
@@ -188,19 +200,19 @@ impl Folder {
     }
 
     /// Removes the versions that no certificate's link leads to.
-    pub(super) fn remove_old(&mut self, state: &State) -> Result<(), Failure> {
+    pub(super) fn remove_old(&mut self) -> Result<(), Failure> {
         if !std::mem::replace(&mut self.has_old, false) {
             return Ok(());
         }
         let versions = self.dir.join(VERSIONS);
-        let current = state
-            .certificates
-            .keys()
-            .filter_map(|id| fs::read_link(self.dir.join(id)).ok());
-        let current: std::collections::HashSet<_> = current
-            .filter_map(|target| target.file_name().map(ToOwned::to_owned))
-            .collect();
         let remove = || {
+            // The links say which versions are in use, also those of certificates that the state does not know.
+            let mut current = std::collections::HashSet::new();
+            for entry in fs::read_dir(&self.dir)? {
+                if let Ok(target) = fs::read_link(entry?.path()) {
+                    current.extend(target.file_name().map(ToOwned::to_owned));
+                }
+            }
             for entry in fs::read_dir(&versions)? {
                 let entry = entry?;
                 if current.contains(&entry.file_name()) {
@@ -225,13 +237,19 @@ fn make_dir(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     }
 }
 
-/// A directory that the readers of the files can search.
+/// A directory that the readers of the files can search. The user of this process keeps it: the owner of the files could lead the
+/// changes of a privileged process elsewhere.
 fn set_dir(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    let mut search = 0;
     if let Some(owner) = owner {
-        lchown(path, Some(owner.user), Some(owner.group))?;
+        lchown(path, None, Some(owner.group))?;
+        search = 0o011;
     }
     let readers = mode & 0o044;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700 | readers | readers >> 2))
+    fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o700 | readers | readers >> 2 | search),
+    )
 }
 
 fn random() -> Result<String, Failure> {
@@ -276,7 +294,7 @@ mod tests {
             (read("privkey.pem"), read("fullchain.pem")),
             ("key two\n".into(), "chain two\n".into())
         );
-        folder.remove_old(&state).unwrap();
+        folder.remove_old().unwrap();
         assert!(!opened.exists());
         assert_eq!(read("privkey.pem"), "key two\n");
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::report;
-use super::state::State;
+use super::state::{Kept, State};
 use crate::cli::answer::{Effect, failed};
 use crate::cli::connection::Delivery;
 use crate::grpc::pb;
@@ -67,7 +67,15 @@ impl Holding {
             .certificates
             .iter()
             .filter(|(_, kept)| kept.version > 0 && !kept.is_gone);
-        let held: BTreeMap<_, _> = held.map(|(id, kept)| (id.clone(), kept.version)).collect();
+        // Until the command has succeeded, the version before is served.
+        let served = |(id, kept): (&String, &Kept)| {
+            let version = match state.changed.contains(id) || state.running.contains(id) {
+                true => *self.bound.get(id)?,
+                false => kept.version,
+            };
+            Some((id.clone(), version))
+        };
+        let held: BTreeMap<_, _> = held.filter_map(served).collect();
         let is_due = Instant::now() >= self.due;
         let is_changed = held
             .iter()

@@ -110,6 +110,13 @@ pub(super) async fn sync(args: SyncArgs) -> Result<(), Failure> {
         state.resume_token.clear();
         state.filter = filter;
     }
+    let access = format!("{:o} {owner:?}", args.mode);
+    if state.access != access {
+        // Every file is written again, with its new mode and owner.
+        state.resume_token.clear();
+        state.certificates.values_mut().for_each(|kept| kept.version = 0);
+        state.access = access;
+    }
     let holder = match args.holder.clone() {
         Some(holder) => holder,
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -189,6 +196,7 @@ impl Follower {
                     std::mem::replace(&mut self.pause, longer)
                 }
                 Err(failure) => {
+                    self.command.finish(&mut self.state).await;
                     let _ = self.folder.write_state(&self.state);
                     return Err(failure);
                 }
@@ -200,7 +208,12 @@ impl Follower {
             }
         }
         self.command.finish(&mut self.state).await;
-        self.folder.write_state(&self.state)
+        self.folder.write_state(&self.state)?;
+        match self.args.once {
+            // The folder is perhaps not up to date.
+            true => Err(Failure::silent(1)),
+            false => Ok(()),
+        }
     }
 
     /// The end of --once: the command, the leases and the exit code.
@@ -208,7 +221,7 @@ impl Follower {
         self.command.start(&mut self.state);
         self.command.finish(&mut self.state).await;
         self.has_failed |= self.command.has_failed();
-        self.folder.remove_old(&self.state)?;
+        self.folder.remove_old()?;
         self.folder.write_state(&self.state)?;
         self.holding.tell(&mut self.client, &self.state).await;
         for link in self
@@ -272,11 +285,12 @@ impl Follower {
                     Err(status) => return self.ended(status),
                 },
                 () = self.command.ended(&mut self.state) => {
-                    self.folder.remove_old(&self.state)?;
                     self.folder.write_state(&self.state)?;
-                    self.after_change().await?;
+                    if self.is_synced {
+                        self.after_change().await?;
+                    }
                 }
-                _ = retry.tick() => {
+                _ = retry.tick(), if self.is_synced => {
                     self.retry().await?;
                     self.command.try_again();
                     self.after_change().await?;
@@ -334,8 +348,9 @@ impl Follower {
                 None => self.gone(&id)?,
             },
         }
-        // Who resumes in the middle of the present certificates does not learn which have gone.
-        if self.is_synced {
+        // A watch that resumes in the middle of the present certificates does not learn which have gone. A watch that resumes after a
+        // certificate that failed does not send it again.
+        if self.is_synced && self.failed.is_empty() {
             self.state.resume_token = message.resume_token;
         }
         match kind {
@@ -398,6 +413,7 @@ impl Follower {
         let kept = self.state.certificates.entry(id.clone()).or_default();
         kept.version = answer.version;
         self.state.changed.insert(id.clone());
+        self.command.try_again();
         self.folder.link(&self.args.links)?;
         self.folder.write_state(&self.state)?;
         print(&format!(
@@ -421,6 +437,7 @@ impl Follower {
         }
         self.state.certificates.remove(id);
         self.state.changed.insert(id.to_owned());
+        self.command.try_again();
         self.folder.remove(id, &self.args.links)?;
         self.folder.write_state(&self.state)?;
         print(&format!("{id} removed\n"))
@@ -437,7 +454,7 @@ impl Follower {
     async fn after_change(&mut self) -> Result<(), Failure> {
         self.command.start(&mut self.state);
         if self.command.is_done(&self.state) {
-            self.folder.remove_old(&self.state)?;
+            self.folder.remove_old()?;
             self.folder.write_state(&self.state)?;
             self.holding.tell(&mut self.client, &self.state).await;
         }

@@ -14,6 +14,11 @@ pub(super) struct State {
     pub(super) certificates: BTreeMap<String, Kept>,
     /// The certificates that changed since the command last succeeded.
     pub(super) changed: BTreeSet<String>,
+    /// The changed certificates that the command runs for. In the file they are among `changed`, because a process that is killed leaves
+    /// its command undone.
+    pub(super) running: BTreeSet<String>,
+    /// The mode and the owner of the files.
+    pub(super) access: String,
     /// The names of the links.
     pub(super) links: BTreeSet<String>,
 }
@@ -39,7 +44,8 @@ impl State {
             "filter": self.filter,
             "resume_token": self.resume_token,
             "certificates": certificates,
-            "changed": self.changed,
+            "changed": self.changed.union(&self.running).collect::<Vec<_>>(),
+            "access": self.access,
             "links": self.links,
         });
         format!("{value:#}\n")
@@ -61,6 +67,8 @@ impl State {
             resume_token: string(&value["resume_token"]),
             certificates: certificates.map(|(id, value)| (id.clone(), kept(value))).collect(),
             changed: set(&value["changed"]),
+            running: BTreeSet::new(),
+            access: string(&value["access"]),
             links: set(&value["links"]),
         }
     }
@@ -82,9 +90,17 @@ mod tests {
             resume_token: "t".into(),
             certificates: [("id".to_owned(), kept)].into(),
             changed: ["id".to_owned()].into(),
+            running: BTreeSet::new(),
+            access: "640 None".into(),
             links: ["web".to_owned()].into(),
         };
         assert_eq!(State::from_text(&state.to_text()), state);
+        let running = State {
+            changed: BTreeSet::new(),
+            running: ["id".to_owned()].into(),
+            ..State::from_text(&state.to_text())
+        };
+        assert_eq!(State::from_text(&running.to_text()), state);
         assert_eq!(State::from_text("damaged"), State::default());
     }
 }
