@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use prost::Message;
 use prost_types::Any;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -120,7 +119,7 @@ impl Begun {
         render: impl Fn(SecretsResponse) -> T + Send + 'static,
     ) -> Response<Answers<T>> {
         let request_id = self.call.request_id;
-        let responses = ReceiverStream::new(secrets).map(move |response| match response {
+        let responses = secrets.map(move |response| match response {
             Ok(response) => Ok(render(response)),
             Err(error) => Err(status(request_id, &error)),
         });

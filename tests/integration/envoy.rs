@@ -329,7 +329,7 @@ pub async fn upload(server: &TestServer, name: &str, pair: &Pair) -> String {
 }
 
 /// The new pair may lose names.
-async fn renew(server: &TestServer, id: &str, pair: &Pair) {
+pub async fn renew(server: &TestServer, id: &str, pair: &Pair) {
     let request = pb::RenewServerCertificateRequest {
         allow_lost_names: true,
         ..renewal_of(id, pair)

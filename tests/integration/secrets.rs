@@ -164,13 +164,18 @@ async fn a_removal_is_told_once_and_its_refusal_changes_nothing() {
     let other = upload(&server, "other", &pki::self_signed(Key::P256, "other.example")).await;
     rename(&server, &other, "web").await;
     stream.is_quiet("x3").await;
+    // The proxy also gets its renewals.
+    crate::envoy::renew(&server, &id, &pki::self_signed(Key::P256, "new.example")).await;
+    let (name, sent, nonce) = stream.secret().await;
+    assert_eq!((name.as_str(), sent), ("web", version(&id, 2)));
+    stream.send(answer(&nonce, None)).await;
     rename(&server, &other, "other").await;
     delete(&server, &id).await;
     let (names, nonce) = stream.removed().await;
     assert_eq!(names, ["web"]);
     stream.send(answer(&nonce, Some("no resources"))).await;
     stream.is_quiet("x4").await;
-    assert_eq!(deliveries(&server).await, 1);
+    assert_eq!(deliveries(&server).await, 2);
     server.stop().await;
 }
 
@@ -345,11 +350,14 @@ async fn bad_requests_end_the_stream_with_one_reason() {
     of_another_type.type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
     let mut without_node = subscribe(&["web"]);
     without_node.node = None;
+    let mut long_node = subscribe(&["web"]);
+    long_node.node.as_mut().unwrap().id = "x".repeat(1025);
     for (request, field) in [
         (subscribe(&many), "resource_names_subscribe"),
         (subscribe(&[&long]), "resource_names_subscribe"),
         (of_another_type, "type_url"),
         (without_node, "node.id"),
+        (long_node, "node.id"),
     ] {
         let mut stream = Delta::open(&server, &key, request).await;
         let refused = stream.refused().await;

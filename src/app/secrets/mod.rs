@@ -7,10 +7,12 @@ mod subscriptions;
 mod unknown;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
@@ -114,25 +116,47 @@ pub enum SecretContent {
     Authorities(String),
 }
 
-/// The responses of a stream. An error is the last one.
-pub type Secrets = mpsc::Receiver<Result<SecretsResponse, Arc<Error>>>;
+/// The responses of a stream. An error is the last one. Responses that wait are dropped then, because the caller may have lost its right
+/// to them.
+pub struct Secrets {
+    queue: mpsc::Receiver<SecretsResponse>,
+    ending: oneshot::Receiver<Arc<Error>>,
+    has_ended: bool,
+}
+
+impl Stream for Secrets {
+    type Item = Result<SecretsResponse, Arc<Error>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.has_ended {
+            match Pin::new(&mut self.ending).poll(cx) {
+                Poll::Ready(Ok(error)) => {
+                    self.has_ended = true;
+                    self.queue.close();
+                    while self.queue.try_recv().is_ok() {}
+                    return Poll::Ready(Some(Err(error)));
+                }
+                // The stream ended without an error.
+                Poll::Ready(Err(_)) => self.has_ended = true,
+                Poll::Pending => {}
+            }
+        }
+        self.queue.poll_recv(cx).map(|response| response.map(Ok))
+    }
+}
 
 /// The state that all streams of secrets share.
 #[derive(Default)]
 pub(super) struct SharedSecrets {
     unknown: Mutex<HashMap<AccountId, Weak<UnknownNames>>>,
     failed_lookups: FailedLookups,
+    /// The versions of secrets that proxies refused.
     refused: Mutex<LruSet<RefusedSecret>>,
 }
 
-/// A version of a secret that a proxy refused. A proxy of another version may accept it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct RefusedSecret {
-    principal: String,
-    proxy: String,
-    user_agent: String,
-    version: String,
-}
+/// The hash of a principal, a proxy, the proxy's program, and the version of a secret that the proxy refused. A proxy with another
+/// version of the program may accept it.
+type RefusedSecret = [u8; 32];
 
 impl SharedSecrets {
     fn has_refused(&self, secret: &RefusedSecret) -> bool {
@@ -179,10 +203,15 @@ impl App {
         requests: impl Stream<Item = SecretsRequest> + Send + Unpin + 'static,
         closing: CancellationToken,
     ) -> Secrets {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let (end, ending) = oneshot::channel();
         let stream = SecretStream::new(self, form, call, certificate, sender);
-        tokio::spawn(stream.run(requests, closing));
-        receiver
+        tokio::spawn(stream.run(requests, closing, end));
+        Secrets {
+            queue,
+            ending,
+            has_ended: false,
+        }
     }
 
     /// The secrets with these names, once. A name without a secret is left out.
@@ -205,8 +234,12 @@ impl App {
                 .await?
             {
                 Resolution::Found(resolved, _) => {
-                    let (version, _, content) = self.secret_content(call, "FetchSecrets", resolved).await?;
-                    secrets.push(SentSecret { name, version, content });
+                    match self.secret_content(call, "FetchSecrets", resolved).await {
+                        Ok((version, _, content)) => secrets.push(SentSecret { name, version, content }),
+                        // A certificate was deleted a moment ago.
+                        Err(Error::NotFound(_)) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 Resolution::Unknown | Resolution::Ambiguous => {
                     self.0.secrets.failed_lookups.count(principal, Instant::now());

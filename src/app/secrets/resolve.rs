@@ -96,7 +96,8 @@ impl App {
         }
     }
 
-    async fn secret_by_id(&self, call: &Call, id: CertificateId) -> Result<Resolution, Error> {
+    /// The certificate with this id, if it is live and exists for the caller.
+    pub(super) async fn secret_by_id(&self, call: &Call, id: CertificateId) -> Result<Resolution, Error> {
         if id.account != call.caller.account {
             return Ok(Resolution::Unknown);
         }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,12 @@ use super::{
 };
 use crate::app::authenticate::StreamCheck;
 use crate::app::changes::{Change, Lost, Subscription};
-use crate::app::holder::{HolderKind, StreamHolder};
+use crate::app::holder::{HolderKind, StreamHolder, shortened};
 use crate::app::target::required;
-use crate::app::{App, Call, Error, Field, Wanted, WantedCertificate};
+use crate::app::{App, Call, Error, Field, FieldError, Resource, Wanted, WantedCertificate};
 use crate::certificate::ClientCertificate;
 use crate::clock::{self, Timestamp};
+use crate::digest;
 use crate::inventory::{CertificateId, CertificateKind, searchable_names};
 use crate::store::StoredCertificate;
 use crate::telemetry::{causes, metrics};
@@ -29,6 +30,12 @@ use crate::telemetry::{causes, metrics};
 const TICK: Duration = Duration::from_secs(1);
 /// The longest reason of a refusal, in characters.
 const MAX_REFUSAL_CHARS: usize = 256;
+/// The longest id of a node, in characters.
+const MAX_NODE_CHARS: usize = 1024;
+/// The longest name of a proxy's program, in characters.
+const MAX_USER_AGENT_CHARS: usize = 256;
+/// A secret that cannot be sent is tried again after this time.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// A running stream.
 pub(super) struct SecretStream {
@@ -36,7 +43,7 @@ pub(super) struct SecretStream {
     form: Form,
     call: Call,
     check: StreamCheck,
-    sender: mpsc::Sender<Result<SecretsResponse, Arc<Error>>>,
+    sender: mpsc::Sender<SecretsResponse>,
     subscriptions: Subscriptions,
     /// `None` before the first request.
     proxy: Option<(Proxy, StreamHolder)>,
@@ -51,7 +58,7 @@ impl SecretStream {
         form: Form,
         call: Call,
         certificate: Option<ClientCertificate>,
-        sender: mpsc::Sender<Result<SecretsResponse, Arc<Error>>>,
+        sender: mpsc::Sender<SecretsResponse>,
     ) -> Self {
         let mark: String = call.request_id.to_string().chars().take(8).collect();
         Self {
@@ -71,10 +78,11 @@ impl SecretStream {
         mut self,
         requests: impl Stream<Item = SecretsRequest> + Unpin,
         closing: CancellationToken,
+        end: oneshot::Sender<Arc<Error>>,
     ) {
         if let Err(error) = self.stream(requests, closing).await {
             // If the caller has left, nobody reads the error.
-            let _ = self.sender.send(Err(error)).await;
+            let _ = end.send(error);
         }
     }
 
@@ -108,7 +116,7 @@ impl SecretStream {
                 permit = sender.reserve(), if may_send => match permit {
                     Ok(permit) => {
                         if let Some(response) = self.next_response().await? {
-                            permit.send(Ok(response));
+                            permit.send(response);
                         }
                     }
                     Err(_) => return Ok(()),
@@ -136,9 +144,16 @@ impl SecretStream {
     fn receive(&mut self, mut request: SecretsRequest) -> Result<(), Error> {
         check_type(&request.type_url)?;
         if self.proxy.is_none() {
-            let proxy = request.proxy.take();
+            let mut proxy = request.proxy.take();
             let id = required(proxy.as_ref().map_or("", |proxy| &proxy.id));
-            id.map_err(|error| Error::field(Field::NodeId, error))?;
+            let chars = id.map_err(|error| Error::field(Field::NodeId, error))?.chars().count();
+            if chars > MAX_NODE_CHARS {
+                let max = MAX_NODE_CHARS;
+                return Err(Error::field(Field::NodeId, FieldError::TooLong { chars, max }));
+            }
+            if let Some(proxy) = &mut proxy {
+                proxy.user_agent = shortened(&proxy.user_agent, MAX_USER_AGENT_CHARS);
+            }
             self.proxy = proxy.map(|proxy| {
                 let holder = self
                     .app
@@ -164,7 +179,7 @@ impl SecretStream {
         Ok(())
     }
 
-    /// The proxy refused a secret. It is never sent to this proxy again.
+    /// The proxy refused a secret. This replica does not send it to the proxy again, while it remembers the refusal.
     fn refused(&self, sent: Sent, why: &str) {
         let Some((proxy, holder)) = &self.proxy else { return };
         metrics::secret_refused();
@@ -182,12 +197,8 @@ impl SecretStream {
     }
 
     fn refused_secret(&self, proxy: &Proxy, version: &str) -> RefusedSecret {
-        RefusedSecret {
-            principal: self.call.caller.principal.id().to_owned(),
-            proxy: proxy.id.clone(),
-            user_agent: proxy.user_agent.clone(),
-            version: version.to_owned(),
-        }
+        let parts = [self.call.caller.principal.id(), &proxy.id, &proxy.user_agent, version];
+        digest::sha256(&parts.map(|part| digest::sha256(part.as_bytes())).concat())
     }
 
     /// Looks up the next name. `None`: there is nothing to send for it.
@@ -202,7 +213,10 @@ impl SecretStream {
             Known::Ask(generation) => {
                 let (principal, lookups) = (self.call.caller.principal.id(), &self.app.0.secrets.failed_lookups);
                 let now = Instant::now();
-                if let Some(wait) = lookups.wait(principal, now) {
+                // A secret that the proxy has is not delayed by unknown names.
+                if !self.subscriptions.has_secret(&text)
+                    && let Some(wait) = lookups.wait(principal, now)
+                {
                     self.paused_until = Some(now + wait);
                     return Ok(None);
                 }
@@ -217,7 +231,7 @@ impl SecretStream {
         match found {
             Resolution::Found(resolved, until) => self.respond(text, resolved, until).await,
             Resolution::Unknown => Ok(self.respond_unknown(text)),
-            Resolution::Ambiguous => Ok(self.respond_ambiguous(text)),
+            Resolution::Ambiguous => self.respond_ambiguous(text).await,
         }
     }
 
@@ -231,11 +245,7 @@ impl SecretStream {
             return Ok(None);
         };
         let version = resolved.version();
-        let mut step = self.subscriptions.looked_up(&text, Some(&version), until);
-        if step == Step::Send && self.app.0.secrets.has_refused(&self.refused_secret(proxy, &version)) {
-            self.subscriptions.refused_before(&text, &version);
-            step = Step::Nothing;
-        }
+        let step = self.subscriptions.looked_up(&text, Some(&version), until);
         if !matches!(step, Step::Send | Step::Keep) {
             return Ok(None);
         }
@@ -253,7 +263,14 @@ impl SecretStream {
                 self.subscriptions.due_again(&text);
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(error) => return self.retry_later(&text, error),
+        }
+        if step == Step::Send && self.app.0.secrets.has_refused(&self.refused_secret(proxy, &version)) {
+            for (id, version) in &members {
+                holder.rejected(*id, *version, "the proxy refused this version on an earlier stream");
+            }
+            self.subscriptions.refused_before(&text, Sent { version, members });
+            return Ok(None);
         }
         if step == Step::Keep {
             for (id, version) in &members {
@@ -272,7 +289,7 @@ impl SecretStream {
                 self.subscriptions.due_again(&text);
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(error) => return self.retry_later(&text, error),
         };
         let sent = Sent {
             version: version.clone(),
@@ -308,14 +325,33 @@ impl SecretStream {
         })
     }
 
-    /// A second certificate with the same name takes nothing away from a proxy that has the first one.
-    fn respond_ambiguous(&mut self, text: String) -> Option<SecretsResponse> {
-        match self.subscriptions.has_secret(&text) {
+    /// A second certificate with the same name takes nothing away from a proxy that has the first one: the name goes on to mean that one.
+    async fn respond_ambiguous(&mut self, text: String) -> Result<Option<SecretsResponse>, Error> {
+        if let Some(id) = self.subscriptions.only_member(&text)
+            && let Resolution::Found(resolved, until) = self.app.secret_by_id(&self.call, id).await?
+            && resolved.members().iter().all(|one| one.name.as_str() == text)
+        {
+            return self.respond(text, resolved, until).await;
+        }
+        Ok(match self.subscriptions.has_secret(&text) {
             true => {
                 self.subscriptions.looked_up_in_vain(&text);
                 None
             }
             false => self.respond_unknown(text),
+        })
+    }
+
+    /// A secret that cannot be sent does not keep the proxy from its other secrets. Any other error ends the stream.
+    fn retry_later(&mut self, text: &str, error: Error) -> Result<Option<SecretsResponse>, Error> {
+        match error {
+            Error::SealedKeyUnreadable { .. } | Error::TooManyHolders(_) => {
+                tracing::error!(cause = causes(&error), "a secret cannot be sent");
+                let at = Timestamp::from_millis(clock::now().millis() + RETRY.as_millis() as i64);
+                self.subscriptions.retry_at(text, at);
+                Ok(None)
+            }
+            error => Err(error),
         }
     }
 }
@@ -353,10 +389,10 @@ impl App {
                 let mut pem = String::new();
                 for certificate in resolved.members() {
                     let (id, kind) = (certificate.id, CertificateKind::Ca);
-                    // A certificate that was deleted a moment ago was part of the secret when it was looked up. Its event follows.
-                    if let Some((_, chain)) = self.0.store.find_with_chain(id, kind, None).await? {
-                        pem.push_str(&chain.to_pem());
-                    }
+                    // A certificate that was deleted a moment ago was part of the secret when it was looked up.
+                    let gone = Error::NotFound(Resource::Certificate(Some(kind), Some(id)));
+                    let (_, chain) = self.0.store.find_with_chain(id, kind, None).await?.ok_or(gone)?;
+                    pem.push_str(&chain.to_pem());
                 }
                 Ok((resolved.version(), members(&resolved), SecretContent::Authorities(pem)))
             }

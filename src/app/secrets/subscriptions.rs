@@ -280,12 +280,28 @@ impl Subscriptions {
     }
 
     /// The version of this secret is refused without being sent: another stream of the proxy has refused it.
-    pub(super) fn refused_before(&mut self, text: &str, version: &str) {
+    pub(super) fn refused_before(&mut self, text: &str, secret: Sent) {
         if let Some(subscription) = self.by_name.get_mut(text) {
-            subscription.refused = Some(Sent {
-                version: version.to_owned(),
-                members: Vec::new(),
-            });
+            subscription.refused = Some(secret);
+        }
+    }
+
+    /// Looks the name up again at this moment.
+    pub(super) fn retry_at(&mut self, text: &str, at: Timestamp) {
+        if let Some(subscription) = self.by_name.get_mut(text) {
+            subscription.until = Some(at);
+        }
+    }
+
+    /// The certificate that the proxy has under this name, if the secret is one certificate.
+    pub(super) fn only_member(&self, text: &str) -> Option<CertificateId> {
+        match &self.by_name.get(text)?.has {
+            Has::Secret(sent) => match sent.members[..] {
+                [(id, _)] => Some(id),
+                _ => None,
+            },
+            Has::Before(version) => CertificateId::parse(version.split_once('/')?.0).ok(),
+            Has::Nothing | Has::Removed => None,
         }
     }
 
