@@ -39,7 +39,7 @@ test: install-test test-tools schema alerts
 
 # Format, lints and documentation.
 check: install-run
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
