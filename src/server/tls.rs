@@ -102,7 +102,7 @@ fn stamps(files: &TlsFiles) -> Stamps {
 }
 
 fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates("tls_certificate", &files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.private_key)
         .map_err(|error| unusable("tls_private_key", &files.private_key, cause(&error)))?;
