@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::settings::variable;
@@ -61,11 +62,13 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
     };
     raise_open_files();
     let path = variable("PATH");
-    let mut starting = std::pin::pin!(Server::start(config, policy, path.as_deref()));
+    let cancel = CancellationToken::new();
+    let mut starting = std::pin::pin!(Server::start(config, policy, path.as_deref(), &cancel));
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.next() => {
-            // Stops all parts that have started. A second signal or a long migration ends this wait.
+            cancel.cancel();
+            // Stops all parts that have started. A second signal or a private Postgres that does not stop ends this wait.
             tokio::select! {
                 started = &mut starting => if let Ok(server) = started { server.stop().await },
                 () = signals.next() => {}

@@ -32,7 +32,8 @@ const FIXED: &[&str] = &[
     "log_destination=stderr",
     "logging_collector=off",
     "log_line_prefix=%m [%p] ",
-    // No statement, parameter or row may reach the log: the log would be a second copy of the data.
+    // No statement, parameter or row may reach the log: the log would be a second copy of the data. The details of errors can
+    // contain rows, so the roles of certkeep log none (`cluster.rs`). The server itself does: its details say how to repair it.
     "log_statement=none",
     "log_duration=off",
     "log_min_duration_statement=-1",
@@ -41,7 +42,6 @@ const FIXED: &[&str] = &[
     "log_min_error_statement=panic",
     "log_parameter_max_length=0",
     "log_parameter_max_length_on_error=0",
-    "log_error_verbosity=terse",
     "debug_print_parse=off",
     "debug_print_rewritten=off",
     "debug_print_plan=off",

@@ -111,6 +111,8 @@ impl Cluster {
         let statements = format!(
             "CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n\
              CREATE ROLE {OWNER_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n\
+             ALTER ROLE {ROLE} SET log_error_verbosity = terse\n\
+             ALTER ROLE {OWNER_ROLE} SET log_error_verbosity = terse\n\
              CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}\n"
         );
         self.run(&program, command, &statements).await

@@ -5,24 +5,34 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::Error;
 use super::access::Access;
 use super::binaries::Binaries;
 use super::cluster::Cluster;
+use super::leftover;
 use super::log::Log;
 use super::pid_file::{PidFile, Status};
-use super::postmaster::{Ended, Postmaster, is_postmaster};
+use super::ping::{self, Answer};
+use super::postmaster::{Ended, FAST_TIMEOUT, Postmaster, is_postmaster, running};
 use super::run_as::RunAs;
 use super::socket_dir::SocketDir;
 
 /// Interval between two checks whether a server is ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
-/// How long a server with status ready may refuse connections. Then its socket counts as lost.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two questions to a server that recovers. It starts a process for each.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Interval between two checks of a server that was ready.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a server may run without `postmaster.pid`: it writes the file at its start and removes it at its end.
+const PID_FILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the socket of a server with status ready may be missing. Then it counts as lost.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long processes of a killed server may block a start. Each ends with its current statement.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,21 +59,27 @@ pub struct Instance {
 pub enum NotReady {
     /// It exited.
     Ended(Ended),
-    /// Its status is ready, but its socket does not answer: the socket was removed, or is in another /tmp.
+    /// Its status is ready, but it has no socket: the socket was removed, or is in another /tmp.
     Unreachable,
+    /// It is shutting down.
+    Stopping,
     /// It is not ready in time.
     Slow,
 }
 
 /// The origin of a server. The exit of a server that was taken over says nothing about the next server.
-enum Origin {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// An earlier certkeep started it.
     TakenOver,
+    /// This certkeep started it.
     Launched,
 }
 
 impl Instance {
-    /// Takes over the server of an earlier certkeep or starts one, and waits up to `within` until it accepts connections.
-    pub async fn bring_up(&mut self, within: Duration) -> Result<Postmaster, Error> {
+    /// Takes over the server of an earlier certkeep or starts one, and waits up to `within` until it accepts connections. A server
+    /// that recovers from a crash is left alone, also if it is not ready in time.
+    pub async fn bring_up(&mut self, within: Duration) -> Result<(Postmaster, Origin), Error> {
         let began = Instant::now();
         let log_start = self.log.end();
         loop {
@@ -73,10 +89,13 @@ impl Instance {
             };
             let (mut postmaster, origin) = match running {
                 Some(postmaster) => (postmaster, Origin::TakenOver),
-                None => (self.launch()?, Origin::Launched),
+                None => {
+                    leftover::end(self.cluster.path()).await;
+                    (self.launch()?, Origin::Launched)
+                }
             };
             match (self.ready(&mut postmaster, began + within).await, origin) {
-                (Ok(()), _) => return Ok(postmaster),
+                (Ok(()), _) => return Ok((postmaster, origin)),
                 (Err(NotReady::Ended(_)), Origin::TakenOver) => {}
                 (Err(NotReady::Ended(_)), Origin::Launched) => {
                     let tail = self.log.tail(launch_start);
@@ -93,6 +112,7 @@ impl Instance {
                     tracing::warn!("the socket of Postgres is lost; restarting Postgres");
                     postmaster.stop().await;
                 }
+                (Err(NotReady::Stopping), _) => self.see_end(&mut postmaster).await,
                 (Err(NotReady::Slow), _) => return Err(self.not_ready(within, log_start)),
             }
         }
@@ -111,7 +131,17 @@ impl Instance {
     /// is shutting down, and stops a server with another socket directory.
     async fn take_over(&mut self) -> Option<Postmaster> {
         loop {
-            let file = PidFile::read(self.cluster.path())?;
+            let Some(file) = PidFile::read(self.cluster.path()) else {
+                let mut postmaster = self.without_pid_file()?;
+                postmaster.let_run();
+                // It may be about to write the file, or about to end.
+                let ended = timeout(PID_FILE_TIMEOUT, postmaster.ended()).await;
+                if ended.is_err() && PidFile::read(self.cluster.path()).is_none() {
+                    tracing::warn!("stopping a Postgres whose postmaster.pid is lost");
+                    postmaster.stop().await;
+                }
+                continue;
+            };
             let recognise = |path| SocketDir::recognise(path, self.cluster.data_dir());
             let socket_dir = file.socket_dir.as_deref().and_then(recognise);
             let Some(mut postmaster) = Postmaster::running(file.pid, self.cluster.path()) else {
@@ -121,9 +151,7 @@ impl Instance {
             // Do not stop it before its owner is known.
             postmaster.let_run();
             match (file.status, socket_dir) {
-                (Status::Stopping, _) => {
-                    postmaster.ended().await;
-                }
+                (Status::Stopping, _) => self.see_end(&mut postmaster).await,
                 (Status::Starting, None) if file.socket_dir.is_none() => sleep(POLL_INTERVAL).await,
                 (_, None) => {
                     tracing::warn!(pid = %file.pid, "stopping a Postgres that uses the data but was not started by certkeep");
@@ -136,6 +164,22 @@ impl Instance {
                 }
             }
         }
+    }
+
+    /// The server that runs although its `postmaster.pid` is missing or names no process. If none runs, such a file is removed.
+    fn without_pid_file(&self) -> Option<Postmaster> {
+        let cluster = self.cluster.path();
+        let running = running(cluster).and_then(|pid| Postmaster::running(pid, cluster));
+        if running.is_none() {
+            PidFile::remove_unreadable(cluster);
+        }
+        running
+    }
+
+    /// Waits for the end of a server that is shutting down. It gets the time of a fast shutdown from its beginning.
+    pub async fn see_end(&self, postmaster: &mut Postmaster) {
+        let age = PidFile::age(self.cluster.path());
+        postmaster.end_within(FAST_TIMEOUT.saturating_sub(age)).await;
     }
 
     /// Removes the socket directory of a killed server, unless the next server uses the same directory.
@@ -194,20 +238,49 @@ impl Instance {
         outcome
     }
 
-    /// Checks the status first: during crash recovery, a server accepts connections and then rejects them.
+    /// Asks the server, because its status is not enough: a server whose process crashed recovers with the status ready.
     async fn answers(&self, pid: Option<Pid>) -> Result<(), NotReady> {
-        let mut ready_since = None;
+        let mut lost_since = None;
         loop {
-            let file = PidFile::read(self.cluster.path()).filter(|file| Some(file.pid) == pid);
-            if file.is_some_and(|file| file.status == Status::Ready) {
-                if UnixStream::connect(self.socket_dir.socket()).await.is_ok() {
-                    return Ok(());
-                }
-                if ready_since.get_or_insert_with(Instant::now).elapsed() > SOCKET_TIMEOUT {
-                    return Err(NotReady::Unreachable);
-                }
+            match self.status(pid) {
+                Some(Status::Ready) => match ping::ask(&self.socket_dir.socket()).await {
+                    Answer::Accepts => return Ok(()),
+                    Answer::NotNow => {
+                        lost_since = None;
+                        sleep(ASK_INTERVAL).await;
+                    }
+                    Answer::NoSocket => {
+                        if lost_since.get_or_insert_with(Instant::now).elapsed() > SOCKET_TIMEOUT {
+                            return Err(NotReady::Unreachable);
+                        }
+                    }
+                },
+                Some(Status::Stopping) => return Err(NotReady::Stopping),
+                Some(Status::Starting) | None => {}
             }
             sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn status(&self, pid: Option<Pid>) -> Option<Status> {
+        let file = PidFile::read(self.cluster.path())?;
+        (Some(file.pid) == pid).then_some(file.status)
+    }
+
+    /// Waits until a server that was ready is shutting down or has lost its socket.
+    pub async fn failing(&self, pid: Option<Pid>) -> NotReady {
+        let mut lost_since = None;
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            if self.status(pid) == Some(Status::Stopping) {
+                return NotReady::Stopping;
+            }
+            // A question would start a process each time.
+            if self.socket_dir.has_socket() {
+                lost_since = None;
+            } else if lost_since.get_or_insert_with(Instant::now).elapsed() >= SOCKET_TIMEOUT {
+                return NotReady::Unreachable;
+            }
         }
     }
 }

@@ -10,8 +10,10 @@ mod cluster;
 mod data_dir;
 mod error;
 mod instance;
+mod leftover;
 mod log;
 mod pid_file;
+mod ping;
 mod postmaster;
 mod run_as;
 mod socket_dir;
@@ -32,7 +34,7 @@ pub use self::error::Error;
 use self::access::Access;
 use self::binaries::{Binaries, Wanted};
 use self::cluster::Cluster;
-use self::instance::Instance;
+use self::instance::{Instance, Origin};
 use self::log::Log;
 use self::run_as::RunAs;
 use self::socket_dir::SocketDir;
@@ -60,6 +62,7 @@ pub struct PrivatePostgres {
     socket_dir: PathBuf,
     version: String,
     is_new: bool,
+    origin: Origin,
     stop: oneshot::Sender<Stop>,
     supervisor: JoinHandle<()>,
 }
@@ -106,7 +109,7 @@ impl PrivatePostgres {
             socket_dir,
             log,
         };
-        let postmaster = instance.bring_up(READY_WITHIN).await?;
+        let (postmaster, origin) = instance.bring_up(READY_WITHIN).await?;
         let socket_dir = instance.socket_dir.path().to_path_buf();
         let (stop, stopped) = oneshot::channel();
         let supervisor = tokio::spawn(supervise(instance, postmaster, stopped));
@@ -114,6 +117,7 @@ impl PrivatePostgres {
             socket_dir,
             version,
             is_new: major.is_none(),
+            origin,
             stop,
             supervisor,
         })
@@ -132,6 +136,15 @@ impl PrivatePostgres {
     /// Whether this start created the cluster.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Stops a Postgres that this start brought up. A Postgres that was taken over keeps running without supervision: it may be in
+    /// the middle of a recovery, and a start that fails for another reason is no reason to end it.
+    pub async fn abandon(self) {
+        match self.origin {
+            Origin::Launched => self.stop().await,
+            Origin::TakenOver => tracing::info!("Postgres, which was taken over, keeps running"),
+        }
     }
 
     /// Stops Postgres and waits for its end. Open connections are closed, committed data is on disk. This usually takes a

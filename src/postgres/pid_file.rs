@@ -1,12 +1,16 @@
 //! `postmaster.pid`: the process id, socket directory and status of a running Postgres.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Pid;
+
+use crate::clock;
 
 /// The lines of `postmaster.pid` that certkeep needs, as Postgres's `src/include/utils/pidfile.h` defines them.
 #[derive(Debug)]
@@ -47,15 +51,31 @@ impl PidFile {
         Self::parse(&bytes)
     }
 
+    /// How long ago Postgres last wrote the file. It does so when its status changes.
+    pub fn age(cluster: &Path) -> Duration {
+        let written = fs::metadata(Self::path(cluster)).map_or(i64::MAX, |metadata| metadata.mtime());
+        let millis = clock::now().millis().saturating_sub(written.saturating_mul(1000));
+        Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+    }
+
+    /// Removes a file that names no process, after a crash of the machine for example: Postgres would refuse to start. Only for a
+    /// cluster without a postmaster.
+    pub fn remove_unreadable(cluster: &Path) {
+        let path = Self::path(cluster);
+        let Ok(bytes) = fs::read(&path) else { return };
+        // A single-user server writes its negated pid, and Postgres checks whether it runs.
+        if number(&bytes).is_some_and(|pid| pid != 0) {
+            return;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => tracing::warn!(path = %path.display(), "removed a postmaster.pid that names no process"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "removing postmaster.pid failed"),
+        }
+    }
+
     fn parse(bytes: &[u8]) -> Option<Self> {
         let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
-        // A single-user server writes its negated pid.
-        let pid = std::str::from_utf8(lines.first()?)
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-            .filter(|&pid: &i32| pid > 0)?;
+        let pid = number(bytes).filter(|pid| *pid > 0)?;
         let socket_dir = lines.get(4).filter(|line| !line.is_empty());
         let status = match lines.get(7).map(|line| line.trim_ascii()) {
             Some(b"ready") => Status::Ready,
@@ -68,6 +88,12 @@ impl PidFile {
             status,
         })
     }
+}
+
+/// The number in the first line. A single-user server writes its negated pid.
+fn number(bytes: &[u8]) -> Option<i32> {
+    let line = bytes.split(|&byte| byte == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Time limit of a fast shutdown: it ends the sessions and writes memory to disk. systemd gives a service 90 seconds.
-const FAST_TIMEOUT: Duration = Duration::from_secs(45);
+pub const FAST_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Time limit of an immediate shutdown: Postgres kills its own processes after five seconds.
 const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,12 +94,17 @@ impl Postmaster {
         }
     }
 
-    /// Stops it and waits for its exit: first with a fast shutdown, then with an immediate shutdown. After an immediate shutdown,
-    /// the next start recovers as after a crash.
-    pub async fn stop(mut self) {
+    /// Stops it and waits for its exit: first with a fast shutdown, then with an immediate shutdown.
+    pub async fn stop(&mut self) {
         self.let_run();
         self.signal(Signal::INT);
-        if timeout(FAST_TIMEOUT, self.ended()).await.is_ok() {
+        self.end_within(FAST_TIMEOUT).await;
+    }
+
+    /// Waits for the exit of a server that is shutting down, and shuts it down immediately after `limit`. A fast shutdown that
+    /// arrives during a recovery can hang forever. After an immediate shutdown, the next start recovers as after a crash.
+    pub async fn end_within(&mut self, limit: Duration) {
+        if timeout(limit, self.ended()).await.is_ok() {
             return;
         }
         tracing::warn!(
@@ -146,6 +151,36 @@ pub fn is_postmaster(pid: Pid, cluster: &Path) -> bool {
     argument.extend_from_slice(cluster.as_os_str().as_encoded_bytes());
     argument.push(b' ');
     command_line.windows(argument.len()).any(|window| window == argument)
+}
+
+/// A running postmaster of `cluster`. For a cluster whose `postmaster.pid` is missing or cannot be read.
+pub fn running(cluster: &Path) -> Option<Pid> {
+    let is_server = |pid: &Pid| {
+        let line = command_line(*pid).unwrap_or_default();
+        let program = line.split(|&byte| byte == b' ').next().unwrap_or_default();
+        // `-D` is also an argument of other programs, and a single-user server has no postmaster.
+        program.ends_with(b"/postgres") && !line.windows(10).any(|window| window == b" --single ")
+    };
+    processes().find(|pid| is_postmaster(*pid, cluster) && is_server(pid))
+}
+
+/// All processes of this machine.
+#[cfg(target_os = "linux")]
+pub fn processes() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn processes() -> impl Iterator<Item = Pid> {
+    let output = std::process::Command::new("/bin/ps")
+        .args(["-ax", "-o", "pid="])
+        .output();
+    let listed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let listed: Vec<_> = listed.unwrap_or_default().lines().map(str::to_owned).collect();
+    listed
+        .into_iter()
+        .filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?))
 }
 
 /// The command line of a process, with a space after each argument. `None` if the process is gone, or dead and not yet reaped by

@@ -75,6 +75,11 @@ impl SocketDir {
         &self.path
     }
 
+    /// Whether the socket exists. An error other than its absence says nothing.
+    pub fn has_socket(&self) -> bool {
+        self.socket().try_exists().unwrap_or(true)
+    }
+
     /// The socket in it.
     pub fn socket(&self) -> PathBuf {
         self.path.join(format!(".s.PGSQL.{PORT}"))

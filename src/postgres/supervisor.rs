@@ -1,5 +1,6 @@
 //! The supervisor: keeps Postgres running while certkeep runs.
 
+use std::fs::File;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -7,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::READY_WITHIN;
 use super::instance::{Instance, NotReady};
+use super::leftover;
 use super::postmaster::{Ended, Postmaster};
 
 /// The pause before the first restart. Each further restart doubles the pause up to the maximum. The maximum lets the service
@@ -19,6 +21,11 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// Interval between two checks of the log's size.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The file descriptors that a restart needs: for Postgres's log and standard streams, a pipe, the files of `access.rs`.
+const LAUNCH_FILES: usize = 16;
+/// The file descriptors that the search for processes of a killed Postgres needs.
+const SEARCH_FILES: usize = 8;
 
 /// The request to stop. If the owner drops its end without this request, Postgres keeps running.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ pub async fn supervise(instance: Instance, postmaster: Postmaster, stop: oneshot
     if stopped.is_err() {
         return;
     }
-    if let Some(postmaster) = last {
+    if let Some(mut postmaster) = last {
         postmaster.stop().await;
     }
     if let Err(error) = instance.socket_dir.remove() {
@@ -46,10 +53,12 @@ pub async fn supervise(instance: Instance, postmaster: Postmaster, stop: oneshot
 
 async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std::convert::Infallible {
     let mut pause = PAUSE_MIN;
+    // Callers may take all other descriptors of this process. Until Postgres runs again, none of them gets an answer.
+    let mut reserved = Vec::new();
     loop {
         let began = Instant::now();
         if let Some(postmaster) = last {
-            let ended = watch(instance, postmaster).await;
+            let ended = watch(instance, postmaster, &mut reserved).await;
             tracing::error!(%ended, log = %instance.log.path().display(), "Postgres exited; restarting it");
         }
         *last = None;
@@ -58,9 +67,13 @@ async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
+        reserved.truncate(LAUNCH_FILES);
+        leftover::end(instance.cluster.path()).await;
+        reserved.clear();
         match instance.launch() {
             Ok(postmaster) => *last = Some(postmaster),
             Err(error) => {
+                reserved = reserve();
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, source, "starting Postgres failed");
             }
@@ -68,15 +81,39 @@ async fn keep_running(instance: &Instance, last: &mut Option<Postmaster>) -> std
     }
 }
 
-/// Waits until a server is ready, and then until its exit.
-async fn watch(instance: &Instance, postmaster: &mut Postmaster) -> Ended {
-    match instance.ready(postmaster, Instant::now() + READY_WITHIN).await {
-        Ok(()) => tracing::info!("Postgres is ready"),
-        Err(NotReady::Ended(ended)) => return ended,
-        Err(NotReady::Slow) => tracing::warn!(seconds = READY_WITHIN.as_secs(), "Postgres is not ready yet"),
-        Err(NotReady::Unreachable) => tracing::error!("Postgres does not answer on its socket"),
+/// Waits until a server is ready, reserves the descriptors for its restart, and waits until its exit. Stops a server that nobody can
+/// use any more.
+async fn watch(instance: &Instance, postmaster: &mut Postmaster, reserved: &mut Vec<File>) -> Ended {
+    loop {
+        let failing = match instance.ready(postmaster, Instant::now() + READY_WITHIN).await {
+            Ok(()) => {
+                tracing::info!("Postgres is ready");
+                *reserved = reserve();
+                let pid = postmaster.pid();
+                tokio::select! {
+                    ended = postmaster.ended() => return ended,
+                    failing = instance.failing(pid) => failing,
+                }
+            }
+            Err(failing) => failing,
+        };
+        match failing {
+            NotReady::Ended(ended) => return ended,
+            NotReady::Slow => tracing::warn!(seconds = READY_WITHIN.as_secs(), "Postgres is not ready yet"),
+            NotReady::Stopping => instance.see_end(postmaster).await,
+            NotReady::Unreachable => {
+                tracing::error!("the socket of Postgres is lost; restarting Postgres");
+                postmaster.stop().await;
+            }
+        }
     }
-    postmaster.ended().await
+}
+
+/// Open files that keep descriptors for a restart.
+fn reserve() -> Vec<File> {
+    (0..LAUNCH_FILES + SEARCH_FILES)
+        .map_while(|_| File::open("/dev/null").ok())
+        .collect()
 }
 
 async fn bound_log(instance: &Instance) -> std::convert::Infallible {

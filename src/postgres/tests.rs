@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::pid_file::PidFile;
-use super::postmaster::is_postmaster;
+use super::pid_file::{PidFile, Status};
+use super::postmaster::{is_postmaster, processes};
 use super::*;
 
 /// A data directory. When this is dropped, its server is killed, also after a failed test.
@@ -38,6 +38,15 @@ impl TestDir {
         PidFile::read(&self.cluster())
             .map(|file| file.pid)
             .filter(|pid| is_postmaster(*pid, &self.cluster()))
+    }
+
+    /// The process of the running server that names itself so.
+    fn process(&self, name: &str) -> Option<Pid> {
+        processes().find(|pid| {
+            let process = format!("/proc/{}", pid.as_raw_nonzero());
+            fs::read(format!("{process}/cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
+                && fs::read_link(format!("{process}/cwd")).is_ok_and(|dir| dir == self.cluster())
+        })
     }
 
     async fn start(&self) -> PrivatePostgres {
@@ -333,4 +342,184 @@ async fn a_long_path_gets_a_short_socket_path_that_is_found_again() {
     assert_eq!(query(&postgres, "SELECT 1").await, "1");
     postgres.stop().await;
     assert!(!socket_dir.exists());
+}
+
+#[tokio::test]
+async fn a_pid_file_that_names_no_process_is_removed() {
+    let dir = TestDir::new("data");
+    dir.start().await.stop().await;
+    for text in ["", "garbage\n", "0\n"] {
+        fs::write(PidFile::path(&dir.cluster()), text).unwrap();
+        let postgres = dir.start().await;
+        assert_eq!(query(&postgres, "SELECT 1").await, "1");
+        postgres.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_pid_file_is_replaced() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
+    let left = dir.pid().unwrap();
+    drop(postgres);
+    fs::write(PidFile::path(&dir.cluster()), "garbage").unwrap();
+    let postgres = dir.start().await;
+    assert!(!is_postmaster(left, &dir.cluster()));
+    assert_eq!(query(&postgres, "SELECT answer FROM kept").await, "42");
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_start_reports_the_detail_of_the_error() {
+    let dir = TestDir::new("data");
+    dir.start().await.stop().await;
+    fs::set_permissions(dir.cluster(), Permissions::from_mode(0o755)).unwrap();
+    let Error::Died { tail, .. } = dir.refusal().await else {
+        panic!("another error")
+    };
+    assert!(tail.contains("DETAIL:") && tail.contains("0700"), "{tail}");
+}
+
+#[tokio::test]
+async fn the_log_does_not_show_the_rows_of_a_failed_statement() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(&postgres, "CREATE TABLE secret (text text PRIMARY KEY)").await;
+    let twice = "INSERT INTO secret VALUES ('hunter2'), ('hunter2')";
+    for role in [PrivatePostgres::OWNER_ROLE, PrivatePostgres::ROLE] {
+        query(&postgres, "GRANT ALL ON secret TO certkeep").await;
+        let refused = query_as(postgres.socket_dir(), role, twice).await.unwrap_err();
+        assert!(refused.contains("hunter2"), "{refused}");
+    }
+    let log = fs::read_to_string(dir.data_dir.path().join("postgres.log")).unwrap();
+    assert_eq!(log.matches("duplicate key").count(), 2, "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_socket_is_restarted() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
+    let killed = dir.pid().unwrap();
+    fs::remove_file(postgres.socket_dir().join(".s.PGSQL.5432")).unwrap();
+    let select = "SELECT answer FROM kept";
+    let since = Instant::now();
+    while query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, select)
+        .await
+        .is_err()
+    {
+        assert!(since.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_ne!(dir.pid(), Some(killed));
+
+    // The same, while no certkeep watches.
+    drop(postgres);
+    let left = dir.pid().unwrap();
+    fs::remove_dir_all(dir.data_dir.path().join("socket")).unwrap();
+    let postgres = dir.start().await;
+    assert_ne!(dir.pid(), Some(left));
+    assert_eq!(query(&postgres, select).await, "42");
+    postgres.stop().await;
+}
+
+/// The status of a server that recovers from the crash of one of its processes is ready.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_server_that_recovers() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(
+        &postgres,
+        "CREATE TABLE kept AS SELECT n FROM generate_series(1, 400000) AS n",
+    )
+    .await;
+    let left = dir.pid().unwrap();
+    drop(postgres);
+    let victim = dir.process("postgres: checkpointer").unwrap();
+    kill_process(victim, Signal::KILL).unwrap();
+    let since = Instant::now();
+    // Recovery is held, so that the start meets it.
+    let recovering = loop {
+        if let Some(pid) = dir.process("postgres: startup") {
+            kill_process(pid, Signal::STOP).unwrap();
+            break pid;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "no recovery");
+    };
+    assert_eq!(PidFile::read(&dir.cluster()).unwrap().status, Status::Ready);
+    let settings = Settings::default();
+    let mut start = Box::pin(PrivatePostgres::start(&dir.data_dir, &settings, None));
+    let early = tokio::time::timeout(Duration::from_secs(3), &mut start).await;
+    assert!(early.is_err(), "ready during the recovery");
+    kill_process(recovering, Signal::CONT).unwrap();
+    let postgres = start.await.unwrap();
+    assert_eq!(dir.pid(), Some(left));
+    assert_eq!(query(&postgres, "SELECT count(*) FROM kept").await, "400000");
+    postgres.abandon().await;
+    assert_eq!(dir.pid(), Some(left), "it was only taken over");
+}
+
+/// A server that shuts down while a process of it hangs, as during a recovery, waits for that process forever.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_shutdown_that_hangs_is_ended_by_the_next_start() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
+    drop(postgres);
+    let left = dir.pid().unwrap();
+    kill_process(dir.process("postgres: checkpointer").unwrap(), Signal::STOP).unwrap();
+    kill_process(left, Signal::INT).unwrap();
+    while PidFile::read(&dir.cluster()).unwrap().status != Status::Stopping {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let file = fs::File::options()
+        .append(true)
+        .open(PidFile::path(&dir.cluster()))
+        .unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written - Duration::from_secs(46)).unwrap();
+    let since = Instant::now();
+    let postgres = dir.start().await;
+    assert!(since.elapsed() < Duration::from_secs(40), "{:?}", since.elapsed());
+    assert_ne!(dir.pid(), Some(left));
+    assert_eq!(query(&postgres, "SELECT answer FROM kept").await, "42");
+    postgres.stop().await;
+}
+
+/// A process of a killed server that does not end by itself keeps the next server from starting.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn processes_of_a_killed_server_are_ended() {
+    let dir = TestDir::new("data");
+    let postgres = dir.start().await;
+    query(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").await;
+    let socket_dir = postgres.socket_dir().to_owned();
+    let sleep_long = "SELECT pg_sleep(300)";
+    let busy = tokio::spawn(async move { query_as(&socket_dir, PrivatePostgres::ROLE, sleep_long).await });
+    let since = Instant::now();
+    let hanging = loop {
+        if let Some(pid) = dir.process("postgres: certkeep certkeep [local] SELECT") {
+            break pid;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "no session");
+        sleep(Duration::from_millis(20)).await;
+    };
+    kill_process(hanging, Signal::STOP).unwrap();
+    kill_process(dir.pid().unwrap(), Signal::KILL).unwrap();
+    let since = Instant::now();
+    let select = "SELECT answer FROM kept";
+    while query_as(postgres.socket_dir(), PrivatePostgres::OWNER_ROLE, select)
+        .await
+        .is_err()
+    {
+        assert!(since.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(50)).await;
+    }
+    busy.await.unwrap().unwrap_err();
+    postgres.stop().await;
 }

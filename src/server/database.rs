@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, RecoveredKey, Recovery};
 use crate::config::{DatabaseConfig, DatabaseSource};
@@ -9,6 +10,14 @@ use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
 use crate::secret::Existing;
 use crate::store::{self, MigrateError, Settings, SettingsError, Store};
+use crate::telemetry::{causes, metrics};
+
+/// How long a command waits for a database that does not accept writes. The service waits until it is stopped.
+const COMMAND_WAIT: Duration = Duration::from_secs(30);
+/// The pause between two attempts to use a database.
+const PAUSE: Duration = Duration::from_secs(1);
+/// While the service waits for its database, the log says so this often.
+const LOG_PAUSE: Duration = Duration::from_secs(600);
 
 /// Why the database can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +43,36 @@ pub enum DatabaseError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The database is a standby or read-only.
+    #[error("the database is a standby or read-only")]
+    ReadOnly,
+    /// The database did not accept writes within the time of a command.
+    #[error(
+        "the database did not accept writes within {seconds} s ({cause}): start it or promote its standby, and repeat the command"
+    )]
+    Away {
+        /// How long the command waited.
+        seconds: u64,
+        /// Why the last attempt failed.
+        cause: String,
+    },
+    /// The service was stopped before its database accepted writes.
+    #[error("stopped while waiting for the database")]
+    Stopped,
+}
+
+impl DatabaseError {
+    /// Whether the state of the database causes the error, so that a later attempt may succeed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Migrate(MigrateError::Store(error))
+            | Self::KeyRingMismatch(KeyRingMismatch::Store(error))
+            | Self::Bootstrap(BootstrapError::Store(error))
+            | Self::Store(error) => error.may_pass(),
+            Self::ReadOnly => true,
+            _ => false,
+        }
+    }
 }
 
 /// An open database.
@@ -51,8 +90,31 @@ struct Private {
 }
 
 impl Database {
-    /// Starts the private Postgres if it is configured, connects, and migrates the schema.
+    /// Opens the database for a command: starts the private Postgres if it is configured, and migrates the schema. Waits 30 seconds
+    /// for a database that does not accept writes.
     pub async fn open(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
+        let mut database = Self::start(config, path_env).await?;
+        let mut wait = Wait::of_command();
+        while let Err(error) = database.migrate().await {
+            if let Err(error) = wait.after(error, &database).await {
+                database.abandon().await;
+                return Err(error);
+            }
+        }
+        Ok(database)
+    }
+
+    /// Migrates the schema, unless the database is a standby or read-only.
+    pub(super) async fn migrate(&mut self) -> Result<(), DatabaseError> {
+        if !self.store.can_write().await? {
+            return Err(DatabaseError::ReadOnly);
+        }
+        self.migrated = self.store.migrate().await?;
+        Ok(())
+    }
+
+    /// Starts the private Postgres if it is configured. Asks a database nothing.
+    pub(super) async fn start(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
                 url,
@@ -95,20 +157,17 @@ impl Database {
                 )
             }
         };
-        let store = Store::new(&settings)?;
-        let mut database = Self {
-            store,
-            config: config.clone(),
-            private,
-            migrated: 0,
-        };
-        match database.store.migrate().await {
-            Ok(migrated) => {
-                database.migrated = migrated;
-                Ok(database)
-            }
+        match Store::new(&settings) {
+            Ok(store) => Ok(Self {
+                store,
+                config: config.clone(),
+                private,
+                migrated: 0,
+            }),
             Err(error) => {
-                database.close().await;
+                if let Some(private) = private {
+                    private.postgres.abandon().await;
+                }
                 Err(error.into())
             }
         }
@@ -119,7 +178,7 @@ impl Database {
         &self.store
     }
 
-    /// The number of migrations that [`open`](Self::open) applied.
+    /// The number of migrations that the opening applied.
     pub fn migrated(&self) -> usize {
         self.migrated
     }
@@ -183,12 +242,68 @@ impl Database {
         Ok(RecoveredKey::make(&self.store, recovery, file).await?)
     }
 
+    /// Ends after a failed start: closes the connections, and stops the private Postgres if this start brought it up.
+    pub(super) async fn abandon(self) {
+        self.store.close();
+        if let Some(private) = self.private {
+            private.postgres.abandon().await;
+        }
+    }
+
     /// Closes the connections and stops the private Postgres.
     pub async fn close(self) {
         self.store.close();
         if let Some(private) = self.private {
             private.postgres.stop().await;
         }
+    }
+}
+
+/// The wait for a database that does not accept writes.
+pub(super) struct Wait {
+    began: Instant,
+    limit: Option<Duration>,
+    logged: Option<Instant>,
+}
+
+impl Wait {
+    /// Without limit: the service waits for its database, as it does while it runs.
+    pub(super) fn of_service() -> Self {
+        Self {
+            began: Instant::now(),
+            limit: None,
+            logged: None,
+        }
+    }
+
+    fn of_command() -> Self {
+        Self {
+            limit: Some(COMMAND_WAIT),
+            ..Self::of_service()
+        }
+    }
+
+    /// Pauses before the next attempt to use the database. Fails if another attempt would not help, or the time is over.
+    pub(super) async fn after(&mut self, error: DatabaseError, database: &Database) -> Result<(), DatabaseError> {
+        if !error.may_pass() {
+            return Err(error);
+        }
+        let cause = causes(&error);
+        if let Some(limit) = self.limit.filter(|limit| self.began.elapsed() >= *limit) {
+            let seconds = limit.as_secs();
+            return Err(DatabaseError::Away { seconds, cause });
+        }
+        metrics::database_up(false);
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_PAUSE) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(
+                cause,
+                database = database.description(),
+                "waiting until the database accepts writes: start it or promote its standby; SIGTERM or Ctrl-C ends the wait"
+            );
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
     }
 }
 

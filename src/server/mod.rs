@@ -30,6 +30,7 @@ use crate::grpc;
 use crate::inventory::{Region, RegionId, Regions};
 use crate::secret::Existing;
 use crate::telemetry::metrics;
+use database::Wait;
 use health::{Health, State};
 use http::{Limits, Protocol};
 use listener::Listener;
@@ -71,8 +72,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the service, and returns when it answers calls. Health answers from the start.
-    pub async fn start(config: &Config, policy: Policy, path_env: Option<&OsStr>) -> Result<Self, StartError> {
+    /// Starts the service, and returns when it answers calls. Health answers from the start. While the database is down, starting, or
+    /// read-only, the start waits; `cancel` ends the wait.
+    pub async fn start(
+        config: &Config,
+        policy: Policy,
+        path_env: Option<&OsStr>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, StartError> {
         metrics::begin();
         // First: a port in use must not cost anything.
         let tls = config
@@ -117,12 +124,18 @@ impl Server {
             stop.clone(),
         ));
 
-        let database = Database::open(&config.database, path_env).await?;
-        let app = match open_app(&database, config, policy).await {
-            Ok(app) => app,
-            Err(error) => {
-                database.close().await;
+        let started = cancel.run_until_cancelled(Database::start(&config.database, path_env));
+        let mut database = started.await.ok_or(DatabaseError::Stopped)??;
+        let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy));
+        let app = match opened.await {
+            Some(Ok(app)) => app,
+            Some(Err(error)) => {
+                database.abandon().await;
                 return Err(error.into());
+            }
+            None => {
+                database.close().await;
+                return Err(DatabaseError::Stopped.into());
             }
         };
         door.open(app.clone());
@@ -205,7 +218,19 @@ async fn listen(
     Ok((listener, bound))
 }
 
-async fn open_app(database: &Database, config: &Config, policy: Policy) -> Result<App, DatabaseError> {
+/// Migrates the schema and opens the use cases. Waits until the database accepts writes.
+async fn open_app(database: &mut Database, config: &Config, policy: &Policy) -> Result<App, DatabaseError> {
+    let mut wait = Wait::of_service();
+    loop {
+        match try_open_app(database, config, policy.clone()).await {
+            Ok(app) => return Ok(app),
+            Err(error) => wait.after(error, database).await?,
+        }
+    }
+}
+
+async fn try_open_app(database: &mut Database, config: &Config, policy: Policy) -> Result<App, DatabaseError> {
+    database.migrate().await?;
     let store = database.store();
     for warning in store.check_durability().await? {
         tracing::warn!("{warning}");

@@ -13,6 +13,8 @@ pub struct Cause {
     sqlstate: Option<String>,
     constraint: Option<Constraint>,
     message: String,
+    /// Whether a new attempt meets it again until somebody changes a setting.
+    is_lasting: bool,
 }
 
 impl fmt::Display for Cause {
@@ -33,10 +35,40 @@ impl From<&tokio_postgres::Error> for Cause {
                 sqlstate: Some(error.code().code().to_owned()),
                 constraint: error.constraint().and_then(Constraint::named),
                 message: error.message().to_owned(),
+                is_lasting: is_about_settings(error.code().code()),
             },
-            None => Self::new(chain(error)),
+            None => Self {
+                is_lasting: is_about_our_settings(error),
+                ..Self::new(chain(error))
+            },
         }
     }
+}
+
+/// Whether a server refused a connection for its parameters: user, password, database, options.
+fn is_about_settings(sqlstate: &str) -> bool {
+    ["28", "3D", "42", "22", "0A"]
+        .iter()
+        .any(|class| sqlstate.starts_with(class))
+}
+
+/// Whether an attempt to connect failed before the server could refuse it: a wrong certificate, or no password. An error of input
+/// or output is no such error.
+fn is_about_our_settings(error: &tokio_postgres::Error) -> bool {
+    let text = chain(error);
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return false;
+        }
+        source = error.source();
+    }
+    let kinds = [
+        "error performing TLS handshake",
+        "invalid configuration",
+        "authentication error",
+    ];
+    kinds.iter().any(|kind| text.starts_with(kind)) && !text.contains("unexpected EOF")
 }
 
 /// The text of an error and of all its sources. A source that the text before already contains is left out.
@@ -59,6 +91,7 @@ impl Cause {
             sqlstate: None,
             constraint: None,
             message: message.into(),
+            is_lasting: false,
         }
     }
 
@@ -122,6 +155,14 @@ impl Error {
     /// Other transactions did not end in time.
     pub fn busy() -> Self {
         Self::Busy(Cause::timeout())
+    }
+
+    /// Whether the state of the database causes the error, so that a later attempt may succeed although nobody changes a setting.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable(cause) | Self::Busy(cause) | Self::OutcomeUnknown(cause) => !cause.is_lasting,
+            Self::Statement { .. } | Self::Constraint(..) | Self::Row(_) => false,
+        }
     }
 
     /// The error of a look-up after a change that took effect. "Nothing was changed" would be wrong.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 
 use super::error::{Cause, Error, Failure};
 use super::{Statement, Store, role};
@@ -100,12 +100,21 @@ impl Store {
         let serving = self.serving_role().await.map_err(MigrateError::from)?;
         let owner = self.owner.as_ref().unwrap_or(&self.pool);
         let mut connection = owner.get().await.map_err(Failure::from)?;
+        let applied = self.migrate_on(&mut connection, &serving).await;
+        if applied.is_err() {
+            // The connection may be dead, or lead to a server that became read-only.
+            drop(Object::take(connection));
+        }
+        applied
+    }
+
+    async fn migrate_on(&self, connection: &mut Object, serving: &str) -> Result<usize, Stopped> {
         let transaction = connection.transaction().await?;
         if self.has_owner() {
-            role::check_owner(&transaction, &serving).await?;
+            role::check_owner(&transaction, serving).await?;
         }
         let applied = migrate(&transaction).await?;
-        role::grant(&transaction, &serving).await?;
+        role::grant(&transaction, serving).await?;
         transaction.commit().await?;
         Ok(applied)
     }

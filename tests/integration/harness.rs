@@ -16,6 +16,7 @@ use certkeep::postgres::{DataDir, PrivatePostgres, Settings};
 use certkeep::secret::Existing;
 use certkeep::server::{Database, Server};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -271,7 +272,9 @@ impl TestServer {
             .unwrap()
             .trim()
             .to_owned();
-        let server = Server::start(&config, policy, None).await.unwrap();
+        let server = Server::start(&config, policy, None, &CancellationToken::new())
+            .await
+            .unwrap();
         Self {
             server: Some(server),
             dir,

@@ -71,6 +71,7 @@ mod secrets;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;
 mod standby;
+mod starts;
 mod store;
 mod sync;
 mod tags;

@@ -163,7 +163,7 @@ async fn while_the_schema_is_migrated_health_is_not_serving() {
     config.listen = address;
     certkeep::seal::KeyRing::create(&config.database.key_ring).unwrap();
     let starting = tokio::spawn(async move {
-        certkeep::server::Server::start(&config, certkeep::app::Policy::default(), None)
+        certkeep::server::Server::start(&config, certkeep::app::Policy::default(), None, &Default::default())
             .await
             .map_err(|error| error.to_string())
     });

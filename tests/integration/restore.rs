@@ -140,7 +140,7 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_server() {
     figure("restore, ms", began.elapsed().as_millis());
 
     let config = config(&data_dir, &database);
-    let server = Server::start(&config, certkeep::app::Policy::default(), None)
+    let server = Server::start(&config, certkeep::app::Policy::default(), None, &Default::default())
         .await
         .unwrap();
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();

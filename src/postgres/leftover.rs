@@ -1,0 +1,60 @@
+//! Processes of a postmaster that was killed. Until they have ended, they keep the next postmaster from starting. Most end by
+//! themselves at once, but a statement that computes, or a process that is stopped, may take hours.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
+
+use super::postmaster::running;
+
+/// Interval between two checks whether the processes are gone.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the processes get to end by themselves, then after a request, then after a kill. Postgres too kills its processes five
+/// seconds after the request.
+const STEPS: [(Option<Signal>, Duration); 3] = [
+    (None, Duration::from_secs(1)),
+    (Some(Signal::QUIT), Duration::from_secs(5)),
+    (Some(Signal::KILL), Duration::from_secs(2)),
+];
+
+/// Ends the processes that a killed postmaster of `cluster` left. The next start recovers as after a crash, so nothing that was
+/// committed is lost. Does nothing while a postmaster of `cluster` runs.
+pub async fn end(cluster: &Path) {
+    for (signal, within) in STEPS {
+        let left = left(cluster);
+        if left.is_empty() || running(cluster).is_some() {
+            return;
+        }
+        if let Some(signal) = signal {
+            tracing::warn!(processes = left.len(), ?signal, "ending processes of a killed Postgres");
+            for pid in left {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, signal);
+            }
+        }
+        let began = Instant::now();
+        while began.elapsed() < within && !self::left(cluster).is_empty() {
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// Postgres's processes work in the cluster's directory and name themselves `postgres: ...`.
+#[cfg(target_os = "linux")]
+fn left(cluster: &Path) -> Vec<Pid> {
+    let is_left = |pid: &Pid| {
+        let process = format!("/proc/{}", pid.as_raw_nonzero());
+        std::fs::read(format!("{process}/cmdline")).is_ok_and(|line| line.starts_with(b"postgres: "))
+            && std::fs::read_link(format!("{process}/cwd")).is_ok_and(|dir| dir == cluster)
+    };
+    super::postmaster::processes().filter(is_left).collect()
+}
+
+/// Other systems do not show a process's directory without another program. There, a start waits for these processes.
+#[cfg(not(target_os = "linux"))]
+fn left(_cluster: &Path) -> Vec<Pid> {
+    Vec::new()
+}
