@@ -45,12 +45,14 @@ pub async fn end(cluster: &Path) {
 /// Postgres's processes work in the cluster's directory and name themselves `postgres: ...`.
 #[cfg(target_os = "linux")]
 fn left(cluster: &Path) -> Vec<Pid> {
-    let is_left = |pid: &Pid| {
-        let process = format!("/proc/{}", pid.as_raw_nonzero());
-        std::fs::read(format!("{process}/cmdline")).is_ok_and(|line| line.starts_with(b"postgres: "))
-            && std::fs::read_link(format!("{process}/cwd")).is_ok_and(|dir| dir == cluster)
+    let works_in_cluster = |pid: Pid| {
+        let dir = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+        dir.is_ok_and(|dir| dir == cluster)
     };
-    super::postmaster::processes().filter(is_left).collect()
+    super::postmaster::command_lines()
+        .filter(|(pid, line)| line.starts_with(b"postgres: ") && works_in_cluster(*pid))
+        .map(|(pid, _)| pid)
+        .collect()
 }
 
 /// Other systems do not show a process's directory without another program. There, a start waits for these processes.

@@ -144,43 +144,57 @@ impl fmt::Display for Ended {
 
 /// Whether `pid` is a running postmaster of `cluster`, and not another process with the same pid.
 pub fn is_postmaster(pid: Pid, cluster: &Path) -> bool {
-    let Some(command_line) = command_line(pid) else {
-        return false;
-    };
+    command_line(pid).is_some_and(|line| has_cluster(&line, cluster))
+}
+
+fn has_cluster(line: &[u8], cluster: &Path) -> bool {
     let mut argument = b" -D ".to_vec();
     argument.extend_from_slice(cluster.as_os_str().as_encoded_bytes());
     argument.push(b' ');
-    command_line.windows(argument.len()).any(|window| window == argument)
+    contains(line, &argument)
+}
+
+fn contains(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len()).any(|window| window == part)
 }
 
 /// A running postmaster of `cluster`. For a cluster whose `postmaster.pid` is missing or cannot be read.
 pub fn running(cluster: &Path) -> Option<Pid> {
-    let is_server = |pid: &Pid| {
-        let line = command_line(*pid).unwrap_or_default();
+    let is_server = |line: &[u8]| {
         let program = line.split(|&byte| byte == b' ').next().unwrap_or_default();
         // `-D` is also an argument of other programs, and a single-user server has no postmaster.
-        program.ends_with(b"/postgres") && !line.windows(10).any(|window| window == b" --single ")
+        program.ends_with(b"/postgres") && !contains(line, b" --single ")
     };
-    processes().find(|pid| is_postmaster(*pid, cluster) && is_server(pid))
+    let mut all = command_lines();
+    all.find(|(_, line)| is_server(line) && has_cluster(line, cluster))
+        .map(|(pid, _)| pid)
 }
 
-/// All processes of this machine.
+/// All processes of this machine, with their command lines.
 #[cfg(target_os = "linux")]
-pub fn processes() -> impl Iterator<Item = Pid> {
+pub fn command_lines() -> impl Iterator<Item = (Pid, Vec<u8>)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+    entries.filter_map(|entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        Some((pid, command_line(pid)?))
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn processes() -> impl Iterator<Item = Pid> {
+pub fn command_lines() -> impl Iterator<Item = (Pid, Vec<u8>)> {
     let output = std::process::Command::new("/bin/ps")
-        .args(["-ax", "-o", "pid="])
+        .args(["-axww", "-o", "pid=,command="])
         .output();
-    let listed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let listed: Vec<_> = listed.unwrap_or_default().lines().map(str::to_owned).collect();
-    listed
-        .into_iter()
-        .filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?))
+    let output = output.map(|output| output.stdout).unwrap_or_default();
+    let lines: Vec<_> = output.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+    lines.into_iter().filter_map(|line| {
+        let line = line.trim_ascii();
+        let end = line.iter().position(|&byte| byte == b' ')?;
+        let pid = Pid::from_raw(std::str::from_utf8(&line[..end]).ok()?.parse().ok()?)?;
+        let mut command = line[end..].trim_ascii().to_vec();
+        command.push(b' ');
+        Some((pid, command))
+    })
 }
 
 /// The command line of a process, with a space after each argument. `None` if the process is gone, or dead and not yet reaped by

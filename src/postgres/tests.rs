@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use super::pid_file::{PidFile, Status};
-use super::postmaster::{is_postmaster, processes};
+use super::postmaster::{command_lines, is_postmaster};
 use super::*;
 
 /// A data directory. When this is dropped, its server is killed, also after a failed test.
@@ -42,11 +42,11 @@ impl TestDir {
 
     /// The process of the running server that names itself so.
     fn process(&self, name: &str) -> Option<Pid> {
-        processes().find(|pid| {
-            let process = format!("/proc/{}", pid.as_raw_nonzero());
-            fs::read(format!("{process}/cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
-                && fs::read_link(format!("{process}/cwd")).is_ok_and(|dir| dir == self.cluster())
-        })
+        let found = command_lines().find(|(pid, line)| {
+            let dir = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+            line.starts_with(name.as_bytes()) && dir.is_ok_and(|dir| dir == self.cluster())
+        });
+        found.map(|(pid, _)| pid)
     }
 
     async fn start(&self) -> PrivatePostgres {
