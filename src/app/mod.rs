@@ -111,7 +111,7 @@ pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, EncodedPair,
     ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, KeyPairFormat,
     ListedCertificate, NameKind, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError,
-    Severity, Sha256Fingerprint, TextError, UnsupportedKey, WeakHash, X509Error,
+    Severity, Sha256Fingerprint, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,

@@ -38,6 +38,7 @@ mod stored_pair;
 #[cfg(test)]
 pub(crate) mod test_pair;
 mod unsupported_key;
+mod validity;
 mod verified_certificate;
 mod x509;
 
@@ -63,5 +64,6 @@ pub use rules::EXPIRES_SOON_DAYS;
 pub use spiffe_id::{SpiffeId, is_spiffe_pattern};
 pub use stored_pair::{StoredPair, StoredPairError};
 pub use unsupported_key::UnsupportedKey;
+pub use validity::Validity;
 pub use verified_certificate::VerifiedCertificate;
 pub use x509::X509Error;

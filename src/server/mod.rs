@@ -9,6 +9,7 @@ mod listener;
 mod monitor;
 mod stamp;
 mod tls;
+mod tls_validity;
 
 use std::ffi::OsStr;
 use std::io;

@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::Protocol;
 use super::stamp::{Stamp, stamp};
+use super::tls_validity::{FileValidity, Reminder};
 use crate::config::TlsFiles;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -48,12 +49,13 @@ impl Tls {
     pub(super) fn start(files: &TlsFiles, protocol: Protocol) -> Result<Arc<Self>, TlsError> {
         // Before the files are read: a change during the read is seen.
         let stamps = stamps(files);
+        let (config, validities) = read(files, protocol)?;
         let tls = Arc::new(Self {
             files: files.clone(),
             protocol,
-            current: RwLock::new(read(files, protocol)?),
+            current: RwLock::new(config),
         });
-        tokio::spawn(follow(Arc::downgrade(&tls), stamps));
+        tokio::spawn(follow(Arc::downgrade(&tls), stamps, Reminder::begin(validities)));
         Ok(tls)
     }
 
@@ -63,20 +65,22 @@ impl Tls {
     }
 }
 
-async fn follow(tls: Weak<Tls>, mut served: Stamps) {
+async fn follow(tls: Weak<Tls>, mut served: Stamps, mut reminder: Reminder) {
     let mut tried = served;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(tls) = tls.upgrade() else { return };
+        reminder.repeat_if_due();
         let now = stamps(&tls.files);
         if now == served {
             continue;
         }
         match read(&tls.files, tls.protocol) {
-            Ok(config) => {
+            Ok((config, validities)) => {
                 *tls.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 served = now;
                 tracing::info!("reloaded the listener's TLS files");
+                reminder = Reminder::begin(validities);
             }
             // Perhaps only one of the files was replaced so far. The old files are served and the new ones are tried again. Each
             // change is logged once.
@@ -101,9 +105,11 @@ fn stamps(files: &TlsFiles) -> Stamps {
     .map(|path| stamp(path?))
 }
 
-fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+/// The configuration, and how long the certificates of its files are valid.
+fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<FileValidity>), TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates("tls_certificate", &files.certificate)?;
+    let mut validities: Vec<_> = FileValidity::of("tls_certificate", &chain).into_iter().collect();
     let key = PrivateKeyDer::from_pem_file(&files.private_key)
         .map_err(|error| unusable("tls_private_key", &files.private_key, cause(&error)))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -111,24 +117,27 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsEr
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
+            let authorities = certificates(CLIENT_CA, path)?;
+            validities.extend(FileValidity::of(CLIENT_CA, &authorities));
             // A caller without a certificate has an access key.
-            let verifier = WebPkiClientVerifier::builder_with_provider(client_authorities(path)?, provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| unusable(CLIENT_CA, path, error.to_string()))?;
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(client_authorities(path, authorities)?, provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| unusable(CLIENT_CA, path, error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![protocol.alpn().to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), validities))
 }
 
 const CLIENT_CA: &str = "client_ca";
 
-fn client_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+fn client_authorities(path: &Path, given: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, TlsError> {
     let mut authorities = RootCertStore::empty();
-    for certificate in certificates(CLIENT_CA, path)? {
+    for certificate in given {
         let added = authorities.add(certificate);
         added.map_err(|error| unusable(CLIENT_CA, path, error.to_string()))?;
     }
@@ -169,7 +178,7 @@ mod tests {
             private_key: path,
             client_ca: None,
         };
-        let error = read(&files, Protocol::Http2).unwrap_err();
+        let error = read(&files, Protocol::Http2).map(|_| ()).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(
             !shown.contains("hunter2") && !shown.contains("104, 117, 110"),

@@ -32,6 +32,7 @@ const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
 ];
 const WATCHES: &str = "certkeep_watches";
 const WATCH_DELAY: &str = "certkeep_watch_delay_seconds";
+const TLS_NOT_AFTER: &str = "certkeep_tls_not_after_timestamp_seconds";
 const CONNECTIONS: &str = "certkeep_connections";
 const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
@@ -93,6 +94,10 @@ pub fn begin() {
             "Time from a change of a certificate until a watch has its message, in seconds. It grows when watches are behind"
         );
         describe_gauge!(CONNECTIONS, "Open connections by listener");
+        describe_gauge!(
+            TLS_NOT_AFTER,
+            "Earliest end of the certificates in a TLS file of the listener, in Unix seconds, by setting"
+        );
         describe_gauge!(
             AUDIT_PURGE_ENABLED,
             "1 if audit events are purged after their retention, else 0"
@@ -181,6 +186,11 @@ pub fn certificates(expires_in: &'static str, count: i64) {
 /// Sets whether Postgres accepts writes.
 pub fn database_up(is_up: bool) {
     gauge!(DATABASE_UP).set(f64::from(u8::from(is_up)));
+}
+
+/// Sets the earliest end of the certificates in the file of this setting, in seconds since 1970.
+pub fn tls_not_after(setting: &'static str, secs: i64) {
+    gauge!(TLS_NOT_AFTER, "setting" => setting).set(secs as f64);
 }
 
 /// Sets the numbers of connections to Postgres: open, idle, maximum, and calls that wait for one.

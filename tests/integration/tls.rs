@@ -12,7 +12,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::harness::{TestServer, bearer, temp_dir, until};
 use crate::pki::{self, Key, Pair};
-use crate::process::{certkeep, stderr, stdout};
+use crate::process::{Certkeep, certkeep, stderr, stdout};
 
 const NAME: &str = "certkeep.example";
 
@@ -160,5 +160,57 @@ async fn connections_beyond_the_limit_wait() {
         .await
         .unwrap()
         .unwrap();
+    server.stop().await;
+}
+
+/// rustls serves a certificate that has expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_listeners_certificate_is_logged_and_measured() {
+    let server = TestServer::start().await;
+    let dir = temp_dir();
+    let [certificate, key, ca, log] = ["tls.pem", "tls-key.pem", "ca.pem", "log"].map(|name| dir.path().join(name));
+    write(dir.path(), &pki::expiring(NAME, 0));
+    std::fs::write(&ca, pki::expiring("ca.example", 5).certificate).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let args = [
+        "--database-url",
+        server.database(),
+        "--tls-certificate",
+        certificate.to_str().unwrap(),
+        "--tls-private-key",
+        key.to_str().unwrap(),
+        "--client-ca",
+        ca.to_str().unwrap(),
+        "--metrics-listen",
+        &metrics.to_string(),
+    ];
+    let replica = Certkeep::start_as(server.data_dir(), &args, |command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let logged = || std::fs::read_to_string(&log).unwrap();
+    let lines = logged();
+    let says = |setting: &str, text: &str| {
+        let lines = logged();
+        lines.lines().any(|line| line.contains(setting) && line.contains(text))
+    };
+    assert!(says("tls_certificate", "has expired"), "{lines}");
+    assert!(says("client_ca", "ends within 7 days"), "{lines}");
+    let not_after = |setting: &str| -> f64 {
+        let (_, text) = crate::operation::http(metrics, "/metrics");
+        let name = format!("certkeep_tls_not_after_timestamp_seconds{{setting=\"{setting}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{setting} in {text}")).parse().unwrap()
+    };
+    let days = (not_after("client_ca") - not_after("tls_certificate")) / 86400.0;
+    assert!((4.9..5.1).contains(&days), "{days}");
+
+    write(dir.path(), &pki::self_signed(Key::P256, NAME));
+    until(async || not_after("tls_certificate") == 4_000_000_000.0).await;
+    assert_eq!(logged().matches("has expired").count(), 1);
+    replica.terminate();
     server.stop().await;
 }
