@@ -23,6 +23,8 @@ const MAX_NAME_LEN: usize = 64;
 pub(super) struct Context {
     /// URL of the server.
     pub(super) endpoint: String,
+    /// Whether keys may go to this endpoint in plain text.
+    pub(super) danger_plaintext: bool,
     /// File with one line, `<id>.<secret>`. Without it, the context has a client certificate.
     pub(super) access_key_file: Option<PathBuf>,
     pub(super) client_certificate: Option<ClientCertificate>,
@@ -85,6 +87,11 @@ impl Contexts {
                 return Err(format!("contexts.{name} is no name of a context: {NAME_RULE}"));
             }
             let path = format!("contexts.{name}.");
+            let danger_plaintext = match context.remove("danger_plaintext") {
+                None => false,
+                Some(toml::Value::Boolean(is_set)) => is_set,
+                Some(_) => return Err(format!("{path}danger_plaintext must be true or false")),
+            };
             let mut text = |key| take_text(&mut context, &path, key);
             let endpoint = text("endpoint")?.ok_or_else(|| format!("{path}endpoint is missing"))?;
             let (key_file, ca_file, region) = (text("access_key_file")?, text("ca_file")?, text("region")?);
@@ -102,6 +109,7 @@ impl Contexts {
             }
             let context = Context {
                 endpoint,
+                danger_plaintext,
                 access_key_file: key_file.map(PathBuf::from),
                 client_certificate,
                 ca_file: ca_file.map(PathBuf::from),
@@ -137,6 +145,9 @@ impl Contexts {
             }
             if let Some(region) = &context.region {
                 set("region", region);
+            }
+            if context.danger_plaintext {
+                table.insert("danger_plaintext".to_owned(), true.into());
             }
             contexts.insert(name.clone(), table.into());
         }
@@ -349,6 +360,7 @@ mod tests {
     fn context(endpoint: &str) -> Context {
         Context {
             endpoint: endpoint.to_owned(),
+            danger_plaintext: true,
             access_key_file: Some("/keys/a.key".into()),
             client_certificate: Some(ClientCertificate {
                 certificate: "/tls/client.pem".into(),
@@ -455,6 +467,10 @@ mod tests {
             (
                 "[contexts.a]\nendpoint = \"http://a\"\naccess_key_file = \"a\"\naccess_key = \"ck1.s\"",
                 "unknown key contexts.a.access_key",
+            ),
+            (
+                "[contexts.a]\nendpoint = \"http://a\"\naccess_key_file = \"a\"\ndanger_plaintext = \"yes\"",
+                "contexts.a.danger_plaintext must be true or false",
             ),
             ("[contexts.\"../a\"]", "contexts.../a is no name of a context: "),
         ] {

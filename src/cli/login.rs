@@ -15,7 +15,8 @@ use super::answer::{Effect, answered};
 use super::connection::{self, AccessKey, Connection, Origin, Value, check_url, is_same};
 use super::context;
 use super::contexts::{self, ClientCertificate, Context};
-use super::print::{self, ListOutput, line, lines};
+use super::print::{self, ListOutput, line, lines, plain};
+use super::settings::variable;
 use crate::grpc::pb;
 
 const DEFAULT_NAME: &str = "default";
@@ -31,6 +32,10 @@ pub(super) struct LoginArgs {
     /// URL of the server. Default: that of the existing context with this name.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
+    /// Send keys in plain text to an http endpoint that is not this machine. The context keeps this choice. Default: the existing
+    /// context's, else no. [env: CERTKEEP_DANGER_PLAINTEXT=true]
+    #[arg(long)]
+    danger_plaintext: bool,
     /// PEM file of CA certificates that verify an https endpoint. Default: the existing context's, else the system's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -53,6 +58,7 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let LoginArgs {
         name,
         endpoint,
+        danger_plaintext,
         ca_file,
         region,
         access_key_file,
@@ -70,6 +76,9 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
         ))
     })?;
     check_url(&endpoint).map_err(|rule| Failure::usage(format!("--endpoint is no URL: {rule}")))?;
+    let danger_plaintext = danger_plaintext
+        || connection::danger_plaintext(variable)?
+        || before.as_ref().is_some_and(|before| before.danger_plaintext);
     let ca_file = ca_file.map(absolute).transpose()?;
     let ca_file = ca_file.or_else(|| before.as_ref()?.ca_file.clone());
     let region = region
@@ -88,20 +97,25 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
         None => None,
     };
     let flag = |path: &PathBuf, name| Value::new(path.clone(), Origin::Flag(name));
-    let connection = Connection {
+    let mut connection = Connection {
         context: None,
         endpoint: Value::new(endpoint.clone(), Origin::Flag("--endpoint")),
+        danger_plaintext,
         ca_file: ca_file.as_ref().map(|file| flag(file, "--ca-file")),
         client_certificate: client_certificate
             .clone()
             .map(|client| Value::new(client, Origin::Flag("--client-cert"))),
         access_key: match &key_file {
             Some(file) => AccessKey::File(flag(file, "--access-key-file")),
-            None if client_certificate.is_some() => AccessKey::None,
-            None => AccessKey::Text(Value::new(entered_key(&endpoint).await?, Origin::Input)),
+            None => AccessKey::None,
         },
         region: None,
     };
+    // Before anybody types a key.
+    connection.check_plaintext()?;
+    if key_file.is_none() && client_certificate.is_none() {
+        connection.access_key = AccessKey::Text(Value::new(entered_key(&endpoint).await?, Origin::Input));
+    }
     let answer = connection
         .connect_as_admin()?
         .describe_caller(pb::DescribeCallerRequest {})
@@ -114,6 +128,7 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
     };
     let context = Context {
         endpoint: endpoint.clone(),
+        danger_plaintext,
         access_key_file: key_file,
         client_certificate,
         ca_file,
@@ -189,7 +204,11 @@ impl HiddenInput {
         tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
         let hidden = Self(before);
         let mut screen = io::stderr();
-        write!(screen, "access key for {endpoint} (<id>.<secret>, not shown): ")?;
+        write!(
+            screen,
+            "access key for {} (<id>.<secret>, not shown): ",
+            plain(endpoint)
+        )?;
         screen.flush()?;
         Ok(hidden)
     }

@@ -134,6 +134,9 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
             _ => format!("localhost:{}", address.port()),
         };
         upload.push_str(&format!(" --endpoint {scheme}://{host}"));
+        if config.tls.is_none() && !address.ip().is_loopback() && !address.ip().is_unspecified() {
+            upload.push_str(" --danger-plaintext");
+        }
     }
     let is_private = matches!(database.source, DatabaseSource::Private { .. });
     if is_private {

@@ -424,3 +424,57 @@ async fn a_context_keeps_the_ca_file_by_its_absolute_path() {
     assert!(user.run(&["whoami"], &[]).contains(id(server.admin_key())));
     server.stop().await;
 }
+
+/// No network gets a key in plain text unless somebody says so: with the flag, the variable or the context.
+#[test]
+fn keys_go_in_plain_text_only_to_this_machine() {
+    let user = User::new();
+    let key = user.0.path().join("key");
+    std::fs::write(&key, "ck1.secret\n").unwrap();
+    let folder = user.0.path().to_str().unwrap();
+    let key = key.to_str().unwrap();
+    // This address leads to this machine, but it is no loopback address. Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let endpoint = &format!("http://0.0.0.0:{port}");
+    let connection = ["--endpoint", endpoint, "--access-key-file", key];
+    for command in [
+        &["describe"][..],
+        &["whoami"],
+        &["watch"],
+        &["sync", folder],
+        &["import", folder],
+        &["login", "prod"],
+    ] {
+        let (code, text) = user.refused(&[command, &connection].concat(), &[]);
+        assert_eq!(code, 2, "{text}");
+        assert!(
+            text.contains("--danger-plaintext") && text.contains("CERTKEEP_DANGER_PLAINTEXT"),
+            "{text}"
+        );
+    }
+    // Nobody types a key for it.
+    let login = user.log_in(&["prod", "--endpoint", endpoint], "");
+    assert_eq!(login.status.code(), Some(2));
+    assert!(stderr(&login).contains("--danger-plaintext"), "{}", stderr(&login));
+
+    std::fs::create_dir_all(user.config_dir()).unwrap();
+    let write = |extra: &str| {
+        let text = format!("[contexts.a]\nendpoint = \"{endpoint}\"\naccess_key_file = \"{key}\"\n{extra}");
+        std::fs::write(user.config_dir().join("contexts.toml"), text).unwrap();
+    };
+    write("");
+    let (code, text) = user.refused(&["whoami", "--context", "a"], &[]);
+    assert!(code == 2 && text.contains("(context a)"), "{text}");
+    // Each word of danger leads to the attempt to connect, which fails otherwise.
+    let context = ["whoami", "--context", "a"];
+    let flag = [&context[..], &["--danger-plaintext"]].concat();
+    let variable = [("CERTKEEP_DANGER_PLAINTEXT", "true")];
+    assert_eq!(user.refused(&flag, &[]).0, 3);
+    assert_eq!(user.refused(&context, &variable).0, 3);
+    write("danger_plaintext = true\n");
+    assert_eq!(user.refused(&context, &[]).0, 3);
+}

@@ -253,3 +253,19 @@ fn the_table_of_roles_is_that_of_the_service() {
         .collect();
     assert_eq!(told, expected, "docs/access.md has the roles of every call");
 }
+
+/// `ps` shows the arguments of a command to every user of the machine.
+#[test]
+fn no_command_of_the_documents_has_an_access_key_as_an_argument() {
+    let mut files = vec!["README.md".to_owned()];
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        files.extend(name.ends_with(".md").then(|| format!("docs/{name}")));
+    }
+    for file in files {
+        for line in read(&file).lines() {
+            let is_argument = line.contains("Bearer $(") || line.contains("Bearer $ADMIN") || line.contains("-H \"$");
+            assert!(!is_argument, "{file}: {line}");
+        }
+    }
+}

@@ -18,10 +18,12 @@ impl Grpcurl {
     /// The answer, or the status of the error with its details.
     async fn try_call(&self, key: &str, method: &str, request: &Value) -> Result<Value, String> {
         let mut command = Command::new(tool("bin/grpcurl"));
-        command.args([
+        // As the documents do, so that `ps` does not show the key.
+        command.env("ADMIN_KEY", key).args([
             "-plaintext",
+            "-expand-headers",
             "-H",
-            &format!("authorization: Bearer {key}"),
+            "authorization: Bearer ${ADMIN_KEY}",
             "-d",
             &request.to_string(),
         ]);

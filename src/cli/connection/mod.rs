@@ -22,6 +22,8 @@ use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
 use crate::grpc::pb::delivery_service_client::DeliveryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use sources::Environment;
+pub(super) use sources::danger_plaintext;
+use url::is_exposed;
 pub(super) use url::{check_url, is_same};
 pub(super) use value::{AccessKey, Origin, Value};
 
@@ -48,6 +50,10 @@ pub(super) struct ConnectionArgs {
     /// [env: CERTKEEP_ACCESS_KEY_FILE; CERTKEEP_ACCESS_KEY is the key itself]
     #[arg(long, value_name = "FILE")]
     access_key_file: Option<PathBuf>,
+    /// Send keys in plain text to an http endpoint that is not this machine. Default: the context's, else no.
+    /// [env: CERTKEEP_DANGER_PLAINTEXT=true]
+    #[arg(long)]
+    danger_plaintext: bool,
     /// PEM file of CA certificates that verify an https endpoint. Default: the context's, else the system's.
     /// [env: CERTKEEP_CA_FILE]
     #[arg(long, value_name = "FILE")]
@@ -106,6 +112,8 @@ pub(super) struct Connection {
     /// The context in use.
     pub(super) context: Option<String>,
     pub(super) endpoint: Value<String>,
+    /// Whether an http endpoint may be another machine.
+    pub(super) danger_plaintext: bool,
     /// `None`: the system's CA certificates.
     pub(super) ca_file: Option<Value<PathBuf>>,
     pub(super) client_certificate: Option<Value<ClientCertificate>>,
@@ -131,7 +139,22 @@ impl Connection {
         Ok(OperatorServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
     }
 
+    /// Refuses to send secrets in plain text over a network.
+    pub(super) fn check_plaintext(&self) -> Result<(), Failure> {
+        let Value { value: url, origin } = &self.endpoint;
+        match is_exposed(url) && !self.danger_plaintext {
+            true => Err(Failure::usage(format!(
+                "{url} ({origin}) would get keys in plain text over the network: use https, or set --danger-plaintext or \
+                 CERTKEEP_DANGER_PLAINTEXT=true"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn channel(&self) -> Result<AuthorizedChannel, Failure> {
+        let url = &self.endpoint.value;
+        check_url(url).map_err(|rule| Failure::usage(format!("{url} ({}) is no URL: {rule}", self.endpoint.origin)))?;
+        self.check_plaintext()?;
         let key = self.key_text()?;
         if key.as_ref().is_some_and(|text| access_key(text).is_none()) {
             return Err(Failure::usage(format!(
@@ -139,8 +162,6 @@ impl Connection {
                 self.access_key
             )));
         }
-        let url = &self.endpoint.value;
-        check_url(url).map_err(|rule| Failure::usage(format!("{url} ({}) is no URL: {rule}", self.endpoint.origin)))?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::from_error(&error))?;
         let endpoint = match url.starts_with("https:") {
             true => self.with_tls(endpoint)?,

@@ -54,7 +54,11 @@ pub(super) fn resolve(
     let region = Origin::first(&None, "", &environment.region, "CERTKEEP_REGION");
     let default_endpoint = || Value::new(DEFAULT_ENDPOINT.to_owned(), Origin::Default);
     let endpoint = endpoint.or_else(|| sources.of_context(|context| Some(context.endpoint.clone())));
+    let danger_plaintext = flags.danger_plaintext
+        || environment.danger_plaintext
+        || context.is_some_and(|(_, context)| context.danger_plaintext);
     Ok(Connection {
+        danger_plaintext,
         context: context.map(|(name, _)| name.to_owned()),
         endpoint: endpoint.unwrap_or_else(default_endpoint),
         ca_file: ca_file.or_else(|| sources.of_context(|context| context.ca_file.clone())),
@@ -159,11 +163,22 @@ impl Sources<'_> {
     }
 }
 
+/// The variable CERTKEEP_DANGER_PLAINTEXT.
+pub(in crate::cli) fn danger_plaintext(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool, Failure> {
+    match variable("CERTKEEP_DANGER_PLAINTEXT") {
+        None => Ok(false),
+        Some(value) if value == "false" => Ok(false),
+        Some(value) if value == "true" => Ok(true),
+        Some(_) => Err(Failure::usage("CERTKEEP_DANGER_PLAINTEXT must be true or false")),
+    }
+}
+
 /// The variables of the client commands. An empty variable counts as not set.
 #[derive(Default)]
 pub(super) struct Environment {
     context: Option<String>,
     endpoint: Option<String>,
+    danger_plaintext: bool,
     access_key: Option<Zeroizing<String>>,
     access_key_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -183,6 +198,7 @@ impl Environment {
         Ok(Self {
             context: text("CERTKEEP_CONTEXT")?,
             endpoint: text("CERTKEEP_ENDPOINT")?,
+            danger_plaintext: danger_plaintext(&variable)?,
             access_key: text("CERTKEEP_ACCESS_KEY")?.map(Zeroizing::new),
             access_key_file: path("CERTKEEP_ACCESS_KEY_FILE"),
             ca_file: path("CERTKEEP_CA_FILE"),
@@ -207,6 +223,7 @@ mod tests {
             endpoint: endpoint.to_owned(),
             access_key_file: Some(format!("/{name}.key").into()),
             client_certificate: None,
+            danger_plaintext: false,
             ca_file: Some(format!("/{name}.pem").into()),
             region: Some(format!("{name}-1")),
         };
@@ -228,6 +245,7 @@ mod tests {
         ConnectionArgs {
             context: value("context"),
             endpoint: value("endpoint"),
+            danger_plaintext: false,
             access_key_file: value("access-key-file").map(PathBuf::from),
             ca_file: value("ca-file").map(PathBuf::from),
             client_cert: value("client-cert").map(PathBuf::from),

@@ -1,5 +1,7 @@
 //! The URL of a server.
 
+use std::net::IpAddr;
+
 use http::Uri;
 
 /// Checks the URL of a server. The error is the rule.
@@ -9,6 +11,16 @@ pub(in crate::cli) fn check_url(url: &str) -> Result<(), &'static str> {
         Some(_) => Ok(()),
         None => Err("use one such as http://127.0.0.1:50051 or https://certkeep.example:50051"),
     }
+}
+
+/// Whether this URL sends private keys and access keys in plain text over a network: http, and no loopback address.
+pub(in crate::cli) fn is_exposed(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return true };
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback =
+        host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    uri.scheme_str() != Some("https") && !is_loopback
 }
 
 /// Whether two URLs name the same server.
@@ -35,6 +47,31 @@ mod tests {
     use super::*;
 
     const A: &str = "https://a.example:50051";
+
+    #[test]
+    fn only_https_and_loopback_keep_a_secret() {
+        for kept in [
+            "https://a.example",
+            "http://127.0.0.1:50051",
+            "http://127.9.9.9",
+            "http://LocalHost:1",
+            "http://[::1]:50051",
+        ] {
+            assert!(!is_exposed(kept), "{kept}");
+        }
+        for exposed in [
+            "http://a.example",
+            "http://10.0.0.1",
+            "http://0.0.0.0",
+            "http://[::]",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1@a.example",
+            "http://127.0.0.1:1@a.example",
+        ] {
+            assert!(is_exposed(exposed), "{exposed}");
+        }
+    }
 
     #[test]
     fn urls_of_one_server_are_recognised() {
