@@ -5,7 +5,8 @@ use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
 use super::channel::refused_key;
-use super::{Failure, print, words};
+use super::print::{self, plain};
+use super::{Failure, words};
 use crate::grpc::pb;
 
 /// Requests all pages, each with the token of the previous page.
@@ -47,8 +48,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         lines.extend(in_use.map(|wrong| ("held by", &wrong.description)));
     }
     let lost_names = details.error_info().and_then(|info| info.metadata.get("lost_names"));
-    let lost_names = lost_names.map(|names| print::plain(names));
-    lines.extend(lost_names.iter().map(|names| ("lost names", names)));
+    lines.extend(lost_names.map(|names| ("lost names", names)));
     let refusing = findings(&status)
         .into_iter()
         .filter(|one| one.severity() == pb::Severity::Error);
@@ -64,9 +64,10 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or_default();
     let lines: String = lines
         .iter()
-        .map(|(label, value)| format!("\n  {label:<width$}  {value}"))
+        .map(|(label, value)| format!("\n  {:<width$}  {}", plain(label), plain(value)))
         .collect();
-    let text = format!("{}{lines}", status.message());
+    let message = plain(status.message());
+    let text = format!("{message}{lines}");
     // Only the service itself sends a reason.
     let is_from_service = details.error_info().is_some();
     match status.code() {
@@ -74,9 +75,7 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         _ if is_busy(&status) => Failure::unavailable(text),
         Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
         _ if is_from_service => Failure::refused(text),
-        _ if never_connected(&status) => {
-            Failure::unavailable(format!("the service cannot be reached: {}", status.message()))
-        }
+        _ if never_connected(&status) => Failure::unavailable(format!("the service cannot be reached: {message}")),
         // The connection broke, or tonic's own timeout ended the call.
         _ => effect.failure(&text),
     }

@@ -96,7 +96,7 @@ fn report(answer: &pb::CheckServerCertificateResponse) -> String {
     }
     for finding in &answer.findings {
         let (severity, code) = (print::severity(finding), print::code(finding));
-        text.push_str(&format!("\n{severity:<8} {code} ({})\n", finding.rule));
+        text.push_str(&format!("\n{severity:<8} {code} ({})\n", plain(&finding.rule)));
         for line in [&finding.subject, &finding.message, &finding.remedy] {
             if !line.is_empty() {
                 text.push_str(&format!("         {}\n", plain(line)));

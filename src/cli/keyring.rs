@@ -281,7 +281,9 @@ async fn verify(args: VerifyArgs) -> Result<(), Failure> {
 fn print_unopened(rows: &[pb::UnopenedRow]) -> Result<(), Failure> {
     let shown = rows.iter().map(|row| {
         let cause = match row.cause() {
-            pb::UnopenedCause::KeyMissing => format!("the key ring lacks the key {}", row.key_encryption_key_id),
+            pb::UnopenedCause::KeyMissing => {
+                format!("the key ring lacks the key {}", plain(&row.key_encryption_key_id))
+            }
             pb::UnopenedCause::Unreadable => "it is damaged or belongs to another row".to_owned(),
             pb::UnopenedCause::Internal | pb::UnopenedCause::Unspecified => "the service failed to open it".to_owned(),
         };

@@ -11,6 +11,7 @@ mod check;
 mod connection;
 mod context;
 mod contexts;
+mod escape;
 mod file;
 mod identity;
 mod import;
@@ -34,7 +35,6 @@ mod watch;
 mod whoami;
 mod words;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -280,8 +280,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.text.is_empty() {
-                // If standard error is closed, nobody can read the error.
-                let _ = writeln!(std::io::stderr(), "error: {}", failure.text.trim_end());
+                print::error(&failure.text);
             }
             ExitCode::from(failure.code)
         }
@@ -353,7 +352,8 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
                 "certkeep",
                 &mut script,
             );
-            print::print(&String::from_utf8_lossy(&script))
+            // The script is certkeep's own.
+            print::write(&script)
         }
     }
 }

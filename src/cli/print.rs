@@ -9,6 +9,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::Failure;
+use super::escape::{Form, escaped};
 use super::settings::variable;
 use crate::app::{DAYS_LEFT, KeyAlgorithm};
 use crate::clock::{self, Timestamp};
@@ -438,12 +439,9 @@ pub(super) fn lines(lines: &[String]) -> Result<(), Failure> {
     print(&lines.map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// A text from a certificate or a caller, without control characters. So the text cannot control the terminal.
+/// A text from a certificate, a caller or a server, for one line. Everything that could mislead its reader is escaped.
 pub(super) fn plain(value: &str) -> String {
-    value
-        .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
+    escaped(value, Form::Value).into_owned()
 }
 
 /// An audit event.
@@ -452,7 +450,7 @@ pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result
         AuditOutput::Json => json("AuditEvent", event),
         AuditOutput::Jsonl => {
             let line = serialized("AuditEvent", event, serde_json::Serializer::new(Vec::new()))?;
-            print(&format!("{line}\n"))
+            print_json(&format!("{line}\n"))
         }
         AuditOutput::Text => print(&audit_line(event)),
     }
@@ -465,7 +463,7 @@ pub(super) fn watched(message: &pb::WatchServerCertificatesResponse, output: Aud
         AuditOutput::Jsonl => {
             let serializer = serde_json::Serializer::new(Vec::new());
             let line = serialized("WatchServerCertificatesResponse", message, serializer)?;
-            print(&format!("{line}\n"))
+            print_json(&format!("{line}\n"))
         }
         AuditOutput::Text => {
             let kind = message.kind().as_str_name();
@@ -474,7 +472,7 @@ pub(super) fn watched(message: &pb::WatchServerCertificatesResponse, output: Aud
                 .server_certificate
                 .as_ref()
                 .map(|one| plain(&one.server_certificate_name));
-            let parts = [kind, message.server_certificate_id.clone(), name.unwrap_or_default()];
+            let parts = [kind, plain(&message.server_certificate_id), name.unwrap_or_default()];
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             print(&(parts.join("  ") + "\n"))
         }
@@ -522,22 +520,26 @@ fn audit_line(event: &pb::AuditEvent) -> String {
     parts.join("  ") + "\n"
 }
 
-/// A value as JSON, without control characters.
+/// A text as JSON.
+fn string(text: &str) -> String {
+    escaped(&serde_json::Value::from(text).to_string(), Form::Json).into_owned()
+}
+
+/// A value as JSON.
 fn serialized_value(value: &prost_types::Value) -> String {
     use prost_types::value::Kind;
     match &value.kind {
         None | Some(Kind::NullValue(_)) => "null".to_owned(),
         Some(Kind::BoolValue(is_true)) => is_true.to_string(),
         Some(Kind::NumberValue(number)) => number.to_string(),
-        Some(Kind::StringValue(text)) => serde_json::Value::from(text.as_str()).to_string(),
+        Some(Kind::StringValue(text)) => string(text),
         Some(Kind::ListValue(list)) => {
             let values: Vec<_> = list.values.iter().map(serialized_value).collect();
             format!("[{}]", values.join(", "))
         }
         Some(Kind::StructValue(object)) => {
             let field = |(name, value): (&String, &prost_types::Value)| {
-                let name = serde_json::Value::from(name.as_str());
-                format!("{name}: {}", serialized_value(value))
+                format!("{}: {}", string(name), serialized_value(value))
             };
             let fields: Vec<_> = object.fields.iter().map(field).collect();
             format!("{{{}}}", fields.join(", "))
@@ -571,18 +573,22 @@ pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput
             trail.first_position,
             trail.last_position,
             trail.sealed_position,
-            if trail.head.is_empty() { "-" } else { &trail.head }
+            if trail.head.is_empty() {
+                "-".to_owned()
+            } else {
+                plain(&trail.head)
+            }
         ));
     }
     for head in &result.missing_heads {
-        text.push_str(&format!("missing head  {head}\n"));
+        text.push_str(&format!("missing head  {}\n", plain(head)));
     }
     print(&text)
 }
 
 pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
     let serializer = serde_json::Serializer::pretty(Vec::new());
-    print(&format!("{}\n", serialized(message, answer, serializer)?))
+    print_json(&format!("{}\n", serialized(message, answer, serializer)?))
 }
 
 fn serialized<F: serde_json::ser::Formatter>(
@@ -604,8 +610,24 @@ fn serialized<F: serde_json::ser::Formatter>(
     Ok(String::from_utf8_lossy(&serializer.into_inner()).into_owned())
 }
 
+/// Prints lines for people.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    write(escaped(text, Form::Lines).as_bytes())
+}
+
+/// Prints a JSON document.
+pub(super) fn print_json(text: &str) -> Result<(), Failure> {
+    write(escaped(text, Form::Json).as_bytes())
+}
+
+/// An error, on standard error. If that is closed, nobody can read the error.
+pub(super) fn error(text: &str) {
+    let _ = writeln!(io::stderr(), "error: {}", escaped(text.trim_end(), Form::Lines));
+}
+
+/// Writes bytes as they are.
+pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(bytes) {
         // The reader closed the pipe on purpose.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| Failure::from_error(&error)),

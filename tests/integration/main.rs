@@ -47,6 +47,7 @@ mod leases;
 mod limits;
 mod lists;
 mod load;
+mod misleading;
 mod operation;
 mod pki;
 mod plans;

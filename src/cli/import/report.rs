@@ -191,7 +191,7 @@ impl Report {
                     "summary": summary,
                     "interrupted": self.was_interrupted,
                 });
-                print::print(&format!("{document:#}\n"))
+                print::print_json(&format!("{document:#}\n"))
             }
         }
     }

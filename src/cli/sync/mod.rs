@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use super::answer::{Effect, failed};
 use super::connection::{ConnectionArgs, Delivery};
-use super::print::{plain, print};
+use super::print::{self, plain, print};
 use super::tag::tags;
 use super::watch::next_message;
 use crate::app::CertificateId;
@@ -482,7 +482,5 @@ impl Follower {
 
 /// A line on standard error. The work goes on.
 fn report(text: &str) {
-    use std::io::Write;
-    // If standard error is closed, nobody can read the line.
-    let _ = writeln!(std::io::stderr(), "error: {}", text.trim_end());
+    print::error(text);
 }
