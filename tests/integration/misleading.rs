@@ -85,7 +85,6 @@ async fn serve(request: Request) -> Response {
         Some("GetServerCertificate") => answer(&pb::GetServerCertificateResponse {
             server_certificate: Some(certificate()),
             request_id: HOSTILE.to_owned(),
-            ..Default::default()
         }),
         Some("DescribeServerCertificates") => answer(&pb::DescribeServerCertificatesResponse {
             server_certificates: vec![certificate()],
