@@ -132,7 +132,8 @@ impl Instance {
     async fn take_over(&mut self) -> Option<Postmaster> {
         loop {
             let Some(file) = PidFile::read(self.cluster.path()) else {
-                let mut postmaster = self.without_pid_file()?;
+                let pid = running(self.cluster.path())?;
+                let mut postmaster = Postmaster::running(pid, self.cluster.path())?;
                 postmaster.let_run();
                 // It may be about to write the file, or about to end.
                 let ended = timeout(PID_FILE_TIMEOUT, postmaster.ended()).await;
@@ -164,16 +165,6 @@ impl Instance {
                 }
             }
         }
-    }
-
-    /// The server that runs although its `postmaster.pid` is missing or names no process. If none runs, such a file is removed.
-    fn without_pid_file(&self) -> Option<Postmaster> {
-        let cluster = self.cluster.path();
-        let running = running(cluster).and_then(|pid| Postmaster::running(pid, cluster));
-        if running.is_none() {
-            PidFile::remove_unreadable(cluster);
-        }
-        running
     }
 
     /// Waits for the end of a server that is shutting down. It gets the time of a fast shutdown from its beginning.
@@ -210,10 +201,13 @@ impl Instance {
         Ok(Postmaster::child(child))
     }
 
-    /// Removes a `postmaster.pid` if another process has its pid now: Postgres would mistake any process of the same user for a
-    /// postmaster. If the process is dead, the file stays: Postgres needs it for the clean-up.
+    /// Removes a `postmaster.pid` that names no process, or if another process has its pid now: Postgres would mistake any process of
+    /// the same user for a postmaster. If the process is dead, the file stays: Postgres needs it for the clean-up.
     fn remove_misleading_pid_file(&self) {
         let Some(file) = PidFile::read(self.cluster.path()) else {
+            if running(self.cluster.path()).is_none() {
+                PidFile::remove_unreadable(self.cluster.path());
+            }
             return;
         };
         if test_kill_process(file.pid).is_ok() && !is_postmaster(file.pid, self.cluster.path()) {
