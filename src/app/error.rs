@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, UnreadableKey, Violation};
-use crate::certificate::{Finding, KeyAlgorithm};
+use crate::certificate::{Finding, KeyAlgorithm, StoredPairError};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::seal::KeyEncryptionKeyId;
 use crate::store::QuotaUse;
@@ -182,6 +182,17 @@ pub enum Error {
         /// Why.
         #[source]
         cause: UnreadableKey,
+    },
+    /// A stored chain is not that of its certificate.
+    #[error("the chain of {certificate} is damaged")]
+    StoredCertificateDamaged {
+        /// The kind.
+        kind: CertificateKind,
+        /// The certificate.
+        certificate: CertificateId,
+        /// Why.
+        #[source]
+        cause: StoredPairError,
     },
     /// The connection of the stream closes, or the caller could not be looked up.
     #[error("the stream ends")]

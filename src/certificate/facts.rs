@@ -65,6 +65,50 @@ impl CertificateFacts {
     }
 }
 
+impl CertificateFacts {
+    /// The names of the fields in which these facts differ from `other`, as the columns of the store are called.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self {
+            fingerprint,
+            fingerprint_sha256,
+            common_name,
+            subject_alternative_names,
+            not_before,
+            not_after,
+            serial_number,
+            issuer,
+            subject,
+            key_algorithm,
+            key_size,
+            signature_algorithm,
+            spki_sha256,
+        } = self;
+        let differs = [
+            ("fingerprint", *fingerprint != other.fingerprint),
+            ("fingerprint_sha256", *fingerprint_sha256 != other.fingerprint_sha256),
+            ("common_name", *common_name != other.common_name),
+            (
+                "subject_alternative_names",
+                *subject_alternative_names != other.subject_alternative_names,
+            ),
+            ("not_before", *not_before != other.not_before),
+            ("not_after", *not_after != other.not_after),
+            ("serial_number", *serial_number != other.serial_number),
+            ("issuer", *issuer != other.issuer),
+            ("subject", *subject != other.subject),
+            ("key_algorithm", *key_algorithm != other.key_algorithm),
+            ("key_size", *key_size != other.key_size),
+            ("signature_algorithm", *signature_algorithm != other.signature_algorithm),
+            ("spki_sha256", *spki_sha256 != other.spki_sha256),
+        ];
+        differs
+            .into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString};

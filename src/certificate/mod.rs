@@ -62,7 +62,7 @@ pub use private_key::{PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
 pub use rules::EXPIRES_SOON_DAYS;
 pub use spiffe_id::{SpiffeId, is_spiffe_pattern};
-pub use stored_pair::{StoredPair, StoredPairError};
+pub use stored_pair::{StoredPair, StoredPairError, stored_facts, stored_leaf};
 pub use unsupported_key::UnsupportedKey;
 pub use validity::Validity;
 pub use verified_certificate::VerifiedCertificate;

@@ -5,7 +5,7 @@ use x509_parser::prelude::FromDer;
 
 use super::pem;
 use super::public_key::PublicKey;
-use super::{Chain, KeyAlgorithm, PrivateKey, Sha256Fingerprint};
+use super::{CertificateFacts, Chain, KeyAlgorithm, PrivateKey, Sha256Fingerprint};
 use crate::secret::Secret;
 
 /// A chain and the private key of its leaf, as they were stored. Their public keys were compared.
@@ -23,8 +23,8 @@ pub enum StoredPairError {
     /// The leaf is not the certificate that its row describes.
     #[error("the stored leaf has another fingerprint than its row")]
     Fingerprint,
-    /// The leaf cannot be parsed.
-    #[error("the stored leaf cannot be read")]
+    /// A certificate cannot be parsed.
+    #[error("a stored certificate cannot be read")]
     Leaf,
     /// The opened value is not a private key.
     #[error("the stored private key cannot be read")]
@@ -37,10 +37,7 @@ pub enum StoredPairError {
 impl StoredPair {
     /// Checks that the leaf has this fingerprint, and that the private key, in PKCS#8, belongs to the leaf.
     pub fn check(chain: Chain, fingerprint: Sha256Fingerprint, pkcs8: &Secret) -> Result<Self, StoredPairError> {
-        let leaf = chain.der().next().ok_or(StoredPairError::Leaf)?;
-        if Sha256Fingerprint::of_der(leaf) != fingerprint {
-            return Err(StoredPairError::Fingerprint);
-        }
+        let leaf = stored_leaf(&chain, fingerprint)?;
         let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| StoredPairError::Leaf)?;
         let leaf_key = PublicKey::from_spki(leaf.tbs_certificate.subject_pki.raw);
         let leaf_key = leaf_key.map_err(|_| StoredPairError::Leaf)?;
@@ -73,6 +70,27 @@ impl StoredPair {
         pem::write(PRIVATE_KEY, der, &mut text);
         Secret::from(text)
     }
+}
+
+/// The leaf, if it has this fingerprint.
+pub fn stored_leaf(chain: &Chain, fingerprint: Sha256Fingerprint) -> Result<&[u8], StoredPairError> {
+    let leaf = chain.der().next().ok_or(StoredPairError::Leaf)?;
+    match Sha256Fingerprint::of_der(leaf) == fingerprint {
+        true => Ok(leaf),
+        false => Err(StoredPairError::Fingerprint),
+    }
+}
+
+/// The facts about the leaf of a stored chain. Every certificate of the chain must be one.
+pub fn stored_facts(chain: &Chain) -> Result<CertificateFacts, StoredPairError> {
+    let parsed = chain.der().map(|der| match X509Certificate::from_der(der) {
+        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(_) | Err(_) => Err(StoredPairError::Leaf),
+    });
+    let certificates = parsed.collect::<Result<Vec<_>, _>>()?;
+    let leaf = certificates.first().ok_or(StoredPairError::Leaf)?;
+    let key = PublicKey::from_spki(leaf.tbs_certificate.subject_pki.raw).map_err(|_| StoredPairError::Leaf)?;
+    Ok(CertificateFacts::of(leaf, &key))
 }
 
 /// The label of a private key in PKCS#8 (RFC 7468 10).

@@ -65,6 +65,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::VersionNotFound { .. } => Reason::VersionNotFound,
         Error::FormatUnfit(_) => Reason::FormatUnfit,
         Error::SealedKeyUnreadable { .. } => Reason::SealedKeyUnreadable,
+        Error::StoredCertificateDamaged { .. } => Reason::StoredCertificateDamaged,
         Error::StreamEnded { .. } => Reason::StreamEnded,
         Error::WatcherTooSlow { .. } => Reason::WatcherTooSlow,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
@@ -201,7 +202,7 @@ pub(super) fn code(reason: Reason) -> Code {
         Reason::PermissionDenied | Reason::OutOfScope | Reason::CredentialsConflict => Code::PermissionDenied,
         Reason::ResumeTokenExpired => Code::OutOfRange,
         Reason::DatabaseUnavailable | Reason::StreamEnded => Code::Unavailable,
-        Reason::SealedKeyUnreadable => Code::DataLoss,
+        Reason::SealedKeyUnreadable | Reason::StoredCertificateDamaged => Code::DataLoss,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::Internal | Reason::Unspecified => Code::Internal,
     }

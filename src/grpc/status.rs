@@ -201,6 +201,10 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata("version", version.to_string());
             log(reason, error);
         }
+        Error::StoredCertificateDamaged { kind, certificate, .. } => {
+            details.metadata(&field_name(Field::CertificateId(*kind)), certificate.to_string());
+            log(reason, error);
+        }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated
         | Error::ClientIdentityAmbiguous

@@ -342,3 +342,26 @@ async fn the_only_region_need_not_be_named() {
     one.stop().await;
     two.stop().await;
 }
+
+#[tokio::test]
+async fn a_chain_that_was_changed_in_the_database_is_not_handed_out_beside_the_fingerprint_of_another() {
+    let server = crate::harness::TestServer::start().await;
+    let mut client = server.client();
+    let mut ids = Vec::new();
+    for name in ["a.example", "b.example"] {
+        let pair = crate::pki::self_signed(crate::pki::Key::P256, name);
+        ids.push(crate::calls::stored(&client, &crate::harness::upload_of(&pair)).await);
+    }
+    let swap = "update certificate as changed set chain = other.chain from certificate as other
+                where other.common_name = 'b.example' and changed.common_name = 'a.example'";
+    assert_eq!(server.sql().await.execute(swap, &[]).await.unwrap(), 1);
+    let get = |id: &String| pb::GetServerCertificateRequest {
+        server_certificate_id: id.clone(),
+        ..Default::default()
+    };
+    let refused = client.get_server_certificate(get(&ids[0])).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::DataLoss);
+    assert_eq!(crate::bad_input::reason(&refused), "STORED_CERTIFICATE_DAMAGED");
+    client.get_server_certificate(get(&ids[1])).await.unwrap();
+    server.stop().await;
+}

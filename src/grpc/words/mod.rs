@@ -170,6 +170,11 @@ pub(super) fn error(error: &Error) -> String {
              under this request id"
                 .to_owned()
         }
+        Error::StoredCertificateDamaged { .. } => {
+            "the stored certificate is not the one that its fingerprint says, or cannot be read; the log of this service has the cause \
+             under this request id"
+                .to_owned()
+        }
         Error::StreamEnded { .. } => {
             "the service ends the stream; call again with the resume_token of this error or of the last message".to_owned()
         }
