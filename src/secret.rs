@@ -1,8 +1,12 @@
-//! Secret octets.
+//! Secret octets, and the files that contain them.
+
+mod file;
+
+pub use file::{Exposed, PrivateFileError, check_private_directory, quoted, read_private, read_private_or_pipe};
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -28,47 +32,6 @@ impl Secret {
     pub fn into_text(self) -> String {
         String::from_utf8(self.into_octets()).unwrap_or_default()
     }
-}
-
-/// Why a file with a secret can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PrivateFileError {
-    /// Other users may read the file.
-    #[error("{path} has mode {mode:03o}, others may read it: run `chmod 600` on it")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file is too large.
-    #[error("{0} is larger than {1} bytes")]
-    TooLarge(PathBuf, u64),
-    /// The file can't be read.
-    #[error("{0} cannot be read")]
-    File(PathBuf, #[source] io::Error),
-}
-
-/// The content of a file of at most `max_len` bytes that only its owner may access.
-pub fn read_private(path: &Path, max_len: u64) -> Result<Secret, PrivateFileError> {
-    let failed = |error| PrivateFileError::File(path.to_owned(), error);
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(PrivateFileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    let len = metadata.len();
-    if len > max_len {
-        return Err(PrivateFileError::TooLarge(path.to_owned(), max_len));
-    }
-    // Room for the whole file: no reallocation leaves a copy in memory.
-    let mut text = Zeroizing::new(Vec::with_capacity(len as usize + 64));
-    file.take(len).read_to_end(&mut text).map_err(failed)?;
-    Ok(Secret(text))
 }
 
 /// The action if the file exists.

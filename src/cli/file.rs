@@ -6,9 +6,18 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::Failure;
+use crate::secret::read_private_or_pipe;
+use crate::telemetry::causes;
 
 /// The maximum size of a file with a private key or certificates.
 pub(super) const MAX_FILE_LEN: u64 = 1024 * 1024;
+
+/// Reads a file with a secret. It may be a pipe. Only the user and root may have access to a regular file.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let read = read_private_or_pipe(path, MAX_FILE_LEN);
+    let text = read.map_err(|error| Failure::usage(causes(&error)))?;
+    Ok(Zeroizing::new(text.into_text()))
+}
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));

@@ -13,9 +13,13 @@ use super::Failure;
 use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
+use crate::secret::{quoted, read_private};
 use crate::server::{Database, Server};
 use crate::store::schema_version;
-use crate::telemetry::{self, Export, Filter, Telemetry};
+use crate::telemetry::{self, Export, Filter, Telemetry, causes};
+
+/// The maximum length of a file with a database URL.
+const MAX_URL_LEN: u64 = 64 * 1024;
 
 /// Resolves the configuration and the policy, and starts logs and traces.
 pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), Failure> {
@@ -37,7 +41,10 @@ fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
         "policy",
         "default or strict, then exceptions, for example strict,EXPIRES_SOON=report",
     );
-    let resolved = layers.resolve(|path| std::fs::read_to_string(path));
+    let resolved = layers.resolve(|path| match read_private(path, MAX_URL_LEN) {
+        Ok(text) => Ok(text.into_text()),
+        Err(error) => Err(causes(&error)),
+    });
     let config = resolved.map_err(|error| Failure::usage(error.to_string()))?;
     // Both are set, because `resolve` has reported all errors.
     let filter = filter.ok_or_else(|| Failure::usage("log is not set"))?;
@@ -264,17 +271,4 @@ pub(super) fn no_core_dumps() -> Result<(), Failure> {
     setrlimit(Resource::Core, none)
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|error| Failure::refused(format!("core dumps cannot be turned off: {error}")))
-}
-
-/// The path, quoted for a shell if necessary.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte));
-    if is_plain {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }

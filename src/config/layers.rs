@@ -228,8 +228,8 @@ mod tests {
         Layers::new(Some(Path::new("/data")))
     }
 
-    fn no_file(_: &Path) -> std::io::Result<String> {
-        Err(std::io::ErrorKind::NotFound.into())
+    fn no_file(path: &Path) -> Result<String, String> {
+        Err(format!("{} cannot be read", path.display()))
     }
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -298,7 +298,7 @@ mod tests {
             "default: log is not a number",
             "environment: drain_seconds is not between 1 and 1000000",
             "file: otlp_endpoint is not an http or https URL with a host",
-            "environment: database_url_file is not readable",
+            "environment: database_url_file cannot be used: f cannot be read",
             "tls_certificate needs tls_private_key",
         ] {
             assert!(error.contains(expected), "{expected} in {error}");

@@ -10,8 +10,8 @@ use super::otlp::{Headers, HttpUrl, Ratio};
 use super::{Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, TlsFiles, TransitService};
 
 impl Layers {
-    /// The configuration, or all its errors. `read` reads a file.
-    pub fn resolve(mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Result<Config, ConfigError> {
+    /// The configuration, or all its errors. `read` reads a file with a secret, or says why it can't.
+    pub fn resolve(mut self, read: impl Fn(&Path) -> Result<String, String>) -> Result<Config, ConfigError> {
         let listen = self.parsed("listen", "an address, for example 127.0.0.1:50051");
         let danger_plaintext = self.parsed("danger_plaintext", "true or false");
         if let (Some(listen), Some(false)) = (listen, danger_plaintext) {
@@ -153,7 +153,7 @@ impl Layers {
         }
     }
 
-    fn database(&mut self, read: impl Fn(&Path) -> std::io::Result<String>) -> Option<DatabaseConfig> {
+    fn database(&mut self, read: impl Fn(&Path) -> Result<String, String>) -> Option<DatabaseConfig> {
         let danger_unverified_database = self.parsed("danger_unverified_database", "true or false");
         let max_connections = self.number("database_connections");
         let postgres_bin = self.path("postgres_bin");
@@ -208,7 +208,7 @@ impl Layers {
     fn text_or_file(
         &mut self,
         [text, file]: [&'static str; 2],
-        read: impl Fn(&Path) -> std::io::Result<String>,
+        read: impl Fn(&Path) -> Result<String, String>,
     ) -> Option<String> {
         match (self.value(text).map(str::to_owned), self.path(file)) {
             (Some(_), Some(_)) => {
@@ -219,7 +219,7 @@ impl Layers {
             (None, Some(path)) => match read(&path) {
                 Ok(value) => Some(value.trim().to_owned()),
                 Err(error) => {
-                    self.error(file, &format!("is not readable: {error}"));
+                    self.error(file, &format!("cannot be used: {error}"));
                     None
                 }
             },

@@ -35,7 +35,7 @@ pub enum KeyRingError {
         "there is no key ring at {0}: copy it from a backup or another replica; `certkeep bootstrap` makes the first one"
     )]
     Absent(PathBuf),
-    /// The file can't be read, or other users may read it.
+    /// The file can't be read, other users may read it, or it is not a regular file.
     #[error("the key ring cannot be used")]
     Unreadable(#[source] PrivateFileError),
     /// A line is not an id with 16 hex digits and a key.
@@ -97,8 +97,8 @@ impl Line {
 }
 
 impl KeyRing {
-    /// Reads the ring from this file, and lets the providers open its keys. Only its owner may have access to the file (mode 0600 or
-    /// less).
+    /// Reads the ring from this file, and lets the providers open its keys. [`read_private`] says who may have access to the
+    /// file.
     pub async fn read(path: &Path, providers: &KeyProviders) -> Result<Self, KeyRingError> {
         Self::of_lines(parse(&read_file(path)?)?, providers).await
     }
@@ -219,8 +219,10 @@ fn parse(text: &Secret) -> Result<Vec<Line>, KeyRingError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::time::Duration;
 
     use super::*;
+    use crate::secret::Exposed;
 
     async fn read_ring(path: &Path) -> Result<KeyRing, KeyRingError> {
         KeyRing::read(path, &KeyProviders::default()).await
@@ -266,14 +268,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ring_that_others_may_read_is_refused() {
+    async fn a_ring_that_others_may_read_and_a_pipe_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key-ring");
         KeyRing::create(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
         assert!(matches!(
             read_ring(&path).await,
-            Err(KeyRingError::Unreadable(PrivateFileError::Exposed { mode: 0o640, .. }))
+            Err(KeyRingError::Unreadable(PrivateFileError::Exposed(Exposed {
+                mode: 0o604,
+                ..
+            })))
+        ));
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(5), read_ring(&path))
+            .await
+            .unwrap();
+        assert!(matches!(
+            read,
+            Err(KeyRingError::Unreadable(PrivateFileError::NotRegular(..)))
         ));
     }
 

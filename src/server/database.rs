@@ -8,7 +8,7 @@ use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, Recov
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
-use crate::secret::Existing;
+use crate::secret::{Existing, PrivateFileError, check_private_directory};
 use crate::store::{self, MigrateError, Settings, SettingsError, Store};
 use crate::telemetry::{causes, metrics};
 
@@ -28,6 +28,9 @@ pub enum DatabaseError {
     /// The database URL can't be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Other users may write to the data directory.
+    #[error(transparent)]
+    DataDir(#[from] PrivateFileError),
     /// The schema can't be used.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -121,6 +124,7 @@ impl Database {
                 owner_url,
                 danger_unverified_database,
             } => {
+                check_private_directory(&config.data_dir)?;
                 let settings = Settings {
                     connection_string: url.clone(),
                     owner_connection_string: owner_url.clone(),

@@ -3,27 +3,31 @@
 use std::time::Duration;
 
 use super::DatabaseError;
-use super::stamp::stamp;
+use super::stamp::{Stamp, stamp};
 use crate::app::{App, KeyEncryptionKeyId};
 use crate::config::DatabaseConfig;
 use crate::seal::{KeyRing, KeyRingError, Provider};
-use crate::telemetry::causes;
+use crate::telemetry::{causes, metrics};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Reads the key ring again when its file changes. A file that can't be used is logged once, and the ring in use stays. Runs until
-/// it is dropped.
-pub(super) async fn follow(app: App, config: DatabaseConfig) {
+/// Reads the key ring again when its file changes. `used` is the stamp of the file before the ring in use was read; `None`: this
+/// process created the file. A file that can't be used, and a file that is gone, is logged once and shown in a metric, and the ring in
+/// use stays. Runs until it is dropped.
+pub(super) async fn follow(app: App, config: DatabaseConfig, used: Option<Stamp>) {
     let path = &config.key_ring;
-    let mut used = stamp(path);
+    let mut used = used.or_else(|| stamp(path));
     let mut tried = used;
+    metrics::key_ring_usable(true);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = stamp(path);
         if now == used {
             continue;
         }
-        match replace(&app, &config).await {
+        let replaced = replace(&app, &config).await;
+        metrics::key_ring_usable(replaced.is_ok());
+        match replaced {
             Ok(()) => {
                 used = now;
                 tracing::info!("reloaded the key ring");
@@ -32,7 +36,7 @@ pub(super) async fn follow(app: App, config: DatabaseConfig) {
             Err(error) if tried != now => {
                 tracing::error!(
                     cause = causes(&error),
-                    "the key ring changed and cannot be used: the earlier one stays in use"
+                    "the file of the key ring cannot be used: this process keeps the ring that it has, but a start would fail"
                 );
             }
             Err(_) => {}

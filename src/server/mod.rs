@@ -35,6 +35,7 @@ use database::Wait;
 use health::{Health, State};
 use http::{Limits, Protocol};
 use listener::Listener;
+use stamp::stamp;
 use tls::Tls;
 
 /// The time for the last uses of access keys when the server stops.
@@ -127,6 +128,8 @@ impl Server {
 
         let started = cancel.run_until_cancelled(Database::start(&config.database, path_env));
         let mut database = started.await.ok_or(DatabaseError::Stopped)??;
+        // Before the ring is read: a change during the read is seen.
+        let ring_stamp = stamp(&config.database.key_ring);
         let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy));
         let app = match opened.await {
             Some(Ok(app)) => app,
@@ -150,7 +153,7 @@ impl Server {
         jobs.spawn(jobs::record_key_uses(app.clone()));
         jobs.spawn(jobs::tell_replica(app.clone()));
         jobs.spawn(jobs::rotate_key_ring(app.clone()));
-        jobs.spawn(key_ring::follow(app.clone(), config.database.clone()));
+        jobs.spawn(key_ring::follow(app.clone(), config.database.clone(), ring_stamp));
         Ok(Self {
             address,
             metrics_address,

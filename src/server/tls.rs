@@ -14,8 +14,12 @@ use super::http::Protocol;
 use super::stamp::{Stamp, stamp};
 use super::tls_validity::{FileValidity, Reminder};
 use crate::config::TlsFiles;
+use crate::secret::read_private;
+use crate::telemetry::causes;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The maximum length of the file of the private key. It may contain the certificates too.
+const MAX_KEY_LEN: u64 = 1024 * 1024;
 
 /// Why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +97,7 @@ async fn follow(tls: Weak<Tls>, mut served: Stamps, mut reminder: Reminder) {
     }
 }
 
-/// The time and the length of each file.
+/// The stamp of each file.
 type Stamps = [Option<Stamp>; 3];
 
 fn stamps(files: &TlsFiles) -> Stamps {
@@ -110,8 +114,7 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates("tls_certificate", &files.certificate)?;
     let mut validities: Vec<_> = FileValidity::of("tls_certificate", &chain).into_iter().collect();
-    let key = PrivateKeyDer::from_pem_file(&files.private_key)
-        .map_err(|error| unusable("tls_private_key", &files.private_key, cause(&error)))?;
+    let key = private_key(&files.private_key)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let builder = match &files.client_ca {
@@ -131,6 +134,13 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![protocol.alpn().to_vec()];
     Ok((Arc::new(config), validities))
+}
+
+/// The private key of a file that only the user of certkeep and root may read.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let failed = |cause| unusable("tls_private_key", path, cause);
+    let text = read_private(path, MAX_KEY_LEN).map_err(|error| failed(causes(&error)))?;
+    PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| failed(cause(&error)))
 }
 
 const CLIENT_CA: &str = "client_ca";

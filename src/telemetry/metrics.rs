@@ -34,6 +34,7 @@ const WATCHES: &str = "certkeep_watches";
 const WATCH_DELAY: &str = "certkeep_watch_delay_seconds";
 const TLS_NOT_AFTER: &str = "certkeep_tls_not_after_timestamp_seconds";
 const CONNECTIONS: &str = "certkeep_connections";
+const KEY_RING_USABLE: &str = "certkeep_key_ring_usable";
 const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
 const JOB_FAILURES: &str = "certkeep_job_failures_total";
@@ -97,6 +98,10 @@ pub fn begin() {
         describe_gauge!(
             TLS_NOT_AFTER,
             "Earliest end of the certificates in a TLS file of the listener, in Unix seconds, by setting"
+        );
+        describe_gauge!(
+            KEY_RING_USABLE,
+            "1 if the file of the key ring can be used, 0 if it is gone or a start with it would fail"
         );
         describe_gauge!(
             AUDIT_PURGE_ENABLED,
@@ -198,6 +203,11 @@ pub fn database_connections(counts: [usize; 4]) {
     for ((name, _), count) in DATABASE_CONNECTIONS.into_iter().zip(counts) {
         gauge!(name).set(count as f64);
     }
+}
+
+/// Sets whether the file of the key ring can be used.
+pub fn key_ring_usable(is_usable: bool) {
+    gauge!(KEY_RING_USABLE).set(f64::from(u8::from(is_usable)));
 }
 
 /// Sets whether audit events are purged after their retention.

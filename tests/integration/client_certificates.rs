@@ -33,7 +33,7 @@ impl Fixture {
     async fn start(authorities: &[&ClientAuthority]) -> Self {
         let (dir, listener) = (temp_dir(), pki::self_signed(Key::P256, NAME));
         let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("tls-key.pem"), &listener.key).unwrap();
+        crate::harness::write_secret(path("tls-key.pem"), &listener.key);
         std::fs::write(path("tls.pem"), &listener.certificate).unwrap();
         trust(dir.path(), authorities);
         let tls = TlsFiles {
@@ -660,13 +660,13 @@ async fn the_command_line_manages_client_identities_and_uses_one() {
     let account = fixture.account().await;
     let path = |name: &str| fixture.dir.path().join(name).to_str().unwrap().to_owned();
     let operator = fixture.server.add_key("operator", Account::Operators).await;
-    std::fs::write(path("operator.key"), operator).unwrap();
+    crate::harness::write_secret(path("operator.key"), operator);
     let client = authority.issue("client", &[San::Uri("spiffe://example.org/web")]);
     std::fs::write(path("client.pem"), &client.certificate).unwrap();
-    std::fs::write(path("client-key.pem"), &client.key).unwrap();
+    crate::harness::write_secret(path("client-key.pem"), &client.key);
     // The listener's certificate has the name that the client expects.
     let localhost = pki::self_signed(Key::P256, "localhost");
-    std::fs::write(path("tls-key.pem"), &localhost.key).unwrap();
+    crate::harness::write_secret(path("tls-key.pem"), &localhost.key);
     std::fs::write(path("tls.pem"), &localhost.certificate).unwrap();
     tokio::time::sleep(Duration::from_millis(2500)).await;
 

@@ -347,7 +347,7 @@ async fn nobody_types_a_region_where_the_service_has_one() {
     let pair = pki::self_signed(Key::P256, "shop.example");
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&cert, &pair.certificate).unwrap();
-    std::fs::write(&key, &pair.key).unwrap();
+    crate::harness::write_secret(&key, &pair.key);
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let upload = ["upload", "--cert", cert, "--key", key];
     let field = |shown: &str, label: &str| {
@@ -394,7 +394,7 @@ async fn a_context_keeps_the_ca_file_by_its_absolute_path() {
     let dir = temp_dir();
     let pair = pki::self_signed(Key::P256, "localhost");
     std::fs::write(dir.path().join("tls.pem"), &pair.certificate).unwrap();
-    std::fs::write(dir.path().join("tls-key.pem"), &pair.key).unwrap();
+    crate::harness::write_secret(dir.path().join("tls-key.pem"), &pair.key);
     let tls = TlsFiles {
         certificate: dir.path().join("tls.pem"),
         private_key: dir.path().join("tls-key.pem"),
@@ -402,7 +402,7 @@ async fn a_context_keeps_the_ca_file_by_its_absolute_path() {
     };
     let server = TestServer::start_with(|config| config.tls = Some(tls)).await;
     let user = User::new();
-    std::fs::write(user.0.path().join("admin.key"), server.admin_key()).unwrap();
+    crate::harness::write_secret(user.0.path().join("admin.key"), server.admin_key());
     let endpoint = format!("https://localhost:{}", server.address().port());
     let login = [
         "login",

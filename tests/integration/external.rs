@@ -130,7 +130,7 @@ async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
     let listener = pki::self_signed(Key::P256, "localhost");
     let (certificate, private_key) = (dir.path().join("tls.pem"), dir.path().join("tls-key.pem"));
     std::fs::write(&certificate, &listener.certificate).unwrap();
-    std::fs::write(&private_key, &listener.key).unwrap();
+    crate::harness::write_secret(&private_key, &listener.key);
     let tls = TlsFiles {
         certificate: certificate.clone(),
         private_key,
@@ -182,7 +182,7 @@ async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
         ("tls.pem", &listener.certificate),
         ("tls-key.pem", &listener.key),
     ] {
-        std::fs::write(dir.path().join(name), content).unwrap();
+        crate::harness::write_secret(dir.path().join(name), content);
     }
     let tls = TlsFiles {
         certificate: dir.path().join("tls.pem"),

@@ -479,6 +479,20 @@ pub fn stored_id(account_id: i64, created_ms: i64, random: i64) -> CertificateId
     )
 }
 
+/// Writes a secret to a file that only its owner may read.
+pub fn write_secret(path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
+    std::io::Write::write_all(&mut file, text.as_ref()).unwrap();
+}
+
 /// An upload of this pair without other fields.
 pub fn upload_of(pair: &crate::pki::Pair) -> pb::UploadServerCertificateRequest {
     pb::UploadServerCertificateRequest {

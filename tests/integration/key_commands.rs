@@ -40,7 +40,7 @@ async fn access_keys_have_commands() {
     // Standard output has only the line that --access-key-file accepts.
     let line = run(&server, &["access-key", "create", "--role", "reader"]).stdout;
     let reader = dir.path().join("reader.key");
-    std::fs::write(&reader, &line).unwrap();
+    crate::harness::write_secret(&reader, &line);
     let line = String::from_utf8(line).unwrap();
     assert_eq!(line.lines().count(), 1);
     let caller = run_as(&server, &reader, &["whoami"]);
@@ -167,7 +167,7 @@ async fn accounts_and_quotas_have_commands() {
     let server = TestServer::start().await;
     let dir = temp_dir();
     let operator = dir.path().join("operator.key");
-    std::fs::write(&operator, server.add_key("operator", Account::Operators).await).unwrap();
+    crate::harness::write_secret(&operator, server.add_key("operator", Account::Operators).await);
     let run = |args: &[&str]| {
         let output = run_as(&server, &operator, args);
         assert!(output.status.success(), "{}", stderr(&output));
@@ -203,7 +203,7 @@ async fn accounts_and_quotas_have_commands() {
     assert!(stdout(&run(&["account", "enable", &id])).ends_with("state         enabled\n"));
     let line = stdout(&run(&["account", "admin-key", &id, "--description", "ticket 7"]));
     let second = dir.path().join("second.key");
-    std::fs::write(&second, &line).unwrap();
+    crate::harness::write_secret(&second, &line);
     let keys = stdout(&run_as(&server, &second, &["access-key", "list"]));
     assert!(keys.lines().last().unwrap().ends_with("ticket 7"), "{keys}");
 

@@ -68,6 +68,7 @@ mod scope;
 mod search;
 mod search_commands;
 mod search_plans;
+mod secret_files;
 mod secrets;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;

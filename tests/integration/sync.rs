@@ -35,7 +35,7 @@ impl Site {
         let (server, dir) = (TestServer::start().await, temp_dir());
         let key = server.add_key("consumer", Account::First).await;
         let key_file = dir.path().join("consumer.key");
-        fs::write(&key_file, &key).unwrap();
+        crate::harness::write_secret(&key_file, &key);
         Self {
             server,
             dir,

@@ -25,7 +25,7 @@ fn files(dir: &Path) -> TlsFiles {
 }
 
 fn write(dir: &Path, pair: &Pair) {
-    std::fs::write(dir.join("tls-key.pem"), &pair.key).unwrap();
+    crate::harness::write_secret(dir.join("tls-key.pem"), &pair.key);
     std::fs::write(dir.join("tls.pem"), &pair.certificate).unwrap();
 }
 

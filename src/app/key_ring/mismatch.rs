@@ -9,7 +9,7 @@ use crate::store;
 pub enum KeyRingMismatch {
     /// The ring lacks a key that is not retired.
     #[error(
-        "the key ring lacks the key-encryption key {0}, which has sealed private keys in this database: restore the ring that \
+        "the key ring lacks the key-encryption key {0}, with which this database's secrets are sealed: restore the ring that \
          belongs to it"
     )]
     KeyMissing(KeyEncryptionKeyId),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::channel::AuthorizedChannel;
 use super::contexts::{ClientCertificate, ContextDir, Contexts};
-use super::file::read;
+use super::file::{read, read_secret};
 use super::settings::{default_data_dir, variable};
 use super::{DEFAULT_ENDPOINT, Failure};
 use crate::app::AccessKeyText;
@@ -188,7 +188,7 @@ impl Connection {
     fn key_text(&self) -> Result<Option<Zeroizing<String>>, Failure> {
         let flags = "name one with --access-key-file or CERTKEEP_ACCESS_KEY_FILE";
         match &self.access_key {
-            AccessKey::File(file) => match (read(&file.value), &file.origin) {
+            AccessKey::File(file) => match (read_secret(&file.value), &file.origin) {
                 (Ok(text), _) => Ok(Some(text)),
                 (Err(failure), Origin::Default) => Err(Failure::usage(format!(
                     "there is no access key: {}; log in with `certkeep login`, or {flags}",
@@ -213,7 +213,7 @@ impl Connection {
         };
         let tls = match &self.client_certificate {
             Some(Value { value: client, .. }) => {
-                let (certificate, key) = (read(&client.certificate)?, read(&client.private_key)?);
+                let (certificate, key) = (read(&client.certificate)?, read_secret(&client.private_key)?);
                 tls.identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()))
             }
             None => tls,
