@@ -74,7 +74,10 @@ pub use expiry::{DAYS_LEFT, TimeLeft};
 pub use fingerprints::{ListAccountFingerprints, ListedFingerprints};
 pub use get_key_pair::{GetKeyPair, KeyPair};
 pub use holder::{HolderKind, StreamHolder};
-pub use key_ring::{DescribedKeyRing, KeyRingMismatch, RotationProgress, UnopenedRow, VerifiedRows, VerifyKeyRing};
+pub use key_ring::{
+    DescribedKeyRing, Fault, KeyRingMismatch, RotationProgress, RowFault, Verification, VerifiedCounts, VerifiedRows,
+    VerifyKeyRing,
+};
 pub use key_use::DueUses;
 pub use lease::{BindCertificate, ListLeases, ListedLeases, RenewLeases, Renewed};
 pub use limit::{Limit, UnauthenticatedLimit};
@@ -111,7 +114,7 @@ pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, Contents, EncodedPair,
     ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyId, KeyPairFormat,
     ListedCertificate, NameKind, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError,
-    Severity, Sha256Fingerprint, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
+    Severity, Sha256Fingerprint, StoredPairError, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,

@@ -11,8 +11,8 @@ use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput, line, lines, moment, plain, table};
 use super::settings::Flags;
 use super::{Failure, serve};
-use crate::grpc::pb;
-use crate::server::{Provider, add_key};
+use crate::grpc::{pb, verification_fault, verified_counts};
+use crate::server::{Database, Provider, add_key};
 
 /// The pause before a verification continues whose connection was closed.
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
@@ -27,8 +27,12 @@ pub(super) enum KeyringCommand {
     Rotate(KeyArgs),
     /// Retire a key with which nothing is sealed any more. Needs the role operator.
     Retire(KeyArgs),
-    /// Open every data key with the key ring, and report the rows whose data key does not open. Needs the role operator.
+    /// Open every sealed key with the key ring of this host, compare it with its row and its chain, and report every fault. Needs no
+    /// service: also for a restored database.
+    #[command(after_help = "Exit code: 0 no fault, 1 a fault, or the database or the key ring cannot be used.")]
     Verify(VerifyArgs),
+    /// Let the service do what `verify` does, with the key ring of the replica that answers. Needs the role operator.
+    VerifyRemotely(VerifyRemotelyArgs),
 }
 
 #[derive(Args)]
@@ -77,10 +81,32 @@ pub(super) struct KeyArgs {
 #[derive(Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
+    flags: Flags<false>,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: VerifyOutput,
+}
+
+#[derive(Args)]
+pub(super) struct VerifyRemotelyArgs {
+    #[command(flatten)]
     connection: ConnectionArgs,
-    /// The most data keys to open in a second.
+    /// The most rows to verify in a second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
     rate: i32,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    output: VerifyOutput,
+}
+
+/// Output formats of a verification.
+#[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
+enum VerifyOutput {
+    /// A line for each fault, then the numbers.
+    #[default]
+    Text,
+    /// JSON in protobuf's mapping, one object in each line: the faults, then the numbers.
+    Jsonl,
 }
 
 pub(super) async fn run(command: KeyringCommand) -> Result<(), Failure> {
@@ -90,6 +116,7 @@ pub(super) async fn run(command: KeyringCommand) -> Result<(), Failure> {
         KeyringCommand::Rotate(args) => rotate(args).await,
         KeyringCommand::Retire(args) => retire(args).await,
         KeyringCommand::Verify(args) => verify(args).await,
+        KeyringCommand::VerifyRemotely(args) => verify_remotely(args).await,
     }
 }
 
@@ -163,7 +190,7 @@ fn print_rotation(rotation: &pb::KeyRotation) -> Result<(), Failure> {
     };
     let failed = match rotation.failed {
         0 => String::new(),
-        failed => format!("{failed} rows did not open; see `certkeep keyring verify`"),
+        failed => format!("{failed} rows did not open; see `certkeep keyring verify-remotely`"),
     };
     lines(&[
         line("rotation to", &rotation.key_encryption_key_id),
@@ -228,35 +255,55 @@ async fn retire(args: KeyArgs) -> Result<(), Failure> {
     }
 }
 
+/// Verifies with the key ring of this host, without a service.
 async fn verify(args: VerifyArgs) -> Result<(), Failure> {
+    let (config, _, _telemetry) = serve::configure(args.flags.layers()?)?;
+    let database = serve::open_unchanged(&config.database).await?;
+    let verified = verify_database(&database, args.output).await;
+    database.close().await;
+    end_verification(&verified?, args.output)
+}
+
+async fn verify_database(database: &Database, output: VerifyOutput) -> Result<pb::VerifyKeyRingResponse, Failure> {
+    let verification = database.verification().await;
+    let mut verification = verification.map_err(|error| Failure::from_error(&error))?;
+    while let Some(faults) = verification.step().await.map_err(|error| Failure::from_error(&error))? {
+        for fault in faults {
+            print_fault(&verification_fault(fault), output)?;
+        }
+        print_progress(&verified_counts(verification.counts()));
+    }
+    Ok(verified_counts(verification.counts()))
+}
+
+/// Lets a service verify with the key ring of the replica that answers.
+async fn verify_remotely(args: VerifyRemotelyArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect_as_operator()?;
     let mut request = pb::VerifyKeyRingRequest {
         rate: args.rate,
         resume_token: String::new(),
     };
-    let (mut opened, mut unopened) = (0, 0);
+    let mut counts = pb::VerifyKeyRingResponse::default();
     loop {
         let answer = client.verify_key_ring(request.clone()).await;
         let mut steps = answered(answer, Effect::Reads)?;
         // The counts of a message begin with the call.
-        let (opened_before, unopened_before) = (opened, unopened);
+        let before = counts.clone();
         let ended = loop {
             match steps.message().await {
                 Ok(Some(step)) => {
-                    (opened, unopened) = (opened_before + step.opened, unopened_before + step.failed);
-                    print_unopened(&step.unopened_rows)?;
-                    print_progress(opened, unopened);
+                    counts = sum(&before, &step);
+                    for fault in &step.faults {
+                        print_fault(fault, args.output)?;
+                    }
+                    print_progress(&counts);
                     request.resume_token = step.resume_token;
                     if request.resume_token.is_empty() {
                         break true;
                     }
                 }
                 // The server closes old connections.
-                Err(status)
-                    if status.code() == Code::Unavailable && opened + unopened > opened_before + unopened_before =>
-                {
-                    break false;
-                }
+                Err(status) if status.code() == Code::Unavailable && counts != before => break false,
                 Err(status) => return Err(failed(status, Effect::Reads)),
                 Ok(None) => break false,
             }
@@ -266,37 +313,82 @@ async fn verify(args: VerifyArgs) -> Result<(), Failure> {
         }
         tokio::time::sleep(RESUME_PAUSE).await;
     }
-    lines(&[
-        line("opened", &opened.to_string()),
-        line("not opened", &unopened.to_string()),
-    ])?;
-    match unopened {
+    end_verification(&counts, args.output)
+}
+
+/// The numbers of two calls.
+fn sum(one: &pb::VerifyKeyRingResponse, other: &pb::VerifyKeyRingResponse) -> pb::VerifyKeyRingResponse {
+    pb::VerifyKeyRingResponse {
+        service_keys: one.service_keys + other.service_keys,
+        server_certificates: one.server_certificates + other.server_certificates,
+        ca_certificates: one.ca_certificates + other.ca_certificates,
+        earlier_versions: one.earlier_versions + other.earlier_versions,
+        private_keys: one.private_keys + other.private_keys,
+        fault_count: one.fault_count + other.fault_count,
+        ..Default::default()
+    }
+}
+
+fn end_verification(counts: &pb::VerifyKeyRingResponse, output: VerifyOutput) -> Result<(), Failure> {
+    match output {
+        VerifyOutput::Jsonl => print::json_line("VerifyKeyRingResponse", counts)?,
+        VerifyOutput::Text => lines(&[
+            line("service keys", &counts.service_keys.to_string()),
+            line("certificates", &counts.server_certificates.to_string()),
+            line("CAs", &counts.ca_certificates.to_string()),
+            line("versions", &counts.earlier_versions.to_string()),
+            line("keys opened", &counts.private_keys.to_string()),
+            line("faults", &counts.fault_count.to_string()),
+        ])?,
+    }
+    match counts.fault_count {
         0 => Ok(()),
         _ => Err(Failure::refused(
-            "data keys do not open; add the missing keys to the key ring, or restore the rows from a backup",
+            "rows have faults; restore them from a backup, or add the missing keys to the key ring",
         )),
     }
 }
 
-fn print_unopened(rows: &[pb::UnopenedRow]) -> Result<(), Failure> {
-    let shown = rows.iter().map(|row| {
-        let cause = match row.cause() {
-            pb::UnopenedCause::KeyMissing => {
-                format!("the key ring lacks the key {}", plain(&row.key_encryption_key_id))
-            }
-            pb::UnopenedCause::Unreadable => "it is damaged or belongs to another row".to_owned(),
-            pb::UnopenedCause::Internal | pb::UnopenedCause::Unspecified => "the service failed to open it".to_owned(),
-        };
-        format!("{}  {cause}", plain(&row.row))
-    });
-    lines(&shown.collect::<Vec<_>>())
+fn print_fault(fault: &pb::VerificationFault, output: VerifyOutput) -> Result<(), Failure> {
+    use pb::VerificationCause as Cause;
+    if output == VerifyOutput::Jsonl {
+        return print::json_line("VerificationFault", fault);
+    }
+    let cause: &str = match fault.cause() {
+        Cause::KeyEncryptionKeyMissing => {
+            &format!("the key ring lacks the key {}", plain(&fault.key_encryption_key_id))
+        }
+        Cause::SealedValueUnreadable => "the sealed key is damaged or belongs to another row",
+        Cause::PrivateKeyAbsent => "there is no private key",
+        Cause::PrivateKeyUnused => "the private key belongs to no version of the certificate",
+        Cause::PrivateKeyUnreadable => "the opened value is no private key",
+        Cause::PrivateKeyMismatch => "the private key belongs to another certificate",
+        Cause::FingerprintMismatch => "the leaf has another fingerprint than its row",
+        Cause::CertificateUnreadable => "a certificate of the chain cannot be read",
+        Cause::FactsDiffer => &format!("the row differs from the leaf: {}", fault.columns.join(", ")),
+        Cause::Internal | Cause::Unspecified => "it could not be verified",
+    };
+    let version = match fault.version {
+        0 => String::new(),
+        version => format!(" version {version}"),
+    };
+    let row = match fault.certificate_id.as_str() {
+        "" => plain(&fault.row),
+        id => format!(
+            "account {} certificate {}{version}",
+            plain(&fault.account_id),
+            plain(id)
+        ),
+    };
+    lines(&[format!("{row}: {}", plain(cause))])
 }
 
 /// On a terminal, one line that is replaced.
-fn print_progress(opened: i64, unopened: i64) {
+fn print_progress(counts: &pb::VerifyKeyRingResponse) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
+        let rows = counts.service_keys + counts.server_certificates + counts.ca_certificates + counts.earlier_versions;
         // Progress that can't be shown is no error.
-        let _ = write!(err, "\r{} data keys\r", opened + unopened);
+        let _ = write!(err, "\r{rows} rows\r");
     }
 }

@@ -160,7 +160,10 @@ impl Command {
         use context::ContextCommand::Show;
         match self {
             Self::Context(command) => matches!(command, Show(_)),
-            Self::Keyring(command) => !matches!(command, keyring::KeyringCommand::Add(_)),
+            Self::Keyring(command) => !matches!(
+                command,
+                keyring::KeyringCommand::Add(_) | keyring::KeyringCommand::Verify(_)
+            ),
             Self::Serve(_) | Self::Migrate(_) | Self::Bootstrap(_) | Self::Login(_) | Self::Completions { .. } => false,
             _ => true,
         }

@@ -448,10 +448,7 @@ pub(super) fn plain(value: &str) -> String {
 pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result<(), Failure> {
     match output {
         AuditOutput::Json => json("AuditEvent", event),
-        AuditOutput::Jsonl => {
-            let line = serialized("AuditEvent", event, serde_json::Serializer::new(Vec::new()))?;
-            print_json(&format!("{line}\n"))
-        }
+        AuditOutput::Jsonl => json_line("AuditEvent", event),
         AuditOutput::Text => print(&audit_line(event)),
     }
 }
@@ -460,11 +457,7 @@ pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result
 pub(super) fn watched(message: &pb::WatchServerCertificatesResponse, output: AuditOutput) -> Result<(), Failure> {
     match output {
         AuditOutput::Json => json("WatchServerCertificatesResponse", message),
-        AuditOutput::Jsonl => {
-            let serializer = serde_json::Serializer::new(Vec::new());
-            let line = serialized("WatchServerCertificatesResponse", message, serializer)?;
-            print_json(&format!("{line}\n"))
-        }
+        AuditOutput::Jsonl => json_line("WatchServerCertificatesResponse", message),
         AuditOutput::Text => {
             let kind = message.kind().as_str_name();
             let kind = kind.trim_start_matches("CERTIFICATE_EVENT_KIND_").to_lowercase();
@@ -588,6 +581,12 @@ pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput
 
 pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
     let serializer = serde_json::Serializer::pretty(Vec::new());
+    print_json(&format!("{}\n", serialized(message, answer, serializer)?))
+}
+
+/// A message as one line of JSON.
+pub(super) fn json_line(message: &str, answer: &impl Message) -> Result<(), Failure> {
+    let serializer = serde_json::Serializer::new(Vec::new());
     print_json(&format!("{}\n", serialized(message, answer, serializer)?))
 }
 

@@ -244,6 +244,13 @@ pub(super) async fn recover(
     .map_err(|error| Failure::from_error(&error))
 }
 
+/// Opens the database as it is, without a migration.
+pub(super) async fn open_unchanged(config: &DatabaseConfig) -> Result<Database, Failure> {
+    Database::start(config, variable("PATH").as_deref())
+        .await
+        .map_err(|error| Failure::from_error(&error))
+}
+
 async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {
     Database::open(config, variable("PATH").as_deref())
         .await

@@ -20,7 +20,7 @@ mod words;
 pub use call::Door;
 pub use parse::key_algorithm_of;
 pub use record::RecordedBody;
-pub use render::{checked, finding, key_algorithm, uploaded, violation};
+pub use render::{checked, finding, key_algorithm, uploaded, verification_fault, verified_counts, violation};
 pub use words::{FieldName, field_name};
 
 use tonic::codec::CompressionEncoding;

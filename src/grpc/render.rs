@@ -7,10 +7,11 @@ use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
     Account, Call, Caller, CertificateFacts, CertificateId, CertificateVersion, CheckReport, ClientIdentity,
-    DescribedKeyRing, DescribedRegion, EncodedPair, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey,
+    DescribedKeyRing, DescribedRegion, EncodedPair, Fault, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey,
     KeyEncryptionKeyId, KeyPair, KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota, QuotaKind,
-    RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, Scope, SealError,
-    Severity, StoredCertificate, Tag, Tags, UnopenedRow, Uploaded, VerifiedRows, Violation,
+    RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, RowFault, Scope,
+    SealError, Severity, StoredCertificate, StoredPairError, Tag, Tags, Uploaded, VerifiedCounts, VerifiedRows,
+    Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
@@ -96,24 +97,58 @@ pub(super) fn key_rotation(rotation: Rotation) -> pb::KeyRotation {
 
 /// A step of a verification of the key ring.
 pub(super) fn verified_rows(request_id: RequestId, step: VerifiedRows) -> pb::VerifyKeyRingResponse {
-    let unopened = |row: UnopenedRow| {
-        let (cause, key) = match row.error {
-            SealError::KeyMissing(key) => (pb::UnopenedCause::KeyMissing, key.to_string()),
-            SealError::Unreadable => (pb::UnopenedCause::Unreadable, String::new()),
-            SealError::Library(_) | SealError::Random(_) => (pb::UnopenedCause::Internal, String::new()),
-        };
-        pb::UnopenedRow {
-            row: row.row,
-            cause: cause.into(),
-            key_encryption_key_id: key,
-        }
-    };
     pb::VerifyKeyRingResponse {
         request_id: request_id.to_string(),
-        opened: step.opened,
-        failed: step.failed,
-        unopened_rows: step.unopened.into_iter().map(unopened).collect(),
+        faults: step.faults.into_iter().map(verification_fault).collect(),
         resume_token: step.resume_token,
+        ..verified_counts(step.counts)
+    }
+}
+
+/// The numbers of a verification.
+pub fn verified_counts(counts: VerifiedCounts) -> pb::VerifyKeyRingResponse {
+    pb::VerifyKeyRingResponse {
+        service_keys: counts.service_keys,
+        server_certificates: counts.server_certificates,
+        ca_certificates: counts.ca_certificates,
+        earlier_versions: counts.earlier_versions,
+        private_keys: counts.private_keys,
+        fault_count: counts.faults,
+        ..Default::default()
+    }
+}
+
+/// A row with a fault.
+pub fn verification_fault(row: RowFault) -> pb::VerificationFault {
+    use pb::VerificationCause as Cause;
+    let (mut key_encryption_key_id, mut columns) = (String::new(), Vec::new());
+    let cause = match row.fault {
+        Fault::Sealed(SealError::KeyMissing(key)) => {
+            key_encryption_key_id = key.to_string();
+            Cause::KeyEncryptionKeyMissing
+        }
+        Fault::Sealed(SealError::Unreadable) => Cause::SealedValueUnreadable,
+        Fault::Sealed(SealError::Library(_) | SealError::Random(_)) => Cause::Internal,
+        Fault::KeyAbsent => Cause::PrivateKeyAbsent,
+        Fault::KeyUnused => Cause::PrivateKeyUnused,
+        Fault::Pair(StoredPairError::PrivateKey) => Cause::PrivateKeyUnreadable,
+        Fault::Pair(StoredPairError::Mismatch) => Cause::PrivateKeyMismatch,
+        Fault::Pair(StoredPairError::Fingerprint) => Cause::FingerprintMismatch,
+        Fault::Pair(StoredPairError::Leaf) => Cause::CertificateUnreadable,
+        Fault::Facts(names) => {
+            columns = names.into_iter().map(str::to_owned).collect();
+            Cause::FactsDiffer
+        }
+    };
+    let (certificate, version) = row.certificate.unzip();
+    pb::VerificationFault {
+        row: row.row,
+        cause: cause.into(),
+        key_encryption_key_id,
+        account_id: certificate.map(|id| id.account.to_string()).unwrap_or_default(),
+        certificate_id: certificate.map(|id| id.to_string()).unwrap_or_default(),
+        version: version.unwrap_or_default(),
+        columns,
     }
 }
 

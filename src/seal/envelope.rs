@@ -86,11 +86,6 @@ impl KeyRing {
         Ok(Sealed(rewrapped))
     }
 
-    /// Checks that the data key of a sealed secret opens for this row. The payload is not opened.
-    pub fn verify_wrap(&self, sealed: &[u8], row: &Row<'_>) -> Result<(), Error> {
-        self.unwrap(&Parts::of(sealed)?, row).map(drop)
-    }
-
     fn unwrap(&self, parts: &Parts<'_>, row: &Row<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let id = parts.key_encryption_key_id;
         decrypt(self.key(id)?.expose(), &wrap_data(id, row), parts.wrap)

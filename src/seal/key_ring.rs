@@ -100,7 +100,12 @@ impl KeyRing {
     /// Reads the ring from this file, and lets the providers open its keys. [`read_private`] says who may have access to the
     /// file.
     pub async fn read(path: &Path, providers: &KeyProviders) -> Result<Self, KeyRingError> {
-        Self::of_lines(parse(&read_file(path)?)?, providers).await
+        Self::of_text(&read_file(path)?, providers).await
+    }
+
+    /// The ring with the lines of this text, which the providers open.
+    pub async fn of_text(text: &Secret, providers: &KeyProviders) -> Result<Self, KeyRingError> {
+        Self::of_lines(parse(text)?, providers).await
     }
 
     async fn of_lines(lines: Vec<Line>, providers: &KeyProviders) -> Result<Self, KeyRingError> {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, RecoveredKey, Recovery};
+use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, RecoveredKey, Recovery, Verification};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
 use crate::seal::{KeyRing, KeyRingError};
@@ -116,8 +116,8 @@ impl Database {
         Ok(())
     }
 
-    /// Starts the private Postgres if it is configured. Asks a database nothing.
-    pub(super) async fn start(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
+    /// Starts the private Postgres if it is configured. Asks a database nothing, and migrates nothing.
+    pub async fn start(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
                 url,
@@ -252,6 +252,12 @@ impl Database {
         if let Some(private) = self.private {
             private.postgres.abandon().await;
         }
+    }
+
+    /// Begins to verify everything that the key ring protects. Changes nothing, and registers no replica.
+    pub async fn verification(&self) -> Result<Verification, DatabaseError> {
+        let key_ring = KeyRing::read(&self.config.key_ring, &self.config.key_providers).await?;
+        Ok(Verification::begin(&self.store, key_ring).await?)
     }
 
     /// Closes the connections and stops the private Postgres.

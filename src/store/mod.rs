@@ -55,6 +55,7 @@ mod sealed;
 mod search;
 mod service_key;
 mod statement;
+mod stored_pairs;
 mod tag;
 mod upload;
 mod url;
@@ -96,8 +97,10 @@ pub use reuse::Reuse;
 pub use rotation::{Rotation, RotationStep};
 pub use sealed::{SealedCursor, SealedPage, SealedRow};
 pub use search::{Cursor, FoundPage, Order, SortKey};
+pub use stored_pairs::{PairCursor, PairRow, WalkedRow};
 pub use tag::{Tagged, Tagging};
 pub use upload::{FIRST, NewCertificate, NewContent, UploadOutcome};
+pub use url::check_database_url;
 pub use version::CertificateVersion;
 
 use commits::Commits;

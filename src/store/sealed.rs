@@ -126,7 +126,7 @@ pub(super) fn private_key_columns(after: Option<(CertificateId, Uuid)>) -> Priva
     }
 }
 
-fn certificate_id(row: &tokio_postgres::Row) -> CertificateId {
+pub(super) fn certificate_id(row: &tokio_postgres::Row) -> CertificateId {
     CertificateId {
         account: AccountId::from_i64(row.get("account_id")),
         created: Timestamp::from_millis(row.get("created_ms")),

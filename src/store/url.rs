@@ -71,6 +71,11 @@ pub(super) fn parse(text: &str) -> Result<(tokio_postgres::Config, TlsParameters
     Ok((config, tls))
 }
 
+/// Whether a connection string can be read. The error never repeats a part of it.
+pub fn check_database_url(text: &str) -> Result<(), SettingsError> {
+    parse(text).map(drop)
+}
+
 fn without_query_parameters(text: &str, tls: &mut TlsParameters) -> Result<String, SettingsError> {
     let Some((address, query)) = text.split_once('?') else {
         return Ok(text.to_owned());

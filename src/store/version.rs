@@ -208,33 +208,38 @@ impl Store {
 
 /// The version of a row with the [`version_columns`].
 fn version(row: &Row) -> Result<CertificateVersion, Error> {
+    Ok(CertificateVersion {
+        version: row.get("version"),
+        began: Timestamp::from_millis(row.get("began_ms")),
+        began_by: row.get("began_by"),
+        ended: row.get::<_, Option<i64>>("ended_ms").map(Timestamp::from_millis),
+        rolled_back_to: row.get("rolled_back_to"),
+        facts: facts_of(row)?,
+        chain_length: row.get("chain_length"),
+    })
+}
+
+/// The facts of a row with the columns [`facts`].
+pub(super) fn facts_of(row: &Row) -> Result<CertificateFacts, Error> {
     fn bytes<const N: usize>(row: &Row, column: &str) -> Result<[u8; N], Error> {
         let octets: &[u8] = row.get(column);
         octets.try_into().map_err(|_| Error::Row("certificate_version"))
     }
     let damaged = || Error::Row("certificate_version");
     let time = |column| Timestamp::from_millis(row.get(column));
-    Ok(CertificateVersion {
-        version: row.get("version"),
-        began: time("began_ms"),
-        began_by: row.get("began_by"),
-        ended: row.get::<_, Option<i64>>("ended_ms").map(Timestamp::from_millis),
-        rolled_back_to: row.get("rolled_back_to"),
-        facts: CertificateFacts {
-            fingerprint: bytes(row, "fingerprint").map(Fingerprint::from_bytes)?,
-            fingerprint_sha256: bytes(row, "fingerprint_sha256").map(Fingerprint::from_bytes)?,
-            common_name: row.get("common_name"),
-            subject_alternative_names: row.get("subject_alternative_names"),
-            not_before: time("not_before_ms"),
-            not_after: time("not_after_ms"),
-            serial_number: row.get("serial_number"),
-            issuer: row.get("issuer"),
-            subject: row.get("subject"),
-            key_algorithm: row.get::<_, &str>("key_algorithm").parse().map_err(|_| damaged())?,
-            key_size: row.get::<_, i32>("key_size").try_into().map_err(|_| damaged())?,
-            signature_algorithm: row.get("signature_algorithm"),
-            spki_sha256: bytes(row, "spki_sha256")?,
-        },
-        chain_length: row.get("chain_length"),
+    Ok(CertificateFacts {
+        fingerprint: bytes(row, "fingerprint").map(Fingerprint::from_bytes)?,
+        fingerprint_sha256: bytes(row, "fingerprint_sha256").map(Fingerprint::from_bytes)?,
+        common_name: row.get("common_name"),
+        subject_alternative_names: row.get("subject_alternative_names"),
+        not_before: time("not_before_ms"),
+        not_after: time("not_after_ms"),
+        serial_number: row.get("serial_number"),
+        issuer: row.get("issuer"),
+        subject: row.get("subject"),
+        key_algorithm: row.get::<_, &str>("key_algorithm").parse().map_err(|_| damaged())?,
+        key_size: row.get::<_, i32>("key_size").try_into().map_err(|_| damaged())?,
+        signature_algorithm: row.get("signature_algorithm"),
+        spki_sha256: bytes(row, "spki_sha256")?,
     })
 }

@@ -213,7 +213,7 @@ async fn rotates(settings: &[String], softhsm: Option<PathBuf>, add: &[&str], pr
     until(async || ran(keyring(&["list"])).contains(&format!("{id}  prepared  1 of 1"))).await;
     ran(keyring(&["rotate", &id]));
     until(async || ran(keyring(&["list"])).contains("progress      ended")).await;
-    assert!(ran(keyring(&["verify"])).contains("opened        4"));
+    assert!(ran(keyring(&["verify-remotely"])).contains("keys opened   1"));
     let old = ring
         .lines()
         .find(|line| !line.starts_with('#'))
@@ -237,7 +237,7 @@ async fn rotates(settings: &[String], softhsm: Option<PathBuf>, add: &[&str], pr
         .into_inner();
     let mut counts = (0, 0);
     while let Some(step) = steps.message().await.unwrap() {
-        counts = (step.opened, step.failed);
+        counts = (step.private_keys + step.service_keys, step.fault_count);
     }
     assert_eq!(counts, (5, 0));
     server.terminate();

@@ -150,16 +150,16 @@ async fn retire(operator: &Operator, key: &str) -> Result<(), Status> {
     operator.clone().retire_key_encryption_key(request).await.map(|_| ())
 }
 
-/// The last message, and the rows of all messages that did not open.
-async fn verify(operator: &Operator) -> (pb::VerifyKeyRingResponse, Vec<pb::UnopenedRow>) {
+/// The last message, and the faults of all messages.
+async fn verify(operator: &Operator) -> (pb::VerifyKeyRingResponse, Vec<pb::VerificationFault>) {
     let request = pb::VerifyKeyRingRequest::default();
     let mut steps = operator.clone().verify_key_ring(request).await.unwrap().into_inner();
-    let (mut last, mut rows) = (None, Vec::new());
+    let (mut last, mut faults) = (None, Vec::new());
     while let Some(mut step) = steps.message().await.unwrap() {
-        rows.append(&mut step.unopened_rows);
+        faults.append(&mut step.faults);
         last = Some(step);
     }
-    (last.unwrap(), rows)
+    (last.unwrap(), faults)
 }
 
 /// The rotation after its end.
@@ -202,8 +202,13 @@ async fn the_keys_of_earlier_versions_are_rewrapped_and_open() {
     assert_eq!(rotated(&operator).await.failed, 0);
     // Three service keys, another certificate, and three pairs: version 3 has the key of version 1.
     assert_eq!(sealed_by(&server).await, [(new, 7)]);
-    let (last, unopened) = verify(&operator).await;
-    assert_eq!((last.opened, last.failed, unopened.len()), (7, 0, 0));
+    let (last, faults) = verify(&operator).await;
+    // The present versions, and versions 1 to 3 of the second certificate.
+    assert_eq!(
+        (last.service_keys, last.server_certificates, last.earlier_versions),
+        (3, 2, 3)
+    );
+    assert_eq!((last.private_keys, last.fault_count, faults.len()), (5, 0, 0));
     server.stop().await;
 }
 
@@ -242,9 +247,14 @@ async fn a_rotation_rewraps_every_data_key_and_then_the_old_key_can_be_retired_a
     );
     upload(&server).await;
     assert_eq!(sealed_by(&server).await, [(new.clone(), 455)]);
-    let (last, unopened) = verify(&operator).await;
+    let (last, faults) = verify(&operator).await;
     assert_eq!(
-        (last.opened, last.failed, last.resume_token.as_str(), unopened.len()),
+        (
+            last.service_keys + last.private_keys,
+            last.fault_count,
+            last.resume_token.as_str(),
+            faults.len()
+        ),
         (455, 0, "", 0)
     );
 
@@ -385,11 +395,11 @@ async fn a_value_that_does_not_open_is_reported_and_keeps_its_key_from_being_ret
     let row = server.sql().await.query_one(damage, &[]).await.unwrap();
     let id = crate::harness::stored_id(row.get(0), row.get(1), row.get(2));
     let name = format!("private_key/{id}/{}", row.get::<_, String>(3));
-    let (last, unopened) = verify(&operator).await;
-    assert_eq!((last.opened, last.failed), (4, 1));
+    let (last, faults) = verify(&operator).await;
+    assert_eq!((last.service_keys + last.private_keys, last.fault_count), (4, 1));
     assert_eq!(
-        (unopened[0].row.as_str(), unopened[0].cause()),
-        (name.as_str(), pb::UnopenedCause::Unreadable)
+        (faults[0].certificate_id.clone(), faults[0].cause()),
+        (id.to_string(), pb::VerificationCause::SealedValueUnreadable)
     );
 
     rotate(&operator, &new).await.unwrap();
@@ -446,7 +456,7 @@ async fn a_verification_keeps_its_rate_and_continues_from_a_token() {
     let mut steps = operator.clone().verify_key_ring(request).await.unwrap().into_inner();
     let first = steps.message().await.unwrap().unwrap();
     // Two of the three service keys.
-    assert_eq!((first.opened, first.failed), (2, 0));
+    assert_eq!((first.service_keys, first.fault_count), (2, 0));
     steps.message().await.unwrap().unwrap();
     assert!(began.elapsed() >= Duration::from_millis(900));
     let request = pb::VerifyKeyRingRequest {
@@ -458,7 +468,8 @@ async fn a_verification_keeps_its_rate_and_continues_from_a_token() {
     while let Some(step) = steps.message().await.unwrap() {
         last = Some(step);
     }
-    assert_eq!(last.unwrap().opened, 3);
+    let last = last.unwrap();
+    assert_eq!((last.service_keys, last.private_keys, last.fault_count), (1, 2, 0));
 
     for (rate, token, expected) in [
         (-1, "", "FIELD_INVALID"),

@@ -81,4 +81,5 @@ mod team;
 mod tidy;
 mod tls;
 mod upload;
+mod verification;
 mod watches;

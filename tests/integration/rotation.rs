@@ -40,20 +40,23 @@ fn sealed(
     (account, created, random): (i64, i64, i64),
     key_id: Uuid,
     spki: &[u8],
+    pkcs8: &[u8],
 ) -> Vec<u8> {
     let (account, created, random) = (account.to_be_bytes(), created.to_be_bytes(), random.to_be_bytes());
     let row: [&[u8]; 6] = [b"private_key", &account, &created, &random, key_id.as_bytes(), spki];
     let data_key: [u8; 32] = certkeep::digest::random().unwrap();
     let wrap = encrypted(key, &[&[b"wrap", &[1][..], id], &row[..]].concat(), &data_key);
-    let payload = encrypted(&data_key, &[&[b"payload", &[1][..]], &row[..]].concat(), &[7; 138]);
+    let payload = encrypted(&data_key, &[&[b"payload", &[1][..]], &row[..]].concat(), pkcs8);
     [&[1], id, &wrap, &payload].concat()
 }
 
 /// The account of the copies. The uploads of the other account do not answer so many fingerprints.
 const FILLED: i64 = 2_000_000_000_000_000;
 
-/// Copies the only certificate into another account, each time with a private key of its own.
-async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
+/// Copies the only certificate, which has this pair, into another account, each time with a row of its own for the private key.
+pub async fn fill(sql: &mut Sql, ring: &Path, count: usize, pair: &pki::Pair) {
+    let pkcs8 = openssl::pkey::PKey::private_key_from_pem(pair.key.as_bytes()).unwrap();
+    let pkcs8 = pkcs8.private_key_to_pkcs8().unwrap();
     let text = std::fs::read_to_string(ring).unwrap();
     let first = text.lines().find(|line| !line.starts_with('#')).unwrap();
     let (id, key) = first.split_once(' ').unwrap();
@@ -74,7 +77,7 @@ async fn fill(sql: &mut Sql, ring: &Path, count: usize) {
             .collect();
         let keys = randoms.iter().zip(&key_ids);
         let sealed: Vec<Vec<u8>> = keys
-            .map(|(random, key_id)| sealed((&id, &key), (account, created, *random), *key_id, &spki))
+            .map(|(random, key_id)| sealed((&id, &key), (account, created, *random), *key_id, &spki, &pkcs8))
             .collect();
         let transaction = sql.transaction().await.unwrap();
         let insert = "insert into private_key (account_id, created_ms, random, key_id, sealed)
@@ -165,7 +168,7 @@ async fn a_rotation_survives_two_kills_while_uploads_go_on() {
     };
     server.stop().await;
     let mut sql = connect_to(&replicas.database).await;
-    fill(&mut sql, &ring, keys).await;
+    fill(&mut sql, &ring, keys, &pair).await;
 
     let (first, second) = (replicas.start(), replicas.start());
     let loads = [replicas.load(&first), replicas.load(&second)];
@@ -221,7 +224,7 @@ async fn a_rotation_survives_two_kills_while_uploads_go_on() {
     let mut steps = operator(&third).verify_key_ring(verify).await.unwrap().into_inner();
     let (mut opened, mut failed) = (0, 0);
     while let Some(step) = steps.message().await.unwrap() {
-        (opened, failed) = (step.opened, step.failed);
+        (opened, failed) = (step.private_keys + step.service_keys, step.fault_count);
     }
     let stored = "select (select count(*) from private_key) + (select count(*) from service_key)";
     assert_eq!((opened, failed), (sql.query_one(stored, &[]).await.unwrap().get(0), 0));

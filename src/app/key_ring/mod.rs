@@ -14,7 +14,7 @@ mod verify;
 pub use describe::DescribedKeyRing;
 pub use mismatch::KeyRingMismatch;
 pub use rotate::RotationProgress;
-pub use verify::{UnopenedRow, VerifiedRows, VerifyKeyRing};
+pub use verify::{Fault, RowFault, Verification, VerifiedCounts, VerifiedRows, VerifyKeyRing};
 
 pub(super) use current::{CurrentRing, SealingRing};
 pub(super) use replica::ThisReplica;

@@ -1,27 +1,33 @@
-//! Verifies that every sealed value opens with the key ring of this process. Only data keys are opened, no private key.
+//! Verifies everything that a key ring protects: opens every sealed value, and compares each private key and each chain with its row. A
+//! service does it for an operator's call, and a command does it without a service, also with a restored database.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use super::KeyRingMismatch;
 use crate::account::AccountId;
 use crate::app::authenticate::StreamCaller;
+use crate::app::cpu_pool::cores;
 use crate::app::violation::Violations;
 use crate::app::{App, Call, Error, Field, FieldError, List};
-use crate::certificate::ClientCertificate;
-use crate::seal;
-use crate::store::{Position, SealedCursor};
+use crate::certificate::{ClientCertificate, StoredPair, StoredPairError, stored_facts, stored_leaf};
+use crate::inventory::{CertificateId, CertificateKind, searchable_names};
+use crate::seal::{self, KeyRing, Row};
+use crate::store::{KeyState, PairCursor, PairRow, Position, Store, WalkedRow};
 
-/// The default number of values in a second.
+/// The default number of rows in a second.
 const DEFAULT_RATE: u32 = 1_000;
 const MAX_RATE: u32 = 1_000_000;
-/// The largest number of values in a step.
-const STEP: usize = 200;
+/// The largest number of rows in a step. A row with a chain of the greatest length has 200 KB.
+const STEP: usize = 100;
 
 /// What to verify.
 #[derive(Debug)]
 pub struct VerifyKeyRing {
-    /// The most values in a second; 0: 1,000.
+    /// The most rows in a second; 0: 1,000.
     pub rate: i32,
     /// The token of the last answer of an earlier call; empty: from the beginning.
     pub resume_token: String,
@@ -30,26 +36,244 @@ pub struct VerifyKeyRing {
 /// A step of a verification.
 #[derive(Debug)]
 pub struct VerifiedRows {
-    /// The number of values that opened in this call.
-    pub opened: i64,
-    /// The number of values that did not open in this call.
-    pub failed: i64,
-    /// The values that did not open in this step.
-    pub unopened: Vec<UnopenedRow>,
+    /// The numbers of rows since the beginning.
+    pub counts: VerifiedCounts,
+    /// The faults of this step.
+    pub faults: Vec<RowFault>,
     /// The token that continues after this step; empty after the last step.
     pub resume_token: String,
 }
 
-/// A value that did not open.
-#[derive(Debug)]
-pub struct UnopenedRow {
-    /// The table and the key of its row.
-    pub row: String,
-    /// Why it did not open.
-    pub error: seal::Error,
+/// Numbers of verified rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifiedCounts {
+    /// The service's own keys.
+    pub service_keys: i64,
+    /// Server certificates, deleted ones included.
+    pub server_certificates: i64,
+    /// CA certificates.
+    pub ca_certificates: i64,
+    /// Earlier versions of server certificates.
+    pub earlier_versions: i64,
+    /// The private keys that were opened, one for each server certificate and each earlier version.
+    pub private_keys: i64,
+    /// The rows with a fault.
+    pub faults: i64,
 }
 
-/// The list of all sealed values, for resume tokens.
+/// A row with a fault.
+#[derive(Debug)]
+pub struct RowFault {
+    /// The table and the key of the row.
+    pub row: String,
+    /// The certificate and its version, if the row has one. 0: the private key has no version.
+    pub certificate: Option<(CertificateId, i64)>,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a row.
+#[derive(Debug)]
+pub enum Fault {
+    /// The sealed value does not open.
+    Sealed(seal::Error),
+    /// A server certificate has no private key.
+    KeyAbsent,
+    /// A private key belongs to no version of a certificate.
+    KeyUnused,
+    /// The chain is another one than the row says, or the private key is not that of the chain.
+    Pair(StoredPairError),
+    /// These columns are not those of the leaf.
+    Facts(Vec<&'static str>),
+}
+
+/// A verification that is under way. It reads, and changes nothing.
+pub struct Verification {
+    store: Store,
+    keys: Arc<KeyRing>,
+    /// The number of rows in a step.
+    size: usize,
+    /// The threads that verify the rows of a step.
+    threads: usize,
+    /// Where the next rows to read begin.
+    next: Option<PairCursor>,
+    /// The rows of the next step, which were read during the last one, and where they begin.
+    read: Option<(PairCursor, Vec<WalkedRow>)>,
+    counts: VerifiedCounts,
+}
+
+impl Verification {
+    /// Verifies everything with all cores of this machine. Refuses a ring that lacks a key that is not retired, or has another key under
+    /// the id of one.
+    pub async fn begin(store: &Store, keys: KeyRing) -> Result<Self, KeyRingMismatch> {
+        for key in store.key_encryption_keys().await? {
+            match keys.check_value(key.id) {
+                None if key.state.is_required() => return Err(KeyRingMismatch::KeyMissing(key.id)),
+                // A key that has sealed nothing can be corrected.
+                Some(value) if value != key.check_value && key.state != KeyState::Prepared => {
+                    return Err(KeyRingMismatch::KeyWrong(key.id));
+                }
+                None | Some(_) => {}
+            }
+        }
+        Ok(Self::from(store, Arc::new(keys), PairCursor::START, STEP, cores()))
+    }
+
+    fn from(store: &Store, keys: Arc<KeyRing>, next: PairCursor, size: usize, threads: usize) -> Self {
+        Self {
+            store: store.clone(),
+            keys,
+            size,
+            threads,
+            next: Some(next),
+            read: None,
+            counts: VerifiedCounts::default(),
+        }
+    }
+
+    /// The numbers of rows so far.
+    pub fn counts(&self) -> VerifiedCounts {
+        self.counts
+    }
+
+    /// Verifies the next rows, and returns their faults. `None`: all rows are verified.
+    pub async fn step(&mut self) -> Result<Option<Vec<RowFault>>, Error> {
+        let (_, rows) = match self.read.take() {
+            Some(read) => read,
+            None => match self.read().await? {
+                Some(read) => read,
+                None => return Ok(None),
+            },
+        };
+        let verifying = self.verify(rows);
+        // The next rows are read while these are verified.
+        let read = self.read().await;
+        let mut faults = Vec::new();
+        for (counts, found) in verifying.join_all().await {
+            self.counts.add(counts);
+            faults.extend(found);
+        }
+        self.read = read?;
+        Ok(Some(faults))
+    }
+
+    /// Where the next step begins. `None`: all rows are verified.
+    fn position(&self) -> Option<&PairCursor> {
+        self.read.as_ref().map(|(cursor, _)| cursor).or(self.next.as_ref())
+    }
+
+    async fn read(&mut self) -> Result<Option<(PairCursor, Vec<WalkedRow>)>, Error> {
+        let Some(cursor) = self.next.clone() else {
+            return Ok(None);
+        };
+        let page = self.store.walk_pairs_of_all_accounts(&cursor, self.size).await?;
+        self.next = page.next;
+        Ok(Some((cursor, page.rows)))
+    }
+
+    fn verify(&self, mut rows: Vec<WalkedRow>) -> JoinSet<(VerifiedCounts, Vec<RowFault>)> {
+        let mut verifying = JoinSet::new();
+        let share = rows.len().div_ceil(self.threads).max(1);
+        while !rows.is_empty() {
+            let (part, keys) = (rows.split_off(rows.len().saturating_sub(share)), self.keys.clone());
+            verifying.spawn_blocking(move || verify_all(&keys, part));
+        }
+        verifying
+    }
+}
+
+impl VerifiedCounts {
+    /// The number of all rows.
+    pub fn rows(&self) -> i64 {
+        self.service_keys + self.server_certificates + self.ca_certificates + self.earlier_versions
+    }
+
+    fn add(&mut self, other: Self) {
+        self.service_keys += other.service_keys;
+        self.server_certificates += other.server_certificates;
+        self.ca_certificates += other.ca_certificates;
+        self.earlier_versions += other.earlier_versions;
+        self.private_keys += other.private_keys;
+        self.faults += other.faults;
+    }
+}
+
+fn verify_all(keys: &KeyRing, rows: Vec<WalkedRow>) -> (VerifiedCounts, Vec<RowFault>) {
+    let (mut counts, mut faults) = (VerifiedCounts::default(), Vec::new());
+    for row in rows {
+        let place = row.cursor();
+        let (certificate, verified) = match row {
+            WalkedRow::ServiceKey { purpose, sealed } => {
+                counts.service_keys += 1;
+                let opened = keys.open(&sealed, &Row::ServiceKey { purpose: &purpose });
+                (None, opened.map(drop).map_err(Fault::Sealed))
+            }
+            WalkedRow::Pair(pair) => {
+                match (pair.kind, pair.is_present) {
+                    (CertificateKind::Ca, _) => counts.ca_certificates += 1,
+                    (CertificateKind::Server, true) => counts.server_certificates += 1,
+                    (CertificateKind::Server, false) => counts.earlier_versions += 1,
+                }
+                let certificate = Some((pair.certificate, pair.version));
+                (certificate, verify_pair(keys, *pair, &mut counts.private_keys))
+            }
+            WalkedRow::PrivateKey {
+                certificate,
+                has_version,
+                ..
+            } => match has_version {
+                true => (None, Ok(())),
+                false => (Some((certificate, 0)), Err(Fault::KeyUnused)),
+            },
+        };
+        if let Err(fault) = verified {
+            counts.faults += 1;
+            faults.push(RowFault {
+                row: place.to_string(),
+                certificate,
+                fault,
+            });
+        }
+    }
+    (counts, faults)
+}
+
+/// Compares the row with the leaf, and the private key with both.
+fn verify_pair(keys: &KeyRing, pair: PairRow, opened: &mut i64) -> Result<(), Fault> {
+    let Some(facts) = pair.facts else {
+        return Err(Fault::Facts(vec!["key_algorithm"]));
+    };
+    // Before the facts: the answer for another leaf is one word, and not a list of all columns.
+    stored_leaf(&pair.chain, facts.fingerprint_sha256).map_err(Fault::Pair)?;
+    let of_leaf = stored_facts(&pair.chain).map_err(Fault::Pair)?;
+    let mut differences = facts.differences(&of_leaf);
+    let is_searched = pair.kind == CertificateKind::Server;
+    if is_searched && !searchable_names(&of_leaf).iter().eq(&pair.searchable_names) {
+        differences.push("searchable_names");
+    }
+    if pair.chain_length != pair.chain.len() as i32 {
+        differences.push("chain_length");
+    }
+    if pair.kind == CertificateKind::Server {
+        let (Some(key_id), Some(sealed)) = (pair.key_id, &pair.sealed) else {
+            return Err(Fault::KeyAbsent);
+        };
+        let row = Row::PrivateKey {
+            certificate: pair.certificate,
+            key_id,
+            spki_sha256: &facts.spki_sha256,
+        };
+        let pkcs8 = keys.open(sealed, &row).map_err(Fault::Sealed)?;
+        *opened += 1;
+        StoredPair::check(pair.chain, facts.fingerprint_sha256, &pkcs8).map_err(Fault::Pair)?;
+    }
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::Facts(differences)),
+    }
+}
+
+/// The list of all rows, for resume tokens.
 const LIST: List<'static> = List {
     name: "VerifyKeyRing",
     account: AccountId::OPERATORS,
@@ -57,7 +281,7 @@ const LIST: List<'static> = List {
 };
 
 impl App {
-    /// Opens every data key, and answers with each step. The work ends when the receiver is dropped. `certificate` is that of the
+    /// Verifies everything with the key ring of this replica, and answers with each step. The work ends when the receiver is dropped. `certificate` is that of the
     /// connection.
     pub fn verify_key_ring(
         &self,
@@ -84,13 +308,13 @@ impl App {
         Ok(receiver)
     }
 
-    fn cursor_of_token(&self, token: &str) -> Result<SealedCursor, FieldError> {
+    fn cursor_of_token(&self, token: &str) -> Result<PairCursor, FieldError> {
         if token.is_empty() {
-            return Ok(SealedCursor::START);
+            return Ok(PairCursor::START);
         }
         let cursor = self.0.page_tokens.read_sorted(LIST, token).ok().and_then(|(_, text)| {
             let text = String::from_utf8(text).ok()?;
-            SealedCursor::parse(&text)
+            PairCursor::parse(&text)
         });
         cursor.ok_or(FieldError::ResumeToken)
     }
@@ -99,53 +323,38 @@ impl App {
         &self,
         mut caller: StreamCaller,
         rate: u32,
-        from: SealedCursor,
+        from: PairCursor,
         steps: mpsc::Sender<Result<VerifiedRows, Error>>,
     ) {
-        // At a low rate, a step takes about a second.
+        // At a low rate, a step takes about a second. One thread leaves the other cores to calls.
         let size = STEP.min(rate as usize);
         let time = Duration::from_secs_f64(size as f64 / f64::from(rate));
-        let (mut next, mut opened, mut failed) = (Some(from), 0, 0);
-        while let Some(cursor) = next {
+        let keys = self.0.key_ring.current().keys.clone();
+        let mut verification = Verification::from(&self.0.store, keys, from, size, 1);
+        loop {
             let began = Instant::now();
-            if let Err(error) = caller.check().await {
-                let _ = steps.send(Err(error)).await;
-                return;
-            }
-            let page = match self.0.store.sealed_rows_of_all_accounts(&cursor, size).await {
-                Ok(page) => page,
-                Err(error) => {
-                    let _ = steps.send(Err(error.into())).await;
-                    return;
-                }
+            let step = match caller.check().await {
+                Ok(()) => self.verified_step(&mut verification).await,
+                Err(error) => Err(error),
             };
-            let keys = self.0.key_ring.current().keys.clone();
-            let mut unopened = Vec::new();
-            for row in &page.rows {
-                match keys.verify_wrap(&row.sealed, &row.row()) {
-                    Ok(()) => opened += 1,
-                    Err(error) => unopened.push(UnopenedRow {
-                        row: row.cursor().to_string(),
-                        error,
-                    }),
-                }
-            }
-            failed += unopened.len() as i64;
-            next = page.next;
-            let token = |cursor: &SealedCursor| {
-                let text = cursor.to_string();
-                self.0.page_tokens.write_sorted(LIST, Position::START, text.as_bytes())
-            };
-            let step = next.as_ref().map(token).transpose().map(|token| VerifiedRows {
-                opened,
-                failed,
-                unopened,
-                resume_token: token.unwrap_or_default(),
-            });
-            if steps.send(step).await.is_err() {
+            let goes_on = matches!(&step, Ok(step) if !step.resume_token.is_empty());
+            if steps.send(step).await.is_err() || !goes_on {
                 return;
             }
             tokio::time::sleep(time.saturating_sub(began.elapsed())).await;
         }
+    }
+
+    async fn verified_step(&self, verification: &mut Verification) -> Result<VerifiedRows, Error> {
+        let faults = verification.step().await?.unwrap_or_default();
+        let token = |cursor: &PairCursor| {
+            let text = cursor.to_string();
+            self.0.page_tokens.write_sorted(LIST, Position::START, text.as_bytes())
+        };
+        Ok(VerifiedRows {
+            counts: verification.counts,
+            faults,
+            resume_token: verification.position().map(token).transpose()?.unwrap_or_default(),
+        })
     }
 }
