@@ -58,7 +58,59 @@ fn write_seeds() -> Outcome<()> {
     check()?;
     names_in_certificates()?;
     page_tokens()?;
+    texts()?;
+    sealed()?;
     pem()
+}
+
+/// The inputs of the targets that read text.
+fn texts() -> Outcome<()> {
+    let long_id = format!("Bearer ck{}.b", "a".repeat(63));
+    let [one, other] =
+        [("0011223344556677", "5a"), ("8899aabbccddeeff", "00")].map(|(id, key)| format!("{id} {}", key.repeat(32)));
+    for (target, name, text) in [
+        ("authorization", "key", "Bearer ck0123456789abcdef0123.c2VjcmV0"),
+        ("authorization", "lower", "bearer  ckA.b "),
+        ("authorization", "basic", "Basic dTpw"),
+        ("authorization", "no_secret", "Bearer ckA."),
+        ("authorization", "long_id", &long_id),
+        (
+            "database_url",
+            "url",
+            "postgres://u:p%40w@h1:5432,[::1]:5433/db?sslmode=verify-full&sslrootcert=/r.pem",
+        ),
+        (
+            "database_url",
+            "keywords",
+            "host=/run/x user = u password='a \\' b' dbname=d sslmode=require",
+        ),
+        (
+            "database_url",
+            "system_roots",
+            "postgresql:///d?host=h&sslrootcert=system&target_session_attrs=read-write",
+        ),
+        ("database_url", "not_closed", "password='a"),
+        ("database_url", "no_value", "postgres://h/d?x"),
+        ("key_ring", "two", &format!("{one}\n{other}\n")),
+        ("key_ring", "comments", &format!("# x\n\n{one} \r\n#\n")),
+        ("key_ring", "twice", &format!("{one}\n{one}\n")),
+        ("key_ring", "pkcs11", "0011223344556677 pkcs11:a label:00ff\n"),
+        ("key_ring", "transit", "0011223344556677 transit:vault:v1:AA==\n"),
+        ("key_ring", "short", &one[..one.len() - 1]),
+    ] {
+        write(target, name, &[text.as_bytes().to_vec()])?;
+    }
+    Ok(())
+}
+
+/// Sealed values as they are stored, which no ring of the target opens.
+fn sealed() -> Outcome<()> {
+    let header = [&[1], &[0x11; 8][..]].concat();
+    write("sealed", "empty", &[])?;
+    write("sealed", "format", &[vec![2]])?;
+    write("sealed", "header", std::slice::from_ref(&header))?;
+    write("sealed", "value", &[header.clone(), vec![0; 60], vec![0; 28 + 32]])?;
+    write("sealed", "without_payload", &[header, vec![0; 60]])
 }
 
 fn write(target: &str, name: &str, parts: &[Vec<u8>]) -> Outcome<()> {

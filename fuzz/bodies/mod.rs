@@ -2,12 +2,16 @@
 //! A body panics if certkeep breaks a promise.
 
 pub mod again;
+pub mod authorization;
 mod cost;
+pub mod database_url;
 pub mod key;
+pub mod key_ring;
 pub mod names;
 pub mod page_token;
 pub mod pem;
 pub mod request;
+pub mod sealed;
 pub mod signing;
 pub mod tree;
 
@@ -17,13 +21,17 @@ use certkeep::clock::Timestamp;
 pub type Body = fn(&[u8]);
 
 /// The targets by name. Each corpus has the name of its target.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 10] = [
+    ("authorization", authorization::authorization),
     ("chain", request::chain),
     ("check", request::check),
+    ("database_url", database_url::database_url),
     ("key", key::key),
+    ("key_ring", key_ring::key_ring),
     ("names", names::names),
     ("page_token", page_token::page_token),
     ("pem", pem::pem),
+    ("sealed", sealed::sealed),
 ];
 
 /// Runs the target with this name.

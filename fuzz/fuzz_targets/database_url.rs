@@ -1,0 +1,7 @@
+//! A database URL of either form.
+#![no_main]
+
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::run("database_url", input));

@@ -1,0 +1,7 @@
+//! The file of the key ring.
+#![no_main]
+
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::run("key_ring", input));
