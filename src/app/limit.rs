@@ -35,17 +35,23 @@ pub enum Limit {
     Unauthenticated,
     /// The calls of all addresses without authentication.
     AllUnauthenticated,
+    /// The calls of health and reflection that are open on a connection.
+    OpenCalls,
+    /// The memory for requests and for answers that are not sent.
+    CallMemory,
 }
 
 impl Limit {
     /// All limits, with any rate.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::AccessKey(0),
         Self::ClientIdentity(0),
         Self::Account(0),
         Self::FailedAuthentications,
         Self::Unauthenticated,
         Self::AllUnauthenticated,
+        Self::OpenCalls,
+        Self::CallMemory,
     ];
 
     /// The name of the limit in metrics and in the details of an error.
@@ -57,6 +63,8 @@ impl Limit {
             Self::FailedAuthentications => "failed_authentications",
             Self::Unauthenticated => "unauthenticated",
             Self::AllUnauthenticated => "all_unauthenticated",
+            Self::OpenCalls => "open_calls",
+            Self::CallMemory => "call_memory",
         }
     }
 
@@ -80,7 +88,11 @@ impl Limit {
     pub fn rate(self) -> Option<u32> {
         match self {
             Self::AccessKey(rate) | Self::ClientIdentity(rate) | Self::Account(rate) => Some(rate),
-            Self::FailedAuthentications | Self::Unauthenticated | Self::AllUnauthenticated => None,
+            Self::FailedAuthentications
+            | Self::Unauthenticated
+            | Self::AllUnauthenticated
+            | Self::OpenCalls
+            | Self::CallMemory => None,
         }
     }
 }
@@ -155,15 +167,18 @@ impl<K: Eq + Hash> Buckets<K> {
 
 /// The origin of calls without authentication: an IPv4 address, or the /64 prefix of an IPv6 address, which one host has for itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Source {
+pub enum Source {
+    /// An IPv4 address.
     V4([u8; 4]),
+    /// An IPv6 network.
     V6([u8; 8]),
     /// The sources for which there was no room.
     Others,
 }
 
 impl Source {
-    fn of(address: IpAddr) -> Self {
+    /// The source of calls from this address.
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {

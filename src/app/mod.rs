@@ -80,7 +80,7 @@ pub use key_ring::{
 };
 pub use key_use::DueUses;
 pub use lease::{BindCertificate, ListLeases, ListedLeases, RenewLeases, Renewed};
-pub use limit::{Limit, UnauthenticatedLimit};
+pub use limit::{Limit, Source, UnauthenticatedLimit};
 pub use list_audit_events::{ListAuditEvents, ListedAuditEvents};
 pub use list_tags::{ListTagResources, ListedTagResources};
 pub use manage_access_keys::{

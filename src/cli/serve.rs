@@ -14,12 +14,15 @@ use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::secret::{quoted, read_private};
-use crate::server::{Database, Server};
+use crate::server::{Database, METRICS_CONNECTIONS, Server};
 use crate::store::schema_version;
 use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 
 /// The maximum length of a file with a database URL.
 const MAX_URL_LEN: u64 = 64 * 1024;
+
+/// Files beside those of connections: programs, libraries, logs, the private Postgres, notifications.
+const SPARE_FILES: usize = 100;
 
 /// Resolves the configuration and the policy, and starts logs and traces.
 pub(super) fn configure(layers: Layers) -> Result<(Config, Policy, Telemetry), Failure> {
@@ -67,7 +70,7 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
         interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
         terminate: signal(SignalKind::terminate()).map_err(failed)?,
     };
-    raise_open_files();
+    let config = &fitted(config, raise_open_files());
     let path = variable("PATH");
     let cancel = CancellationToken::new();
     let mut starting = std::pin::pin!(Server::start(config, policy, path.as_deref(), &cancel));
@@ -257,16 +260,40 @@ async fn open(config: &DatabaseConfig) -> Result<Database, Failure> {
         .map_err(|error| Failure::from_error(&error))
 }
 
-/// Raises the limit of open files as far as the system lets certkeep: each connection needs one.
-fn raise_open_files() {
+/// Raises the limit of open files as far as the system lets certkeep: each connection needs one. Returns the limit. `None`: there is none.
+fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
     }
+}
+
+/// The settings with as many connections as there are files for. Otherwise, callers could use up the files that the database and the
+/// metrics need.
+fn fitted(config: &Config, open_files: Option<u64>) -> Config {
+    let mut config = config.clone();
+    let others = METRICS_CONNECTIONS + config.database.max_connections + SPARE_FILES;
+    let open_files = usize::try_from(open_files.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let connections = open_files.saturating_sub(others).max(1);
+    if connections < config.max_connections {
+        tracing::warn!(
+            open_files,
+            max_connections = config.max_connections,
+            "max_connections is {connections}: the limit of open files is too low for the settings, raise it to {} (LimitNOFILE= in a \
+             systemd unit)",
+            config.max_connections + others
+        );
+        config.max_connections = connections;
+    }
+    config
 }
 
 /// Turns core dumps off: a core dump of any command contains private keys.

@@ -69,14 +69,15 @@ pub(super) fn variable(name: &str) -> Option<OsString> {
 
 fn argument(setting: &'static Setting) -> Arg {
     let mut help = format!("{} [env: {}]", setting.help, setting.variable());
-    if let Some(default) = setting.default.filter(|_| setting.shape != Shape::Switch) {
+    if let Some(default) = setting.default.filter(|_| !setting.is_bare_flag()) {
         help.push_str(&format!(" [default: {default}]"));
     }
     let argument = Arg::new(setting.key).long(setting.flag()).help(help);
     match setting.shape {
         Shape::Text(name) | Shape::Secret(name) => argument.value_name(name),
         Shape::Number(_) => argument.value_name("N"),
-        Shape::Switch => argument.action(ArgAction::SetTrue),
+        Shape::Switch if setting.is_bare_flag() => argument.action(ArgAction::SetTrue),
+        Shape::Switch => argument.value_name("BOOL"),
     }
 }
 
@@ -98,9 +99,9 @@ impl<const ALL: bool> Args for Flags<ALL> {
 impl<const ALL: bool> FromArgMatches for Flags<ALL> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let values = Self::settings().filter_map(|setting| {
-            let value = match setting.shape {
-                Shape::Switch => matches.get_flag(setting.key).then(|| "true".to_owned()),
-                _ => matches.get_one::<String>(setting.key).cloned(),
+            let value = match setting.is_bare_flag() {
+                true => matches.get_flag(setting.key).then(|| "true".to_owned()),
+                false => matches.get_one::<String>(setting.key).cloned(),
             };
             Some((setting, value?))
         });

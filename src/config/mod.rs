@@ -21,6 +21,12 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Connections served at once. Further connections wait.
     pub max_connections: usize,
+    /// Connections at once from one address. Further connections are closed. `None`: no limit.
+    pub max_connections_per_address: Option<usize>,
+    /// Bytes for requests and for answers that callers have not taken.
+    pub call_memory: usize,
+    /// Whether the schema is served to callers without an access key.
+    pub reflection: bool,
     /// Calls at once on one connection. Further calls wait.
     pub max_streams: u32,
     /// Age after which a connection accepts no new calls and is closed, so that callers spread over the replicas.

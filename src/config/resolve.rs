@@ -9,6 +9,9 @@ use super::layers::{ConfigError, Layers, Source};
 use super::otlp::{Headers, HttpUrl, Ratio};
 use super::{Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, TlsFiles, TransitService};
 
+/// With less, the largest request or answer would take most of it.
+const MIN_CALL_MEMORY_MIB: u32 = 8;
+
 impl Layers {
     /// The configuration, or all its errors. `read` reads a file with a secret, or says why it can't.
     pub fn resolve(mut self, read: impl Fn(&Path) -> Result<String, String>) -> Result<Config, ConfigError> {
@@ -18,7 +21,14 @@ impl Layers {
             self.protect(listen);
         }
         let max_connections = self.number("max_connections");
+        let max_per_address: Option<usize> =
+            self.parsed("max_connections_per_address", "a whole number of connections");
         let max_streams = self.number("max_streams");
+        let call_memory = self.number("call_memory_mib");
+        if call_memory.is_some_and(|mib| mib < MIN_CALL_MEMORY_MIB) {
+            self.error("call_memory_mib", "is less than 8");
+        }
+        let reflection = self.parsed("reflection", "true or false");
         let max_connection_age = self.seconds("max_connection_age_seconds");
         let keepalive = self.seconds("keepalive_seconds");
         let drain_time = self.seconds("drain_seconds");
@@ -70,7 +80,7 @@ impl Layers {
         let database = self.database(read);
         let all = (
             listen,
-            max_connections,
+            (max_connections, max_per_address, call_memory, reflection),
             max_streams,
             max_connection_age,
             keepalive,
@@ -89,7 +99,7 @@ impl Layers {
         );
         let (
             Some(listen),
-            Some(max_connections),
+            (Some(max_connections), Some(max_per_address), Some(call_memory), Some(reflection)),
             Some(max_streams),
             Some(max_connection_age),
             Some(keepalive),
@@ -116,6 +126,9 @@ impl Layers {
             listen,
             tls,
             max_connections: max_connections as usize,
+            max_connections_per_address: (max_per_address > 0).then_some(max_per_address),
+            call_memory: call_memory as usize * 1024 * 1024,
+            reflection,
             max_streams,
             max_connection_age,
             keepalive,

@@ -26,7 +26,7 @@ pub enum Shape {
     Secret(&'static str),
     /// A whole number, with its unit.
     Number(&'static str),
-    /// `true` or `false`. The flag takes no value.
+    /// `true` or `false`. The flag takes no value, unless the default is `true`.
     Switch,
 }
 
@@ -36,6 +36,11 @@ impl Setting {
         format!("CERTKEEP_{}", self.key.to_uppercase())
     }
 
+    /// Whether the flag takes no value.
+    pub fn is_bare_flag(&self) -> bool {
+        self.shape == Shape::Switch && self.default == Some("false")
+    }
+
     /// The flag without its two dashes.
     pub fn flag(&self) -> String {
         self.key.replace('_', "-")
@@ -43,7 +48,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 44] = [
+pub const SETTINGS: [Setting; 47] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -88,10 +93,32 @@ pub const SETTINGS: [Setting; 44] = [
         for_database: false,
     },
     Setting {
+        key: "max_connections_per_address",
+        shape: Shape::Number("connections"),
+        default: Some("0"),
+        help: "Client connections at once from one IPv4 address or IPv6 /64 network. Further connections are closed. 0: no limit",
+        for_database: false,
+    },
+    Setting {
         key: "max_streams",
         shape: Shape::Number("calls"),
         default: Some("1024"),
         help: "Calls at once on one connection. Further calls wait",
+        for_database: false,
+    },
+    Setting {
+        key: "call_memory_mib",
+        shape: Shape::Number("MiB"),
+        default: Some("192"),
+        help: "Memory for requests and for answers that callers have not taken. One caller has a quarter of it, and all calls without \
+               an access key another quarter",
+        for_database: false,
+    },
+    Setting {
+        key: "reflection",
+        shape: Shape::Switch,
+        default: Some("true"),
+        help: "Serve the schema to everyone who can connect, for grpcurl: true or false",
         for_database: false,
     },
     Setting {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 /// The time for a call without a deadline, and the longest deadline.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// The answer must reach the caller before the caller gives up, and before tonic's own timer ends the call.
 const SHAVED: Duration = Duration::from_millis(20);
 

@@ -20,9 +20,16 @@ pub(super) struct Method {
     pub(super) is_open: bool,
     /// Whether the method checks the health of the service.
     pub(super) is_health: bool,
+    /// Whether the method can change something.
+    pub(super) changes: bool,
     /// Whether the method exists.
     pub(super) is_served: bool,
 }
+
+/// The names of methods that change nothing begin so.
+const READS: [&str; 11] = [
+    "Check", "Delta", "Describe", "Fetch", "Get", "List", "Search", "Stream", "Tail", "Verify", "Watch",
+];
 
 /// The methods by path.
 pub(super) struct Methods {
@@ -31,15 +38,15 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    /// All methods that [`Door`](super::Door) serves.
-    pub(super) fn new() -> Self {
+    /// All methods that [`Door`](super::Door) serves, with reflection or without.
+    pub(super) fn new(reflection: bool) -> Self {
         let mut served = HashMap::new();
-        for (descriptors, is_open) in [
-            (DESCRIPTORS, false),
-            (tonic_health::pb::FILE_DESCRIPTOR_SET, true),
-            (tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, true),
-            (tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET, true),
-        ] {
+        let mut services = vec![(DESCRIPTORS, false), (tonic_health::pb::FILE_DESCRIPTOR_SET, true)];
+        if reflection {
+            services.push((tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, true));
+            services.push((tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET, true));
+        }
+        for (descriptors, is_open) in services {
             // The build made these descriptors. A test finds them all.
             let pool = DescriptorPool::decode(descriptors).unwrap_or_default();
             for method in pool
@@ -52,6 +59,7 @@ impl Methods {
                     is_stream: method.is_server_streaming(),
                     is_open,
                     is_health: method.parent_service().full_name() == tonic_health::pb::health_server::SERVICE_NAME,
+                    changes: !READS.iter().any(|read| method.name().starts_with(read)),
                     is_served: true,
                 };
                 served.insert(format!("/{}/{}", method.service, method.name), Arc::new(method));
@@ -63,6 +71,7 @@ impl Methods {
             is_stream: false,
             is_open: false,
             is_health: false,
+            changes: false,
             is_served: false,
         });
         Self { served, unknown }
@@ -80,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_methods_that_are_served_have_names() {
-        let methods = Methods::new();
+        let methods = Methods::new(true);
         for (path, name, is_stream, is_open) in [
             (
                 "/certkeep.v1.CertificateService/DescribeRegions",
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_method_has_roles_and_a_name_of_its_own() {
-        let methods = Methods::new();
+        let methods = Methods::new(true);
         let needs_role: Vec<_> = methods.served.values().filter(|method| !method.is_open).collect();
         let without: Vec<_> = needs_role
             .iter()

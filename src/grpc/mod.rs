@@ -6,12 +6,14 @@ mod call;
 mod certificate_service;
 mod deadline;
 mod delivery_service;
+mod memory;
 mod method;
 mod operator_service;
 mod parse;
 mod reason;
 mod record;
 mod render;
+mod repeats;
 mod secret_discovery;
 mod status;
 mod watch;
@@ -104,20 +106,32 @@ pub const SERVICES: [&str; 6] = [
     envoy::service::secret::v3::secret_discovery_service_server::SERVICE_NAME,
 ];
 
-/// The door, with health and reflection.
-pub fn door(health: HealthServer<impl Health>) -> Result<Door, tonic_reflection::server::Error> {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // Without these descriptors, grpcurl prints the details of an error in base64.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let open = Routes::new(health)
-        .add_service(reflection().build_v1()?)
+/// The maximum size of a request to health and reflection.
+const MAX_OPEN_REQUEST_LEN: usize = 16 * 1024;
+
+/// The door, with health, and with reflection if wanted. All requests and answers together have `memory` bytes.
+pub fn door(
+    health: HealthServer<impl Health>,
+    reflection: bool,
+    memory: usize,
+) -> Result<Door, tonic_reflection::server::Error> {
+    let mut open = Routes::new(health.max_decoding_message_size(MAX_OPEN_REQUEST_LEN));
+    if reflection {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // Without these descriptors, grpcurl prints the details of an error in base64.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let v1 = builder().build_v1()?.max_decoding_message_size(MAX_OPEN_REQUEST_LEN);
         // Older tools know only this version.
-        .add_service(reflection().build_v1alpha()?);
-    Ok(Door::new(open))
+        let v1alpha = builder()
+            .build_v1alpha()?
+            .max_decoding_message_size(MAX_OPEN_REQUEST_LEN);
+        open = open.add_service(v1).add_service(v1alpha);
+    }
+    Ok(Door::new(open, reflection, memory))
 }
 
 fn admin_service(app: App) -> AdminServiceServer<impl pb::admin_service_server::AdminService> {

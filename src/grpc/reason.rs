@@ -139,6 +139,7 @@ pub(super) fn of_refusal(refusal: Refusal) -> Reason {
         Refusal::MessageTooLarge => Reason::MessageTooLarge,
         Refusal::MethodUnknown => Reason::MethodUnknown,
         Refusal::Starting => Reason::DatabaseUnavailable,
+        Refusal::AnswerWithoutMemory => Reason::OutcomeUnknown,
     }
 }
 

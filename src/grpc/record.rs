@@ -1,5 +1,6 @@
 //! The record of a call: its log line, its metrics and the end of its span. The record is made when the response ends.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,8 +14,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Span;
 
+use super::memory::{Answering, ShareOfCall};
 use super::method::Method;
 use super::pb::Reason;
+use super::repeats::Repeats;
 use crate::telemetry::{self, metrics};
 
 /// A call that has not ended. If it is dropped, the call ended because the caller left.
@@ -25,16 +28,29 @@ pub(super) struct Record {
     has_ended: bool,
     /// Whether the call is logged at level debug only.
     is_quiet: bool,
+    address: Option<IpAddr>,
+    /// Set when the caller is authenticated.
+    share: ShareOfCall,
+    repeats: Arc<Repeats>,
 }
 
 impl Record {
-    pub(super) fn start(method: Arc<Method>, span: Span) -> Self {
+    pub(super) fn start(
+        method: Arc<Method>,
+        span: Span,
+        address: Option<IpAddr>,
+        share: ShareOfCall,
+        repeats: Arc<Repeats>,
+    ) -> Self {
         Self {
             method,
             span,
             started: Instant::now(),
             has_ended: false,
             is_quiet: false,
+            address,
+            share,
+            repeats,
         }
     }
 
@@ -43,6 +59,7 @@ impl Record {
         mut self,
         response: Response<Body>,
         closing: Option<impl Future<Output = ()> + Send + 'static>,
+        answering: Option<Answering>,
     ) -> Response<RecordedBody> {
         // A refused call has its status in the headers.
         if let Some(status) = Status::from_header_map(response.headers()) {
@@ -55,6 +72,7 @@ impl Record {
             body,
             record: self,
             closing,
+            answering,
         })
     }
 
@@ -82,8 +100,14 @@ impl Record {
         // Monitors make these calls all the time.
         if self.method.is_open || self.is_quiet {
             tracing::debug!(duration_us, "answered");
-        } else {
+        } else if self.share.get().is_some() {
             tracing::info!(duration_us, "answered");
+        } else {
+            match self.repeats.count(self.address, name) {
+                Some(1) => tracing::info!(duration_us, "answered"),
+                Some(repeated) => tracing::info!(duration_us, repeated, "answered"),
+                None => tracing::debug!(duration_us, "answered"),
+            }
         }
     }
 }
@@ -102,6 +126,20 @@ pub struct RecordedBody {
     body: Body,
     record: Record,
     closing: Option<Closing>,
+    answering: Option<Answering>,
+}
+
+impl RecordedBody {
+    /// Ends the answer with this status.
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.record.end_with(status);
+        self.body = Body::empty();
+        self.closing = None;
+        let mut trailers = HeaderMap::new();
+        // The text is a valid header value.
+        let _ = status.add_header(&mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
 }
 
 impl http_body::Body for RecordedBody {
@@ -114,30 +152,36 @@ impl http_body::Body for RecordedBody {
             let _entered = this.record.span.enter();
             Pin::new(&mut this.body).poll_frame(cx)
         };
-        match &polled {
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     this.record.end_with(&status_of(trailers));
                 }
-            }
-            Poll::Ready(Some(Err(status))) => this.record.end_with(status),
-            Poll::Ready(None) => this.record.end(Code::Ok),
-            Poll::Pending => {
-                if let Some(closing) = &mut this.closing
-                    && closing.as_mut().poll(cx).is_ready()
-                {
-                    let status = Status::unavailable("the connection closes: call again");
-                    this.record.end(status.code());
-                    this.body = Body::empty();
-                    this.closing = None;
-                    let mut trailers = HeaderMap::new();
-                    // The text is a valid header value.
-                    let _ = status.add_header(&mut trailers);
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                match (frame.into_data(), &this.answering) {
+                    (Ok(part), Some(answering)) => match answering.part(part) {
+                        Ok(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
+                        Err(status) => this.end_with(&status),
+                    },
+                    (Ok(part), None) => Poll::Ready(Some(Ok(Frame::data(part)))),
+                    (Err(frame), _) => Poll::Ready(Some(Ok(frame))),
                 }
             }
+            Poll::Ready(Some(Err(status))) => {
+                this.record.end_with(&status);
+                Poll::Ready(Some(Err(status)))
+            }
+            Poll::Ready(None) => {
+                this.record.end(Code::Ok);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let closing = this.closing.as_mut();
+                if closing.is_some_and(|closing| closing.as_mut().poll(cx).is_ready()) {
+                    return this.end_with(&Status::unavailable("the connection closes: call again"));
+                }
+                Poll::Pending
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

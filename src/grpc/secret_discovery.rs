@@ -130,11 +130,16 @@ impl Begun {
 
 /// Why the requests of a stream ended, if a request could not be read.
 #[derive(Clone, Default)]
-struct Failure(Arc<OnceLock<Code>>);
+struct Failure(Arc<OnceLock<Status>>);
 
 impl Failure {
     fn status(&self, request_id: RequestId) -> Option<Status> {
-        match self.0.get()? {
+        let failed = self.0.get()?;
+        if !failed.details().is_empty() {
+            // A refusal of certkeep.
+            return Some(failed.clone());
+        }
+        match failed.code() {
             Code::Internal | Code::InvalidArgument => Some(refusal(request_id, Refusal::MessageMalformed)),
             Code::OutOfRange | Code::ResourceExhausted => Some(refusal(request_id, Refusal::MessageTooLarge)),
             // The caller has left.
@@ -153,7 +158,7 @@ fn parsed<T: Send + 'static>(
     let requests = requests.map_while(move |request| match request {
         Ok(request) => Some(parse(request)),
         Err(status) => {
-            let _ = noted.0.set(status.code());
+            let _ = noted.0.set(status);
             None
         }
     });

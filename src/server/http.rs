@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 use super::listener::{Connection, Listener};
+use super::newcomers::{Leave, Newcomer};
+use super::refusals::{Refusals, Refused};
 use crate::digest;
 use crate::peer::Peer;
 
@@ -24,6 +26,20 @@ use crate::peer::Peer;
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 /// See [`Limits::close_time`]. No unary call may take as long.
 pub(super) const CLOSE_TIME: Duration = Duration::from_secs(40);
+/// A connection without an authenticated call closes in this time.
+const NEWCOMER_CLOSE_TIME: Duration = Duration::from_secs(1);
+/// The time for the headers of an HTTP/1 request, and between two requests.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+/// The size of the headers of an HTTP/1 request.
+const MAX_HEADERS_LEN: usize = 16 * 1024;
+/// The bytes of requests on one HTTP/2 connection that wait until their calls read them: the smallest number (RFC 9113 6.9.2).
+const WINDOW: u32 = 65_535;
+/// The size of the headers of an HTTP/2 request, decompressed, with their CONTINUATION frames.
+const MAX_HEADER_LIST_LEN: u32 = 16 * 1024;
+/// Streams that the caller resets before the server has seen them. More of them close the connection.
+const MAX_EARLY_RESETS: usize = 20;
+/// Streams that the server resets because of the caller's errors. More of them close the connection.
+const MAX_ERROR_RESETS: usize = 100;
 
 /// What a door speaks. TLS offers it as ALPN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,16 +70,27 @@ pub(super) struct Limits {
     pub(super) close_time: Duration,
     /// The interval of pings on a silent connection.
     pub(super) keepalive: Duration,
+    /// A caller that does not take an answer within this time loses its connection.
+    pub(super) send_time: Duration,
 }
 
 impl Limits {
     fn builder(self, protocol: Protocol) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_buf_size(MAX_HEADERS_LEN);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.max_streams)
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
+            .max_header_list_size(MAX_HEADER_LIST_LEN)
+            .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
             .keep_alive_interval(self.keepalive)
             .keep_alive_timeout(KEEPALIVE_TIME);
         match protocol {
@@ -88,19 +115,21 @@ pub(super) async fn serve<S, B>(
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let builder = limits.builder(protocol);
+    let refusals = listener.refusals();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (builder, service, stop) = (builder.clone(), service.clone(), stop.clone());
+                let refusals = refusals.clone();
                 // A slow handshake delays no other connection.
                 connections.spawn(async move {
                     let connection = tokio::select! {
                         connection = accepted.handshake() => connection,
                         () = stop.cancelled() => None,
                     };
-                    if let Some(connection) = connection {
-                        serve_connection(connection, &builder, limits, service, &stop).await;
+                    if let Some((connection, newcomer)) = connection {
+                        serve_connection(connection, newcomer, &builder, limits, service, &stop, &refusals).await;
                     }
                 });
             }
@@ -114,46 +143,67 @@ pub(super) async fn serve<S, B>(
 
 async fn serve_connection<S, B>(
     mut connection: Connection,
+    newcomer: Newcomer,
     builder: &Builder<TokioExecutor>,
     limits: Limits,
     service: S,
     stop: &CancellationToken,
+    refusals: &Refusals,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let peer = Arc::new(Peer {
-        address: connection.peer().ip().to_canonical(),
-        certificate: connection.take_certificate(),
-        closing: stop.child_token(),
-    });
-    let (address, closing) = (peer.address, peer.closing.clone());
-    let service = service.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    });
+    let address = connection.peer().ip().to_canonical();
+    let peer = Arc::new(Peer::new(address, connection.take_certificate(), stop.child_token()));
+    let service = {
+        let peer = peer.clone();
+        service.map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            request
+        })
+    };
     let mut serving =
         std::pin::pin!(builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(service)));
     let served = tokio::select! {
         served = serving.as_mut() => Some(served),
         () = tokio::time::sleep(with_jitter(limits.max_age)) => None,
         () = stop.cancelled() => None,
+        leave = newcomer.must_leave_unless(&peer.authenticated) => match leave {
+            Leave::AtOnce => return,
+            Leave::Gracefully => None,
+        },
+        () = peer.misused.cancelled() => {
+            refusals.count(Refused::Misused);
+            None
+        }
+        () = peer.unsent.overdue(limits.send_time) => {
+            refusals.count(Refused::Unread);
+            return;
+        }
     };
     let served = match served {
         Some(served) => Ok(served),
         None => {
-            closing.cancel();
+            peer.closing.cancel();
             serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.close_time, serving).await
+            let close_time = if peer.authenticated.initialized() {
+                limits.close_time
+            } else {
+                limits.close_time.min(NEWCOMER_CLOSE_TIME)
+            };
+            tokio::time::timeout(close_time, serving).await
         }
     };
     match served {
         Ok(Ok(())) => {}
         // The caller's end, mostly.
         Ok(Err(error)) => tracing::debug!(%address, %error, "a connection failed"),
-        Err(_) => tracing::info!(%address, "closed a connection with open streams at the end of its time to close"),
+        Err(_) if peer.authenticated.initialized() => {
+            tracing::info!(%address, "closed a connection with open streams at the end of its time to close");
+        }
+        Err(_) => {}
     }
 }
 
@@ -168,6 +218,7 @@ fn with_jitter(time: Duration) -> Duration {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::listener::Places;
     use super::*;
 
     /// How long a connection with an endless call lives.
@@ -177,8 +228,15 @@ mod tests {
             max_age: Duration::from_millis(500),
             close_time: Duration::from_millis(500),
             keepalive: Duration::from_secs(60),
+            send_time: Duration::from_secs(60),
         };
-        let listener = Listener::bind("test", ([127, 0, 0, 1], 0).into(), None, 10)
+        let places = Places {
+            max: 10,
+            max_newcomers: 10,
+            newcomer_time: Duration::from_secs(60),
+            max_per_address: None,
+        };
+        let listener = Listener::bind("test", ([127, 0, 0, 1], 0).into(), None, places)
             .await
             .unwrap();
         let address = listener.address().unwrap();

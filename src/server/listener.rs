@@ -1,11 +1,12 @@
-//! A listening socket: accepts connections up to a limit, over TLS if that is configured.
+//! A listening socket: accepts connections within its limits, over TLS if that is configured.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,16 +15,28 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::newcomers::{Newcomer, Newcomers};
+use super::refusals::{Refusals, Refused};
 use super::tls::Tls;
-use crate::app::ClientCertificate;
+use crate::app::{ClientCertificate, Source};
+use crate::telemetry::Seldom;
 use crate::telemetry::metrics::{self, OpenConnection};
 
-/// A caller that needs longer for its handshake is disconnected.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// While all connections are in use, the log says so this often.
-const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after the system refused to accept, for example because no file descriptor was free.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The limits of a listener's connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// Connections at once. Further connections wait.
+    pub(super) max: usize,
+    /// Connections at once without an authenticated call. One more closes the oldest.
+    pub(super) max_newcomers: usize,
+    /// The time until the first authenticated call, with the handshake.
+    pub(super) newcomer_time: Duration,
+    /// Connections at once from one address. Further connections are closed. `None`: no limit.
+    pub(super) max_per_address: Option<usize>,
+}
 
 /// A bound address. Connections wait in the system's queue until they are accepted.
 pub(super) struct Listener {
@@ -32,26 +45,30 @@ pub(super) struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
     permits: Arc<Semaphore>,
-    max_connections: usize,
-    /// When the log last said that all connections are in use.
-    full_logged: Mutex<Option<Instant>>,
+    newcomers: Arc<Newcomers>,
+    addresses: Option<Arc<Addresses>>,
+    refusals: Arc<Refusals>,
+    accept_failures: Seldom,
 }
 
 impl Listener {
-    /// Binds the address. At most `max_connections` are open at once; further connections wait.
+    /// Binds the address.
     pub(super) async fn bind(
         name: &'static str,
         address: SocketAddr,
         tls: Option<Arc<Tls>>,
-        max_connections: usize,
+        places: Places,
     ) -> io::Result<Self> {
+        let refusals = Arc::new(Refusals::new(name));
         Ok(Self {
             name,
             tcp: TcpListener::bind(address).await?,
             tls,
-            permits: Arc::new(Semaphore::new(max_connections)),
-            max_connections,
-            full_logged: Mutex::new(None),
+            permits: Arc::new(Semaphore::new(places.max)),
+            newcomers: Newcomers::new(places.max_newcomers, places.newcomer_time, refusals.clone()),
+            addresses: places.max_per_address.map(Addresses::new),
+            refusals,
+            accept_failures: Seldom::new(),
         })
     }
 
@@ -60,14 +77,9 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Callers that wait for a connection see nothing but silence, so the operator must hear of them.
-    fn log_full(&self) {
-        let mut logged = self.full_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|logged| logged.elapsed() >= FULL_LOG_PAUSE) {
-            *logged = Some(Instant::now());
-            let (listener, max_connections) = (self.name, self.max_connections);
-            tracing::warn!(listener, max_connections, "all connections are in use: new ones wait");
-        }
+    /// The count of refused connections.
+    pub(super) fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
     }
 
     /// The next connection, before its handshake.
@@ -77,27 +89,94 @@ impl Listener {
                 let permit = match self.permits.clone().try_acquire_owned() {
                     Ok(permit) => permit,
                     Err(_) => {
-                        self.log_full();
+                        // Callers that wait for a connection see nothing but silence, so the operator must hear of them.
+                        self.refusals.count(Refused::Full);
                         self.permits.clone().acquire_owned().await.map_err(io::Error::other)?
                     }
                 };
                 let (stream, peer) = self.tcp.accept().await?;
-                Ok::<_, io::Error>(Accepted {
+                let address = match &self.addresses {
+                    None => None,
+                    Some(addresses) => match addresses.count(peer.ip()) {
+                        Some(counted) => Some(counted),
+                        None => {
+                            self.refusals.count(Refused::Address);
+                            return Ok(None);
+                        }
+                    },
+                };
+                Ok::<_, io::Error>(Some(Accepted {
                     stream,
                     peer,
                     tls: self.tls.as_deref().map(Tls::acceptor),
+                    newcomer: self.newcomers.enter(),
                     open: Open {
                         _counted: OpenConnection::count(self.name),
                         _permit: permit,
+                        _address: address,
                     },
-                })
+                }))
             };
             match accepted.await {
-                Ok(accepted) => return accepted,
+                Ok(Some(accepted)) => return accepted,
+                Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
+                    if let Some(failures) = self.accept_failures.count() {
+                        tracing::warn!(listener = self.name, failures, %error, "accepting a connection failed");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+}
+
+/// The number of connections of each address.
+struct Addresses {
+    max: usize,
+    connections: Mutex<HashMap<Source, usize>>,
+}
+
+impl Addresses {
+    fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            connections: Mutex::default(),
+        })
+    }
+
+    /// Counts a connection until the value is dropped. `None`: the address has as many as it may have.
+    fn count(self: &Arc<Self>, address: IpAddr) -> Option<CountedAddress> {
+        let source = Source::of(address);
+        let mut connections = self.lock();
+        let count = connections.entry(source).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(CountedAddress {
+            addresses: self.clone(),
+            source,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct CountedAddress {
+    addresses: Arc<Addresses>,
+    source: Source,
+}
+
+impl Drop for CountedAddress {
+    fn drop(&mut self) {
+        let mut connections = self.addresses.lock();
+        if let Some(count) = connections.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.source);
             }
         }
     }
@@ -108,34 +187,40 @@ pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
+    newcomer: Newcomer,
     open: Open,
 }
 
 impl Accepted {
     /// Does the TLS handshake and waits for the caller's first byte. `None`: the caller failed or was too slow.
-    pub(super) async fn handshake(self) -> Option<Connection> {
+    pub(super) async fn handshake(self) -> Option<(Connection, Newcomer)> {
         let Self {
             stream,
             peer,
             tls,
+            newcomer,
             open,
         } = self;
-        match tokio::time::timeout(HANDSHAKE_TIME, handshake(stream, tls)).await {
-            Ok(Ok((stream, certificate))) => {
-                return Some(Connection {
+        let shaken = tokio::select! {
+            shaken = handshake(stream, tls) => shaken,
+            _ = newcomer.must_leave() => return None,
+        };
+        match shaken {
+            Ok((stream, certificate)) => {
+                let connection = Connection {
                     stream,
                     peer,
                     certificate,
                     _open: open,
-                });
+                };
+                return Some((connection, newcomer));
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 if is_about_certificate(&error) {
                     metrics::authentication_failed("client_certificate");
                 }
                 tracing::debug!(%peer, %error, "handshake failed");
             }
-            Err(_) => tracing::debug!(%peer, "handshake timed out"),
         }
         None
     }
@@ -188,6 +273,7 @@ pub(super) struct Connection {
 struct Open {
     _counted: OpenConnection,
     _permit: OwnedSemaphorePermit,
+    _address: Option<CountedAddress>,
 }
 
 impl Connection {

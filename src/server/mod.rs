@@ -7,6 +7,8 @@ mod jobs;
 mod key_ring;
 mod listener;
 mod monitor;
+mod newcomers;
+mod refusals;
 mod stamp;
 mod tls;
 mod tls_validity;
@@ -34,10 +36,20 @@ use crate::telemetry::metrics;
 use database::Wait;
 use health::{Health, State};
 use http::{Limits, Protocol};
-use listener::Listener;
+use listener::{Listener, Places};
 use stamp::stamp;
 use tls::Tls;
 
+/// The time until the first authenticated call of a connection.
+const NEWCOMER_TIME: Duration = Duration::from_secs(10);
+/// See [`Limits::send_time`].
+const SEND_TIME: Duration = Duration::from_secs(30);
+/// The most connections for metrics and health. Each Prometheus needs one.
+pub(crate) const METRICS_CONNECTIONS: usize = 80;
+/// While there are more, the oldest are closed.
+const METRICS_CONNECTIONS_KEPT: usize = 64;
+/// The age of a connection for metrics and health. Nobody authenticates there.
+const METRICS_CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// The time for the last uses of access keys when the server stops.
 const RECORD_TIME: Duration = Duration::from_secs(1);
 
@@ -89,9 +101,23 @@ impl Server {
             .as_ref()
             .map(|files| Tls::start(files, Protocol::Http2))
             .transpose()?;
-        let (listener, address) = listen("grpc", config.listen, tls, config.max_connections).await?;
+        let places = Places {
+            max: config.max_connections,
+            max_newcomers: (config.max_connections / 4).max(1),
+            newcomer_time: NEWCOMER_TIME,
+            max_per_address: config.max_connections_per_address,
+        };
+        let (listener, address) = listen("grpc", config.listen, tls, places).await?;
         let monitor = match config.metrics_listen {
-            Some(address) => Some(listen("metrics", address, None, config.max_connections).await?),
+            Some(address) => {
+                let places = Places {
+                    max: METRICS_CONNECTIONS,
+                    max_newcomers: METRICS_CONNECTIONS_KEPT,
+                    newcomer_time: METRICS_CONNECTION_AGE,
+                    max_per_address: None,
+                };
+                Some(listen("metrics", address, None, places).await?)
+            }
             None => None,
         };
 
@@ -100,6 +126,7 @@ impl Server {
             max_age: config.max_connection_age,
             close_time: http::CLOSE_TIME,
             keepalive: config.keepalive,
+            send_time: SEND_TIME,
         };
         let health = Health::new().await;
         let (mut doors, mut monitoring) = (JoinSet::new(), JoinSet::new());
@@ -116,7 +143,7 @@ impl Server {
                 CancellationToken::new(),
             ));
         }
-        let door = grpc::door(health.service())?;
+        let door = grpc::door(health.service(), config.reflection, config.call_memory)?;
         let stop = CancellationToken::new();
         doors.spawn(http::serve(
             listener,
@@ -212,12 +239,10 @@ async fn listen(
     name: &'static str,
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
-    max_connections: usize,
+    places: Places,
 ) -> Result<(Listener, SocketAddr), StartError> {
     let failed = |error| StartError::Listen(address, error);
-    let listener = Listener::bind(name, address, tls, max_connections)
-        .await
-        .map_err(failed)?;
+    let listener = Listener::bind(name, address, tls, places).await.map_err(failed)?;
     let bound = listener.address().map_err(failed)?;
     Ok((listener, bound))
 }

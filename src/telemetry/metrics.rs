@@ -35,6 +35,8 @@ const WATCH_DELAY: &str = "certkeep_watch_delay_seconds";
 const TLS_NOT_AFTER: &str = "certkeep_tls_not_after_timestamp_seconds";
 const CONNECTIONS: &str = "certkeep_connections";
 const KEY_RING_USABLE: &str = "certkeep_key_ring_usable";
+const CONNECTIONS_REFUSED: &str = "certkeep_connections_refused_total";
+const CALL_MEMORY: &str = "certkeep_call_memory_bytes";
 const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
 const JOB_FAILURES: &str = "certkeep_job_failures_total";
@@ -44,13 +46,15 @@ const QUEUE_LENGTH: &str = "certkeep_batch_queue_length";
 const BUILD_INFO: &str = "certkeep_build_info";
 
 /// The names of the limits (`app::Limit`).
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 8] = [
     "access_key",
     "client_identity",
     "account",
     "failed_authentications",
     "unauthenticated",
     "all_unauthenticated",
+    "open_calls",
+    "call_memory",
 ];
 const CREDENTIALS: [&str; 3] = ["access_key", "client_certificate", "none"];
 
@@ -95,6 +99,11 @@ pub fn begin() {
             "Time from a change of a certificate until a watch has its message, in seconds. It grows when watches are behind"
         );
         describe_gauge!(CONNECTIONS, "Open connections by listener");
+        describe_counter!(
+            CONNECTIONS_REFUSED,
+            "Connections that were refused, closed or kept waiting, by listener and reason"
+        );
+        describe_gauge!(CALL_MEMORY, "Bytes of requests and of unsent answers");
         describe_gauge!(
             TLS_NOT_AFTER,
             "Earliest end of the certificates in a TLS file of the listener, in Unix seconds, by setting"
@@ -130,6 +139,7 @@ pub fn begin() {
         }
         counter!(AUDIT_DENIALS_DROPPED).absolute(0);
         gauge!(WATCHES).set(0);
+        gauge!(CALL_MEMORY).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
         handle
             .inspect_err(|error| tracing::error!(%error, "there are no metrics"))
@@ -171,6 +181,26 @@ pub fn rate_limited(limit: &'static str) {
 /// Counts an authentication that failed for this credential: `access_key`, `client_certificate`, or `none`.
 pub fn authentication_failed(credential: &'static str) {
     counter!(FAILED_AUTHENTICATIONS, "credential" => credential).increment(1);
+}
+
+/// Declares a reason to refuse connections of this listener, so that the first one is seen as an increase.
+pub fn connections_can_be_refused(listener: &'static str, reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "listener" => listener, "reason" => reason).absolute(0);
+}
+
+/// Counts a connection that was refused, closed or kept waiting for this reason.
+pub fn connection_refused(listener: &'static str, reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "listener" => listener, "reason" => reason).increment(1);
+}
+
+/// Counts bytes that begin to be held for callers.
+pub fn call_memory_taken(bytes: usize) {
+    gauge!(CALL_MEMORY).increment(bytes as f64);
+}
+
+/// Counts bytes that are no longer held for callers.
+pub fn call_memory_freed(bytes: usize) {
+    gauge!(CALL_MEMORY).decrement(bytes as f64);
 }
 
 /// Counts a stored certificate.

@@ -4,6 +4,7 @@
 mod causes;
 mod json;
 pub mod metrics;
+mod seldom;
 mod traces;
 
 use std::io::IsTerminal;
@@ -18,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 pub use causes::causes;
+pub use seldom::Seldom;
 pub use traces::{Export, ServedCall, end_call, start_call, statement, step};
 
 /// Libraries that print parameters and frames below info. No filter makes them do so here.

@@ -35,6 +35,7 @@ mod external;
 mod faults;
 mod findings;
 mod harness;
+mod hostile;
 mod hosts;
 mod import;
 mod isolation;

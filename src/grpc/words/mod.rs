@@ -25,6 +25,8 @@ pub(super) enum Refusal {
     MessageTooLarge,
     MethodUnknown,
     Starting,
+    /// The call took effect, and there is no memory for its answer.
+    AnswerWithoutMemory,
 }
 
 pub(super) fn refusal(refusal: Refusal) -> &'static str {
@@ -34,6 +36,9 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::MessageTooLarge => "the message is larger than 1 MiB, decompressed; send less in one call",
         Refusal::MethodUnknown => "no such method, or the compression is not gzip",
         Refusal::Starting => "the service is starting and nothing was changed; try again",
+        Refusal::AnswerWithoutMemory => {
+            "the call may have taken effect, and there is no memory for its answer, because earlier answers were not read; look the change up"
+        }
     }
 }
 
@@ -232,6 +237,13 @@ fn rate_limited(limit: Limit) -> String {
             "too many calls without an access key from this address; wait and try again".to_owned()
         }
         Limit::AllUnauthenticated => "too many calls without an access key; wait and try again".to_owned(),
+        Limit::OpenCalls => {
+            "too many calls of health and reflection at once on this connection; end some of them".to_owned()
+        }
+        Limit::CallMemory => {
+            "too much memory is in use for requests and for answers that were not read; read your answers and try again"
+                .to_owned()
+        }
     }
 }
 
