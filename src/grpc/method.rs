@@ -59,7 +59,7 @@ impl Methods {
                     is_stream: method.is_server_streaming(),
                     is_open,
                     is_health: method.parent_service().full_name() == tonic_health::pb::health_server::SERVICE_NAME,
-                    changes: !READS.iter().any(|read| method.name().starts_with(read)),
+                    changes: !is_open && !READS.iter().any(|read| method.name().starts_with(read)),
                     is_served: true,
                 };
                 served.insert(format!("/{}/{}", method.service, method.name), Arc::new(method));
