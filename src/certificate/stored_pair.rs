@@ -84,7 +84,7 @@ pub fn stored_leaf(chain: &Chain, fingerprint: Sha256Fingerprint) -> Result<&[u8
 /// The facts about the leaf of a stored chain. Every certificate of the chain must be one.
 pub fn stored_facts(chain: &Chain) -> Result<CertificateFacts, StoredPairError> {
     let parsed = chain.der().map(|der| match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(StoredPairError::Leaf),
     });
     let certificates = parsed.collect::<Result<Vec<_>, _>>()?;
