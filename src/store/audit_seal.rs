@@ -107,7 +107,7 @@ impl Store {
             select * from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])";
 
         let mut connection = self.pool.get().await?;
-        let transaction = connection.transaction().await?;
+        let transaction = connection.connection_mut().transaction().await?;
         if !query(&transaction, LOCK, &[]).await?.iter().any(|row| row.get(0)) {
             // The other replica finds the same trails.
             return Ok(Sealing::default());
@@ -153,6 +153,7 @@ impl Store {
         let macs: Vec<_> = sealed.iter().map(|trail| trail.mac.as_slice()).collect();
         query(&transaction, INSERT, &[&accounts, &names, &firsts, &lasts, &macs]).await?;
         transaction.commit().await?;
+        connection.give_back();
         // Without progress, the next attempt waits for the next run.
         sealing.has_more &= !sealing.sealed.is_empty();
         if !sealing.has_more {

@@ -12,6 +12,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::group_commit::RoundTrip;
 use super::hosts::Hosts;
+use super::pooled::Connections;
 use super::url::{self, TlsParameters};
 
 /// The address of Postgres, and the limits for connections to it.
@@ -77,9 +78,9 @@ pub enum SettingsError {
     Tls(#[from] openssl::error::ErrorStack),
 }
 
-/// The pool of connections to the database of these settings. The pool opens its first connection when a caller needs one. Each
-/// new connection measures `round_trip`.
-pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, SettingsError> {
+/// The connections to the database of these settings. The first connection opens when a caller needs one. Each new connection
+/// measures `round_trip`.
+pub(super) fn connections(settings: &Settings, round_trip: RoundTrip) -> Result<Connections, SettingsError> {
     let (mut config, tls) = url::parse(&settings.connection_string)?;
     if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
         return Err(SettingsError::Unverified);
@@ -111,12 +112,13 @@ pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, S
         .keepalives_idle(KEEPALIVE_IDLE);
 
     let host_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-    let hosts = Hosts::new(&config, connector(&tls)?, host_timeout, round_trip);
+    let tls = connector(&tls)?;
+    let hosts = Hosts::new(&config, tls.clone(), host_timeout, round_trip);
     let time_for_all_hosts = hosts.time();
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    Pool::builder(Manager::from_connect(config, hosts, recycling))
+    let pool = Pool::builder(Manager::from_connect(config, hosts, recycling))
         .max_size(settings.max_connections)
         // Prefer the connection that was used last: the caches of its backend are warm.
         .queue_mode(QueueMode::Lifo)
@@ -124,7 +126,8 @@ pub(super) fn pool(settings: &Settings, round_trip: RoundTrip) -> Result<Pool, S
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
         .create_timeout(Some(time_for_all_hosts))
         .build()
-        .map_err(|_| SettingsError::Malformed("no runtime"))
+        .map_err(|_| SettingsError::Malformed("no runtime"))?;
+    Ok(Connections::new(pool, tls))
 }
 
 fn on_this_machine(config: &tokio_postgres::Config) -> bool {

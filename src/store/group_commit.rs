@@ -64,6 +64,20 @@ struct Waiting<T, R> {
     span: Span,
 }
 
+/// Takes an item out of the queue when its caller leaves. So the queue is bounded by the deadlines of the callers.
+struct Leaving<'a, T: Send + 'static, R: Send + 'static> {
+    group: &'a GroupCommit<T, R>,
+    number: Option<u64>,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Drop for Leaving<'_, T, R> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.group.withdraw(number);
+        }
+    }
+}
+
 impl RoundTrip {
     pub(super) fn set(&self, time: Duration) {
         self.0.store(time.as_micros() as u64, Ordering::Relaxed);
@@ -118,9 +132,15 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
         if !was_running {
             tokio::spawn(self.clone().run(work));
         }
+        let mut leaving = Leaving {
+            group: self,
+            number: Some(number),
+        };
         if let Ok(answer) = tokio::time::timeout(WAIT, &mut answered).await {
+            leaving.number = None;
             return answer.map_err(|_| NotRun::Failed);
         }
+        leaving.number = None;
         if self.withdraw(number) {
             return Err(NotRun::Withdrawn);
         }
@@ -135,8 +155,8 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     /// Whether the item was still in the queue.
     fn withdraw(&self, number: u64) -> bool {
         let mut queue = self.queue();
-        let index = queue.waiting.iter().position(|waiting| waiting.number == number);
-        index.is_some_and(|index| queue.waiting.remove(index).is_some())
+        let index = queue.waiting.binary_search_by_key(&number, |waiting| waiting.number);
+        index.is_ok_and(|index| queue.waiting.remove(index).is_some())
     }
 
     async fn run<F>(self: Arc<Self>, work: impl Fn(Vec<T>) -> F + Clone + Send + 'static)

@@ -100,10 +100,11 @@ impl Store {
         let serving = self.serving_role().await.map_err(MigrateError::from)?;
         let owner = self.owner.as_ref().unwrap_or(&self.pool);
         let mut connection = owner.get().await.map_err(Failure::from)?;
-        let applied = self.migrate_on(&mut connection, &serving).await;
-        if applied.is_err() {
+        let applied = self.migrate_on(connection.connection_mut(), &serving).await;
+        match &applied {
+            Ok(_) => connection.give_back(),
             // The connection may be dead, or lead to a server that became read-only.
-            drop(Object::take(connection));
+            Err(_) => connection.discard(),
         }
         applied
     }

@@ -65,7 +65,7 @@ mod write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use deadpool_postgres::{Pool, Status};
+use deadpool_postgres::Status;
 
 pub use access_key::{AccessKey, NewAccount, Rates};
 pub use account::{Account, AccountChange};
@@ -106,6 +106,7 @@ pub use version::CertificateVersion;
 use commits::Commits;
 use deliver::Deliveries;
 use group_commit::RoundTrip;
+use pooled::Connections;
 use read::Lookups;
 use statement::{Params, Statement};
 use upload::Uploads;
@@ -115,11 +116,11 @@ use crate::inventory::CertificateId;
 /// The database of certkeep.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool,
+    pool: Connections,
     /// One connection for the readiness probe, so that callers that hold all other connections do not make the replica unready.
-    probe: Pool,
+    probe: Connections,
     /// One connection as the role that owns the tables, if that is another role than the one that serves.
-    owner: Option<Pool>,
+    owner: Option<Connections>,
     /// When the database last refused a change as a whole, for example because its disk was full.
     refused: Arc<Mutex<Option<Instant>>>,
     uploads: Uploads,
@@ -141,11 +142,11 @@ impl Store {
                 connection_string: connection_string.clone(),
                 ..probe.clone()
             };
-            connect::pool(&owner, RoundTrip::default())
+            connect::connections(&owner, RoundTrip::default())
         });
         Ok(Self {
-            pool: connect::pool(settings, round_trip.clone())?,
-            probe: connect::pool(&probe, RoundTrip::default())?,
+            pool: connect::connections(settings, round_trip.clone())?,
+            probe: connect::connections(&probe, RoundTrip::default())?,
             owner: owner.transpose()?,
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),

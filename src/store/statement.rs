@@ -8,7 +8,6 @@ use tokio_postgres::types::ToSql;
 use tracing::Instrument;
 
 use super::error::{Cause, Failure};
-use super::pooled::Pooled;
 use super::{Error, Store, connect};
 use crate::account::AccountId;
 use crate::telemetry::{self, metrics};
@@ -68,7 +67,7 @@ impl Store {
 
     fn run_with<'a>(&'a self, lock: Option<AccountId>, statement: Statement, params: Params<'a>) -> Running<'a> {
         Box::pin(async move {
-            let mut pooled = Pooled::of(self.pool.get().await?);
+            let mut pooled = self.pool.get().await?;
             let begun = Instant::now();
             let query = async {
                 let Some(account) = lock else {
@@ -97,11 +96,13 @@ impl Store {
             };
             match failure {
                 Failure::Repeat(_) | Failure::Busy(_) | Failure::Fault(_) => pooled.give_back(),
-                Failure::Lost(_) | Failure::Unavailable(_) => pooled.discard(),
+                Failure::Unavailable(_) => pooled.discard(),
+                // The backend may still be at work.
+                Failure::Lost(_) => drop(pooled),
                 Failure::Elsewhere(_) => {
                     pooled.discard();
                     // The other connections lead to the same server.
-                    self.pool.retain(|_, _| false);
+                    self.pool.close_idle();
                 }
             }
             Err(failure)

@@ -9,6 +9,7 @@
 mod access_keys;
 mod accounts;
 mod audit;
+mod backends;
 mod bad_input;
 mod batches;
 #[path = "../../fuzz/bodies/mod.rs"]

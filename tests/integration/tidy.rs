@@ -38,7 +38,7 @@ const LIBRARIES: [(&str, &[&str]); 23] = [
     ("x509_parser", &["certificate"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),
-    ("postgres_openssl", &["store/connect", "store/hosts"]),
+    ("postgres_openssl", &["store/connect", "store/hosts", "store/pooled"]),
     ("tonic", &["grpc", "server", "cli"]),
     ("prost", &["grpc", "cli"]),
     ("cryptoki", &["seal/provider/pkcs11"]),
