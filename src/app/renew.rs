@@ -108,7 +108,9 @@ impl App {
         };
         let (wanted, pair) = match (replayed, parsed) {
             (Ok(Some(renewed)), _) => return Ok(renewed),
-            (Err(error @ (Error::NotFound(_) | Error::ClientTokenReused)), _) => return Err(error),
+            (Err(error @ (Error::NotFound(_) | Error::ClientTokenReused | Error::OutcomeUnknown(_))), _) => {
+                return Err(error);
+            }
             // An unavailable database does not hide the error of the request.
             (Ok(None) | Err(_), Err((_, error))) => return Err(error),
             (Err(error), Ok(_)) => return Err(error),
@@ -175,8 +177,16 @@ impl App {
                     Ok(None) | Err(_) => refused_or_unchanged?,
                 },
             };
-            if wanted.validate_only || plan.due.is_empty() {
+            if wanted.validate_only {
                 return Ok(plan.renewed(wanted, new, None));
+            }
+            if plan.due.is_empty() {
+                // An earlier call made this change. This call answers for it.
+                let (account, seen) = (call.caller.account, (plan.current.id, plan.current.revision));
+                if self.0.store.confirm(account, &[seen]).await? {
+                    return Ok(plan.renewed(wanted, new, None));
+                }
+                continue;
             }
             // A rotation does not begin to re-wrap before the keys are stored.
             let ring = self.0.key_ring.current();

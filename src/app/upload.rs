@@ -270,7 +270,9 @@ impl App {
         let findings = findings.unwrap_or_else(|| told.clone());
         match self.replay(call, kind, &token, answer, findings).await {
             Ok(Some(uploaded)) => Ok(uploaded),
-            Err(token_error @ (Error::NotFound(_) | Error::ClientTokenReused)) => Err(token_error),
+            Err(token_error @ (Error::NotFound(_) | Error::ClientTokenReused | Error::OutcomeUnknown(_))) => {
+                Err(token_error)
+            }
             // An unavailable database does not hide the error of the request.
             Ok(None) | Err(_) => Err(error),
         }

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::statement::Confirm;
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
@@ -50,7 +51,7 @@ pub struct UsedToken {
 }
 
 impl Store {
-    /// The call that used this token, if there is one.
+    /// The call that used this token, if there is one. The answer is for that call, so it waits for the synchronous standby.
     pub async fn used_token(&self, of: TokenOf, account: AccountId, token: &str) -> Result<Option<UsedToken>, Error> {
         // The event is committed with the token, and outlives its certificate.
         const STATEMENT: Statement = Statement {
@@ -65,7 +66,9 @@ impl Store {
                     ) as is_void
                   from client_token where account_id = $1 and method = $2 and client_token = $3",
         };
-        let rows = self.read(STATEMENT, &[&account.as_i64(), &of.method(), &token]).await?;
+        let (account_id, method) = (account.as_i64(), of.method());
+        let params: Params<'_> = &[&account_id, &method, &token];
+        let rows = self.read_confirmed(Confirm::Rows, STATEMENT, params).await?;
         Ok(rows.first().map(|row| UsedToken {
             id: CertificateId {
                 account,

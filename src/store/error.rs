@@ -194,6 +194,8 @@ pub(super) enum Failure {
     Lost(Cause),
     /// It was not executed, because of the database as a whole.
     Unavailable(Cause),
+    /// It was executed, and the synchronous standby did not confirm the commits that its rows show.
+    Unconfirmed(Cause),
     /// It should not have failed.
     Fault(Cause),
 }
@@ -206,6 +208,7 @@ impl Failure {
             | Self::Elsewhere(cause)
             | Self::Lost(cause)
             | Self::Unavailable(cause)
+            | Self::Unconfirmed(cause)
             | Self::Fault(cause) => cause,
         }
     }

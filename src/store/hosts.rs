@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Connect;
-use postgres_openssl::MakeTlsConnector;
+use postgres_openssl::{MakeTlsConnector, TlsStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::error::DbError;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, Socket};
 
 use super::error::Cause;
 use super::group_commit::RoundTrip;
@@ -93,11 +94,7 @@ impl Connect for Hosts {
                 match connected {
                     Ok((client, connection)) => {
                         turn.take(host);
-                        let running = tokio::spawn(async move {
-                            if let Err(error) = connection.await {
-                                tracing::warn!(cause = %Cause::from(&error), "a connection to the database broke");
-                            }
-                        });
+                        let running = tokio::spawn(drive(connection));
                         // The next connection measures again.
                         if let Ok(time) = round_trip(&client).await {
                             self.round_trip.set(time);
@@ -112,6 +109,31 @@ impl Connect for Hosts {
             }
         })
     }
+}
+
+/// Exchanges the messages of a connection until it ends.
+async fn drive(mut connection: Connection<Socket, TlsStream<Socket>>) {
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notice(notice))) if is_unreplicated(&notice) => {
+                // The statement gets no answer, as if the connection was lost.
+                tracing::warn!("a commit did not wait for the synchronous standby");
+                return;
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(cause = %Cause::from(&error), "a connection to the database broke");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+/// Whether a warning says that a commit takes effect although the synchronous standby may lack it. Its text depends on the language
+/// of the server. The name of Postgres's function does not.
+fn is_unreplicated(notice: &DbError) -> bool {
+    notice.routine() == Some("SyncRepWaitForLSN")
 }
 
 /// The shorter of two measurements, because a busy machine delays some answers.

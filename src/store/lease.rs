@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::holder::{LeaseVersions, MAX_HOLDERS};
 use super::scope::{self, MAX_SCANNED, in_scope};
+use super::statement::Confirm;
 use super::{Error, Params, Position, Statement, Store, id_columns};
 use crate::account::{AccountId, Actor};
 use crate::clock::Timestamp;
@@ -372,14 +373,18 @@ impl Store {
         };
         let account = holder.actor.account.as_i64();
         let principal = holder.actor.principal.id();
-        // Repeating the statement has no further effect, so it may run as a read.
+        // Repeating the statement has no further effect, so it may run as a read. A statement that finds nothing answers for an earlier
+        // release.
         match ids {
-            None => self.read(ALL, &[&account, &principal, &holder.name]).await?,
+            None => {
+                let params: Params<'_> = &[&account, &principal, &holder.name];
+                self.read_confirmed(Confirm::Always, ALL, params).await?
+            }
             Some(ids) => {
                 let created: Vec<_> = ids.iter().map(|id| id.created.millis()).collect();
                 let random: Vec<_> = ids.iter().map(|id| id.random).collect();
                 let params: Params<'_> = &[&account, &principal, &holder.name, &created, &random];
-                self.read(SOME, params).await?
+                self.read_confirmed(Confirm::Always, SOME, params).await?
             }
         };
         Ok(())

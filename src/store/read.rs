@@ -8,6 +8,7 @@ use tokio_postgres::types::FromSql;
 use super::group_commit::{GroupCommit, RoundTrip};
 use super::lookup::LookupError;
 use super::lookup::MAX_LOOKUPS;
+use super::statement::Confirm;
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::certificate::{CertificateFacts, Chain};
@@ -236,6 +237,28 @@ impl Store {
             liveness: Liveness::Live,
         };
         self.find_all(&ids.iter().map(wanted).collect::<Vec<_>>()).await
+    }
+
+    /// Whether these certificates of the account still have these revisions. Waits until the synchronous standby has them: the answer is
+    /// for the calls that made them.
+    pub async fn confirm(&self, account: AccountId, revisions: &[(CertificateId, i64)]) -> Result<bool, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::confirm_revisions",
+            sql: "-- store::confirm_revisions
+                  select count(*) from unnest($2::bigint[], $3::bigint[], $4::bigint[]) as asked(created_ms, random, revision)
+                  cross join lateral (
+                    select revision from certificate
+                    where account_id = $1 and created_ms = asked.created_ms and random = asked.random offset 0
+                  ) as certificate
+                  where certificate.revision = asked.revision",
+        };
+        let created: Vec<_> = revisions.iter().map(|(id, _)| id.created.millis()).collect();
+        let random: Vec<_> = revisions.iter().map(|(id, _)| id.random).collect();
+        let asked: Vec<_> = revisions.iter().map(|(_, revision)| *revision).collect();
+        let account = account.as_i64();
+        let params: Params<'_> = &[&account, &created, &random, &asked];
+        let rows = self.read_confirmed(Confirm::Always, STATEMENT, params).await?;
+        Ok(rows.first().is_some_and(|row| row.get::<_, i64>(0) == revisions.len() as i64))
     }
 
     /// The results for the wanted certificates, in the same order.

@@ -1,5 +1,6 @@
 //! The service keys.
 
+use super::statement::Confirm;
 use super::{Error, Statement, Store};
 use crate::seal::Sealed;
 
@@ -17,7 +18,8 @@ impl Store {
         };
         // Repeating the statement has no further effect, so it may run as a read.
         self.read(KEEP, &[&purpose, &sealed.as_bytes()]).await?;
-        let rows = self.read(FIND, &[&purpose]).await?;
+        // Another replica may have stored it. What the key protects must not outlive it.
+        let rows = self.read_confirmed(Confirm::Always, FIND, &[&purpose]).await?;
         rows.first().map(|row| row.get(0)).ok_or(Error::Row("service_key"))
     }
 }

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use tracing::Instrument;
 
 use super::error::{Cause, Failure};
+use super::pooled::Pooled;
 use super::{Error, Store, connect};
 use crate::account::AccountId;
 use crate::telemetry::{self, metrics};
@@ -23,11 +24,39 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LOCK_ACCOUNT: &str = "-- store::lock_account
     select from account where account_id = $1 for no key update";
 
+/// Waits like every commit for the synchronous standby, and so until the standby has all commits before. A commit that writes nothing,
+/// or takes only a transaction id, does not wait. Every role may call this function.
+const CONFIRM: Statement = Statement {
+    name: "store::confirm",
+    sql: "-- store::confirm
+          select pg_logical_emit_message(true, 'certkeep', '')",
+};
+
 /// A statement and the name of its function. The first line of the text repeats the name, for Postgres's own views.
 #[derive(Clone, Copy)]
 pub(super) struct Statement {
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
+}
+
+/// When the rows of a statement are confirmed: when its answer waits until the synchronous standby has every commit that they show.
+/// Postgres shows a commit that its standby lacks if the wait for the standby was cut short.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Confirm {
+    /// When there are rows. They answer for a commit of another call.
+    Rows,
+    /// Also when there are none.
+    Always,
+}
+
+/// The steps around a statement.
+#[derive(Clone, Copy)]
+enum Around {
+    Nothing,
+    /// First locks the row of the account, in the same transaction.
+    Lock(AccountId),
+    /// Afterwards confirms its rows, on the same connection.
+    Confirm(Confirm),
 }
 
 impl Statement {
@@ -43,6 +72,7 @@ impl Statement {
         match failure {
             Failure::Repeat(cause) | Failure::Busy(cause) => Error::Busy(cause),
             Failure::Elsewhere(cause) | Failure::Lost(cause) | Failure::Unavailable(cause) => Error::Unavailable(cause),
+            Failure::Unconfirmed(cause) => Error::OutcomeUnknown(cause),
             Failure::Fault(cause) => Error::of_statement(self.name, cause),
         }
     }
@@ -51,7 +81,7 @@ impl Statement {
 impl Store {
     /// Runs a statement once. The future is boxed because it is large and would be moved several times.
     pub(super) fn run<'a>(&'a self, statement: Statement, params: Params<'a>) -> Running<'a> {
-        self.run_with(None, statement, params)
+        self.run_with(Around::Nothing, statement, params)
     }
 
     /// Runs a statement once, in a transaction that first locks the row of the account. So the statement sees everything that
@@ -62,15 +92,15 @@ impl Store {
         statement: Statement,
         params: Params<'a>,
     ) -> Running<'a> {
-        self.run_with(Some(account), statement, params)
+        self.run_with(Around::Lock(account), statement, params)
     }
 
-    fn run_with<'a>(&'a self, lock: Option<AccountId>, statement: Statement, params: Params<'a>) -> Running<'a> {
+    fn run_with<'a>(&'a self, around: Around, statement: Statement, params: Params<'a>) -> Running<'a> {
         Box::pin(async move {
             let mut pooled = self.pool.get().await?;
             let begun = Instant::now();
             let query = async {
-                let Some(account) = lock else {
+                let Around::Lock(account) = around else {
                     let connection = pooled.connection();
                     let prepared = connection.prepare_cached(statement.sql).await?;
                     return connection.query(&prepared, params).await;
@@ -86,7 +116,20 @@ impl Store {
             let query = query.instrument(telemetry::statement(statement.name));
             let answer = tokio::time::timeout(connect::CALL_TIMEOUT, query).await;
             metrics::statement_ended(statement.name, begun.elapsed());
+            let confirm = |rows: &[Row]| match around {
+                Around::Confirm(Confirm::Always) => true,
+                Around::Confirm(Confirm::Rows) => !rows.is_empty(),
+                Around::Nothing | Around::Lock(_) => false,
+            };
             let failure = match answer {
+                Ok(Ok(rows)) if confirm(&rows) => match confirmed(&pooled).await {
+                    Ok(()) => {
+                        pooled.give_back();
+                        return Ok(rows);
+                    }
+                    Err(Failure::Elsewhere(cause)) => Failure::Elsewhere(cause),
+                    Err(failure) => Failure::Unconfirmed(failure.into_cause()),
+                },
                 Ok(Ok(rows)) => {
                     pooled.give_back();
                     return Ok(rows);
@@ -98,7 +141,7 @@ impl Store {
                 Failure::Repeat(_) | Failure::Busy(_) | Failure::Fault(_) => pooled.give_back(),
                 Failure::Unavailable(_) => pooled.discard(),
                 // The backend may still be at work.
-                Failure::Lost(_) => drop(pooled),
+                Failure::Lost(_) | Failure::Unconfirmed(_) => drop(pooled),
                 Failure::Elsewhere(_) => {
                     pooled.discard();
                     // The other connections lead to the same server.
@@ -111,9 +154,24 @@ impl Store {
 
     /// Runs a statement that changes nothing, or nothing when it is repeated. A lost connection is a reason to run it again.
     pub(super) async fn read(&self, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        self.read_with(Around::Nothing, statement, params).await
+    }
+
+    /// Reads what another commit made, for an answer that says that it is made. If the standby does not confirm it, the outcome is
+    /// unknown.
+    pub(super) async fn read_confirmed(
+        &self,
+        confirm: Confirm,
+        statement: Statement,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.read_with(Around::Confirm(confirm), statement, params).await
+    }
+
+    async fn read_with(&self, around: Around, statement: Statement, params: Params<'_>) -> Result<Vec<Row>, Error> {
         let mut attempt = 1;
         loop {
-            match self.run(statement, params).await {
+            match self.run_with(around, statement, params).await {
                 Ok(rows) => return Ok(rows),
                 Err(Failure::Repeat(_) | Failure::Elsewhere(_) | Failure::Lost(_)) if attempt < ATTEMPTS => {
                     statement.pause(attempt).await;
@@ -122,5 +180,23 @@ impl Store {
             }
             attempt += 1;
         }
+    }
+}
+
+/// Waits until the synchronous standby has every commit that this connection has seen.
+async fn confirmed(pooled: &Pooled) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let query = async {
+        let connection = pooled.connection();
+        let prepared = connection.prepare_cached(CONFIRM.sql).await?;
+        connection.query(&prepared, &[]).await
+    };
+    let query = query.instrument(telemetry::statement(CONFIRM.name));
+    let answer = tokio::time::timeout(connect::CALL_TIMEOUT, query).await;
+    metrics::statement_ended(CONFIRM.name, begun.elapsed());
+    match answer {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Failure::from(error)),
+        Err(_) => Err(Failure::Lost(Cause::timeout())),
     }
 }

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::{Cause, Failure};
-use super::statement::ATTEMPTS;
+use super::statement::{ATTEMPTS, Confirm};
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::inventory::CertificateId;
@@ -97,7 +97,9 @@ impl Store {
                     }
                     return Err(Error::OutcomeUnknown(failure.into_cause()));
                 }
-                Failure::Busy(_) | Failure::Unavailable(_) | Failure::Fault(_) => attempt = ATTEMPTS,
+                Failure::Busy(_) | Failure::Unavailable(_) | Failure::Unconfirmed(_) | Failure::Fault(_) => {
+                    attempt = ATTEMPTS;
+                }
             }
             if attempt == ATTEMPTS {
                 return Err(match lost {
@@ -110,7 +112,8 @@ impl Store {
         }
     }
 
-    /// The number of the row that shows the change, if the change took effect. Waits for a database that restarts.
+    /// The number of the row that shows the change, if the change took effect and the synchronous standby has it. Waits for a database
+    /// that restarts and for the standby.
     pub(super) async fn number_of_change(&self, trace: Trace) -> Result<Option<i64>, Error> {
         const REVISION: Statement = Statement {
             name: "store::revision_of_request",
@@ -131,10 +134,11 @@ impl Store {
                     Trace::Event(id, request_id) => {
                         let (account, created, random) = id_columns(id);
                         let params: Params<'_> = &[&account, &created, &random, &request_id];
-                        self.read(REVISION, params).await
+                        self.read_confirmed(Confirm::Rows, REVISION, params).await
                     }
                     Trace::AuditEvent(account, request_id) => {
-                        self.read(POSITION, &[&account.as_i64(), &request_id]).await
+                        let params: Params<'_> = &[&account.as_i64(), &request_id];
+                        self.read_confirmed(Confirm::Rows, POSITION, params).await
                     }
                 };
                 match found {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bad_input::reason;
 use crate::calls::stored;
-use crate::harness::{TestServer, connect_to, temp_dir, until, upload_of};
+use crate::harness::{REGION, TestServer, connect_to, temp_dir, until, upload_of};
 use crate::load::{Load, resumes_within};
 use crate::pki::{self, Key};
 use crate::process::{children, kill, signal, stdout};
@@ -160,6 +160,119 @@ async fn a_primary_killed_under_load_loses_nothing_and_its_promoted_standby_is_w
         "longest outage after the promotion began, ms",
         longest_outage.as_millis(),
     );
+}
+
+/// Calls with this deadline.
+fn within<T>(message: T, deadline: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// Ends the wait of a statement for the standby. Postgres then shows its commit, and the standby lacks it.
+async fn cut_short(sql: &tokio_postgres::Client, statement: &str, way: &str) {
+    let waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep' and query like $1 || '%' order by query_start limit 1";
+    until(async || sql.query_opt(waiting, &[&statement]).await.unwrap().is_some()).await;
+    let pid: i32 = sql.query_one(waiting, &[&statement]).await.unwrap().get(0);
+    sql.execute(&format!("select {way}($1)"), &[&pid]).await.unwrap();
+}
+
+async fn until_synchronous(sql: &tokio_postgres::Client) {
+    let synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+    until(async || sql.query_one(synchronous, &[]).await.unwrap().get::<_, i64>(0) == 1).await;
+}
+
+/// The standby is away, an upload waits for it, and the wait is cut short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_standby_lacks_is_acknowledged_by_no_look_up_and_no_repeated_call() {
+    let rounds = times(1, 10);
+    for _ in 0..rounds {
+        a_commit_is_lost_and_was_not_acknowledged().await;
+    }
+    figure("commits whose wait for the standby was cut short, none acknowledged", 4 * rounds);
+}
+
+async fn a_commit_is_lost_and_was_not_acknowledged() {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let dir = temp_dir();
+    let (primary, standby) = pair(&dir).await;
+    let hosts = format!(
+        "host='{},{}' port=5432 user=certkeep dbname=postgres target_session_attrs=read-write",
+        primary.dir.display(),
+        standby.dir.display()
+    );
+    let server = TestServer::start_on(hosts, |_| {}).await;
+    let mut client = server.client();
+    let upload = |name: &str| pb::UploadServerCertificateRequest {
+        client_token: name.to_owned(),
+        ..upload_of(&pki::self_signed(Key::P256, name))
+    };
+    let kept = stored(&client, &upload("kept.example")).await;
+    let sql = connect_to(&primary.connection_string()).await;
+    let standby_dir = standby.dir.clone();
+
+    drop(standby);
+    let waits = upload("waits.example");
+    let calling = tokio::spawn({
+        let (mut client, request) = (client.clone(), within(waits.clone(), DEADLINE));
+        async move { client.upload_server_certificate(request).await }
+    });
+    cut_short(&sql, "-- store::upload", "pg_terminate_backend").await;
+    calling.await.unwrap().unwrap_err();
+    let replay = client.upload_server_certificate(within(waits.clone(), DEADLINE)).await;
+    replay.unwrap_err();
+    // The standby returns and receives the upload.
+    let standby = Node::start(&standby_dir).await;
+    until_synchronous(&sql).await;
+    let replayed = stored(&client, &waits).await;
+
+    drop(standby);
+    let mut lost = Vec::new();
+    for (number, way) in ["pg_cancel_backend", "pg_terminate_backend"].into_iter().enumerate() {
+        let request = upload(&format!("lost-{number}.example"));
+        lost.push(request.clone());
+        let calling = tokio::spawn({
+            let (mut client, request) = (client.clone(), within(request.clone(), DEADLINE));
+            async move { client.upload_server_certificate(request).await }
+        });
+        cut_short(&sql, "-- store::upload", way).await;
+        calling.await.unwrap().unwrap_err();
+        client.upload_server_certificate(within(request, DEADLINE)).await.unwrap_err();
+    }
+    let tagging = pb::TagResourcesRequest {
+        region_id: REGION.to_owned(),
+        resource_type: "certificate".to_owned(),
+        resource_ids: vec![kept.clone()],
+        tags: crate::calls::tags(&[("team", "shop")]),
+    };
+    let calling = tokio::spawn({
+        let (mut client, request) = (client.clone(), within(tagging.clone(), DEADLINE));
+        async move { client.tag_resources(request).await }
+    });
+    cut_short(&sql, "-- store::set_tags", "pg_cancel_backend").await;
+    calling.await.unwrap().unwrap_err();
+    client.tag_resources(within(tagging, DEADLINE)).await.unwrap_err();
+    let names = "select common_name from certificate order by 1";
+    let stored_names = async |sql: &tokio_postgres::Client| -> Vec<String> {
+        let rows = sql.query(names, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let all = ["kept.example", "lost-0.example", "lost-1.example", "waits.example"];
+    assert_eq!(stored_names(&sql).await, all, "the old primary shows what is lost");
+
+    primary.kill();
+    let standby = Node::start(&standby_dir).await;
+    let sql = connect_to(&standby.connection_string()).await;
+    sql.execute("select pg_promote(true, 20)", &[]).await.unwrap();
+    resumes_within(&client, Duration::from_secs(5)).await;
+    let remaining = stored_names(&sql).await;
+    assert_eq!(remaining, ["again.example", "kept.example", "waits.example"]);
+    assert_eq!(stored(&client, &waits).await, replayed);
+    // What was lost is stored when it is sent again.
+    for request in lost {
+        stored(&client, &request).await;
+    }
+    server.stop().await;
 }
 
 /// An asynchronous standby lacks the last event. A watch that has it must start again.
