@@ -130,6 +130,7 @@ impl Database {
                     owner_connection_string: owner_url.clone(),
                     danger_unverified_database: *danger_unverified_database,
                     max_connections: config.max_connections,
+                    timeline_file: Some(config.data_dir.join("database-timeline")),
                 };
                 (settings, None)
             }
@@ -151,6 +152,7 @@ impl Database {
                     )),
                     danger_unverified_database: false,
                     max_connections: config.max_connections,
+                    timeline_file: None,
                 };
                 (
                     settings,

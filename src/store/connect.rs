@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
@@ -13,6 +13,7 @@ use tokio_postgres::config::{Host, SslMode};
 use super::group_commit::RoundTrip;
 use super::hosts::Hosts;
 use super::pooled::Connections;
+use super::timeline::Timelines;
 use super::url::{self, TlsParameters};
 
 /// The address of Postgres, and the limits for connections to it.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub danger_unverified_database: bool,
     /// The maximum number of connections.
     pub max_connections: usize,
+    /// The file that keeps the highest timeline of the database over a restart. `None`: it is not kept.
+    pub timeline_file: Option<PathBuf>,
 }
 
 /// After this time without an answer, a connection counts as lost. Postgres ends a statement earlier.
@@ -80,7 +83,11 @@ pub enum SettingsError {
 
 /// The connections to the database of these settings. The first connection opens when a caller needs one. Each new connection
 /// measures `round_trip`.
-pub(super) fn connections(settings: &Settings, round_trip: RoundTrip) -> Result<Connections, SettingsError> {
+pub(super) fn connections(
+    settings: &Settings,
+    round_trip: RoundTrip,
+    timelines: &Timelines,
+) -> Result<Connections, SettingsError> {
     let (mut config, tls) = url::parse(&settings.connection_string)?;
     if !tls.mode.verifies() && !settings.danger_unverified_database && !on_this_machine(&config) {
         return Err(SettingsError::Unverified);
@@ -113,7 +120,7 @@ pub(super) fn connections(settings: &Settings, round_trip: RoundTrip) -> Result<
 
     let host_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let tls = connector(&tls)?;
-    let hosts = Hosts::new(&config, tls.clone(), host_timeout, round_trip);
+    let hosts = Hosts::new(&config, tls.clone(), host_timeout, round_trip, timelines.clone());
     let time_for_all_hosts = hosts.time();
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -125,9 +132,16 @@ pub(super) fn connections(settings: &Settings, round_trip: RoundTrip) -> Result<
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
         .create_timeout(Some(time_for_all_hosts))
+        .pre_recycle(Hook::sync_fn({
+            let timelines = timelines.clone();
+            move |_, metrics| match timelines.is_outdated(metrics.created) {
+                true => Err(HookError::message("it leads to an old primary")),
+                false => Ok(()),
+            }
+        }))
         .build()
         .map_err(|_| SettingsError::Malformed("no runtime"))?;
-    Ok(Connections::new(pool, tls))
+    Ok(Connections::new(pool, tls, timelines.clone()))
 }
 
 fn on_this_machine(config: &tokio_postgres::Config) -> bool {

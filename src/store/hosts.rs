@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, Socket};
 
 use super::error::Cause;
 use super::group_commit::RoundTrip;
+use super::timeline::Timelines;
 
 /// If a caller leaves after this time without an answer, the host counts as silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
@@ -25,11 +26,14 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Hosts {
     /// A configuration for each host.
     hosts: Arc<[Config]>,
+    /// The names of the hosts, with their ports.
+    names: Arc<[String]>,
     tls: MakeTlsConnector,
     /// The timeout for one host. It covers TCP, TLS, authentication, and the query whether the host accepts writes.
     timeout: Duration,
     first: Arc<First>,
     round_trip: RoundTrip,
+    timelines: Timelines,
 }
 
 /// The host to try first.
@@ -41,18 +45,40 @@ enum First {
 }
 
 impl Hosts {
-    pub(super) fn new(config: &Config, tls: MakeTlsConnector, timeout: Duration, round_trip: RoundTrip) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        tls: MakeTlsConnector,
+        timeout: Duration,
+        round_trip: RoundTrip,
+        timelines: Timelines,
+    ) -> Self {
         let first = match config.get_load_balance_hosts() {
             LoadBalanceHosts::Random => First::Each(AtomicUsize::new(0)),
             _ => First::Last(AtomicUsize::new(0)),
         };
+        let hosts = each(config, timeout);
         Self {
-            hosts: each(config, timeout).into(),
+            names: hosts.iter().map(name).collect(),
+            hosts: hosts.into(),
             tls,
             timeout,
             first: Arc::new(first),
             round_trip,
+            timelines,
         }
+    }
+
+    /// Connects to one host. A server whose timeline is too low is closed like one that cannot be reached.
+    async fn open(&self, host: usize) -> Result<(Client, JoinHandle<()>), Error> {
+        let (client, connection) = self.hosts[host].connect(self.tls.clone()).await?;
+        let mut running = tokio::spawn(drive(connection));
+        if self.timelines.check(&client, &self.names[host]).await?.is_err() {
+            running.abort();
+            let _ = (&mut running).await;
+            // Fails, because the connection has ended.
+            client.simple_query("").await?;
+        }
+        Ok((client, running))
     }
 
     /// The longest time to try all hosts.
@@ -78,7 +104,7 @@ impl Connect for Hosts {
                     next: (host + 1) % count,
                     began: Instant::now(),
                 };
-                let connecting = self.hosts[host].connect(self.tls.clone());
+                let connecting = self.open(host);
                 // The last host gets the rest of the pool's timeout.
                 let connected = if tried == count {
                     connecting.await
@@ -86,15 +112,14 @@ impl Connect for Hosts {
                     match tokio::time::timeout(self.timeout, connecting).await {
                         Ok(connected) => connected,
                         Err(_) => {
-                            tracing::warn!(host, "a host of the database URL does not answer");
+                            tracing::warn!(host = self.names[host], "a host of the database URL does not answer");
                             continue;
                         }
                     }
                 };
                 match connected {
-                    Ok((client, connection)) => {
+                    Ok((client, running)) => {
                         turn.take(host);
-                        let running = tokio::spawn(drive(connection));
                         // The next connection measures again.
                         if let Ok(time) = round_trip(&client).await {
                             self.round_trip.set(time);
@@ -103,7 +128,7 @@ impl Connect for Hosts {
                     }
                     Err(error) if tried == count => return Err(error),
                     Err(error) => {
-                        tracing::info!(cause = %Cause::from(&error), host, "a host of the database URL was passed over");
+                        tracing::info!(cause = %Cause::from(&error), host = self.names[host], "a host of the database URL was passed over");
                     }
                 }
             }
@@ -213,6 +238,17 @@ fn each(config: &Config, timeout: Duration) -> Vec<Config> {
         one
     };
     (0..count).map(one).collect()
+}
+
+/// The host of a configuration with one host, and its port.
+fn name(config: &Config) -> String {
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match (config.get_hosts().first(), config.get_hostaddrs().first()) {
+        (Some(Host::Tcp(name)), _) => format!("{name}:{port}"),
+        (Some(Host::Unix(path)), _) => format!("{}:{port}", path.display()),
+        (None, Some(address)) => format!("{address}:{port}"),
+        (None, None) => format!("localhost:{port}"),
+    }
 }
 
 /// The same configuration without hosts.

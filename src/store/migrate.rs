@@ -99,7 +99,7 @@ impl Store {
     async fn migrate_once(&self) -> Result<usize, Stopped> {
         let serving = self.serving_role().await.map_err(MigrateError::from)?;
         let owner = self.owner.as_ref().unwrap_or(&self.pool);
-        let mut connection = owner.get().await.map_err(Failure::from)?;
+        let mut connection = owner.get().await?;
         let applied = self.migrate_on(connection.connection_mut(), &serving).await;
         match &applied {
             Ok(_) => connection.give_back(),

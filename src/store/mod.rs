@@ -57,6 +57,7 @@ mod service_key;
 mod statement;
 mod stored_pairs;
 mod tag;
+mod timeline;
 mod upload;
 mod url;
 mod version;
@@ -109,6 +110,7 @@ use group_commit::RoundTrip;
 use pooled::Connections;
 use read::Lookups;
 use statement::{Params, Statement};
+use timeline::Timelines;
 use upload::Uploads;
 
 use crate::inventory::CertificateId;
@@ -133,6 +135,7 @@ impl Store {
     /// The database of these settings. The first statement opens the first connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let round_trip = RoundTrip::default();
+        let timelines = Timelines::new(settings.timeline_file.clone());
         let probe = Settings {
             max_connections: 1,
             ..settings.clone()
@@ -142,11 +145,11 @@ impl Store {
                 connection_string: connection_string.clone(),
                 ..probe.clone()
             };
-            connect::connections(&owner, RoundTrip::default())
+            connect::connections(&owner, RoundTrip::default(), &timelines)
         });
         Ok(Self {
-            pool: connect::connections(settings, round_trip.clone())?,
-            probe: connect::connections(&probe, RoundTrip::default())?,
+            pool: connect::connections(settings, round_trip.clone(), &timelines)?,
+            probe: connect::connections(&probe, RoundTrip::default(), &timelines)?,
             owner: owner.transpose()?,
             refused: Arc::default(),
             uploads: upload::uploads(round_trip.clone()),

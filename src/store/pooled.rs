@@ -6,7 +6,8 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool, PoolError, Status};
 use postgres_openssl::MakeTlsConnector;
 
-use super::error::Cause;
+use super::error::{Cause, Failure};
+use super::timeline::Timelines;
 
 /// A statement whose caller left may run for this long before it is cancelled. Most statements end sooner, and their connections
 /// stay open.
@@ -22,17 +23,26 @@ pub(super) struct Connections {
     pool: Pool,
     /// A cancellation travels like the connection itself.
     tls: MakeTlsConnector,
+    timelines: Timelines,
 }
 
 impl Connections {
-    pub(super) fn new(pool: Pool, tls: MakeTlsConnector) -> Self {
-        Self { pool, tls }
+    pub(super) fn new(pool: Pool, tls: MakeTlsConnector, timelines: Timelines) -> Self {
+        Self { pool, tls, timelines }
     }
 
     /// A connection: an idle one, or a new one while there are fewer than the maximum. A caller that leaves ends its wait.
-    pub(super) async fn get(&self) -> Result<Pooled, PoolError> {
+    pub(super) async fn get(&self) -> Result<Pooled, Failure> {
+        let connection = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| match (&error, self.timelines.refusal()) {
+                (PoolError::Backend(_), Some(refusal)) => Failure::Unavailable(refusal),
+                _ => Failure::from(error),
+            })?;
         Ok(Pooled {
-            connection: Some(self.pool.get().await?),
+            connection: Some(connection),
             tls: self.tls.clone(),
         })
     }
@@ -87,7 +97,9 @@ impl Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
                 runtime.spawn(return_when_it_answers(connection, self.tls.clone()));

@@ -258,7 +258,9 @@ impl Store {
         let account = account.as_i64();
         let params: Params<'_> = &[&account, &created, &random, &asked];
         let rows = self.read_confirmed(Confirm::Always, STATEMENT, params).await?;
-        Ok(rows.first().is_some_and(|row| row.get::<_, i64>(0) == revisions.len() as i64))
+        Ok(rows
+            .first()
+            .is_some_and(|row| row.get::<_, i64>(0) == revisions.len() as i64))
     }
 
     /// The results for the wanted certificates, in the same order.

@@ -39,6 +39,7 @@ const CONNECTIONS_REFUSED: &str = "certkeep_connections_refused_total";
 const CALL_MEMORY: &str = "certkeep_call_memory_bytes";
 const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
+const DATABASE_HOSTS_REFUSED: &str = "certkeep_database_hosts_refused_total";
 const JOB_FAILURES: &str = "certkeep_job_failures_total";
 const STATEMENT_DURATION: &str = "certkeep_statement_duration_seconds";
 const STATEMENT_RETRIES: &str = "certkeep_statement_retries_total";
@@ -120,6 +121,10 @@ pub fn begin() {
             AUDIT_DENIALS_DROPPED,
             "Denied calls that are missing in the audit trail, because the queue was full or the database failed"
         );
+        describe_counter!(
+            DATABASE_HOSTS_REFUSED,
+            "Connections to hosts of the database that were closed, because the host is an old primary or another cluster"
+        );
         describe_counter!(JOB_FAILURES, "Failed runs of the jobs in the background, by task");
         describe_histogram!(
             STATEMENT_DURATION,
@@ -138,6 +143,7 @@ pub fn begin() {
             counter!(FAILED_AUTHENTICATIONS, "credential" => credential).absolute(0);
         }
         counter!(AUDIT_DENIALS_DROPPED).absolute(0);
+        counter!(DATABASE_HOSTS_REFUSED).absolute(0);
         gauge!(WATCHES).set(0);
         gauge!(CALL_MEMORY).set(0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
@@ -248,6 +254,11 @@ pub fn audit_purge_enabled(is_enabled: bool) {
 /// Counts denied calls that the audit trail does not have.
 pub fn audit_denials_dropped(count: u64) {
     counter!(AUDIT_DENIALS_DROPPED).increment(count);
+}
+
+/// Counts a connection that was closed because its host is an old primary or another cluster.
+pub fn database_host_refused() {
+    counter!(DATABASE_HOSTS_REFUSED).increment(1);
 }
 
 /// Declares a job, so that its first failure is seen as an increase.

@@ -594,6 +594,7 @@ async fn with_two_roles_old_events_are_purged_and_the_role_that_serves_cannot_ch
         owner_connection_string: Some(database),
         danger_unverified_database: false,
         max_connections: 1,
+        timeline_file: None,
     };
     let migrated = certkeep::store::Store::new(&wrong).unwrap().migrate().await;
     assert!(

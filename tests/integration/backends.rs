@@ -57,7 +57,10 @@ async fn call_until(end: Instant, deadline: Duration, n: usize, mut client: Clie
             }
         };
         let code = answer.unwrap_err().code();
-        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Aborted), "{code}");
+        assert!(
+            matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Aborted),
+            "{code}"
+        );
         calls += 1;
     }
     calls
@@ -83,7 +86,8 @@ async fn callers_that_give_up_while_a_table_is_locked_do_not_occupy_more_backend
         let call = call_until(end, Duration::from_millis(300), n, server.client(), id.clone());
         callers.spawn(call);
     }
-    let count = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'certkeep'";
+    let count =
+        "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'certkeep'";
     let mut most = 0;
     while Instant::now() < end {
         most = most.max(watcher.query_one(count, &[]).await.unwrap().get::<_, i64>(0) as usize);

@@ -106,6 +106,7 @@ impl TlsPostgres {
             owner_connection_string: None,
             danger_unverified_database: false,
             max_connections: 1,
+            timeline_file: None,
         };
         let store = Store::new(&settings).unwrap();
         let started = Instant::now();

@@ -450,6 +450,7 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
         owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 1,
+        timeline_file: None,
     })
     .unwrap();
     let retention = Duration::from_secs(7 * 24 * 60 * 60);

@@ -146,6 +146,7 @@ fn store_settings(socket_dir: &Path, database: &str) -> certkeep::store::Setting
         owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 4,
+        timeline_file: None,
     }
 }
 

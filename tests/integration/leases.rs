@@ -564,6 +564,7 @@ async fn replica(server: &TestServer) -> (App, Call) {
         owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 4,
+        timeline_file: None,
     };
     let store = certkeep::store::Store::new(&settings).unwrap();
     let ring = harness::key_ring(&server.key_ring_file()).await;

@@ -11,6 +11,7 @@ use crate::bad_input::reason;
 use crate::calls::stored;
 use crate::harness::{REGION, TestServer, connect_to, temp_dir, until, upload_of};
 use crate::load::{Load, resumes_within};
+use crate::operation::{http, metric};
 use crate::pki::{self, Key};
 use crate::process::{children, kill, signal, stdout};
 use crate::proof::{figure, times};
@@ -189,7 +190,10 @@ async fn a_commit_that_the_standby_lacks_is_acknowledged_by_no_look_up_and_no_re
     for _ in 0..rounds {
         a_commit_is_lost_and_was_not_acknowledged().await;
     }
-    figure("commits whose wait for the standby was cut short, none acknowledged", 4 * rounds);
+    figure(
+        "commits whose wait for the standby was cut short, none acknowledged",
+        4 * rounds,
+    );
 }
 
 async fn a_commit_is_lost_and_was_not_acknowledged() {
@@ -237,7 +241,10 @@ async fn a_commit_is_lost_and_was_not_acknowledged() {
         });
         cut_short(&sql, "-- store::upload", way).await;
         calling.await.unwrap().unwrap_err();
-        client.upload_server_certificate(within(request, DEADLINE)).await.unwrap_err();
+        client
+            .upload_server_certificate(within(request, DEADLINE))
+            .await
+            .unwrap_err();
     }
     let tagging = pb::TagResourcesRequest {
         region_id: REGION.to_owned(),
@@ -272,6 +279,91 @@ async fn a_commit_is_lost_and_was_not_acknowledged() {
     for request in lost {
         stored(&client, &request).await;
     }
+    server.stop().await;
+}
+
+/// After a failover, the old primary comes back unfenced, and the new one goes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_that_comes_back_gets_no_changes() {
+    let dir = temp_dir();
+    let (primary, standby) = pair(&dir).await;
+    let hosts = format!(
+        "host='{},{}' port=5432 user=certkeep dbname=postgres target_session_attrs=read-write",
+        primary.dir.display(),
+        standby.dir.display()
+    );
+    let server = TestServer::start_on(hosts.clone(), |config| {
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let (client, hint) = (server.client(), server.data_dir().join("database-timeline"));
+    let upload = upload_of(&pki::self_signed(Key::P256, "timeline.example"));
+    let first = stored(&client, &upload).await;
+    let timeline = || {
+        let text = std::fs::read_to_string(&hint).unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(timeline(), "1");
+    // Otherwise the old primary would wait for a standby.
+    let sql = connect_to(&primary.connection_string()).await;
+    sql.execute("alter system set synchronous_standby_names = ''", &[])
+        .await
+        .unwrap();
+    let (primary_dir, standby_dir) = (primary.dir.clone(), standby.dir.clone());
+    primary.kill();
+    let sql = connect_to(&standby.connection_string()).await;
+    sql.execute("select pg_promote(true, 20)", &[]).await.unwrap();
+    resumes_within(&client, Duration::from_secs(5)).await;
+    let second = stored(&client, &upload).await;
+    assert_eq!(timeline(), "2");
+
+    let primary = Node::start(&primary_dir).await;
+    drop(standby);
+    let began = Instant::now();
+    let mut refused = 0;
+    while began.elapsed() < Duration::from_secs(times(2, 60) as u64) {
+        let error = client
+            .clone()
+            .upload_server_certificate(upload.clone())
+            .await
+            .unwrap_err();
+        assert!(
+            ["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&reason(&error).as_str()),
+            "{error}"
+        );
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let old = connect_to(&primary.connection_string()).await;
+    let count = "select count(*) from certificate";
+    assert_eq!(old.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 1);
+    until(async || http(server.metrics_address(), "/readyz").0.contains("503")).await;
+    let hosts_refused = "certkeep_database_hosts_refused_total";
+    assert!(metric(&http(server.metrics_address(), "/metrics").1, hosts_refused) >= 1.0);
+    // A start with the same data directory refuses it too, and names both.
+    let settings = certkeep::store::Settings {
+        connection_string: hosts,
+        owner_connection_string: None,
+        danger_unverified_database: false,
+        max_connections: 1,
+        timeline_file: Some(hint.clone()),
+    };
+    let error = certkeep::store::Store::new(&settings)
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap_err();
+    let error = certkeep::telemetry::causes(&error);
+    for host in [&primary_dir, &standby_dir] {
+        assert!(error.contains(&*host.to_string_lossy()), "{error}");
+    }
+
+    let _standby = Node::start(&standby_dir).await;
+    resumes_within(&client, Duration::from_secs(5)).await;
+    for id in [first, second] {
+        crate::calls::get(&client, &id).await.unwrap();
+    }
+    figure("uploads that an old primary did not get", refused);
     server.stop().await;
 }
 

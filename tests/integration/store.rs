@@ -11,6 +11,7 @@ fn store(database: &str) -> Store {
         owner_connection_string: None,
         danger_unverified_database: false,
         max_connections: 2,
+        timeline_file: None,
     };
     Store::new(&settings).unwrap()
 }
