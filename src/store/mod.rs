@@ -67,6 +67,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use deadpool_postgres::Status;
+use tokio::sync::Semaphore;
 
 pub use access_key::{AccessKey, NewAccount, Rates};
 pub use account::{Account, AccountChange};
@@ -129,6 +130,8 @@ pub struct Store {
     lookups: Lookups,
     commits: Commits,
     deliveries: Deliveries,
+    /// The turns of reads that wait for the synchronous standby. While it is away, they leave most connections to other calls.
+    confirming: Arc<Semaphore>,
 }
 
 impl Store {
@@ -156,6 +159,7 @@ impl Store {
             commits: Commits::default(),
             lookups: read::lookups(round_trip.clone()),
             deliveries: deliver::deliveries(round_trip),
+            confirming: Arc::new(Semaphore::new((settings.max_connections / 4).max(1))),
         })
     }
 

@@ -165,6 +165,8 @@ impl Store {
         statement: Statement,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
+        let turn = tokio::time::timeout(connect::WAIT_FOR_CONNECTION, self.confirming.acquire());
+        let _turn = turn.await.map_err(|_| Error::busy())?;
         self.read_with(Around::Confirm(confirm), statement, params).await
     }
 
