@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::cpu_pool::Cost;
@@ -89,7 +90,7 @@ pub struct Uploaded {
 }
 
 impl App {
-    /// Uploads a certificate. The store operation completes even if the caller leaves.
+    /// Uploads a certificate. A store operation that has begun completes even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
         request.refuse_unsupported()?;
         let (kind, answer, validate_only) = (request.kind(), request.answer_fingerprints(), request.validate_only);
@@ -130,9 +131,10 @@ impl App {
             client_token,
             quota: self.0.settings.quota(kind.into()),
         };
-        let (app, call) = (self.clone(), call.clone());
+        let (app, call, left) = (self.clone(), call.clone(), CancellationToken::new());
+        let _here = left.clone().drop_guard();
         let storing = async move {
-            let stored = app.store(&call, new, answer).await;
+            let stored = app.store(&call, new, answer, &left).await;
             // A rotation does not begin to re-wrap before this key is stored.
             drop(ring);
             stored
@@ -172,11 +174,17 @@ impl App {
     }
 
     /// Stores the certificate, once for each client token.
-    async fn store(&self, call: &Call, new: NewCertificate, answer: AnswerFingerprints) -> Result<Uploaded, Error> {
+    async fn store(
+        &self,
+        call: &Call,
+        new: NewCertificate,
+        answer: AnswerFingerprints,
+        left: &CancellationToken,
+    ) -> Result<Uploaded, Error> {
         let new = Arc::new(new);
         let (id, kind) = (new.content.id(), new.content.kind());
         let (fingerprints, reuse) = loop {
-            match (self.0.store.upload(&new).await?, &new.client_token) {
+            match (self.0.store.upload(&new, left).await?, &new.client_token) {
                 (UploadOutcome::Stored { fingerprints, reuse }, _) => break (fingerprints, reuse),
                 (UploadOutcome::OverQuota, _) => {
                     return Err(self.quota_exceeded(call, kind, new.region.clone()).await);

@@ -38,7 +38,7 @@ pub(super) struct RoundTrip(Arc<AtomicU64>);
 /// Why there is no result for an item.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum NotRun {
-    /// It waited too long, and its batch did not begin.
+    /// It waited too long, or its caller left, and its batch did not begin.
     Withdrawn,
     /// The batch ended without a result for it.
     Failed,
@@ -115,6 +115,21 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
+        self.submit_until(std::future::pending(), item, weight, work).await
+    }
+
+    /// The same for an item whose caller may leave while this future goes on: `left` tells. The item is withdrawn if it is still in the
+    /// queue.
+    pub(super) async fn submit_until<F>(
+        self: &Arc<Self>,
+        left: impl Future<Output = ()>,
+        item: T,
+        weight: usize,
+        work: impl Fn(Vec<T>) -> F + Clone + Send + 'static,
+    ) -> Result<R, NotRun>
+    where
+        F: Future<Output = Vec<R>> + Send + 'static,
+    {
         let (answer, mut answered) = oneshot::channel();
         let (number, was_running) = {
             let mut queue = self.queue();
@@ -136,11 +151,15 @@ impl<T: Send + 'static, R: Send + 'static> GroupCommit<T, R> {
             group: self,
             number: Some(number),
         };
-        if let Ok(answer) = tokio::time::timeout(WAIT, &mut answered).await {
-            leaving.number = None;
+        let answer = tokio::select! {
+            answer = &mut answered => Some(answer),
+            () = tokio::time::sleep(WAIT) => None,
+            () = left => None,
+        };
+        leaving.number = None;
+        if let Some(answer) = answer {
             return answer.map_err(|_| NotRun::Failed);
         }
-        leaving.number = None;
         if self.withdraw(number) {
             return Err(NotRun::Withdrawn);
         }
@@ -340,6 +359,32 @@ mod tests {
         assert_eq!(batches.submit(4, 1, panics).await, Err(NotRun::Failed));
         work.may_end.add_permits(1);
         assert_eq!(add(&batches, &work, 5, 1).await.await.unwrap(), Ok(50));
+    }
+
+    #[tokio::test]
+    async fn an_item_leaves_the_queue_with_its_caller() {
+        let batches = GroupCommit::new(10, RoundTrip::default());
+        let (work, noted) = Work::new();
+        let first = add(&batches, &work, 1, 1).await;
+        let dropped = add(&batches, &work, 2, 1).await;
+        dropped.abort();
+        let _ = dropped.await;
+        assert!(batches.queue().waiting.is_empty());
+        let (group, of) = (batches.clone(), work.clone());
+        let left = group.submit_until(std::future::ready(()), 3, 1, move |items| of.clone().of(items));
+        assert_eq!(left.await, Err(NotRun::Withdrawn));
+        work.may_end.add_permits(1);
+        assert_eq!(first.await.unwrap(), Ok(10));
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), [vec![1]]);
+        // A batch that has begun runs to its end.
+        let of = work.clone();
+        let left = tokio::time::sleep(Duration::from_millis(50));
+        let begun = batches.submit_until(left, 4, 1, move |items| of.clone().of(items));
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            work.may_end.add_permits(1);
+        };
+        assert_eq!(tokio::join!(begun, ends).0, Ok(40));
     }
 
     #[tokio::test]

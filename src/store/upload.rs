@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_util::sync::CancellationToken;
 
 use super::client_token::ClientToken;
 use super::error::{Cause, Failure};
@@ -144,11 +145,15 @@ pub(super) fn uploads(round_trip: RoundTrip) -> Uploads {
 }
 
 impl Store {
-    /// Stores a certificate. Answers its account's fingerprints, if the caller wants them.
-    pub async fn upload(&self, new: &Arc<NewCertificate>) -> Result<UploadOutcome, Error> {
+    /// Stores a certificate. Answers its account's fingerprints, if the caller wants them. If `left` is cancelled before the statement
+    /// begins, nothing is stored.
+    pub async fn upload(&self, new: &Arc<NewCertificate>, left: &CancellationToken) -> Result<UploadOutcome, Error> {
         let store = self.clone();
         let together = move |batch| store.clone().upload_together(batch);
-        let lost = match self.uploads.submit(new.clone(), new.weight(), together).await {
+        let submitted = self
+            .uploads
+            .submit_until(left.cancelled(), new.clone(), new.weight(), together);
+        let lost = match submitted.await {
             Ok(Ok(row)) => return self.outcome(new, &row).await,
             Ok(Err(BatchError::Failed(error))) => return Err(error),
             Ok(Err(BatchError::RolledBack(cause))) => {
