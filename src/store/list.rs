@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 
 use super::read::{Liveness, Position, StoredCertificate, columns, octets, stored};
 use super::scope::{self, MAX_SCANNED, in_scope};
-use super::{Error, Statement, Store};
+use super::{Error, Params, Statement, Store};
 use crate::account::AccountId;
 use crate::inventory::{CertificateKind, RegionId, ResourceGroupId, Scope, Tags};
 
@@ -96,6 +96,25 @@ const OF_REGION: Statement = page!(
        and region_id <= $10 and (region_id, created_ms, random) > ($10, $2, $3)
      order by region_id, created_ms, random"
 );
+/// Those of a group, with tags, or both, of a region with at most [`MAX_SCANNED`] certificates. The group or the tags may have all
+/// certificates of the account.
+const OF_SMALL_REGION: Statement = page!(
+    "store::page_of_small_region",
+    "($11::text is null or coalesce(resource_group_id, '') = $11)
+     and (cardinality($12::text[]) = 0 or cardinality($12::text[]) = (
+       select count(*) from (
+         select from certificate_tag as tag
+         where tag.account_id = $1 and tag.created_ms = certificate.created_ms
+           and tag.random = certificate.random and tag.key = any($12::text[])
+           and tag.value = ($13::text[])[array_position($12::text[], tag.key)]
+         order by tag.created_ms, tag.random, tag.key offset 0
+       ) as tag
+     ))",
+    "select * from certificate
+     where account_id = $1 and kind = $9 and deleted_at is null
+       and region_id <= $10 and (region_id, created_ms, random) > ($10, $2, $3)
+     order by region_id, created_ms, random"
+);
 const OF_GROUP: Statement = page!(
     "store::page_of_group",
     "$10::text is null or region_id = $10",
@@ -138,8 +157,8 @@ const TAGGED: Statement = page!(
 );
 
 impl Store {
-    /// At most `size` certificates of the account and the scope, after a position. For a scope with limits, the page can be shorter,
-    /// or empty, before the last page.
+    /// At most `size` certificates of the account and the scope, after a position. For a scope with limits, and for a region with more than
+    /// [`MAX_SCANNED`] certificates together with a group or tags, the page can be shorter, or empty, before the last page.
     pub async fn page(
         &self,
         (account, scope): (AccountId, &Scope),
@@ -149,18 +168,6 @@ impl Store {
     ) -> Result<Page, Error> {
         let limit = size as i64 + 1;
         let account_id = account.as_i64();
-        let max_scanned = (!scope.is_everything()).then_some(MAX_SCANNED);
-        let [regions, groups, prefixes] = scope::parameters(scope, account);
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
-            &account_id,
-            &after.created_ms,
-            &after.random,
-            &limit,
-            &max_scanned,
-            &regions,
-            &groups,
-            &prefixes,
-        ];
         // A scope of one region or one group is read from the index of regions or groups.
         let only_region = match &scope.regions[..] {
             [only] => Some(only),
@@ -174,9 +181,40 @@ impl Store {
         let group = filter.resource_group.or(only_group);
         let group = group.map(|group| scope::stored_group(group, account));
         let is_deleted = filter.liveness == Liveness::Deleted;
+        // No index serves a region together with a group or with tags.
+        let of_region = match &region {
+            Some(region) if !is_deleted && (group.is_some() || filter.tags.iter().next().is_some()) => {
+                Some(self.live_in_region(account, filter.kind, region).await?)
+            }
+            _ => None,
+        };
+        if of_region == Some(0) {
+            return Ok(Page {
+                certificates: Vec::new(),
+                next: None,
+            });
+        }
+        let is_small = of_region.is_some_and(|live| live <= MAX_SCANNED);
+        let is_bounded = !scope.is_everything() || of_region.is_some_and(|live| live > MAX_SCANNED);
+        let max_scanned = is_bounded.then_some(MAX_SCANNED);
+        let [regions, groups, prefixes] = scope::parameters(scope, account);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+            &account_id,
+            &after.created_ms,
+            &after.random,
+            &limit,
+            &max_scanned,
+            &regions,
+            &groups,
+            &prefixes,
+        ];
         let (keys, values): (Vec<_>, Vec<_>) = filter.tags.iter().map(|tag| (tag.key(), tag.value())).unzip();
         let kind = filter.kind.as_str();
         let statement = match (keys.is_empty(), is_deleted, &region, &group) {
+            (_, false, Some(region), group) if is_small => {
+                params.extend::<[&(dyn ToSql + Sync); 5]>([&kind, region, group, &keys, &values]);
+                OF_SMALL_REGION
+            }
             (true, false, None, None) => match filter.kind {
                 CertificateKind::Server => OF_ANY_REGION,
                 CertificateKind::Ca => CA_OF_ANY_REGION,
@@ -214,5 +252,17 @@ impl Store {
         };
         let certificates = page.iter().map(|row| stored(row)).collect::<Result<_, _>>()?;
         Ok(Page { certificates, next })
+    }
+
+    /// How many live certificates of a kind the account has in a region.
+    async fn live_in_region(&self, account: AccountId, kind: CertificateKind, region: &str) -> Result<i64, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::live_in_region",
+            sql: "-- store::live_in_region
+                  select live from certificate_count where account_id = $1 and kind = $2 and region_id = $3",
+        };
+        let params: Params<'_> = &[&account.as_i64(), &kind.as_str(), &region];
+        let rows = self.read(STATEMENT, params).await?;
+        Ok(rows.first().map_or(0, |row| row.get("live")))
     }
 }

@@ -230,6 +230,11 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
             ..describe.clone()
         },
         pb::DescribeServerCertificatesRequest {
+            region_id: REGION.into(),
+            tags: tagged.clone(),
+            ..describe.clone()
+        },
+        pb::DescribeServerCertificatesRequest {
             deleted: true,
             ..describe.clone()
         },

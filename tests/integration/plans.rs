@@ -383,10 +383,29 @@ async fn call_all(client: &Client) {
         ..Default::default()
     };
     let of_group = Describe {
-        resource_group_id: default_group,
+        resource_group_id: default_group.clone(),
         ..Default::default()
     };
-    for request in [Describe::default(), of_region, of_group, deleted(), tagged, by_id] {
+    let of_small_region = Describe {
+        region_id: REGION.into(),
+        resource_group_id: default_group.clone(),
+        tags: tags(&[("team", "shop")]),
+        ..Default::default()
+    };
+    let nowhere = Describe {
+        region_id: "eu-central-1".into(),
+        ..of_small_region.clone()
+    };
+    assert_eq!(describe(client, nowhere).await.0.len(), 0);
+    for request in [
+        Describe::default(),
+        of_region,
+        of_group,
+        of_small_region,
+        deleted(),
+        tagged,
+        by_id,
+    ] {
         assert_eq!(describe(client, request).await.0.len(), 1);
     }
 }
@@ -443,6 +462,17 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
             "page_of_tagged",
             "101, null, null, null, null, 'server', null, null, '{number}', '{none}', false",
             6.0,
+        ),
+        // Its other certificates are in this group, and have this tag, in other regions.
+        (
+            "page_of_small_region",
+            "101, null, null, null, null, 'server', 'none', '', '{}', '{}'",
+            3.0,
+        ),
+        (
+            "page_of_small_region",
+            "101, null, null, null, null, 'server', 'none', null, '{number}', '{77}'",
+            3.0,
         ),
         ("fingerprint_page", "1001", 1.0),
         ("fingerprint_page", "50001", 1.0),
