@@ -83,6 +83,7 @@ pub use lease::{BindCertificate, ListLeases, ListedLeases, RenewLeases, Renewed}
 pub use limit::{Limit, Source, UnauthenticatedLimit};
 pub use list_audit_events::{ListAuditEvents, ListedAuditEvents};
 pub use list_tags::{ListTagResources, ListedTagResources};
+pub use maintenance::Maintenance;
 pub use manage_access_keys::{
     CreateAccessKey, CreatedAccessKey, ListAccessKeys, ListedAccessKeys, UnknownRole, UpdateAccessKey,
 };

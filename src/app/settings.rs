@@ -24,6 +24,8 @@ pub struct Settings {
     /// The maximum number of calls with an access key or client identity in a second, on each replica, for accounts without their
     /// own quota.
     pub calls_per_second_per_key_quota: i64,
+    /// How long the clocks must have shown a time until purges follow it.
+    pub purge_wait: Duration,
     /// The retention time of a deleted certificate. Zero: the certificate is purged immediately.
     pub retention: Duration,
     /// The number of earlier versions that a certificate keeps.
@@ -44,6 +46,7 @@ impl Default for Settings {
             access_key_quota: 1_000,
             calls_per_second_quota: 5_000,
             calls_per_second_per_key_quota: 1_000,
+            purge_wait: Duration::from_secs(60 * 60),
             retention: Duration::from_secs(7 * 24 * 60 * 60),
             version_retention: 10,
             version_retention_time: Duration::from_secs(90 * 24 * 60 * 60),

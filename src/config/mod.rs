@@ -55,6 +55,8 @@ pub struct Config {
     pub account_rate: u32,
     /// Time during which a deleted certificate can be undeleted. Zero: it is purged at once.
     pub delete_retention: Duration,
+    /// How long the clocks must have shown a time until purges follow it. It is no setting.
+    pub purge_wait: Duration,
     /// The number of earlier versions that a certificate keeps.
     pub version_retention: u32,
     /// Time for which an earlier version is kept.

@@ -11,6 +11,8 @@ use super::{Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, 
 
 /// With less, the largest request or answer would take most of it.
 const MIN_CALL_MEMORY_MIB: u32 = 8;
+/// Purges follow a time that the clocks have shown for this long.
+const PURGE_WAIT: Duration = Duration::from_secs(60 * 60);
 
 impl Layers {
     /// The configuration, or all its errors. `read` reads a file with a secret, or says why it can't.
@@ -143,6 +145,7 @@ impl Layers {
             access_key_rate,
             account_rate,
             delete_retention: days(retention_days),
+            purge_wait: PURGE_WAIT,
             version_retention,
             version_retention_time: days(version_retention_days),
             audit_retention: (audit_retention_days > 0).then(|| days(audit_retention_days)),

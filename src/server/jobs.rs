@@ -72,8 +72,9 @@ async fn count(app: &App) -> Result<(), Error> {
 /// Purges what is older than its retention.
 pub(super) async fn run_maintenance(app: App) {
     metrics::job_exists("purge");
+    let mut maintenance = app.maintenance();
     loop {
-        report("purge", app.run_maintenance().await);
+        report("purge", maintenance.run().await);
         tokio::time::sleep(MAINTENANCE_PAUSE).await;
     }
 }

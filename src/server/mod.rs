@@ -291,6 +291,7 @@ async fn try_open_app(database: &mut Database, config: &Config, policy: Policy) 
         access_key_quota: i64::from(config.access_key_quota),
         calls_per_second_quota: i64::from(config.account_rate),
         calls_per_second_per_key_quota: i64::from(config.access_key_rate),
+        purge_wait: config.purge_wait,
         retention: config.delete_retention,
         version_retention: config.version_retention,
         version_retention_time: config.version_retention_time,

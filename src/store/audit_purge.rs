@@ -1,10 +1,9 @@
 //! Purging old audit events, as the role that owns the tables.
 
-use std::time::Duration;
-
 use super::audit_seal::mac;
 use super::{Error, Statement, Store, Trail, purge_mac};
 use crate::account::AccountId;
+use crate::clock::Timestamp;
 use crate::secret::Secret;
 
 /// The last seal of a trail whose events are all old enough to be purged.
@@ -15,7 +14,7 @@ struct Due {
     mac: Vec<u8>,
 }
 
-/// The trails of a table that have events older than $1 seconds, each with its last seal up to which all events are older, at most
+/// The trails of a table that have events from before $1, in milliseconds since 1970, each with its last seal up to which all events are older, at most
 /// 1,000 positions further than the last purge. The newest event of a trail is never due.
 macro_rules! due {
     ($name:literal, $trail:literal, $table:literal) => {
@@ -36,7 +35,7 @@ macro_rules! due {
                 $table,
                 " as event
                        where event.account_id = stream.account_id and event.position = audit_seal.last_position
-                         and occurred_at < now() - $1::bigint * interval '1 second'
+                         and occurred_at < to_timestamp($1::bigint / 1000.0)
                      )
                    order by last_position desc limit 1
                  ) as seal
@@ -47,7 +46,7 @@ macro_rules! due {
                 $table,
                 " as event
                      where event.account_id = stream.account_id and event.position = stream.purged + 1
-                       and occurred_at < now() - $1::bigint * interval '1 second'
+                       and occurred_at < to_timestamp($1::bigint / 1000.0)
                    )
                  limit 100"
             ),
@@ -86,9 +85,9 @@ macro_rules! purge {
 }
 
 impl Store {
-    /// Purges events of all accounts that are older than `retention`, at most 1,000 of each trail and of 100 trails. Answers how many.
+    /// Purges events of all accounts from before this time, at most 1,000 of each trail and of 100 trails. Answers how many.
     /// The newest event of each trail stays. Without a role that owns the tables, it purges nothing.
-    pub async fn purge_audit_of_all_accounts(&self, key: &Secret, retention: Duration) -> Result<i64, Error> {
+    pub async fn purge_audit_of_all_accounts(&self, key: &Secret, occurred_before: Timestamp) -> Result<u64, Error> {
         const DUE: [Statement; 2] = [
             due!("store::due_certificate_events_of_all_accounts", "certificates", "event"),
             due!("store::due_access_events_of_all_accounts", "access", "audit_event"),
@@ -106,10 +105,9 @@ impl Store {
             pool: owner.clone(),
             ..self.clone()
         };
-        let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
         let mut due = Vec::new();
         for trail in Trail::ALL {
-            for row in owner.read(DUE[trail as usize], &[&seconds]).await? {
+            for row in owner.read(DUE[trail as usize], &[&occurred_before.millis()]).await? {
                 due.push(Due {
                     account: AccountId::from_i64(row.get("account_id")),
                     trail,
@@ -130,7 +128,7 @@ impl Store {
             let params: super::Params<'_> = &[&account.as_i64(), &position, &mark.as_slice()];
             // Two replicas may purge the same events. The second one finds none.
             let rows = owner.read(PURGE[trail as usize], params).await?;
-            purged += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+            purged += rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64);
         }
         Ok(purged)
     }

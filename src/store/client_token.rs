@@ -1,5 +1,7 @@
 //! The tokens that identify retried calls. Postgres's clock measures their age.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::statement::Confirm;
@@ -7,6 +9,9 @@ use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::inventory::{CertificateId, CertificateKind};
+
+/// A token counts for this long.
+pub const TOKEN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The call that a token belongs to. Each call has its own tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,21 +102,21 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the tokens of all accounts that are older than 24 hours, at most 10,000 at once. Returns the number.
-    pub async fn forget_tokens_of_all_accounts(&self) -> Result<u64, Error> {
+    /// Deletes the tokens of all accounts that were used before this time, at most 1,000 at once. Returns the number.
+    pub async fn forget_tokens_of_all_accounts(&self, used_before: Timestamp) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::forget_tokens_of_all_accounts",
             sql: "-- store::forget_tokens_of_all_accounts
                   with forgotten as (
                     delete from client_token where (account_id, method, client_token) in (
                       select account_id, method, client_token from client_token
-                      where used_at < now() - interval '24 hours' order by used_at limit 10000 for update skip locked
+                      where used_at < to_timestamp($1::bigint / 1000.0) order by used_at limit 1000 for update skip locked
                     )
                     returning 1
                   )
                   select count(*) from forgotten",
         };
-        let rows = self.read(STATEMENT, &[]).await?;
+        let rows = self.read(STATEMENT, &[&used_before.millis()]).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Error, Statement, Store};
+use crate::clock::Timestamp;
 
 /// For this long after the database refused a change as a whole, the service reports that it cannot write.
 const REFUSED_FOR: Duration = Duration::from_secs(3);
@@ -26,6 +27,17 @@ impl Store {
             }
         }
         Ok(warnings)
+    }
+
+    /// The time of Postgres's clock.
+    pub async fn time(&self) -> Result<Timestamp, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::time",
+            sql: "-- store::time\nselect (extract(epoch from clock_timestamp()) * 1000)::bigint",
+        };
+        let rows = self.read(STATEMENT, &[]).await?;
+        let row = rows.first().ok_or(Error::Row("the clock"))?;
+        Ok(Timestamp::from_millis(row.get(0)))
     }
 
     /// Whether Postgres accepts writes now: it can be reached, is no standby, is not read-only, and refused no change as a whole

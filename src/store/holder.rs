@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::lease::{holder_count, is_alive};
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
+use crate::clock::Timestamp;
 use crate::inventory::CertificateId;
 
 /// So many live holders can have a lease on a certificate. Two calls at the same moment can exceed it.
@@ -265,19 +266,19 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the timed holders of all accounts whose time is over, at most 1,000. Answers how many.
-    pub async fn forget_holders_of_all_accounts(&self) -> Result<u64, Error> {
+    /// Removes the timed holders of all accounts whose time was over before this time, at most 1,000. Answers how many.
+    pub async fn forget_holders_of_all_accounts(&self, ended_before: Timestamp) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::forget_holders_of_all_accounts",
             // A holder that is being renewed stays.
             sql: "-- store::forget_holders_of_all_accounts
                   with expired as materialized (
-                    select holder_id from holder where expires_at < now() order by expires_at limit 1000 for update skip locked
+                    select holder_id from holder where expires_at < to_timestamp($1::bigint / 1000.0) order by expires_at limit 1000 for update skip locked
                   ),
                   gone as (delete from holder using expired where holder.holder_id = expired.holder_id returning 1)
                   select count(*) from gone",
         };
-        let rows = self.read(STATEMENT, &[]).await?;
+        let rows = self.read(STATEMENT, &[&ended_before.millis()]).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 }

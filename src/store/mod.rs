@@ -76,7 +76,7 @@ pub use audit_event::{AuditSubject, StoredAuditEvent, Trail, TrailState};
 pub use audit_seal::{MAX_EVENTS_PER_SEAL, Seal, SealedTrail, Sealing, Watermark};
 pub use change::{CurrentState, Precondition, Undeletion};
 pub use client_identity::{ClientIdentity, MatchedIdentity};
-pub use client_token::{ClientToken, TokenOf, UsedToken};
+pub use client_token::{ClientToken, TOKEN_AGE, TokenOf, UsedToken};
 pub use connect::{Settings, SettingsError};
 pub use deliver::KeyDelivery;
 pub use denial::Denial;

@@ -1,14 +1,13 @@
 //! Purging deleted certificates whose time is over.
 
-use std::time::Duration;
-
 use super::{Error, Statement, Store};
+use crate::clock::Timestamp;
 
 impl Store {
-    /// Removes the certificates of all accounts that were deleted longer ago than `retention`, and of each account, kind and region
-    /// the oldest beyond 1,000. Removes at most 200 of each, and none while another replica does. Answers how many. Its cost is in
-    /// proportion to what it removes.
-    pub async fn purge_of_all_accounts(&self, retention: Duration) -> Result<u64, Error> {
+    /// Removes the certificates of all accounts that were deleted before this time, and of each account, kind and region the oldest
+    /// beyond 1,000. Removes at most 50 of each, because uploads of their accounts wait for its end, and none while another replica does.
+    /// Answers how many. Its cost is in proportion to what it removes.
+    pub async fn purge_of_all_accounts(&self, deleted_before: Timestamp) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge_of_all_accounts",
             // The advisory lock is "ckpurge" in ASCII. A range stands for `deleted_at is not null`: the planner expects few rows
@@ -20,8 +19,8 @@ impl Store {
                     (
                       select old.* from turn cross join lateral (
                         select account_id, created_ms, random, deleted_at from certificate
-                        where deleted_at >= '-infinity' and deleted_at < now() - $1::bigint * interval '1 second'
-                        order by deleted_at limit 200
+                        where deleted_at >= '-infinity' and deleted_at < to_timestamp($1::bigint / 1000.0)
+                        order by deleted_at limit 50
                       ) as old where is_ours
                     )
                     union
@@ -30,8 +29,8 @@ impl Store {
                         select account_id, created_ms, random, deleted_at from certificate
                         where account_id = counter.account_id and kind = counter.kind and region_id = counter.region_id
                           and deleted_at >= '-infinity' and deleted_at <= 'infinity'
-                        order by deleted_at limit least(counter.deleted - 1000, 200)
-                      ) as oldest where is_ours and counter.deleted > 1000 limit 200
+                        order by deleted_at limit least(counter.deleted - 1000, 50)
+                      ) as oldest where is_ours and counter.deleted > 1000 limit 50
                     )
                   ),
                   target as materialized (
@@ -95,8 +94,7 @@ impl Store {
                   )
                   select count(*) from purged",
         };
-        let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        let rows = self.read(STATEMENT, &[&seconds]).await?;
+        let rows = self.read(STATEMENT, &[&deleted_before.millis()]).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 }

@@ -1,7 +1,5 @@
 //! Reads the versions of server certificates, and purges old versions with their private keys.
 
-use std::time::Duration;
-
 use tokio_postgres::Row;
 
 use super::read::{columns, stored};
@@ -137,10 +135,10 @@ impl Store {
             .collect()
     }
 
-    /// Purges the earlier versions of all accounts that ended longer ago than `retention`, and of each certificate the oldest
+    /// Purges the earlier versions of all accounts that ended before this time, and of each certificate the oldest
     /// beyond `count`, with the private keys that no other version of the certificate has. Purges at most 200 versions of each, and
     /// none while another replica does. Answers how many.
-    pub async fn purge_versions_of_all_accounts(&self, count: u32, retention: Duration) -> Result<u64, Error> {
+    pub async fn purge_versions_of_all_accounts(&self, count: u32, ended_before: Timestamp) -> Result<u64, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::purge_versions_of_all_accounts",
             // The advisory lock is "ckpurgf" in ASCII: the one after "ckpurge". A certificate that another statement has locked, or that
@@ -151,7 +149,7 @@ impl Store {
                     (
                       select old.* from turn cross join lateral (
                         select account_id, created_ms, random, version from certificate_version
-                        where ended_at < now() - $2::bigint * interval '1 second' order by ended_at limit 200
+                        where ended_at < to_timestamp($2::bigint / 1000.0) order by ended_at limit 200
                       ) as old where is_ours
                     )
                     union
@@ -200,8 +198,9 @@ impl Store {
                   )
                   select count(*) from purged",
         };
-        let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        let rows = self.read(STATEMENT, &[&i64::from(count), &seconds]).await?;
+        let rows = self
+            .read(STATEMENT, &[&i64::from(count), &ended_before.millis()])
+            .await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
     }
 }

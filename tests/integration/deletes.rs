@@ -453,8 +453,9 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
         timeline_file: None,
     })
     .unwrap();
-    let retention = Duration::from_secs(7 * 24 * 60 * 60);
-    assert_eq!(store.purge_of_all_accounts(retention).await.unwrap(), 0);
+    let a_week_ago = certkeep::clock::now().millis() - 7 * 24 * 60 * 60 * 1000;
+    let a_week_ago = certkeep::clock::Timestamp::from_millis(a_week_ago);
+    assert_eq!(store.purge_of_all_accounts(a_week_ago).await.unwrap(), 0);
     let id = stored(&client, &request("a.example")).await;
     delete(&client, &id, ANY).await.unwrap();
     let sql = server.sql().await;
@@ -481,7 +482,7 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
         .unwrap();
     let pages = async || {
         // The first run plans.
-        let explain = format!("explain (analyze, buffers) execute purge({})", retention.as_secs());
+        let explain = format!("explain (analyze, buffers) execute purge({})", a_week_ago.millis());
         let mut pages = 0;
         for _ in 0..2 {
             sql.batch_execute("begin").await.unwrap();
@@ -512,7 +513,7 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
         .unwrap();
     let of_20 = pages().await;
     assert!(of_20 < 20 * 100, "a purge of 20 reads {of_20} pages");
-    assert_eq!(store.purge_of_all_accounts(retention).await.unwrap(), 20);
+    assert_eq!(store.purge_of_all_accounts(a_week_ago).await.unwrap(), 20);
     server.stop().await;
 }
 

@@ -400,6 +400,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         access_key_rate: 1_000_000,
         account_rate: 1_000_000,
         delete_retention: Duration::from_secs(7 * 24 * 60 * 60),
+        purge_wait: Duration::ZERO,
         version_retention: 10,
         version_retention_time: Duration::from_secs(90 * 24 * 60 * 60),
         audit_retention: Some(Duration::from_secs(400 * 24 * 60 * 60)),

@@ -20,7 +20,7 @@ use crate::process::Certkeep;
 use crate::scope::Limits;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 33] = [
+const OF_THE_SERVICE: [&str; 34] = [
     "store::access_key_of_secret",
     "store::begin_rotation",
     "store::bootstrap_access_key",
@@ -52,6 +52,7 @@ const OF_THE_SERVICE: [&str; 33] = [
     "store::running_transactions",
     "store::service_key",
     "store::serving_role",
+    "store::time",
     "store::update_account",
     "store::update_quota",
 ];

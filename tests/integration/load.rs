@@ -80,6 +80,11 @@ impl Load {
         until(async || self.acknowledged.load(Ordering::Relaxed) >= enough).await;
     }
 
+    /// How many uploads were acknowledged.
+    pub fn acknowledged(&self) -> u32 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
     pub async fn stop(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Outcome {

@@ -57,6 +57,7 @@ mod private_postgres;
 mod process;
 mod proof;
 mod proxy;
+mod purging;
 mod quotas;
 mod renewals;
 mod replicas;

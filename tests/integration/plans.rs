@@ -541,10 +541,11 @@ async fn asked(sql: &Sql, certificates: i64) -> Vec<Asked> {
     ));
     // What the jobs look for. Of the account's deleted ones, which are read to count them, one is too many.
     if certificates == LARGE {
-        for (name, (parameters, besides)) in JOBS.into_iter().zip([("604800", 2020.0), ("", 10.0)]) {
+        let (a_week_ago, a_day_ago) = (milliseconds_before_now(7), milliseconds_before_now(1));
+        for (name, (parameters, besides)) in JOBS.into_iter().zip([(a_week_ago, 2020.0), (a_day_ago, 10.0)]) {
             all.push(Asked {
                 name,
-                parameters: parameters.into(),
+                parameters,
                 read_for_each: 0.0,
                 besides,
                 pages: None,
@@ -603,4 +604,9 @@ async fn a_page_costs_what_it_answers_however_many_certificates_there_are() {
 pub async fn account(sql: &Sql) -> i64 {
     let account = "select account_id from account where name = 'default'";
     sql.query_one(account, &[]).await.unwrap().get(0)
+}
+
+/// A parameter: milliseconds since 1970, so many days ago.
+fn milliseconds_before_now(days: i64) -> String {
+    format!("(extract(epoch from now() - interval '{days} days') * 1000)::bigint")
 }
