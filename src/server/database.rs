@@ -109,7 +109,7 @@ impl Database {
 
     /// Migrates the schema, unless the database is a standby or read-only.
     pub(super) async fn migrate(&mut self) -> Result<(), DatabaseError> {
-        if !self.store.can_write().await? {
+        if self.store.access().await? != store::Access::ReadsAndWrites {
             return Err(DatabaseError::ReadOnly);
         }
         self.migrated = self.store.migrate().await?;

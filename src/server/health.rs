@@ -7,6 +7,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::grpc;
 
+/// The names in gRPC's health service of the readiness for reads and for writes. The names of the services, and the empty name, say
+/// what [`WRITE`] says.
+const READ: &str = "certkeep.read";
+const WRITE: &str = "certkeep.write";
+
 /// What the service can do now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
@@ -14,18 +19,31 @@ pub(super) enum State {
     Starting,
     /// It answers calls.
     Serving,
-    /// Postgres does not accept writes.
+    /// Postgres accepts reads and no writes.
+    ReadOnly,
+    /// Postgres does not answer.
     DatabaseDown,
     /// It finishes the calls under way.
     Stopping,
 }
 
 impl State {
+    /// Whether calls that change nothing can be answered.
+    pub(super) fn can_read(self) -> bool {
+        matches!(self, Self::Serving | Self::ReadOnly)
+    }
+
+    /// Whether all calls can be answered.
+    pub(super) fn can_write(self) -> bool {
+        self == Self::Serving
+    }
+
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
-            Self::DatabaseDown => "the database does not accept writes",
+            Self::ReadOnly => "the database accepts reads only",
+            Self::DatabaseDown => "the database does not answer",
             Self::Stopping => "stopping",
         }
     }
@@ -62,14 +80,16 @@ impl Health {
     /// Reports a state, and returns the state before.
     pub(super) async fn set(&self, state: State) -> State {
         let before = self.state.send_replace(state);
-        let status = if state == State::Serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+        let status = |is_ready| match is_ready {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
         };
-        for service in grpc::SERVICES {
-            self.reporter.set_service_status(service, status).await;
+        for service in grpc::SERVICES.into_iter().chain([WRITE]) {
+            self.reporter
+                .set_service_status(service, status(state.can_write()))
+                .await;
         }
+        self.reporter.set_service_status(READ, status(state.can_read())).await;
         before
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, State};
 use crate::app::{App, DueUses, Error, RotationProgress};
-use crate::store::Store;
+use crate::store::{Access, Store};
 use crate::telemetry::{causes, metrics};
 
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
 const ROTATION_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reports whether Postgres accepts writes.
+/// Reports whether Postgres accepts reads and writes.
 pub(super) async fn watch_database(store: Store, health: Health) {
     let mut failed = 0;
     loop {
@@ -29,21 +29,31 @@ pub(super) async fn watch_database(store: Store, health: Health) {
         metrics::queue_length("uploads", uploads);
         metrics::queue_length("lookups", lookups);
         metrics::queue_length("deliveries", deliveries);
-        let cause = match tokio::time::timeout(PROBE_TIME, store.can_write()).await {
-            Ok(Ok(true)) => None,
-            Ok(Ok(false)) => Some("it is a standby, read-only, or refused a change".to_owned()),
-            Ok(Err(error)) => Some(causes(&error)),
-            Err(_) => Some(format!("no answer within {} s", PROBE_TIME.as_secs())),
+        let (seen, cause) = match tokio::time::timeout(PROBE_TIME, store.access()).await {
+            Ok(Ok(Access::ReadsAndWrites)) => (State::Serving, String::new()),
+            Ok(Ok(Access::Reads)) => (
+                State::ReadOnly,
+                "it is a standby, read-only, or refused a change".to_owned(),
+            ),
+            Ok(Err(error)) => (State::DatabaseDown, causes(&error)),
+            Err(_) => (
+                State::DatabaseDown,
+                format!("no answer within {} s", PROBE_TIME.as_secs()),
+            ),
         };
-        failed = if cause.is_some() { failed + 1 } else { 0 };
-        let is_up = failed < MAX_FAILED_PROBES;
-        metrics::database_up(is_up);
-        let state = if is_up { State::Serving } else { State::DatabaseDown };
+        failed = if seen == State::Serving { 0 } else { failed + 1 };
+        let state = if failed < MAX_FAILED_PROBES {
+            State::Serving
+        } else {
+            seen
+        };
+        metrics::database_up(state == State::Serving);
         if health.state() != state {
             health.set(state).await;
-            match cause {
-                Some(cause) => tracing::error!(cause, "the database does not accept writes"),
-                None => tracing::info!("the database accepts writes"),
+            match state {
+                State::ReadOnly => tracing::error!(cause, "the database accepts reads only"),
+                State::DatabaseDown => tracing::error!(cause, "the database does not answer"),
+                _ => tracing::info!("the database accepts reads and writes"),
             }
         }
         tokio::time::sleep(PROBE_PAUSE).await;

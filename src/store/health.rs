@@ -9,6 +9,15 @@ use crate::clock::Timestamp;
 /// For this long after the database refused a change as a whole, the service reports that it cannot write.
 const REFUSED_FOR: Duration = Duration::from_secs(3);
 
+/// What Postgres accepts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Reads and writes.
+    ReadsAndWrites,
+    /// Reads only.
+    Reads,
+}
+
 impl Store {
     /// A warning for each setting of Postgres with which acknowledged writes can be lost.
     pub async fn check_durability(&self) -> Result<Vec<&'static str>, Error> {
@@ -40,12 +49,12 @@ impl Store {
         Ok(Timestamp::from_millis(row.get(0)))
     }
 
-    /// Whether Postgres accepts writes now: it can be reached, is no standby, is not read-only, and refused no change as a whole
-    /// in the last three seconds.
-    pub async fn can_write(&self) -> Result<bool, Error> {
+    /// Whether Postgres accepts writes now, besides reads: it is no standby, is not read-only, and refused no change as a whole in the last
+    /// three seconds. An error: it does not answer.
+    pub async fn access(&self) -> Result<Access, Error> {
         const STATEMENT: Statement = Statement {
-            name: "store::can_write",
-            sql: "-- store::can_write
+            name: "store::access",
+            sql: "-- store::access
                   select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
         };
         let probe = Self {
@@ -54,7 +63,12 @@ impl Store {
         };
         let accepts_writes = probe.read(STATEMENT, &[]).await?.first().is_some_and(|row| row.get(0));
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(accepts_writes && refused.is_none_or(|at| at.elapsed() > REFUSED_FOR))
+        Ok(
+            match accepts_writes && refused.is_none_or(|at| at.elapsed() > REFUSED_FOR) {
+                true => Access::ReadsAndWrites,
+                false => Access::Reads,
+            },
+        )
     }
 
     /// Records that the database as a whole refused a change.

@@ -83,6 +83,7 @@ pub use denial::Denial;
 pub use error::{Cause, Constraint, Error};
 pub use event::{EventChunk, EventMark, Present, StoredEvent};
 pub use fingerprint::AccountFingerprints;
+pub use health::Access;
 pub use holder::{Binding, LeaseVersions, StreamHolderRow, StreamLease};
 pub use key_pair::{SealedVersion, WantedVersion};
 pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};

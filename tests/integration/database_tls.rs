@@ -111,7 +111,7 @@ impl TlsPostgres {
         let store = Store::new(&settings).unwrap();
         let started = Instant::now();
         loop {
-            match store.can_write().await {
+            match store.access().await {
                 Ok(_) => return true,
                 // It may still be starting.
                 Err(_) if started.elapsed() < Duration::from_millis(300) => {

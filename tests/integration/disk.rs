@@ -11,11 +11,12 @@ use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
 use tempfile::TempDir;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::bad_input::reason;
 use crate::harness::{Client, bearer, temp_dir, until, upload_of};
 use crate::load::resumes_within;
+use crate::operation::{NOT_SERVING, SERVING, health_of};
 use crate::pki::{self, Key};
 use crate::process::CERTKEEP;
 
@@ -40,6 +41,7 @@ struct OnSmallDisk {
     words: ChildStdin,
     answers: BufReader<ChildStdout>,
     client: Client,
+    channel: Channel,
     dir: TempDir,
 }
 
@@ -79,7 +81,8 @@ impl OnSmallDisk {
             child,
             words,
             answers,
-            client: CertificateServiceClient::with_interceptor(channel, bearer(key.trim())),
+            client: CertificateServiceClient::with_interceptor(channel.clone(), bearer(key.trim())),
+            channel,
             dir,
         }
     }
@@ -142,6 +145,14 @@ async fn a_full_disk_refuses_uploads_damages_nothing_and_is_forgotten_when_there
         }
     }
     assert_eq!(refused, 20, "the disk is full");
+    // Balancers keep the reads.
+    let channel = server.channel.clone();
+    until(async || {
+        client.upload_server_certificate(upload.clone()).await.is_err()
+            && health_of(channel.clone(), "certkeep.write").await == NOT_SERVING
+    })
+    .await;
+    assert_eq!(health_of(channel.clone(), "certkeep.read").await, SERVING);
     all_are_there(&mut client, &acknowledged).await;
 
     server.tell("clear");

@@ -21,11 +21,11 @@ use crate::scope::Limits;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
 const OF_THE_SERVICE: [&str; 34] = [
+    "store::access",
     "store::access_key_of_secret",
     "store::begin_rotation",
     "store::bootstrap_access_key",
     "store::can_change_audit_trail",
-    "store::can_write",
     "store::check_durability",
     "store::close_key",
     "store::confirm",

@@ -99,14 +99,19 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
     server.stop().await;
 }
 
-const SERVING: i32 = 1;
-const NOT_SERVING: i32 = 2;
+pub const SERVING: i32 = 1;
+pub const NOT_SERVING: i32 = 2;
 
 async fn health(server: &TestServer) -> i32 {
+    health_of(server.channel(), "certkeep.v1.CertificateService").await
+}
+
+/// What gRPC's health service says of the service with this name.
+pub async fn health_of(channel: tonic::transport::Channel, service: &str) -> i32 {
     let request = HealthCheckRequest {
-        service: "certkeep.v1.CertificateService".into(),
+        service: service.into(),
     };
-    HealthClient::new(server.channel())
+    HealthClient::new(channel)
         .check(request)
         .await
         .unwrap()
@@ -137,6 +142,20 @@ async fn a_database_that_is_down_makes_the_replica_unready_until_it_is_back() {
     until(|| http(server.metrics_address(), "/readyz").0 == "HTTP/1.1 503 Service Unavailable").await;
     assert_eq!(health(&server).await, NOT_SERVING);
     assert_eq!(http(server.metrics_address(), "/healthz").1, "alive\n");
+    // Reads go on.
+    assert_eq!(
+        http(server.metrics_address(), "/readyz/read"),
+        ("HTTP/1.1 200 OK".into(), "the database accepts reads only\n".into())
+    );
+    for (service, status) in [
+        ("", NOT_SERVING),
+        ("certkeep.write", NOT_SERVING),
+        ("certkeep.read", SERVING),
+    ] {
+        assert_eq!(health_of(server.channel(), service).await, status, "{service}");
+    }
+    let describe = certkeep::grpc::pb::DescribeServerCertificatesRequest::default();
+    server.client().describe_server_certificates(describe).await.unwrap();
 
     sql.batch_execute(&read_only(false)).await.unwrap();
     sql.query(end, &[]).await.unwrap();

@@ -84,22 +84,19 @@ async fn an_unknown_role_or_database_is_named_in_the_error() {
         .unwrap()
         .get(0);
     let unknown = database.replace(&format!("dbname={name}"), "dbname=unknown");
-    let refused = store(&unknown).can_write().await.unwrap_err();
+    let refused = store(&unknown).access().await.unwrap_err();
     assert_eq!(
         refused.source().unwrap().to_string(),
         "database \"unknown\" does not exist (SQLSTATE 3D000)"
     );
-    let refused = store(&format!("{database} user=unknown"))
-        .can_write()
-        .await
-        .unwrap_err();
+    let refused = store(&format!("{database} user=unknown")).access().await.unwrap_err();
     let cause = refused.source().unwrap().to_string();
     assert!(
         cause.contains("\"unknown\"") && cause.contains("SQLSTATE 28000"),
         "{cause}"
     );
     let refused = store("host=/nowhere dbname=unknown user=unknown")
-        .can_write()
+        .access()
         .await
         .unwrap_err();
     let cause = refused.source().unwrap().to_string();
