@@ -49,6 +49,7 @@ mod leases;
 mod limits;
 mod lists;
 mod load;
+mod memory;
 mod misleading;
 mod operation;
 mod pki;
