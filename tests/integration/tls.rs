@@ -1,13 +1,19 @@
 //! TLS on the gRPC listener: versions, ALPN, a certificate that changes, connections up to a limit.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use certkeep::config::TlsFiles;
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::certificate_service_client::CertificateServiceClient;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, CommonState, NamedGroup, RootCertStore, ServerConfig};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::harness::{TestServer, bearer, temp_dir, until};
@@ -143,6 +149,54 @@ async fn the_command_line_speaks_tls() {
         stderr(&described)
     );
     server.stop().await;
+}
+
+/// A hybrid of X25519 and ML-KEM-768: a recording of the connection stays secret from a quantum computer.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_prefer_a_post_quantum_key_exchange() {
+    let pair = pki::self_signed(Key::P256, "localhost");
+    let (server, dir) = start(&pair).await;
+    let ca_file = dir.path().join("tls.pem");
+    let certificate = CertificateDer::from_pem_file(&ca_file).unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let stream = TlsConnector::from(Arc::new(client))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    assert_eq!(group(stream.get_ref().1), Some(NamedGroup::X25519MLKEM768));
+
+    let key = PrivateKeyDer::from_pem_file(dir.path().join("tls-key.pem")).unwrap();
+    let acceptor = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let key_file = server.admin_key_file();
+    let called = tokio::task::spawn_blocking(move || {
+        let [ca_file, key_file] = [ca_file, key_file].map(|file| file.to_str().unwrap().to_owned());
+        let mut args = vec!["describe", "--endpoint", &endpoint, "--ca-file", &ca_file];
+        args.extend(["--access-key-file", &key_file]);
+        certkeep(&args)
+    });
+    let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept()).await;
+    let (stream, _) = accepted.expect("the command connects").unwrap();
+    let stream = TlsAcceptor::from(Arc::new(acceptor)).accept(stream).await.unwrap();
+    assert_eq!(group(stream.get_ref().1), Some(NamedGroup::X25519MLKEM768));
+    drop((stream, listener));
+    called.await.unwrap();
+    server.stop().await;
+}
+
+fn group(connection: &CommonState) -> Option<NamedGroup> {
+    Some(connection.negotiated_key_exchange_group()?.name())
 }
 
 #[tokio::test(flavor = "multi_thread")]
