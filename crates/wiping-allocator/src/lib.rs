@@ -109,10 +109,14 @@ unsafe extern "C" fn malloc(size: usize, _: *const c_char, _: c_int) -> *mut c_v
 }
 
 unsafe extern "C" fn realloc(memory: *mut c_void, new_size: usize, file: *const c_char, line: c_int) -> *mut c_void {
-    // SAFETY: OpenSSL gives a block of these functions or null. OpenSSL itself handles a new size of 0.
+    // SAFETY: OpenSSL gives a block of these functions or null.
     unsafe {
         if memory.is_null() {
             return malloc(new_size, file, line);
+        }
+        if new_size == 0 {
+            free(memory, file, line);
+            return std::ptr::null_mut();
         }
         if !mi_expand(memory, new_size).is_null() {
             return memory;
