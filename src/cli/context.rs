@@ -100,7 +100,13 @@ fn show(connection: &ConnectionArgs) -> Result<(), Failure> {
         line("access key", &connection.access_key.to_string()),
         line("client cert", &client.unwrap_or_default()),
         line("region", region.as_deref().unwrap_or("none")),
+        line("plain text", plain_text(connection.danger_plaintext)),
     ])
+}
+
+/// Whether keys may go to an http endpoint that is not this machine.
+fn plain_text(is_allowed: bool) -> &'static str {
+    if is_allowed { "allowed" } else { "refused" }
 }
 
 fn show_stored(name: &str) -> Result<(), Failure> {
@@ -121,6 +127,7 @@ fn show_stored(name: &str) -> Result<(), Failure> {
             &client.map_or_else(String::new, |client| shown(Some(&client.certificate))),
         ),
         line("region", context.region.as_deref().unwrap_or("none")),
+        line("plain text", plain_text(context.danger_plaintext)),
     ])
 }
 

@@ -49,7 +49,7 @@ pub(super) fn escaped(text: &str, form: Form) -> Cow<'_, str> {
 }
 
 /// Control characters, and format characters that have no shape of their own (Unicode's `Default_Ignorable_Code_Point`), among them
-/// the marks that turn the direction, and the separators of lines. Variation selectors stay: they choose the shape of an emoji.
+/// the marks that turn the direction, and the separators of lines. The variation selectors U+FE00 to U+FE0F stay: they choose the shape of an emoji.
 fn is_misleading(c: char) -> bool {
     c.is_control()
         || matches!(c,

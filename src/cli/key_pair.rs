@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::answer::{Effect, answered};
+use super::escape::{Form, escaped};
 use super::file::read;
 use super::print::{self, Output, line, lines};
 use super::server_certificate::GetArgs;
@@ -217,13 +218,16 @@ impl Target {
         let pkcs12 = Secret::from(std::mem::take(&mut answer.pkcs12));
         let files: Vec<(&Path, &Secret)> = match self {
             Self::Stdout { is_binary } => {
-                let parts = if *is_binary {
-                    [&pkcs12, &chain]
-                } else {
-                    [&chain, &private_key]
-                };
                 let mut out = io::stdout().lock();
-                let written = parts.iter().try_for_each(|part| out.write_all(part.expose()));
+                let written = if *is_binary {
+                    out.write_all(pkcs12.expose())
+                } else {
+                    let mut parts = [&chain, &private_key].into_iter();
+                    parts.try_for_each(|part| {
+                        let text = String::from_utf8_lossy(part.expose());
+                        out.write_all(escaped(&text, Form::Lines).as_bytes())
+                    })
+                };
                 let written = written.and_then(|()| out.flush());
                 return match written {
                     Ok(()) => Ok(Vec::new()),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::answer::{Effect, answered};
-use super::connection::{self, AccessKey, Connection, Origin, Value, check_url, is_same};
+use super::connection::{self, AccessKey, Connection, Origin, Value, check_url, is_exposed, is_same};
 use super::context;
 use super::contexts::{self, ClientCertificate, Context};
 use super::print::{self, ListOutput, line, lines, plain};
@@ -76,9 +76,10 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
         ))
     })?;
     check_url(&endpoint).map_err(|rule| Failure::usage(format!("--endpoint is no URL: {rule}")))?;
-    let danger_plaintext = danger_plaintext
-        || connection::danger_plaintext(variable)?
-        || before.as_ref().is_some_and(|before| before.danger_plaintext);
+    let may_expose = danger_plaintext || before.as_ref().is_some_and(|before| before.danger_plaintext);
+    // The context does not keep a choice that its endpoint does not need, and none of the environment.
+    let kept_danger_plaintext = may_expose && is_exposed(&endpoint);
+    let danger_plaintext = may_expose || connection::danger_plaintext(variable)?;
     let ca_file = ca_file.map(absolute).transpose()?;
     let ca_file = ca_file.or_else(|| before.as_ref()?.ca_file.clone());
     let region = region
@@ -128,7 +129,7 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
     };
     let context = Context {
         endpoint: endpoint.clone(),
-        danger_plaintext,
+        danger_plaintext: kept_danger_plaintext,
         access_key_file: key_file,
         client_certificate,
         ca_file,

@@ -9,7 +9,7 @@ use certkeep::config::{RegionConfig, TlsFiles};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
-use crate::harness::{Account, REGION, TestServer, temp_dir};
+use crate::harness::{Account, REGION, TestServer, temp_dir, write_secret};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, stderr, stdout};
 
@@ -430,7 +430,7 @@ async fn a_context_keeps_the_ca_file_by_its_absolute_path() {
 fn keys_go_in_plain_text_only_to_this_machine() {
     let user = User::new();
     let key = user.0.path().join("key");
-    std::fs::write(&key, "ck1.secret\n").unwrap();
+    write_secret(&key, "ck1.secret\n");
     let folder = user.0.path().to_str().unwrap();
     let key = key.to_str().unwrap();
     // This address leads to this machine, but it is no loopback address. Nobody listens there.

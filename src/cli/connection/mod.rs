@@ -23,7 +23,7 @@ use crate::grpc::pb::delivery_service_client::DeliveryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use sources::Environment;
 pub(super) use sources::danger_plaintext;
-use url::is_exposed;
+pub(super) use url::is_exposed;
 pub(super) use url::{check_url, is_same};
 pub(super) use value::{AccessKey, Origin, Value};
 
@@ -163,7 +163,7 @@ impl Connection {
             )));
         }
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::from_error(&error))?;
-        let endpoint = match url.starts_with("https:") {
+        let endpoint = match endpoint.uri().scheme_str() == Some("https") {
             true => self.with_tls(endpoint)?,
             false if self.client_certificate.is_some() => {
                 return Err(Failure::usage(
