@@ -1,4 +1,4 @@
-//! The validity of the certificates in a listener's TLS files. rustls serves them at any time, and only the clients notice their end.
+//! The validity of the certificates in a listener's TLS files. rustls serves them at any time, and only the clients notice their end. It accepts the client certificates of an expired CA.
 
 use std::time::{Duration, Instant};
 
@@ -80,13 +80,13 @@ fn say(files: &[FileValidity]) {
         match file.state(clock::now()) {
             State::Valid => {}
             State::NotYet => {
-                tracing::warn!(setting, %not_before, "a certificate of the listener is not valid yet: check the clock, or replace the file");
+                tracing::warn!(setting, %not_before, "a certificate in the file of this setting is not valid yet: check the clock, or replace the file");
             }
             State::EndsSoon => {
-                tracing::warn!(setting, %not_after, "a certificate of the listener ends within 7 days: replace the file");
+                tracing::warn!(setting, %not_after, "a certificate in the file of this setting ends within 7 days: replace the file");
             }
             State::Expired => {
-                tracing::error!(setting, %not_after, "a certificate of the listener has expired: replace the file");
+                tracing::error!(setting, %not_after, "a certificate in the file of this setting has expired: replace the file");
             }
         }
     }
