@@ -7,6 +7,10 @@ OPENBAO_VERSION := 2.7.2
 ENVOY_VERSIONS := 1.40.0 1.36.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_DENY := $(TOOLS)/deny/$(CARGO_DENY_VERSION)/bin/cargo-deny
+# The database of known vulnerabilities.
+ADVISORIES := https://github.com/RustSec/advisory-db
 # The same version as the library in Cargo.toml.
 GUNGRAUN_VERSION := 0.20.0
 GHZ_VERSION := v0.121.0
@@ -27,7 +31,7 @@ PROOFS ?=
 # tools/install puts programs there that the machine lacks.
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: run test check bench prove schema schema-accept alerts deny bench-instructions fuzz fuzz-build \
+.PHONY: run test check bench prove schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
 	install-run install-test test-tools $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: install-run
@@ -84,11 +88,31 @@ $(TOOLS)/buf/.made: tools/buf/package-lock.json | install-test
 	touch $@
 
 # Licences, sources and bans of all dependencies: deny.toml.
-deny: $(TOOLS)/deny/$(CARGO_DENY_VERSION)/bin/cargo-deny
+deny: $(CARGO_DENY)
 	$< check bans licenses sources
 
+# Known vulnerabilities of all dependencies. It needs the database of advisories.
+advisories:
+	@if git ls-remote --quiet $(ADVISORIES) HEAD >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory $(CARGO_DENY) && $(CARGO_DENY) check advisories; \
+	else \
+		echo "The dependencies were not compared with the known vulnerabilities, because $(ADVISORIES) cannot be reached." >&2; \
+		echo "Run 'make advisories' on a machine that reaches it." >&2; \
+	fi
+
+# Writes the list of all dependencies, in the form of CycloneDX, to target/certkeep.cdx.json. The versions of openssl-src and aws-lc-sys
+# name the C libraries that they contain.
+sbom: $(TOOLS)/cyclonedx/$(CARGO_CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+	PATH="$(CURDIR)/$(<D):$$PATH" cargo cyclonedx --format json --spec-version 1.5 --override-filename sbom --quiet
+	mv sbom.json target/certkeep.cdx.json
+	rm -f crates/*/sbom.json
+	@echo "wrote target/certkeep.cdx.json"
+
+$(TOOLS)/cyclonedx/$(CARGO_CYCLONEDX_VERSION)/bin/cargo-cyclonedx:
+	cargo install --locked --quiet --debug --root $(TOOLS)/cyclonedx/$(CARGO_CYCLONEDX_VERSION) cargo-cyclonedx@$(CARGO_CYCLONEDX_VERSION)
+
 # Unoptimized: it builds sooner, and runs for seconds.
-$(TOOLS)/deny/$(CARGO_DENY_VERSION)/bin/cargo-deny:
+$(CARGO_DENY):
 	cargo install --locked --quiet --debug --root $(TOOLS)/deny/$(CARGO_DENY_VERSION) cargo-deny@$(CARGO_DENY_VERSION)
 
 # Counts the instructions of the steps of an upload, and prints them with those of the run before: benches/instructions.rs.
