@@ -95,6 +95,11 @@ impl Cause {
         }
     }
 
+    /// Whether a new attempt fails until somebody changes a setting.
+    pub(super) fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+
     pub(super) fn timeout() -> Self {
         Self::new("no answer within the time limit")
     }

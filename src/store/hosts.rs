@@ -21,7 +21,8 @@ use super::timeline::Timelines;
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Connects to the first host that answers and meets the conditions of the connection string. The host that answered last is tried
-/// first. So a dead host costs its timeout once, not for each connection.
+/// first. So a dead host costs its timeout once, not for each connection. If no host can be used, and a later attempt may succeed with
+/// one of them, the error is that host's.
 #[derive(Clone)]
 pub(super) struct Hosts {
     /// A configuration for each host.
@@ -96,6 +97,8 @@ impl Connect for Hosts {
             let count = self.hosts.len();
             let first = self.first.next();
             let mut tried = 0;
+            // Another attempt may succeed with this host.
+            let mut transient = None;
             loop {
                 let host = (first + tried) % count;
                 tried += 1;
@@ -113,6 +116,7 @@ impl Connect for Hosts {
                         Ok(connected) => connected,
                         Err(_) => {
                             tracing::warn!(host = self.names[host], "a host of the database URL does not answer");
+                            transient = Some(Error::__private_api_timeout());
                             continue;
                         }
                     }
@@ -126,9 +130,15 @@ impl Connect for Hosts {
                         }
                         return Ok((client, running));
                     }
-                    Err(error) if tried == count => return Err(error),
                     Err(error) => {
-                        tracing::info!(cause = %Cause::from(&error), host = self.names[host], "a host of the database URL was passed over");
+                        let cause = Cause::from(&error);
+                        if tried == count {
+                            return Err(transient.filter(|_| cause.is_lasting()).unwrap_or(error));
+                        }
+                        tracing::info!(%cause, host = self.names[host], "a host of the database URL was passed over");
+                        if !cause.is_lasting() {
+                            transient = Some(error);
+                        }
                     }
                 }
             }
