@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOG_PAUSE: Duration = Duration::from_secs(600);
 
 /// Why the database can't be used.
+/// The pause before the log tells another cause.
+const NEW_CAUSE_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The private Postgres did not start.
@@ -275,7 +277,23 @@ impl Database {
 pub(super) struct Wait {
     began: Instant,
     limit: Option<Duration>,
-    logged: Option<Instant>,
+    logged: Option<Logged>,
+}
+
+/// The last line in the log.
+struct Logged {
+    at: Instant,
+    cause: String,
+}
+
+impl Logged {
+    fn is_due_again(&self, cause: &str, now: Instant) -> bool {
+        let pause = match self.cause == cause {
+            true => LOG_PAUSE,
+            false => NEW_CAUSE_PAUSE,
+        };
+        now.duration_since(self.at) >= pause
+    }
 }
 
 impl Wait {
@@ -306,8 +324,12 @@ impl Wait {
             return Err(DatabaseError::Away { seconds, cause });
         }
         metrics::database_up(false);
-        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_PAUSE) {
-            self.logged = Some(Instant::now());
+        let now = Instant::now();
+        if self
+            .logged
+            .as_ref()
+            .is_none_or(|logged| logged.is_due_again(&cause, now))
+        {
             tracing::warn!(
                 cause,
                 database = database.description(),
@@ -320,6 +342,7 @@ impl Wait {
 }
 
 fn connection_string(socket_dir: &Path, role: &str) -> String {
+            self.logged = Some(Logged { at: now, cause });
     let directory = socket_dir
         .display()
         .to_string()
@@ -330,4 +353,23 @@ fn connection_string(socket_dir: &Path, role: &str) -> String {
         PrivatePostgres::PORT,
         PrivatePostgres::DATABASE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_cause_is_logged_soon_and_the_same_seldom() {
+        let logged = Logged {
+            at: Instant::now(),
+            cause: "refused".into(),
+        };
+        let due = |cause, seconds| logged.is_due_again(cause, logged.at + Duration::from_secs(seconds));
+        assert_eq!([9, 10].map(|seconds| due("read-only", seconds)), [false, true]);
+        assert_eq!(
+            [10, 599, 600].map(|seconds| due("refused", seconds)),
+            [false, false, true]
+        );
+    }
 }
