@@ -3,6 +3,7 @@
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
@@ -13,6 +14,7 @@ use super::Failure;
 use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
+use crate::postgres::STOP_WITHIN;
 use crate::secret::{quoted, read_private};
 use crate::server::{Database, METRICS_CONNECTIONS, Server};
 use crate::store::schema_version;
@@ -20,6 +22,9 @@ use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 
 /// The maximum length of a file with a database URL.
 const MAX_URL_LEN: u64 = 64 * 1024;
+
+/// The time beside that of the private Postgres until a start has stopped.
+const STOP_SPARE_TIME: Duration = Duration::from_secs(10);
 
 /// Files beside those of connections: programs, libraries, logs, the private Postgres, notifications.
 const SPARE_FILES: usize = 100;
@@ -78,11 +83,11 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
         started = &mut starting => started,
         () = signals.next() => {
             cancel.cancel();
-            // Stops all parts that have started. A second signal or a private Postgres that does not stop ends this wait.
+            // Stops all parts that have started. A second signal ends this wait.
             tokio::select! {
                 started = &mut starting => if let Ok(server) = started { server.stop().await },
                 () = signals.next() => {}
-                () = tokio::time::sleep(config.drain_time) => {}
+                () = tokio::time::sleep(stop_time(config)) => {}
             }
             return Err(Failure::refused("stopped while starting"));
         }
@@ -97,6 +102,14 @@ pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure
     notify(NotifyState::Stopping);
     server.stop().await;
     Ok(())
+}
+
+/// How long a start may take to stop after a signal. The private Postgres writes its memory to disk.
+fn stop_time(config: &Config) -> Duration {
+    match config.database.source {
+        DatabaseSource::Private { .. } => config.drain_time.max(STOP_WITHIN + STOP_SPARE_TIME),
+        DatabaseSource::Url { .. } => config.drain_time,
+    }
 }
 
 struct Signals {
@@ -249,7 +262,7 @@ pub(super) async fn recover(
 
 /// Opens the database as it is, without a migration.
 pub(super) async fn open_unchanged(config: &DatabaseConfig) -> Result<Database, Failure> {
-    Database::start(config, variable("PATH").as_deref())
+    Database::start(config, variable("PATH").as_deref(), &CancellationToken::new())
         .await
         .map_err(|error| Failure::from_error(&error))
 }

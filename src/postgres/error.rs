@@ -149,6 +149,9 @@ pub enum Error {
         /// The end of the log since this start.
         tail: String,
     },
+    /// The start was cancelled.
+    #[error("stopped while starting PostgreSQL")]
+    Stopped,
     /// A program could not be started.
     #[error("{} could not be started: check that it exists and is executable", .program.display())]
     Program {

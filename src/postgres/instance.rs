@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::access::Access;
@@ -15,7 +16,7 @@ use super::leftover;
 use super::log::Log;
 use super::pid_file::{PidFile, Status};
 use super::ping::{self, Answer};
-use super::postmaster::{Ended, FAST_TIMEOUT, Postmaster, is_postmaster, running};
+use super::postmaster::{Ended, FAST_TIMEOUT, Postmaster, may_be_postmaster, running};
 use super::run_as::RunAs;
 use super::socket_dir::SocketDir;
 
@@ -78,23 +79,41 @@ pub enum Origin {
 
 impl Instance {
     /// Takes over the server of an earlier certkeep or starts one, and waits up to `within` until it accepts connections. A server
-    /// that recovers from a crash is left alone, also if it is not ready in time.
-    pub async fn bring_up(&mut self, within: Duration) -> Result<(Postmaster, Origin), Error> {
+    /// that recovers from a crash is left alone, also if it is not ready in time. If `cancel` ends the wait, a server that this start
+    /// launched is stopped, and this waits for its end.
+    pub async fn bring_up(
+        &mut self,
+        within: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<(Postmaster, Origin), Error> {
         let began = Instant::now();
         let log_start = self.log.end();
         loop {
             let launch_start = self.log.end();
-            let Ok(running) = timeout_at(began + within, self.take_over()).await else {
-                return Err(self.not_ready(within, log_start));
+            let running = timeout_at(began + within, self.take_over());
+            let running = match cancel.run_until_cancelled(running).await {
+                Some(Ok(running)) => running,
+                Some(Err(_)) => return Err(self.not_ready(within, log_start)),
+                None => return Err(Error::Stopped),
             };
             let (mut postmaster, origin) = match running {
                 Some(postmaster) => (postmaster, Origin::TakenOver),
                 None => {
-                    leftover::end(self.cluster.path()).await;
+                    let ended = cancel.run_until_cancelled(leftover::end(self.cluster.path())).await;
+                    ended.ok_or(Error::Stopped)?;
                     (self.launch()?, Origin::Launched)
                 }
             };
-            match (self.ready(&mut postmaster, began + within).await, origin) {
+            let ready = cancel
+                .run_until_cancelled(self.ready(&mut postmaster, began + within))
+                .await;
+            let Some(ready) = ready else {
+                if origin == Origin::Launched {
+                    self.stop(postmaster).await;
+                }
+                return Err(Error::Stopped);
+            };
+            match (ready, origin) {
                 (Ok(()), _) => return Ok((postmaster, origin)),
                 (Err(NotReady::Ended(_)), Origin::TakenOver) => {}
                 (Err(NotReady::Ended(_)), Origin::Launched) => {
@@ -112,9 +131,22 @@ impl Instance {
                     tracing::warn!("the socket of Postgres is lost; restarting Postgres");
                     postmaster.stop().await;
                 }
-                (Err(NotReady::Stopping), _) => self.see_end(&mut postmaster).await,
+                (Err(NotReady::Stopping), _) => postmaster.end_within(FAST_TIMEOUT).await,
                 (Err(NotReady::Slow), _) => return Err(self.not_ready(within, log_start)),
             }
+        }
+    }
+
+    /// Stops a server for good.
+    pub async fn stop(&self, mut postmaster: Postmaster) {
+        postmaster.stop().await;
+        self.remove_socket_dir();
+    }
+
+    /// Removes the socket directory. Only for a cluster without a postmaster.
+    pub fn remove_socket_dir(&self) {
+        if let Err(error) = self.socket_dir.remove() {
+            tracing::warn!(%error, "removing the socket directory of Postgres failed");
         }
     }
 
@@ -152,7 +184,7 @@ impl Instance {
             // Do not stop it before its owner is known.
             postmaster.let_run();
             match (file.status, socket_dir) {
-                (Status::Stopping, _) => self.see_end(&mut postmaster).await,
+                (Status::Stopping, _) => postmaster.end_within(FAST_TIMEOUT).await,
                 (Status::Starting, None) if file.socket_dir.is_none() => sleep(POLL_INTERVAL).await,
                 (_, None) => {
                     tracing::warn!(pid = %file.pid, "stopping a Postgres that uses the data but was not started by certkeep");
@@ -165,12 +197,6 @@ impl Instance {
                 }
             }
         }
-    }
-
-    /// Waits for the end of a server that is shutting down. It gets the time of a fast shutdown from its beginning.
-    pub async fn see_end(&self, postmaster: &mut Postmaster) {
-        let age = PidFile::age(self.cluster.path());
-        postmaster.end_within(FAST_TIMEOUT.saturating_sub(age)).await;
     }
 
     /// Removes the socket directory of a killed server, unless the next server uses the same directory.
@@ -210,7 +236,7 @@ impl Instance {
             }
             return;
         };
-        if test_kill_process(file.pid).is_ok() && !is_postmaster(file.pid, self.cluster.path()) {
+        if test_kill_process(file.pid).is_ok() && !may_be_postmaster(file.pid, self.cluster.path()) {
             let path = PidFile::path(self.cluster.path());
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "removing postmaster.pid of an earlier Postgres failed");

@@ -8,6 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::postmaster::running;
+#[cfg(target_os = "linux")]
+use super::postmaster::{TITLE, command_lines, is_postmaster, works_in};
 
 /// Interval between two checks whether the processes are gone.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -42,17 +44,23 @@ pub async fn end(cluster: &Path) {
     }
 }
 
-/// Postgres's processes work in the cluster's directory and name themselves `postgres: ...`.
+/// Postgres's processes work in the cluster's directory and name themselves `postgres: ...`. The children of a postmaster that runs
+/// are not left.
 #[cfg(target_os = "linux")]
 fn left(cluster: &Path) -> Vec<Pid> {
-    let works_in_cluster = |pid: Pid| {
-        let dir = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
-        dir.is_ok_and(|dir| dir == cluster)
-    };
-    super::postmaster::command_lines()
-        .filter(|(pid, line)| line.starts_with(b"postgres: ") && works_in_cluster(*pid))
+    let is_child = |pid| parent(pid).is_some_and(|parent| is_postmaster(parent, cluster));
+    command_lines()
+        .filter(|(pid, line)| line.starts_with(TITLE) && works_in(*pid, line, cluster) == Some(true) && !is_child(*pid))
         .map(|(pid, _)| pid)
         .collect()
+}
+
+/// The parent of a process: the fourth field of proc_pid_stat(5). The second field, a name in parentheses, may contain spaces.
+#[cfg(target_os = "linux")]
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    Pid::from_raw(after_name.split_ascii_whitespace().nth(1)?.parse().ok()?)
 }
 
 /// Other systems do not show a process's directory without another program. There, a start waits for these processes.

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use self::data_dir::DataDir;
 pub use self::error::Error;
@@ -36,12 +37,16 @@ use self::binaries::{Binaries, Wanted};
 use self::cluster::Cluster;
 use self::instance::{Instance, Origin};
 use self::log::Log;
+use self::postmaster::{FAST_TIMEOUT, IMMEDIATE_TIMEOUT};
 use self::run_as::RunAs;
 use self::socket_dir::SocketDir;
 use self::supervisor::{Stop, supervise};
 
 /// How long a start waits until the server is ready. The recovery after a crash can be slow.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
+
+/// The longest time that a server needs to stop: a fast shutdown, then an immediate one.
+pub const STOP_WITHIN: Duration = FAST_TIMEOUT.saturating_add(IMMEDIATE_TIMEOUT);
 
 /// The operator's settings of the private Postgres.
 #[derive(Clone, Debug, Default)]
@@ -82,12 +87,36 @@ impl PrivatePostgres {
     /// waits until it accepts connections.
     ///
     /// `path` is the PATH of the environment. `data_dir` must stay locked until the server is stopped. If the future is dropped
-    /// early, no process that it started keeps running.
+    /// early, no process that it started keeps running. After `cancel`, this stops a Postgres that it launched and waits for its end,
+    /// within [`STOP_WITHIN`]. A Postgres that it took over keeps running.
     ///
     /// # Errors
     /// See [`Error`]. Each message says what to do.
-    pub async fn start(data_dir: &DataDir, settings: &Settings, path: Option<&OsStr>) -> Result<Self, Error> {
-        let data_dir = data_dir.path();
+    pub async fn start(
+        data_dir: &DataDir,
+        settings: &Settings,
+        path: Option<&OsStr>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let prepared = cancel.run_until_cancelled(Self::prepare(data_dir.path(), settings, path));
+        let (mut instance, is_new) = prepared.await.ok_or(Error::Stopped)??;
+        let version = instance.binaries.version().to_owned();
+        let (postmaster, origin) = instance.bring_up(READY_WITHIN, cancel).await?;
+        let socket_dir = instance.socket_dir.path().to_path_buf();
+        let (stop, stopped) = oneshot::channel();
+        let supervisor = tokio::spawn(supervise(instance, postmaster, stopped));
+        Ok(Self {
+            socket_dir,
+            version,
+            is_new,
+            origin,
+            stop,
+            supervisor,
+        })
+    }
+
+    /// Everything to start a server, with a cluster, which is created if `data_dir` has none. And whether it was created.
+    async fn prepare(data_dir: &Path, settings: &Settings, path: Option<&OsStr>) -> Result<(Instance, bool), Error> {
         let run_as = RunAs::resolve(settings.user.as_deref(), path).await?;
         run_as.check_access(data_dir).await?;
         let cluster = Cluster::of(data_dir);
@@ -98,10 +127,9 @@ impl PrivatePostgres {
         if major.is_none() {
             cluster.make(&binaries, &run_as).await?;
         }
-        let version = binaries.version().to_owned();
         let (access, log) = (Access::of(data_dir), Log::of(data_dir));
         let socket_dir = SocketDir::choose(data_dir)?;
-        let mut instance = Instance {
+        let instance = Instance {
             cluster,
             binaries,
             run_as,
@@ -109,18 +137,7 @@ impl PrivatePostgres {
             socket_dir,
             log,
         };
-        let (postmaster, origin) = instance.bring_up(READY_WITHIN).await?;
-        let socket_dir = instance.socket_dir.path().to_path_buf();
-        let (stop, stopped) = oneshot::channel();
-        let supervisor = tokio::spawn(supervise(instance, postmaster, stopped));
-        Ok(Self {
-            socket_dir,
-            version,
-            is_new: major.is_none(),
-            origin,
-            stop,
-            supervisor,
-        })
+        Ok((instance, major.is_none()))
     }
 
     /// The directory of the unix socket: the host for a client. It does not change.

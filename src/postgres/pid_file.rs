@@ -4,13 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Pid;
-
-use crate::clock;
 
 /// The lines of `postmaster.pid` that certkeep needs, as Postgres's `src/include/utils/pidfile.h` defines them.
 #[derive(Debug)]
@@ -49,13 +45,6 @@ impl PidFile {
             .read_to_end(&mut bytes)
             .ok()?;
         Self::parse(&bytes)
-    }
-
-    /// How long ago Postgres last wrote the file. It does so when its status changes.
-    pub fn age(cluster: &Path) -> Duration {
-        let written = fs::metadata(Self::path(cluster)).map_or(i64::MAX, |metadata| metadata.mtime());
-        let millis = clock::now().millis().saturating_sub(written.saturating_mul(1000));
-        Duration::from_millis(u64::try_from(millis).unwrap_or_default())
     }
 
     /// Removes a file that names no process, after a crash of the machine for example: Postgres would refuse to start. Only for a

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::READY_WITHIN;
 use super::instance::{Instance, NotReady};
 use super::leftover;
-use super::postmaster::{Ended, Postmaster};
+use super::postmaster::{Ended, FAST_TIMEOUT, Postmaster};
 
 /// The pause before the first restart. Each further restart doubles the pause up to the maximum. The maximum lets the service
 /// resume within five seconds after the cause is gone, for example a full disk.
@@ -43,11 +43,9 @@ pub async fn supervise(instance: Instance, postmaster: Postmaster, stop: oneshot
     if stopped.is_err() {
         return;
     }
-    if let Some(mut postmaster) = last {
-        postmaster.stop().await;
-    }
-    if let Err(error) = instance.socket_dir.remove() {
-        tracing::warn!(%error, "removing the socket directory of Postgres failed");
+    match last {
+        Some(postmaster) => instance.stop(postmaster).await,
+        None => instance.remove_socket_dir(),
     }
 }
 
@@ -100,7 +98,7 @@ async fn watch(instance: &Instance, postmaster: &mut Postmaster, reserved: &mut 
         match failing {
             NotReady::Ended(ended) => return ended,
             NotReady::Slow => tracing::warn!(seconds = READY_WITHIN.as_secs(), "Postgres is not ready yet"),
-            NotReady::Stopping => instance.see_end(postmaster).await,
+            NotReady::Stopping => postmaster.end_within(FAST_TIMEOUT).await,
             NotReady::Unreachable => {
                 tracing::error!("the socket of Postgres is lost; restarting Postgres");
                 postmaster.stop().await;

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::app::{self, App, BootstrapError, FirstAccount, KeyRingMismatch, RecoveredKey, Recovery, Verification};
 use crate::config::{DatabaseConfig, DatabaseSource};
 use crate::postgres::{self, DataDir, PrivatePostgres};
@@ -18,10 +20,10 @@ const COMMAND_WAIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 /// While the service waits for its database, the log says so this often.
 const LOG_PAUSE: Duration = Duration::from_secs(600);
-
-/// Why the database can't be used.
 /// The pause before the log tells another cause.
 const NEW_CAUSE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why the database can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The private Postgres did not start.
@@ -98,7 +100,7 @@ impl Database {
     /// Opens the database for a command: starts the private Postgres if it is configured, and migrates the schema. Waits 30 seconds
     /// for a database that does not accept writes.
     pub async fn open(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
-        let mut database = Self::start(config, path_env).await?;
+        let mut database = Self::start(config, path_env, &CancellationToken::new()).await?;
         let mut wait = Wait::of_command();
         while let Err(error) = database.migrate().await {
             if let Err(error) = wait.after(error, &database).await {
@@ -118,8 +120,13 @@ impl Database {
         Ok(())
     }
 
-    /// Starts the private Postgres if it is configured. Asks a database nothing, and migrates nothing.
-    pub async fn start(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
+    /// Starts the private Postgres if it is configured. Asks a database nothing, and migrates nothing. `cancel` ends the start: see
+    /// [`PrivatePostgres::start`].
+    pub async fn start(
+        config: &DatabaseConfig,
+        path_env: Option<&OsStr>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, DatabaseError> {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
                 url,
@@ -145,7 +152,7 @@ impl Database {
                     bin_dir: postgres_bin.clone(),
                     user: postgres_user.clone(),
                 };
-                let postgres = PrivatePostgres::start(&data_dir, &settings, path_env).await?;
+                let postgres = PrivatePostgres::start(&data_dir, &settings, path_env, cancel).await?;
                 let settings = Settings {
                     connection_string: connection_string(postgres.socket_dir(), PrivatePostgres::ROLE),
                     owner_connection_string: Some(connection_string(
@@ -335,6 +342,7 @@ impl Wait {
                 database = database.description(),
                 "waiting until the database accepts writes: start it or promote its standby; SIGTERM or Ctrl-C ends the wait"
             );
+            self.logged = Some(Logged { at: now, cause });
         }
         tokio::time::sleep(PAUSE).await;
         Ok(())
@@ -342,7 +350,6 @@ impl Wait {
 }
 
 fn connection_string(socket_dir: &Path, role: &str) -> String {
-            self.logged = Some(Logged { at: now, cause });
     let directory = socket_dir
         .display()
         .to_string()

@@ -153,8 +153,8 @@ impl Server {
             stop.clone(),
         ));
 
-        let started = cancel.run_until_cancelled(Database::start(&config.database, path_env));
-        let mut database = started.await.ok_or(DatabaseError::Stopped)??;
+        // Not dropped after `cancel`: the private Postgres needs time to stop.
+        let mut database = Database::start(&config.database, path_env, cancel).await?;
         // Before the ring is read: a change during the read is seen.
         let ring_stamp = stamp(&config.database.key_ring);
         let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy));

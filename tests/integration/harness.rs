@@ -52,9 +52,14 @@ fn postgres() -> &'static Path {
             runtime.block_on(async {
                 let dir = temp_dir().keep();
                 let data_dir = DataDir::lock(&dir).unwrap();
-                let postgres = PrivatePostgres::start(&data_dir, &Settings::default(), path_env().as_deref())
-                    .await
-                    .unwrap();
+                let postgres = PrivatePostgres::start(
+                    &data_dir,
+                    &Settings::default(),
+                    path_env().as_deref(),
+                    &CancellationToken::new(),
+                )
+                .await
+                .unwrap();
                 stop_with_this_process(&dir);
                 prepare(&dir, postgres.socket_dir()).await;
                 ready.send(postgres.socket_dir().to_owned()).unwrap();

@@ -1,6 +1,7 @@
 //! Starts while the database is away, recovers or is read-only, and starts that fail.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{connect_to, database, temp_dir, until};
 use crate::load::resumes_within;
-use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, signal, stderr};
+use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, children, signal, stderr};
 use crate::proof::times;
 use crate::proxy::{Proxy, Way};
 
@@ -29,17 +30,15 @@ struct Starting {
 
 impl Starting {
     fn on(data_dir: &Path, url: &str) -> Self {
+        Self::with(data_dir, &["--database-url", url])
+    }
+
+    fn with(data_dir: &Path, args: &[&str]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut child = Command::new(CERTKEEP)
-            .args([
-                "serve",
-                "--listen",
-                &address.to_string(),
-                "--database-url",
-                url,
-                "--data-dir",
-            ])
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -162,6 +161,52 @@ async fn sigterm_ends_the_wait_for_a_database() {
         assert_eq!(status.code(), Some(1), "{status}");
         assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         starting.says("stopped while starting");
+    }
+}
+
+/// A fast shutdown takes as long as the disk needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_during_a_start_gives_the_private_postgres_its_own_time() {
+    let data_dir = DataDir::new();
+    Certkeep::start(&data_dir).terminate();
+    let cluster = data_dir.path().join("postgres");
+    let mut settings = File::options()
+        .append(true)
+        .open(cluster.join("postgresql.conf"))
+        .unwrap();
+    settings.write_all(b"default_transaction_read_only = on\n").unwrap();
+    let mut starting = Starting::with(data_dir.path(), &["--drain-seconds", "1"]);
+    starting.says(WAITS);
+    let postmaster = data_dir.postmaster_pid().unwrap();
+    let is_checkpointer = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"postgres: checkpointer"))
+    };
+    let checkpointer = children(postmaster).into_iter().find(is_checkpointer).unwrap();
+    signal(checkpointer, Signal::STOP);
+    signal(starting.child.id() as i32, Signal::TERM);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = starting.child.try_wait().unwrap();
+    signal(checkpointer, Signal::CONT);
+    assert_eq!(status, None, "Postgres got no time");
+    assert_eq!(starting.child.wait().unwrap().code(), Some(1));
+    assert_eq!(data_dir.postmaster_pid(), None);
+    starting.says("stopped while starting");
+}
+
+/// A host that is away, and one that refuses the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_while_one_of_several_hosts_may_come_back() {
+    let (dir, url) = bootstrapped().await;
+    let (proxy, through) = Proxy::before(&url);
+    let socket_dir = |text: &str| text.split('\'').nth(1).unwrap().to_owned();
+    let (proxied, direct) = (socket_dir(&through), socket_dir(&url));
+    let both = url
+        .replace(&direct, &format!("{proxied},{direct}"))
+        .replace("dbname=", "dbname=no_");
+    for way in [Way::Cut, Way::Swallows] {
+        proxy.set(way);
+        let starting = Starting::on(dir.path(), &format!("{both} connect_timeout=2"));
+        starting.says(WAITS);
     }
 }
 
