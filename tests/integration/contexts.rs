@@ -120,7 +120,7 @@ async fn after_a_login_commands_need_no_flags() {
     let shown = user.run(&["context", "show"], &[]);
     let expected = format!(
         "context       prod\nendpoint      {endpoint} (context prod)\nCA file       the system's CA certificates\n\
-         access key    {} (context prod)\nregion        {REGION} (context prod)\n",
+         access key    {} (context prod)\nregion        {REGION} (context prod)\nplain text    refused\n",
         key_file.display()
     );
     assert_eq!(shown, expected);
