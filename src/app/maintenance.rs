@@ -47,10 +47,19 @@ impl Maintenance {
             Timestamp::from_millis(now.saturating_sub(age).max(0))
         };
 
-        let (deleted, mut purge) = (before(settings.retention), Purge::default());
+        // Without a retention, nothing waits for a clock.
+        let ended_before = |retention: Duration| match retention.is_zero() {
+            true => database.min(own),
+            false => before(retention),
+        };
+
+        let (deleted, mut purge) = (ended_before(settings.retention), Purge::default());
         while purge.step(store.purge_of_all_accounts(deleted)).await? {}
         purge.report("deleted certificates");
-        let (count, ended) = (settings.version_retention, before(settings.version_retention_time));
+        let (count, ended) = (
+            settings.version_retention,
+            ended_before(settings.version_retention_time),
+        );
         let mut purge = Purge::default();
         while purge.step(store.purge_versions_of_all_accounts(count, ended)).await? {}
         purge.report("earlier versions of certificates");
