@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 use super::audit::audited;
 use super::error::Constraint;
 use super::managed_key::{insert_key, key_answer, key_columns, managed_key};
+use super::statement::Confirm;
 use super::write::Outcome;
 use super::{Error, ManagedKey, Params, Position, Statement, Store};
 use crate::account::{AccountId, Actor, QuotaKind, Role};
@@ -240,7 +241,7 @@ impl Store {
         Ok(rows.first().map(account))
     }
 
-    /// The access key of this account with this hash of its secret.
+    /// The access key of this account with this hash of its secret. The answer waits for the synchronous standby.
     pub async fn access_key_of_secret(
         &self,
         id: AccountId,
@@ -254,7 +255,8 @@ impl Store {
                 " where key.account_id = $1 and secret_sha256 = $2 order by created_at limit 1"
             ),
         };
-        let rows = self.read(STATEMENT, &[&id.as_i64(), &secret_sha256.as_slice()]).await?;
+        let params: Params<'_> = &[&id.as_i64(), &secret_sha256.as_slice()];
+        let rows = self.read_confirmed(Confirm::Rows, STATEMENT, params).await?;
         rows.first().map(managed_key).transpose()
     }
 
