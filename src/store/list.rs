@@ -9,6 +9,9 @@ use super::{Error, Params, Statement, Store};
 use crate::account::AccountId;
 use crate::inventory::{CertificateKind, RegionId, ResourceGroupId, Scope, Tags};
 
+/// Of a region with at most so many certificates, the index of the region is read for a group or tags.
+const SMALL_REGION: i64 = 1_000;
+
 /// Which certificates of an account to list.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
@@ -96,7 +99,7 @@ const OF_REGION: Statement = page!(
        and region_id <= $10 and (region_id, created_ms, random) > ($10, $2, $3)
      order by region_id, created_ms, random"
 );
-/// Those of a group, with tags, or both, of a region with at most [`MAX_SCANNED`] certificates. The group or the tags may have all
+/// Those of a group, with tags, or both, of a region with at most [`SMALL_REGION`] certificates. The group or the tags may have all
 /// certificates of the account.
 const OF_SMALL_REGION: Statement = page!(
     "store::page_of_small_region",
@@ -158,7 +161,7 @@ const TAGGED: Statement = page!(
 
 impl Store {
     /// At most `size` certificates of the account and the scope, after a position. For a scope with limits, and for a region with more than
-    /// [`MAX_SCANNED`] certificates together with a group or tags, the page can be shorter, or empty, before the last page.
+    /// [`SMALL_REGION`] certificates together with a group or tags, the page can be shorter, or empty, before the last page.
     pub async fn page(
         &self,
         (account, scope): (AccountId, &Scope),
@@ -194,8 +197,8 @@ impl Store {
                 next: None,
             });
         }
-        let is_small = of_region.is_some_and(|live| live <= MAX_SCANNED);
-        let is_bounded = !scope.is_everything() || of_region.is_some_and(|live| live > MAX_SCANNED);
+        let is_small = of_region.is_some_and(|live| live <= SMALL_REGION);
+        let is_bounded = !scope.is_everything() || of_region.is_some_and(|live| live > SMALL_REGION);
         let max_scanned = is_bounded.then_some(MAX_SCANNED);
         let [regions, groups, prefixes] = scope::parameters(scope, account);
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![
