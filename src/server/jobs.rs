@@ -21,7 +21,7 @@ const ROTATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reports whether Postgres accepts reads and writes.
 pub(super) async fn watch_database(store: Store, health: Health) {
-    let mut failed = 0;
+    let (mut failed, mut unanswered) = (0, 0);
     loop {
         metrics::upkeep();
         metrics::database_connections(store.connections());
@@ -42,10 +42,11 @@ pub(super) async fn watch_database(store: Store, health: Health) {
             ),
         };
         failed = if seen == State::Serving { 0 } else { failed + 1 };
-        let state = if failed < MAX_FAILED_PROBES {
-            State::Serving
-        } else {
-            seen
+        unanswered = if seen == State::DatabaseDown { unanswered + 1 } else { 0 };
+        let state = match seen {
+            _ if failed < MAX_FAILED_PROBES => State::Serving,
+            State::DatabaseDown if unanswered < MAX_FAILED_PROBES => health.state(),
+            seen => seen,
         };
         metrics::database_up(state == State::Serving);
         if health.state() != state {
