@@ -262,7 +262,7 @@ pub(super) async fn recover(
 
 /// Opens the database as it is, without a migration.
 pub(super) async fn open_unchanged(config: &DatabaseConfig) -> Result<Database, Failure> {
-    Database::start(config, variable("PATH").as_deref(), &CancellationToken::new())
+    Database::start(config, variable("PATH").as_deref(), &CancellationToken::new(), false)
         .await
         .map_err(|error| Failure::from_error(&error))
 }

@@ -100,7 +100,7 @@ impl Database {
     /// Opens the database for a command: starts the private Postgres if it is configured, and migrates the schema. Waits 30 seconds
     /// for a database that does not accept writes.
     pub async fn open(config: &DatabaseConfig, path_env: Option<&OsStr>) -> Result<Self, DatabaseError> {
-        let mut database = Self::start(config, path_env, &CancellationToken::new()).await?;
+        let mut database = Self::start(config, path_env, &CancellationToken::new(), false).await?;
         let mut wait = Wait::of_command();
         while let Err(error) = database.migrate().await {
             if let Err(error) = wait.after(error, &database).await {
@@ -121,11 +121,12 @@ impl Database {
     }
 
     /// Starts the private Postgres if it is configured. Asks a database nothing, and migrates nothing. `cancel` ends the start: see
-    /// [`PrivatePostgres::start`].
+    /// [`PrivatePostgres::start`]. Only the service remembers the timeline of its database: a command may be given a restored copy.
     pub async fn start(
         config: &DatabaseConfig,
         path_env: Option<&OsStr>,
         cancel: &CancellationToken,
+        remembers_timeline: bool,
     ) -> Result<Self, DatabaseError> {
         let (settings, private) = match &config.source {
             DatabaseSource::Url {
@@ -139,7 +140,7 @@ impl Database {
                     owner_connection_string: owner_url.clone(),
                     danger_unverified_database: *danger_unverified_database,
                     max_connections: config.max_connections,
-                    timeline_file: Some(config.data_dir.join("database-timeline")),
+                    timeline_file: remembers_timeline.then(|| config.data_dir.join("database-timeline")),
                 };
                 (settings, None)
             }

@@ -154,7 +154,7 @@ impl Server {
         ));
 
         // Not dropped after `cancel`: the private Postgres needs time to stop.
-        let mut database = Database::start(&config.database, path_env, cancel).await?;
+        let mut database = Database::start(&config.database, path_env, cancel, true).await?;
         // Before the ring is read: a change during the read is seen.
         let ring_stamp = stamp(&config.database.key_ring);
         let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy));

@@ -70,16 +70,13 @@ impl Hosts {
     }
 
     /// Connects to one host. A server whose timeline is too low is closed like one that cannot be reached.
-    async fn open(&self, host: usize) -> Result<(Client, JoinHandle<()>), Error> {
+    async fn open(&self, host: usize) -> Result<(Client, JoinHandle<()>, Instant), Error> {
         let (client, connection) = self.hosts[host].connect(self.tls.clone()).await?;
-        let mut running = tokio::spawn(drive(connection));
-        if self.timelines.check(&client, &self.names[host]).await?.is_err() {
-            running.abort();
-            let _ = (&mut running).await;
-            // Fails, because the connection has ended.
-            client.simple_query("").await?;
-        }
-        Ok((client, running))
+        let running = tokio::spawn(drive(connection));
+        let Ok(accepted) = self.timelines.check(&client, &self.names[host]).await? else {
+            return closed(&client, running).await;
+        };
+        Ok((client, running, accepted))
     }
 
     /// The longest time to try all hosts.
@@ -122,11 +119,15 @@ impl Connect for Hosts {
                     }
                 };
                 match connected {
-                    Ok((client, running)) => {
+                    Ok((client, running, accepted)) => {
                         turn.take(host);
                         // The next connection measures again.
                         if let Ok(time) = round_trip(&client).await {
                             self.round_trip.set(time);
+                        }
+                        // Another connection may have seen a newer primary meanwhile.
+                        if self.timelines.is_outdated(accepted) {
+                            return closed(&client, running).await;
                         }
                         return Ok((client, running));
                     }
@@ -143,6 +144,15 @@ impl Connect for Hosts {
                 }
             }
         })
+    }
+}
+
+/// Closes a connection. Answers the error of a query on a closed connection.
+async fn closed<T>(client: &Client, running: JoinHandle<()>) -> Result<T, Error> {
+    running.abort();
+    let _ = running.await;
+    loop {
+        client.simple_query("").await?;
     }
 }
 

@@ -121,10 +121,11 @@ impl Timelines {
         }))
     }
 
-    /// Whether the server of this connection may be used. A standby may: it accepts no changes.
-    pub(super) async fn check(&self, client: &Client, host: &str) -> Result<Result<(), Refusal>, Error> {
+    /// Whether the server of this connection may be used. A standby may: it accepts no changes. Answers the moment for
+    /// [`is_outdated`](Self::is_outdated).
+    pub(super) async fn check(&self, client: &Client, host: &str) -> Result<Result<Instant, Refusal>, Error> {
         let Some(server) = identify(client, host).await? else {
-            return Ok(Ok(()));
+            return Ok(Ok(Instant::now()));
         };
         let accepted = self.accept(server);
         if let Err(refusal) = &accepted {
@@ -139,7 +140,7 @@ impl Timelines {
         Ok(accepted)
     }
 
-    fn accept(&self, server: Primary) -> Result<(), Refusal> {
+    fn accept(&self, server: Primary) -> Result<Instant, Refusal> {
         let mut state = self.state();
         let is_new = match &state.highest {
             None => true,
@@ -187,7 +188,7 @@ impl Timelines {
             }
             state.highest = Some(server);
         }
-        Ok(())
+        Ok(Instant::now())
     }
 
     /// Whether a connection that was opened then leads to an old primary.
@@ -272,19 +273,22 @@ mod tests {
         let hint = dir.path().join("database-timeline");
         let timelines = Timelines::new(Some(hint.clone()));
         let opened = Instant::now();
-        assert_eq!(timelines.accept(primary(7, 1, "a:5432")), Ok(()));
+        assert_eq!(timelines.accept(primary(7, 1, "a:5432")).map(|_| ()), Ok(()));
         assert!(!timelines.is_outdated(opened));
-        assert_eq!(timelines.accept(primary(7, 2, "b:5432")), Ok(()));
+        assert_eq!(timelines.accept(primary(7, 2, "b:5432")).map(|_| ()), Ok(()));
         assert!(timelines.is_outdated(opened));
         assert!(!timelines.is_outdated(Instant::now()));
         for timelines in [timelines, Timelines::new(Some(hint.clone()))] {
             let refusal = timelines.accept(primary(7, 1, "a:5432")).unwrap_err().to_string();
             assert!(refusal.contains("a:5432 is on timeline 1"), "{refusal}");
             assert!(refusal.contains("b:5432 was promoted to timeline 2"), "{refusal}");
-            assert_eq!(timelines.accept(primary(7, 2, "b:5432")), Ok(()));
+            assert_eq!(timelines.accept(primary(7, 2, "b:5432")).map(|_| ()), Ok(()));
         }
         std::fs::remove_file(&hint).unwrap();
-        assert_eq!(Timelines::new(Some(hint)).accept(primary(7, 1, "a:5432")), Ok(()));
+        assert_eq!(
+            Timelines::new(Some(hint)).accept(primary(7, 1, "a:5432")).map(|_| ()),
+            Ok(())
+        );
     }
 
     #[test]
@@ -292,11 +296,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let hint = dir.path().join("database-timeline");
         assert_eq!(
-            Timelines::new(Some(hint.clone())).accept(primary(7, 5, "a:5432")),
+            Timelines::new(Some(hint.clone()))
+                .accept(primary(7, 5, "a:5432"))
+                .map(|_| ()),
             Ok(())
         );
         let timelines = Timelines::new(Some(hint.clone()));
-        assert_eq!(timelines.accept(primary(8, 1, "a:5432")), Ok(()));
+        assert_eq!(timelines.accept(primary(8, 1, "a:5432")).map(|_| ()), Ok(()));
         let refusal = timelines.accept(primary(7, 5, "b:5432")).unwrap_err();
         assert!(matches!(refusal, Refusal::OtherCluster { .. }));
         assert_eq!(std::fs::read_to_string(&hint).unwrap(), "8 1 a:5432\n");
@@ -307,8 +313,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let hint = dir.path().join("database-timeline");
         std::fs::write(&hint, "garbage").unwrap();
-        assert_eq!(Timelines::new(Some(hint)).accept(primary(7, 1, "a:5432")), Ok(()));
+        assert_eq!(
+            Timelines::new(Some(hint)).accept(primary(7, 1, "a:5432")).map(|_| ()),
+            Ok(())
+        );
         let nowhere = dir.path().join("none/database-timeline");
-        assert_eq!(Timelines::new(Some(nowhere)).accept(primary(7, 1, "a:5432")), Ok(()));
+        assert_eq!(
+            Timelines::new(Some(nowhere))
+                .accept(primary(7, 1, "a:5432"))
+                .map(|_| ()),
+            Ok(())
+        );
     }
 }
