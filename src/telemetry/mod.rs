@@ -24,6 +24,8 @@ pub use traces::{Export, ServedCall, end_call, start_call, statement, step};
 
 /// Libraries that print parameters and frames below info. No filter makes them do so here.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
+/// The HTTP/2 library warns of each broken frame, so callers could fill the log. No filter lets these warnings through.
+const ERRORS_ONLY: &str = "h2";
 const NAME: &str = "certkeep";
 
 /// The log filter: tracing-subscriber's directives, for example `info` or `certkeep=debug`.
@@ -58,7 +60,9 @@ impl Drop for Telemetry {
 /// Starts logs, and traces if `export` says where they go.
 pub fn begin(Filter(filter): Filter, export: Option<&Export<'_>>) -> Result<Telemetry, Error> {
     let loggable = filter_fn(|metadata| {
-        (*metadata.level() <= LevelFilter::INFO || !is_quiet(metadata.target())) && metadata.target() != traces::INNER
+        let (level, target) = (*metadata.level(), metadata.target());
+        let is_broken_frame = level > LevelFilter::ERROR && is_of(target, ERRORS_ONLY);
+        (level <= LevelFilter::INFO || !is_quiet(target)) && !is_broken_frame && target != traces::INNER
     })
     // Without this hint, every event of every library is built and then refused.
     .with_max_level_hint(LevelFilter::TRACE);
@@ -85,9 +89,13 @@ pub fn begin(Filter(filter): Filter, export: Option<&Export<'_>>) -> Result<Tele
 }
 
 fn is_quiet(target: &str) -> bool {
-    NEVER_BELOW_INFO
-        .iter()
-        .any(|library| target == *library || target.starts_with(&format!("{library}::")))
+    NEVER_BELOW_INFO.iter().any(|library| is_of(target, library))
+}
+
+fn is_of(target: &str, library: &str) -> bool {
+    target
+        .strip_prefix(library)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
