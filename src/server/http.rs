@@ -38,8 +38,8 @@ const WINDOW: u32 = 65_535;
 const MAX_HEADER_LIST_LEN: u32 = 16 * 1024;
 /// Streams that the caller resets before the server has seen them. More of them close the connection.
 const MAX_EARLY_RESETS: usize = 20;
-/// Streams that the server resets because of the caller's errors. More of them close the connection.
-const MAX_ERROR_RESETS: usize = 100;
+/// Streams that the server resets because of the caller's errors, in the whole life of the connection. More of them close it.
+const MAX_ERROR_RESETS: usize = 1024;
 
 /// What a door speaks. TLS offers it as ALPN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
