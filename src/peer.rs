@@ -20,7 +20,7 @@ pub struct Peer {
     pub certificate: Option<ClientCertificate>,
     /// Cancelled when the connection starts to close, because of its age or because the server stops. Streams then have to end.
     pub closing: CancellationToken,
-    /// Set by the first call with valid credentials. A connection without one has little time and few calls.
+    /// Set by a client certificate, or by the first call with valid credentials. A connection without one has little time and few calls.
     pub authenticated: SetOnce<()>,
     /// The calls of health and reflection that may be open at once.
     pub open_calls: Arc<Semaphore>,
@@ -38,11 +38,13 @@ pub struct Peer {
 
 impl Peer {
     const OPEN_CALLS: usize = 8;
+    const OPEN_CALLS_OF_AUTHENTICATED: usize = 128;
     const CREDENTIAL_CHECKS: usize = 8;
 
     /// A new connection.
     pub fn new(address: IpAddr, certificate: Option<ClientCertificate>, closing: CancellationToken) -> Self {
-        Self {
+        let is_verified = certificate.is_some();
+        let peer = Self {
             address,
             certificate,
             closing,
@@ -53,6 +55,18 @@ impl Peer {
             refused_calls: AtomicUsize::new(0),
             misused: CancellationToken::new(),
             unsent: Unsent::default(),
+        };
+        if is_verified {
+            peer.authenticate();
+        }
+        peer
+    }
+
+    /// Notes that the caller has valid credentials.
+    pub fn authenticate(&self) {
+        if self.authenticated.set(()).is_ok() {
+            self.open_calls
+                .add_permits(Self::OPEN_CALLS_OF_AUTHENTICATED - Self::OPEN_CALLS);
         }
     }
 

@@ -162,7 +162,14 @@ impl Door {
             Turn::Open(place) => Some(place.clone()),
             Turn::Free | Turn::Check(_) | Turn::NoRoom => None,
         };
+        let reflection = match &request_id {
+            Ok(request_id) if method.is_open && !method.is_health => self.0.memory.reflection(*request_id).map(Some),
+            _ => Ok(None),
+        };
         let call = async {
+            if let Err(refused) = &reflection {
+                return refused.clone().into_http();
+            }
             match (&request_id, &peer) {
                 (Ok(request_id), Some(peer)) => {
                     self.answer_in_time(&method, *request_id, peer, &share, turn, request)
@@ -183,6 +190,7 @@ impl Door {
                     share: share.unwrap_or_else(|| self.0.memory.unauthenticated()),
                     kind: kind(&method),
                     place,
+                    _reflection: reflection.ok().flatten(),
                 })
             }
             _ => None,
@@ -260,11 +268,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Closes a connection after too many refused calls, if it has had no call with valid credentials. HTTP keeps each refusal until the
-/// caller takes it.
+/// Closes a connection after too many calls that were refused for their credentials or for a limit of callers without any, if it has had
+/// no call with valid credentials. HTTP keeps each refusal until the caller takes it. Other refusals are no fault of the caller.
 fn count_refused(peer: &Peer, response: &Response<Body>) {
+    let code = response
+        .headers()
+        .get(Status::GRPC_STATUS)
+        .map(|code| Code::from_bytes(code.as_bytes()));
     if !peer.authenticated.initialized()
-        && response.headers().contains_key(Status::GRPC_STATUS)
+        && matches!(code, Some(Code::Unauthenticated | Code::ResourceExhausted))
         && peer.refused_calls.fetch_add(1, Ordering::Relaxed) >= MAX_REFUSED_CALLS
     {
         peer.misused.cancel();
@@ -417,6 +429,12 @@ impl Authenticating<'_> {
         let caller = match app.authenticate(&credentials).await {
             Ok(caller) => caller,
             Err(error) => {
+                // Only the calls of valid credentials count for these limits.
+                if let Error::RateLimited { limit, .. } = &error
+                    && limit.rate().is_some()
+                {
+                    peer.authenticate();
+                }
                 // The access key is checked before the client certificate, so its secret was right.
                 let is_known = matches!(
                     error,
@@ -436,8 +454,7 @@ impl Authenticating<'_> {
                 return status(request_id, &limited.unwrap_or(error)).into_http();
             }
         };
-        // Other calls of the connection set it too.
-        let _ = peer.authenticated.set(());
+        peer.authenticate();
         drop(turn);
         let share = share.get_or_init(|| parts.memory.of(&caller)).clone();
         if let Some(identity) = caller.principal.client_identity() {
@@ -462,7 +479,15 @@ impl Authenticating<'_> {
         request.extensions_mut().insert(Call { request_id, caller });
         // Kept until the call is answered.
         let received = Received::default();
-        let request = request.map(|body| Body::new(ReceivedBody::new(body, share, request_id, received.clone())));
+        let request = request.map(|body| {
+            Body::new(ReceivedBody::new(
+                body,
+                share,
+                request_id,
+                received.clone(),
+                method.takes_stream,
+            ))
+        });
         let response = called(routes, request).await;
         drop(received);
         if let Some(reason) = denied(response.headers()) {

@@ -16,6 +16,8 @@ pub(super) struct Method {
     pub(super) name: String,
     /// Whether the method answers with a stream.
     pub(super) is_stream: bool,
+    /// Whether the method takes a stream of requests.
+    pub(super) takes_stream: bool,
     /// Whether the method needs no access key. Monitors and grpcurl call health and reflection before they have a key.
     pub(super) is_open: bool,
     /// Whether the method checks the health of the service.
@@ -57,6 +59,7 @@ impl Methods {
                     service: method.parent_service().full_name().to_owned(),
                     name: method.name().to_owned(),
                     is_stream: method.is_server_streaming(),
+                    takes_stream: method.is_client_streaming(),
                     is_open,
                     is_health: method.parent_service().full_name() == tonic_health::pb::health_server::SERVICE_NAME,
                     changes: !is_open && !READS.iter().any(|read| method.name().starts_with(read)),
@@ -69,6 +72,7 @@ impl Methods {
             service: "unknown".to_owned(),
             name: "unknown".to_owned(),
             is_stream: false,
+            takes_stream: false,
             is_open: false,
             is_health: false,
             changes: false,

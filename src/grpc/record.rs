@@ -20,6 +20,9 @@ use super::pb::Reason;
 use super::repeats::Repeats;
 use crate::telemetry::{self, metrics};
 
+/// The longest frame of an answer. The time that the caller has to take an answer is that of each frame.
+const MAX_FRAME_LEN: usize = 64 * 1024;
+
 /// A call that has not ended. If it is dropped, the call ended because the caller left.
 pub(super) struct Record {
     method: Arc<Method>,
@@ -73,6 +76,7 @@ impl Record {
             record: self,
             closing,
             answering,
+            rest: Bytes::new(),
         })
     }
 
@@ -127,9 +131,19 @@ pub struct RecordedBody {
     record: Record,
     closing: Option<Closing>,
     answering: Option<Answering>,
+    /// The bytes of the body's last part that were not handed to HTTP.
+    rest: Bytes,
 }
 
 impl RecordedBody {
+    fn next_frame(&mut self) -> Frame<Bytes> {
+        let bytes = self.rest.split_to(self.rest.len().min(MAX_FRAME_LEN));
+        Frame::data(match &self.answering {
+            Some(answering) => answering.frame(bytes),
+            None => bytes,
+        })
+    }
+
     /// Ends the answer with this status.
     fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.record.end_with(status);
@@ -148,6 +162,9 @@ impl http_body::Body for RecordedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.next_frame())));
+        }
         let polled = {
             let _entered = this.record.span.enter();
             Pin::new(&mut this.body).poll_frame(cx)
@@ -159,7 +176,10 @@ impl http_body::Body for RecordedBody {
                 }
                 match (frame.into_data(), &this.answering) {
                     (Ok(part), Some(answering)) => match answering.part(part) {
-                        Ok(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
+                        Ok(part) => {
+                            this.rest = part;
+                            Poll::Ready(Some(Ok(this.next_frame())))
+                        }
                         Err(status) => this.end_with(&status),
                     },
                     (Ok(part), None) => Poll::Ready(Some(Ok(Frame::data(part)))),
@@ -185,11 +205,14 @@ impl http_body::Body for RecordedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.rest.is_empty() {
+            true => self.body.size_hint(),
+            false => SizeHint::default(),
+        }
     }
 }
 

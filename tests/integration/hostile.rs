@@ -86,7 +86,11 @@ impl Deaf {
     async fn ask_reflection(&mut self) -> Result<(), h2::Error> {
         let symbol = b"certkeep.v1.CertificateService";
         let message = [&[0x22, symbol.len() as u8], symbol.as_slice()].concat();
-        self.call(REFLECTION, None, Some(&message)).await
+        self.call(REFLECTION, None, Some(&message)).await?;
+        // Further answers wait behind the first.
+        let framed = [&[0, 0, 0, 0, message.len() as u8], message.as_slice()].concat();
+        let (_, body) = self.open.last_mut().unwrap();
+        body.send_data([framed.as_slice(), &framed].concat().into(), false)
     }
 }
 
