@@ -5,9 +5,9 @@ mod file;
 pub use file::{Exposed, PrivateFileError, check_private_directory, quoted, read_private, read_private_or_pipe};
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -39,12 +39,12 @@ impl Secret {
 pub enum Existing {
     /// Keep the file. The write fails with `AlreadyExists`.
     Keep,
-    /// Replace the file. The new file has the same owner and group.
+    /// Replace the file. The new file has the same owner and group. A file of root that its group may read stays so.
     Replace,
 }
 
 impl Secret {
-    /// Writes the secret to a file with mode 0600. After an error or a crash, the file is complete or unchanged. An error leaves no other
+    /// Writes the secret to a file with mode 0600, or at most 0640 if root's group could read the one that it replaces. After an error or a crash, the file is complete or unchanged. An error leaves no other
     /// file with the secret.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
         // The file has a temporary name until it is complete and on disk.
@@ -91,10 +91,13 @@ fn keep_owner(new: &File, path: &Path) -> io::Result<()> {
         old => old?,
     };
     let current = new.metadata()?;
-    if (current.uid(), current.gid()) == (old.uid(), old.gid()) {
-        return Ok(());
+    if (current.uid(), current.gid()) != (old.uid(), old.gid()) {
+        std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))?;
     }
-    std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))
+    match old.uid() == 0 && old.mode() & 0o040 != 0 {
+        true => new.set_permissions(Permissions::from_mode(old.mode() & 0o640)),
+        false => Ok(()),
+    }
 }
 
 impl From<Vec<u8>> for Secret {
@@ -127,7 +130,6 @@ mod tests {
 
     #[test]
     fn is_written_for_its_owner_alone_and_replaces_only_when_told_to() {
-        use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         let [first, second] = ["first", "second"].map(|text| Secret::from(text.to_owned()));
@@ -141,6 +143,14 @@ mod tests {
         second.write(&path, Existing::Replace).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        // As root: the group that reads root's file can read the new one.
+        if std::fs::metadata(&path).unwrap().uid() == 0 {
+            std::os::unix::fs::chown(&path, None, Some(5)).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            first.write(&path, Existing::Replace).unwrap();
+            let metadata = std::fs::metadata(&path).unwrap();
+            assert_eq!((metadata.gid(), metadata.mode() & 0o777), (5, 0o640));
+        }
         // Nothing is left of a write that failed.
         let directory = dir.path().join("directory");
         std::fs::create_dir(&directory).unwrap();

@@ -40,8 +40,10 @@ pub struct Exposed {
     pub owner: (u32, u32),
     /// The id of the user that runs certkeep.
     user: u32,
-    /// The permission bits that the owner gives.
-    wanted: u32,
+    /// Whether it is a directory.
+    is_directory: bool,
+    /// Whether the group may be trusted with root's file.
+    is_group_known: bool,
 }
 
 impl fmt::Display for Exposed {
@@ -50,7 +52,8 @@ impl fmt::Display for Exposed {
             mode,
             owner: (owner, group),
             user,
-            wanted,
+            is_directory,
+            is_group_known,
             ..
         } = self;
         let path = quoted(&self.path);
@@ -59,11 +62,33 @@ impl fmt::Display for Exposed {
             "{} has mode {mode:04o}, user {owner} and group {group}, and certkeep runs as user {user}",
             self.path.display()
         )?;
-        match (owner == user, *user) {
-            (true, _) => write!(f, ": run `chmod {wanted:o} {path}`"),
+        // The group of root's file may be another service that reads the file too.
+        let is_shared = *owner == 0 && mode & 0o040 != 0;
+        match (*owner == *user, *user) {
+            (true, _) if *is_directory => write!(f, ": run `chmod go-w {path}`"),
+            (true, _) if is_shared => write!(f, ": run `chmod 640 {path}`"),
+            (true, _) => write!(f, ": run `chmod 600 {path}`"),
             (false, 0) => write!(f, ": run certkeep as the owner, with `sudo -u '#{owner}'`"),
+            (false, _) if *is_directory => {
+                write!(f, ": run `chown {user} {path} && chmod 700 {path}` as root")?;
+                match owner {
+                    0 => f.write_str(", or let root own it, writable for nobody else or for a group of certkeep"),
+                    _ => Ok(()),
+                }
+            }
+            (false, _) if is_shared && *is_group_known => write!(f, ": run `chmod 640 {path}` as root"),
+            (false, _) if is_shared && mode & 0o037 == 0 => {
+                write!(
+                    f,
+                    ": as root, add user {user} to group {group}, and start certkeep again"
+                )
+            }
+            (false, _) if is_shared => write!(
+                f,
+                ": as root, run `chmod 640 {path}`, add user {user} to group {group}, and start certkeep again"
+            ),
             (false, _) => {
-                write!(f, ": run `chown {user} {path} && chmod {wanted:o} {path}` as root")?;
+                write!(f, ": run `chown {user} {path} && chmod 600 {path}` as root")?;
                 match owner {
                     0 => f.write_str(", or let root own it, with mode 0640 or less and a group of certkeep"),
                     _ => Ok(()),
@@ -102,10 +127,15 @@ impl User {
 
     /// Whether only this user and root may read and change a file. PostgreSQL has the same rule for its TLS key: the user owns the
     /// file, with mode 0600 or less; or root owns it, with mode 0640 or less. The group of root's file is one of the user's, or root's
-    /// own: systemd gives its credentials to that group and an access control list.
+    /// own: systemd gives its credentials to that group and an access control list. Root needs no group.
     fn may_trust(&self, mode: u32, owner: u32, group: u32) -> bool {
-        let is_group_known = mode & 0o070 == 0 || group == 0 || self.groups.contains(&group);
+        let is_group_known = mode & 0o070 == 0 || self.knows(group);
         (owner == self.id && mode & 0o077 == 0) || (owner == 0 && mode & 0o037 == 0 && is_group_known)
+    }
+
+    /// Whether root's file may be readable for this group.
+    fn knows(&self, group: u32) -> bool {
+        self.id == 0 || group == 0 || self.groups.contains(&group)
     }
 
     /// Whether only this user, root, and a group that root chose for this user may write to a directory. A volume of Kubernetes belongs
@@ -116,13 +146,14 @@ impl User {
     }
 }
 
-fn exposed(path: &Path, metadata: &Metadata, user: &User, wanted: u32) -> PrivateFileError {
+fn exposed(path: &Path, metadata: &Metadata, user: &User) -> PrivateFileError {
     PrivateFileError::Exposed(Exposed {
         path: path.to_owned(),
         mode: metadata.mode() & 0o7777,
         owner: (metadata.uid(), metadata.gid()),
         user: user.id,
-        wanted,
+        is_directory: metadata.is_dir(),
+        is_group_known: user.knows(metadata.gid()),
     })
 }
 
@@ -158,7 +189,7 @@ pub fn check_private_directory(path: &Path) -> Result<(), PrivateFileError> {
     let user = User::current();
     match user.may_trust_directory(metadata.mode(), metadata.uid(), metadata.gid()) {
         true => Ok(()),
-        false => Err(exposed(path, &metadata, &user, 0o700)),
+        false => Err(exposed(path, &metadata, &user)),
     }
 }
 
@@ -190,7 +221,7 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), PrivateFileError> {
     let user = User::current();
     match user.may_trust(metadata.mode(), metadata.uid(), metadata.gid()) {
         true => Ok(()),
-        false => Err(exposed(path, metadata, &user, 0o600)),
+        false => Err(exposed(path, metadata, &user)),
     }
 }
 
@@ -246,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn root_needs_no_group_of_another_user() {
+    fn root_needs_no_group_and_trusts_no_other_owner() {
         let root = User { id: 0, groups: vec![0] };
-        assert!(root.may_trust(0o600, 0, 0) && root.may_trust(0o640, 0, 0));
-        assert!(!root.may_trust(0o640, 0, 5) && !root.may_trust(0o600, 1000, 1000));
+        assert!(root.may_trust(0o600, 0, 0) && root.may_trust(0o640, 0, 0) && root.may_trust(0o640, 0, 5));
+        assert!(!root.may_trust(0o644, 0, 5) && !root.may_trust(0o600, 1000, 1000));
     }
 
     #[test]
@@ -277,28 +308,57 @@ mod tests {
 
     #[test]
     fn an_error_names_the_file_its_mode_its_owner_and_the_command() {
-        let shown = |mode, owner, user| {
+        let shown_as = |is_directory, mode, owner, user| {
             let path = PathBuf::from("/etc/certkeep/key ring");
+            let groups = vec![998];
             let exposed = Exposed {
                 path,
                 mode,
                 owner,
                 user,
-                wanted: 0o600,
+                is_directory,
+                is_group_known: User { id: user, groups }.knows(owner.1),
             };
             PrivateFileError::Exposed(exposed).to_string()
         };
+        let shown = |mode, owner, user| shown_as(false, mode, owner, user);
         assert_eq!(
             shown(0o644, (998, 998), 998),
             "/etc/certkeep/key ring has mode 0644, user 998 and group 998, and certkeep runs as user 998: run `chmod 600 \
              '/etc/certkeep/key ring'`"
         );
         assert_eq!(
-            shown(0o644, (0, 0), 998),
-            "/etc/certkeep/key ring has mode 0644, user 0 and group 0, and certkeep runs as user 998: run `chown 998 \
+            shown(0o604, (0, 0), 998),
+            "/etc/certkeep/key ring has mode 0604, user 0 and group 0, and certkeep runs as user 998: run `chown 998 \
              '/etc/certkeep/key ring' && chmod 600 '/etc/certkeep/key ring'` as root, or let root own it, with mode 0640 or less \
              and a group of certkeep"
         );
+        // No advice takes root's file away from the group that reads it.
+        for (shown, end) in [
+            (shown(0o644, (0, 5), 0), "run `chmod 640 '/etc/certkeep/key ring'`"),
+            (
+                shown(0o644, (0, 998), 998),
+                "run `chmod 640 '/etc/certkeep/key ring'` as root",
+            ),
+            (
+                shown(0o640, (0, 5), 998),
+                "as root, add user 998 to group 5, and start certkeep again",
+            ),
+            (
+                shown(0o644, (0, 5), 998),
+                "as root, run `chmod 640 '/etc/certkeep/key ring'`, add user 998 to group 5, and start certkeep again",
+            ),
+            (
+                shown_as(true, 0o777, (998, 998), 998),
+                "run `chmod go-w '/etc/certkeep/key ring'`",
+            ),
+            (
+                shown_as(true, 0o777, (0, 0), 998),
+                "as root, or let root own it, writable for nobody else or for a group of certkeep",
+            ),
+        ] {
+            assert!(shown.ends_with(end), "{shown}");
+        }
         assert!(shown(0o600, (998, 998), 0).ends_with(": run certkeep as the owner, with `sudo -u '#998'`"));
     }
 
