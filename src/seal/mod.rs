@@ -39,3 +39,4 @@ pub use key_ring::{KeyRing, KeyRingError};
 pub use provider::{Pkcs11Error, Provider, ProviderError, TransitError};
 pub use row::Row;
 pub use sealed_pair::{SealedKey, SealedPair};
+pub use service_key::SERVICE_KEYS;

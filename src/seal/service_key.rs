@@ -5,6 +5,9 @@ use super::{Error, KeyEncryptionKeyId, KeyRing, Row, Sealed};
 use crate::digest;
 use crate::secret::Secret;
 
+/// The purposes of the service keys.
+pub const SERVICE_KEYS: [&str; 3] = ["page-token", "client-token", "audit"];
+
 impl KeyRing {
     /// Creates a random key of 256 bits for this purpose, and seals it with the key `sealing`. [`open`](Self::open) it
     /// with [`Row::ServiceKey`].

@@ -91,6 +91,17 @@ pub struct Heartbeat<'a> {
     pub sealing: &'a [KeyEncryptionKeyId],
 }
 
+/// What the database answers to a [`Heartbeat`].
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The key that seals.
+    pub sealing: KeyEncryptionKeyId,
+    /// Whether the database did not know the replica.
+    pub is_new: bool,
+    /// The ids under which the replica's ring has another key than the database.
+    pub wrong: Vec<KeyEncryptionKeyId>,
+}
+
 fn bytes(ids: &[KeyEncryptionKeyId]) -> Vec<&[u8]> {
     ids.iter().map(|id| id.as_bytes().as_slice()).collect()
 }
@@ -115,32 +126,40 @@ impl Store {
 
     /// Records that a replica is alive, with the keys of its ring. A key that the database does not know yet becomes prepared. A
     /// prepared key that is in no ring any more is forgotten, and so is a replica that was not seen for an hour, with its holders.
-    /// Returns the key that seals, and whether the database did not know the replica.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat<'_>) -> Result<(KeyEncryptionKeyId, bool), Error> {
+    /// A key that has another check value in the database does not count as in the replica's ring.
+    pub async fn heartbeat(&self, heartbeat: &Heartbeat<'_>) -> Result<Told, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::heartbeat",
             sql: "-- store::heartbeat
                   with gone as (delete from replica where seen_at < now() - interval '1 hour'),
+                  recorded as (
+                    insert into key_encryption_key as known (key_encryption_key_id, check_value, state)
+                    select id, check_value, 'prepared' from unnest($4::bytea[], $5::bytea[]) as ring(id, check_value)
+                    order by id
+                    -- Returns the new rows and the rows with another value, also one that another replica has just added.
+                    on conflict (key_encryption_key_id) do update set check_value = known.check_value
+                    where known.check_value <> excluded.check_value
+                    returning key_encryption_key_id as id, check_value
+                  ),
+                  wrong as (
+                    select id from recorded
+                    join unnest($4::bytea[], $5::bytea[]) as ring(id, check_value) using (id)
+                    where recorded.check_value <> ring.check_value
+                  ),
                   alive as (
                     insert into replica (replica_id, host, version, key_encryption_key_ids, sealing_key_ids)
-                    values ($1, $2, $3, $4, $6)
+                    select $1, $2, $3, array(select id from unnest($4::bytea[]) as id where id not in (select id from wrong)), $6
                     on conflict (replica_id) do update
                     set seen_at = now(), key_encryption_key_ids = excluded.key_encryption_key_ids,
                       sealing_key_ids = excluded.sealing_key_ids
                     returning xmax = 0 as is_new
-                  ),
-                  prepared as (
-                    insert into key_encryption_key (key_encryption_key_id, check_value, state)
-                    select id, check_value, 'prepared' from unnest($4::bytea[], $5::bytea[]) as ring(id, check_value)
-                    order by id
-                    on conflict do nothing
                   ),
                   forgotten as (
                     delete from key_encryption_key as key
                     where state = 'prepared' and key_encryption_key_id <> all($4)
                       and not exists (select from replica where key.key_encryption_key_id = any(key_encryption_key_ids))
                   )
-                  select key_encryption_key_id, (select is_new from alive) as is_new
+                  select key_encryption_key_id, (select is_new from alive) as is_new, array(select id from wrong) as wrong
                   from key_encryption_key where state = 'sealing'",
         };
         let ids: Vec<_> = heartbeat.keys.iter().map(|(id, _)| *id).collect();
@@ -160,7 +179,11 @@ impl Store {
         // Repeating the statement has no further effect, so it may run as a read.
         let rows = self.read(STATEMENT, params).await?;
         let row = rows.first().ok_or(Error::Row("key_encryption_key"))?;
-        Ok((key_id(row.get("key_encryption_key_id"))?, row.get("is_new")))
+        Ok(Told {
+            sealing: key_id(row.get("key_encryption_key_id"))?,
+            is_new: row.get("is_new"),
+            wrong: key_ids(row, "wrong")?,
+        })
     }
 
     /// Removes a replica that stops.

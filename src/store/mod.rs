@@ -86,7 +86,7 @@ pub use fingerprint::AccountFingerprints;
 pub use health::Access;
 pub use holder::{Binding, LeaseVersions, StreamHolderRow, StreamLease};
 pub use key_pair::{SealedVersion, WantedVersion};
-pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica};
+pub use key_ring::{Heartbeat, KeyEncryptionKey, KeyState, REPLICA_GONE_SECS, Replica, Told};
 pub use key_use::UsedKey;
 pub use lease::{Lease, LeaseFilter, LeasePage, RenewedLeases, TimedBinding, TimedHolder};
 pub use list::{Filter, Page};

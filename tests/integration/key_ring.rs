@@ -114,6 +114,13 @@ async fn each_replica_tells_the_keys_of_its_ring_until_it_stops() {
     let row = server.sql().await.query_one(ids, &[]).await.unwrap();
     assert_eq!((row.get(0), row.get(1)), (2, 1));
 
+    // A value that changes after the replica has compared it: the key does not count as in the ring of the replica.
+    let sql = server.sql().await;
+    let change = "update key_encryption_key set check_value = sha256('x') where state = 'prepared'";
+    assert_eq!(sql.execute(change, &[]).await.unwrap(), 1);
+    let most = "select max(array_length(key_encryption_key_ids, 1)) from replica";
+    until(async || sql.query_one(most, &[]).await.unwrap().get::<_, i32>(0) == 1).await;
+
     replica.stop().await;
     let count = "select count(*) from replica";
     assert_eq!(

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{App, Error, Field, FieldError};
-use crate::seal::{KeyEncryptionKeyId, KeyRing, Row};
+use crate::seal::{KeyEncryptionKeyId, KeyRing, Row, SERVICE_KEYS};
 use crate::secret::Secret;
 use crate::store::{KeyEncryptionKey, KeyState, Store};
 
@@ -50,10 +50,11 @@ pub(super) async fn start(store: &Store, keys: KeyRing, replica: &ThisReplica) -
         keys: Arc::new(keys),
         sealing,
     };
-    let page_token_key = service_key(store, &ring, "page-token").await?;
-    let client_token_key = service_key(store, &ring, "client-token").await?;
-    let audit_key = service_key(store, &ring, "audit").await?;
-    replica.tell(store, &told, &[sealing]).await?;
+    let [page_token, client_token, audit] = SERVICE_KEYS;
+    let page_token_key = service_key(store, &ring, page_token).await?;
+    let client_token_key = service_key(store, &ring, client_token).await?;
+    let audit_key = service_key(store, &ring, audit).await?;
+    replica::report_wrong(&replica.tell(store, &told, &[sealing]).await?);
     Ok(Started {
         key_ring: CurrentRing::new(ring, asked),
         page_token_key,
@@ -94,7 +95,14 @@ async fn correct(
     let id = recorded.id;
     let check_value = key_ring.check_value(id).ok_or(KeyRingMismatch::KeyMissing(id))?;
     match store.correct_prepared_key(id, check_value, replica.id()).await? {
-        true => Ok(()),
+        true => {
+            tracing::warn!(
+                key = %id,
+                "the key ring has another key under this id than before: the database now knows the new one, because it has sealed \
+                 nothing and no other replica has it"
+            );
+            Ok(())
+        }
         false => Err(KeyRingMismatch::KeyWrong(id)),
     }
 }

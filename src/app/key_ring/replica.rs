@@ -8,7 +8,7 @@ use super::{KeyRingMismatch, check};
 use crate::app::{App, Error};
 use crate::digest;
 use crate::seal::{CheckValue, KeyEncryptionKeyId, KeyRing};
-use crate::store::{self, Heartbeat, Store};
+use crate::store::{self, Heartbeat, Store, Told};
 
 /// This process as one of the replicas.
 #[derive(Debug)]
@@ -30,14 +30,13 @@ impl ThisReplica {
         self.id
     }
 
-    /// Tells the database that this replica is alive, which of its keys others may count on, and with which it seals. Returns the
-    /// key that seals according to the database, and whether the database did not know the replica.
+    /// Tells the database that this replica is alive, which of its keys others may count on, and with which it seals.
     pub(in crate::app) async fn tell(
         &self,
         store: &Store,
         keys: &[(KeyEncryptionKeyId, CheckValue)],
         sealing: &[KeyEncryptionKeyId],
-    ) -> Result<(KeyEncryptionKeyId, bool), store::Error> {
+    ) -> Result<Told, store::Error> {
         let heartbeat = Heartbeat {
             replica: self.id,
             host: &self.host,
@@ -55,6 +54,17 @@ pub(in crate::app) fn keys_of(key_ring: &KeyRing) -> Vec<(KeyEncryptionKeyId, Ch
     key_ring.ids().filter_map(key).collect()
 }
 
+/// Logs the keys of which the database knows another one: two hosts have added different lines with one id.
+pub(super) fn report_wrong(told: &Told) {
+    for id in &told.wrong {
+        tracing::error!(
+            key = %id,
+            "the key ring has another key under this id than the key ring of another replica: no rotation to it can begin; restore \
+             the line from a copy of the ring"
+        );
+    }
+}
+
 impl App {
     /// Tells the database that this replica is alive and with which keys it seals, and learns which key seals.
     pub async fn heartbeat(&self) -> Result<(), Error> {
@@ -62,9 +72,14 @@ impl App {
         loop {
             let asked = Instant::now();
             let (told, ring) = (app.key_ring.sealing_ids(), app.key_ring.current());
-            let (sealing, is_new) = app.replica.tell(&app.store, &keys_of(&ring.keys), &told).await?;
-            if is_new {
+            let answer = app.replica.tell(&app.store, &keys_of(&ring.keys), &told).await?;
+            report_wrong(&answer);
+            if answer.is_new {
                 app.holders.write_again();
+            }
+            let sealing = answer.sealing;
+            if answer.wrong.contains(&sealing) {
+                return Err(KeyRingMismatch::KeyWrong(sealing).into());
             }
             if !app.key_ring.seal_with(sealing, asked) {
                 return Err(KeyRingMismatch::KeyMissing(sealing).into());
@@ -90,7 +105,8 @@ impl App {
         }
         // Tells the keys of the ring that is in use now.
         let told = keys_of(&app.key_ring.current().keys);
-        app.replica.tell(&app.store, &told, &app.key_ring.sealing_ids()).await?;
+        let answer = app.replica.tell(&app.store, &told, &app.key_ring.sealing_ids()).await?;
+        report_wrong(&answer);
         checked.map(|_| ())
     }
 
