@@ -1,6 +1,7 @@
 //! The commands for the key ring.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,8 +12,9 @@ use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput, line, lines, moment, plain, table};
 use super::settings::Flags;
 use super::{Failure, serve};
+use crate::app::RowFault;
 use crate::grpc::{pb, verification_fault, verified_counts};
-use crate::server::{Database, Provider, add_key};
+use crate::server::{Database, KeyRing, Provider, add_key};
 
 /// The pause before a verification continues whose connection was closed.
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
@@ -258,16 +260,29 @@ async fn retire(args: KeyArgs) -> Result<(), Failure> {
 /// Verifies with the key ring of this host, without a service.
 async fn verify(args: VerifyArgs) -> Result<(), Failure> {
     let (config, _, _telemetry) = serve::configure(args.flags.layers()?)?;
-    let database = serve::open_unchanged(&config.database).await?;
-    let verified = verify_database(&database, args.output).await;
+    let (database, key_ring) = serve::open_unchanged(&config.database).await?;
+    let verified = verify_database(&database, key_ring, args.output).await;
     database.close().await;
     end_verification(&verified?, args.output)
 }
 
-async fn verify_database(database: &Database, output: VerifyOutput) -> Result<pb::VerifyKeyRingResponse, Failure> {
-    let verification = database.verification().await;
+async fn verify_database(
+    database: &Database,
+    key_ring: KeyRing,
+    output: VerifyOutput,
+) -> Result<pb::VerifyKeyRingResponse, Failure> {
+    let verification = database.verification(key_ring).await;
     let mut verification = verification.map_err(|error| Failure::from_error(&error))?;
-    while let Some(faults) = verification.step().await.map_err(|error| Failure::from_error(&error))? {
+    let mut is_ring_new = true;
+    while let Some(mut faults) = verification.step().await.map_err(|error| Failure::from_error(&error))? {
+        // A rotation to a key that was added to the file after the beginning is no fault.
+        if is_ring_new && faults.iter().any(RowFault::is_key_missing) {
+            is_ring_new = false;
+            let key_ring = database.read_key_ring().await;
+            let key_ring = key_ring.map_err(|error| Failure::from_error(&error))?;
+            let again = verification.step_again(Arc::new(key_ring)).await;
+            faults = again.map_err(|error| Failure::from_error(&error))?;
+        }
         for fault in faults {
             print_fault(&verification_fault(fault), output)?;
         }
@@ -289,6 +304,7 @@ async fn verify_remotely(args: VerifyRemotelyArgs) -> Result<(), Failure> {
         let mut steps = answered(answer, Effect::Reads)?;
         // The counts of a message begin with the call.
         let before = counts.clone();
+        let from = request.resume_token.clone();
         let ended = loop {
             match steps.message().await {
                 Ok(Some(step)) => {
@@ -303,9 +319,14 @@ async fn verify_remotely(args: VerifyRemotelyArgs) -> Result<(), Failure> {
                     }
                 }
                 // The server closes old connections.
-                Err(status) if status.code() == Code::Unavailable && counts != before => break false,
+                Err(status) if status.code() == Code::Unavailable && request.resume_token != from => break false,
                 Err(status) => return Err(failed(status, Effect::Reads)),
-                Ok(None) => break false,
+                Ok(None) if request.resume_token != from => break false,
+                Ok(None) => {
+                    return Err(Failure::refused(
+                        "the service ended the verification without an answer; its log has the cause",
+                    ));
+                }
             }
         };
         if ended {
@@ -359,6 +380,7 @@ fn print_fault(fault: &pb::VerificationFault, output: VerifyOutput) -> Result<()
             &format!("the key ring lacks the key {}", plain(&fault.key_encryption_key_id))
         }
         Cause::SealedValueUnreadable => "the sealed key is damaged or belongs to another row",
+        Cause::PrivateKeyAbsent if fault.certificate_id.is_empty() => "the service lacks this key",
         Cause::PrivateKeyAbsent => "there is no private key",
         Cause::PrivateKeyUnused => "the private key belongs to no version of the certificate",
         Cause::PrivateKeyUnreadable => "the opened value is no private key",

@@ -16,7 +16,7 @@ use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::postgres::STOP_WITHIN;
 use crate::secret::{quoted, read_private};
-use crate::server::{Database, METRICS_CONNECTIONS, Server};
+use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, Server};
 use crate::store::schema_version;
 use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 
@@ -260,9 +260,9 @@ pub(super) async fn recover(
     .map_err(|error| Failure::from_error(&error))
 }
 
-/// Opens the database as it is, without a migration.
-pub(super) async fn open_unchanged(config: &DatabaseConfig) -> Result<Database, Failure> {
-    Database::start(config, variable("PATH").as_deref(), &CancellationToken::new(), false)
+/// Reads the key ring and opens the database as it is: nothing is created, and nothing is migrated.
+pub(super) async fn open_unchanged(config: &DatabaseConfig) -> Result<(Database, KeyRing), Failure> {
+    Database::open_unchanged(config, variable("PATH").as_deref())
         .await
         .map_err(|error| Failure::from_error(&error))
 }

@@ -26,6 +26,11 @@ pub struct Cluster {
     path: PathBuf,
 }
 
+/// Whether this data directory has a cluster. Creates nothing.
+pub fn has_cluster(data_dir: &Path) -> Result<bool, Error> {
+    Ok(Cluster::of(data_dir).major()?.is_some())
+}
+
 impl Cluster {
     /// The cluster of this data directory.
     pub fn of(data_dir: &Path) -> Self {

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::cluster::has_cluster;
 pub use self::data_dir::DataDir;
 pub use self::error::Error;
 

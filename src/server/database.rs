@@ -1,7 +1,7 @@
 //! Opens the configured database: the private Postgres or the operator's own, migrated, and its key ring.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,9 @@ pub enum DatabaseError {
     /// The private Postgres did not start.
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
+    /// The data directory has no private PostgreSQL.
+    #[error("{0} has no private PostgreSQL: see data_dir and database_url")]
+    ClusterAbsent(PathBuf),
     /// The database URL can't be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -70,7 +73,7 @@ pub enum DatabaseError {
 
 impl DatabaseError {
     /// Whether the state of the database causes the error, so that a later attempt may succeed.
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Migrate(MigrateError::Store(error))
             | Self::KeyRingMismatch(KeyRingMismatch::Store(error))
@@ -118,6 +121,19 @@ impl Database {
         }
         self.migrated = self.store.migrate().await?;
         Ok(())
+    }
+
+    /// Reads the key ring and opens the database as it is. Creates no ring and no cluster, and migrates nothing.
+    pub async fn open_unchanged(
+        config: &DatabaseConfig,
+        path_env: Option<&OsStr>,
+    ) -> Result<(Self, KeyRing), DatabaseError> {
+        let key_ring = KeyRing::read(&config.key_ring, &config.key_providers).await?;
+        if matches!(config.source, DatabaseSource::Private { .. }) && !postgres::has_cluster(&config.data_dir)? {
+            return Err(DatabaseError::ClusterAbsent(config.data_dir.clone()));
+        }
+        let database = Self::start(config, path_env, &CancellationToken::new(), false).await?;
+        Ok((database, key_ring))
     }
 
     /// Starts the private Postgres if it is configured. Asks a database nothing, and migrates nothing. `cancel` ends the start: see
@@ -266,9 +282,14 @@ impl Database {
         }
     }
 
+    /// The key ring in the file.
+    pub async fn read_key_ring(&self) -> Result<KeyRing, KeyRingError> {
+        KeyRing::read(&self.config.key_ring, &self.config.key_providers).await
+    }
+
     /// Begins to verify everything that the key ring protects. Changes nothing, and registers no replica.
-    pub async fn verification(&self) -> Result<Verification, DatabaseError> {
-        let key_ring = KeyRing::read(&self.config.key_ring, &self.config.key_providers).await?;
+    pub async fn verification(&self, key_ring: KeyRing) -> Result<Verification, DatabaseError> {
+        self.store.check_schema().await?;
         Ok(Verification::begin(&self.store, key_ring).await?)
     }
 

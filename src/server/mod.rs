@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::seal::Provider;
+pub use crate::seal::{KeyRing, Provider};
 pub use database::{Database, DatabaseError};
 pub use key_ring::add_key;
 pub use tls::TlsError;

@@ -72,6 +72,14 @@ pub enum MigrateError {
         /// The role that owns the tables.
         owner: String,
     },
+    /// The schema is older than this binary needs, or absent.
+    #[error("the database's schema is version {found}, and this certkeep needs version {ours}: run `certkeep migrate`")]
+    TooOld {
+        /// The schema's version. 0: the database has no schema of certkeep.
+        found: i32,
+        /// The version that this binary needs.
+        ours: i32,
+    },
     /// A statement failed.
     #[error("the schema could not be migrated")]
     Store(#[from] Error),
@@ -93,6 +101,35 @@ impl Store {
                 Ok(applied) => return Ok(applied),
             }
             attempt += 1;
+        }
+    }
+
+    /// Refuses a schema on which this binary cannot run. Changes nothing.
+    pub async fn check_schema(&self) -> Result<(), MigrateError> {
+        const IS_ABSENT: Statement = Statement {
+            name: "store::check_schema",
+            sql: "-- store::check_schema\nselect to_regclass('schema_migration') is null",
+        };
+        const NEWEST: Statement = Statement {
+            name: "store::check_schema",
+            sql: "-- store::check_schema
+                  select version, oldest_binary from schema_migration order by version desc limit 1",
+        };
+        let ours = schema_version();
+        let is_absent = self.read(IS_ABSENT, &[]).await?;
+        if is_absent.first().is_none_or(|row| row.get(0)) {
+            return Err(MigrateError::TooOld { found: 0, ours });
+        }
+        let newest = self.read(NEWEST, &[]).await?;
+        let (found, oldest_binary) = newest.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+        match () {
+            () if found < ours => Err(MigrateError::TooOld { found, ours }),
+            () if oldest_binary > ours => Err(MigrateError::TooNew {
+                found,
+                oldest_binary,
+                ours,
+            }),
+            () => Ok(()),
         }
     }
 

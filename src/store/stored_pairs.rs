@@ -11,6 +11,7 @@ use super::version::{facts, facts_of};
 use super::{Error, Params, Statement, Store, id_columns};
 use crate::certificate::{CertificateFacts, Chain};
 use crate::inventory::{CertificateId, CertificateKind};
+use crate::seal::SERVICE_KEYS;
 
 /// A place in the walk: a row, or the start of a table. Written as the table, a slash and the row's key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,8 +86,8 @@ pub enum WalkedRow {
     ServiceKey {
         /// Its purpose.
         purpose: String,
-        /// The sealed key.
-        sealed: Vec<u8>,
+        /// The sealed key. `None`: the database has no key for a purpose that needs one.
+        sealed: Option<Vec<u8>>,
     },
     /// A certificate or an earlier version of one.
     Pair(Box<PairRow>),
@@ -114,9 +115,9 @@ pub struct PairRow {
     pub kind: CertificateKind,
     /// The facts about the leaf. `None`: they cannot be read.
     pub facts: Option<CertificateFacts>,
-    /// The searchable names, in the order of the column.
-    pub searchable_names: Vec<String>,
-    /// The certificates that are served.
+    /// The searchable names, in the order of the column. `None`: they cannot be read.
+    pub searchable_names: Option<Vec<String>>,
+    /// The certificates that are served. Empty: they cannot be read.
     pub chain: Chain,
     /// The number of certificates, as the row says.
     pub chain_length: i32,
@@ -163,10 +164,13 @@ impl Store {
                 const STATEMENT: Statement = Statement {
                     name: "store::walk_service_keys_of_all_accounts",
                     sql: "-- store::walk_service_keys_of_all_accounts
-                          select purpose, sealed from service_key where purpose > $1 order by purpose limit $2",
+                          select purpose, sealed from unnest($3::text[]) as needed(purpose) full join service_key using (purpose)
+                          where purpose > $1 order by purpose limit $2",
                 };
                 let purpose = purpose.as_deref().unwrap_or_default();
-                let rows = self.read(STATEMENT, &[&purpose, &limit]).await?;
+                let rows = self
+                    .read(STATEMENT, &[&purpose, &limit, &SERVICE_KEYS.as_slice()])
+                    .await?;
                 rows.iter().map(service_key).collect()
             }
             PairCursor::Certificate(id) => {
@@ -271,8 +275,9 @@ fn pair(row: &Row) -> Result<WalkedRow, Error> {
         is_present: row.get("is_present"),
         kind: CertificateKind::from_name(row.get("kind")).ok_or(Error::Row("certificate"))?,
         facts: facts_of(row).ok(),
-        searchable_names: row.get("searchable_names"),
-        chain: Chain::from_stored(row.get("chain")),
+        // An array may have a NULL element.
+        searchable_names: row.try_get("searchable_names").ok(),
+        chain: Chain::from_stored(row.try_get("chain").unwrap_or_default()),
         chain_length: row.get("chain_length"),
         key_id: row.get("key_id"),
         sealed: row.get("sealed"),

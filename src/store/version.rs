@@ -230,7 +230,8 @@ pub(super) fn facts_of(row: &Row) -> Result<CertificateFacts, Error> {
         fingerprint: bytes(row, "fingerprint").map(Fingerprint::from_bytes)?,
         fingerprint_sha256: bytes(row, "fingerprint_sha256").map(Fingerprint::from_bytes)?,
         common_name: row.get("common_name"),
-        subject_alternative_names: row.get("subject_alternative_names"),
+        // An array may have a NULL element.
+        subject_alternative_names: row.try_get("subject_alternative_names").map_err(|_| damaged())?,
         not_before: time("not_before_ms"),
         not_after: time("not_after_ms"),
         serial_number: row.get("serial_number"),

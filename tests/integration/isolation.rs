@@ -20,13 +20,14 @@ use crate::process::Certkeep;
 use crate::scope::Limits;
 
 /// Statements on tables that belong to no account, those that only operators run for any account, and those that only a start runs.
-const OF_THE_SERVICE: [&str; 34] = [
+const OF_THE_SERVICE: [&str; 35] = [
     "store::access",
     "store::access_key_of_secret",
     "store::begin_rotation",
     "store::bootstrap_access_key",
     "store::can_change_audit_trail",
     "store::check_durability",
+    "store::check_schema",
     "store::close_key",
     "store::confirm",
     "store::correct_prepared_key",

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::ca_certificates;
 use crate::calls::{self, renewal_of};
-use crate::harness::{Account, TestServer, connect_to, temp_dir, upload_of, write_secret};
+use crate::harness::{Account, TestServer, connect_to, database, temp_dir, upload_of, write_secret};
 use crate::key_ring::line;
 use crate::pki::{self, Key};
 use crate::process::{certkeep, stderr, stdout};
@@ -36,7 +37,7 @@ fn verify(data_dir: &Path, database: &str) -> (Option<i32>, Vec<Value>, String) 
 /// The certificate and the cause of each fault, in the order of the walk.
 fn faults(objects: &[Value]) -> Vec<(String, String)> {
     let faults = objects.iter().filter(|object| object.get("cause").is_some());
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let cause = |value| text(value).replace("VERIFICATION_CAUSE_", "");
     faults
         .map(|fault| (text(&fault["certificateId"]), cause(&fault["cause"])))
@@ -48,13 +49,14 @@ async fn every_row_that_was_changed_behind_certkeeps_back_is_found_and_nothing_i
     let server = TestServer::start().await;
     let client = server.client();
     let mut ids = Vec::new();
-    for number in 0..9 {
+    for number in 0..12 {
         let pair = pki::self_signed(Key::P256, &format!("{number}.example"));
         ids.push(calls::stored(&client, &upload_of(&pair)).await);
     }
     let renewed = pki::self_signed(Key::P384, "8.example");
     calls::renew(&client, renewal_of(&ids[8], &renewed)).await.unwrap();
     calls::delete(&client, &ids[0], "").await.unwrap();
+    let authority = ca_certificates::kept(&client, ca_certificates::request()).await;
     let sql = server.sql().await;
     let revisions = "select string_agg(row::text, ';' order by row::text) from certificate as row";
     let before: String = sql.query_one(revisions, &[]).await.unwrap().get(0);
@@ -64,10 +66,10 @@ async fn every_row_that_was_changed_behind_certkeeps_back_is_found_and_nothing_i
     let counts = objects.last().unwrap();
     for (name, count) in [
         ("serviceKeys", "3"),
-        ("serverCertificates", "9"),
-        ("caCertificates", "0"),
+        ("serverCertificates", "12"),
+        ("caCertificates", "1"),
         ("earlierVersions", "1"),
-        ("privateKeys", "10"),
+        ("privateKeys", "13"),
         ("faultCount", "0"),
     ] {
         assert_eq!(counts[name], count, "{name} of {counts}");
@@ -93,6 +95,12 @@ async fn every_row_that_was_changed_behind_certkeeps_back_is_found_and_nothing_i
          where random = (select random from certificate where common_name = '7.example')"
             .to_owned(),
         "update certificate_version set not_before_ms = 0".to_owned(),
+        "update certificate set subject_alternative_names = subject_alternative_names || null::text where common_name = '9.example'"
+            .to_owned(),
+        "update certificate set chain = chain || null::bytea where common_name = '10.example'".to_owned(),
+        "update certificate set spki_sha256 = sha256('x') where common_name = '11.example'".to_owned(),
+        "update certificate set not_after_ms = not_after_ms + 86400000 where kind = 'ca'".to_owned(),
+        "delete from service_key where purpose = 'page-token'".to_owned(),
         "insert into private_key select account_id, created_ms, random, gen_random_uuid(), sealed from private_key
          where random = (select random from certificate where common_name = '0.example')"
             .to_owned(),
@@ -104,11 +112,17 @@ async fn every_row_that_was_changed_behind_certkeeps_back_is_found_and_nothing_i
     let expected = [
         (&ids[1], "SEALED_VALUE_UNREADABLE"),
         (&ids[3], "FINGERPRINT_MISMATCH"),
+        (&ids[3], "PRIVATE_KEY_MISMATCH"),
         (&ids[4], "FACTS_DIFFER"),
         (&ids[5], "FACTS_DIFFER"),
         (&ids[6], "FACTS_DIFFER"),
         (&ids[7], "SEALED_VALUE_UNREADABLE"),
         (&ids[8], "FACTS_DIFFER"),
+        (&ids[9], "FACTS_DIFFER"),
+        (&ids[10], "CERTIFICATE_UNREADABLE"),
+        (&ids[11], "FACTS_DIFFER"),
+        (&authority, "FACTS_DIFFER"),
+        (&String::new(), "PRIVATE_KEY_ABSENT"),
         (&ids[0], "PRIVATE_KEY_UNUSED"),
     ];
     let mut found = faults(&objects);
@@ -147,7 +161,8 @@ async fn every_row_that_was_changed_behind_certkeeps_back_is_found_and_nothing_i
             "certificate {} version 1: the sealed key is damaged or belongs to another row",
             ids[1]
         ),
-        "faults        8",
+        "service_key/page-token: the service lacks this key",
+        "faults        13",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -174,6 +189,39 @@ async fn a_ring_that_does_not_belong_to_the_database_is_refused_before_anything_
         assert!(error.contains(expected), "{error}");
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_created_or_verified_without_the_ring_the_cluster_the_schema_and_a_sealed_value() {
+    let dir = temp_dir();
+    let private = |data_dir: &Path| certkeep(&["keyring", "verify", "--data-dir", data_dir.to_str().unwrap()]);
+    let mistyped = dir.path().join("mistyped");
+    let output = private(&mistyped);
+    assert!(
+        stderr(&output).contains("there is no key ring at"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!mistyped.exists());
+
+    write_secret(dir.path().join("key-ring"), line(7));
+    let output = private(dir.path());
+    assert!(
+        stderr(&output).contains("has no private PostgreSQL"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let database = database().await;
+    let (code, objects, error) = verify(dir.path(), &database);
+    assert_eq!((code, objects.len()), (Some(1), 0));
+    assert!(error.contains("certkeep has never sealed anything in it"), "{error}");
+    let sql = connect_to(&database).await;
+    sql.batch_execute("delete from schema_migration").await.unwrap();
+    let (code, objects, error) = verify(dir.path(), &database);
+    assert_eq!((code, objects.len()), (Some(1), 0));
+    assert!(error.contains("run `certkeep migrate`"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

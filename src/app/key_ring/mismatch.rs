@@ -20,7 +20,10 @@ pub enum KeyRingMismatch {
     )]
     KeyWrong(KeyEncryptionKeyId),
     /// No key seals, although a start makes one.
-    #[error("the database names no key-encryption key that seals: the table key_encryption_key was changed by hand")]
+    #[error(
+        "the database names no key-encryption key that seals: certkeep has never sealed anything in it, or the table \
+         key_encryption_key was changed by hand"
+    )]
     NoSealingKey,
     /// A service key can't be opened or created.
     #[error("the service's own keys cannot be opened: the key ring does not belong to this database")]

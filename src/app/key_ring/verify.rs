@@ -13,7 +13,7 @@ use crate::app::authenticate::StreamCaller;
 use crate::app::cpu_pool::cores;
 use crate::app::violation::Violations;
 use crate::app::{App, Call, Error, Field, FieldError, List};
-use crate::certificate::{ClientCertificate, StoredPair, StoredPairError, stored_facts, stored_leaf};
+use crate::certificate::{CertificateFacts, Chain, ClientCertificate, StoredPair, StoredPairError, stored_facts};
 use crate::inventory::{CertificateId, CertificateKind, searchable_names};
 use crate::seal::{self, KeyRing, Row};
 use crate::store::{KeyState, PairCursor, PairRow, Position, Store, WalkedRow};
@@ -77,7 +77,7 @@ pub struct RowFault {
 pub enum Fault {
     /// The sealed value does not open.
     Sealed(seal::Error),
-    /// A server certificate has no private key.
+    /// A server certificate has no private key, or the service lacks one of its own keys.
     KeyAbsent,
     /// A private key belongs to no version of a certificate.
     KeyUnused,
@@ -85,6 +85,13 @@ pub enum Fault {
     Pair(StoredPairError),
     /// These columns are not those of the leaf.
     Facts(Vec<&'static str>),
+}
+
+impl RowFault {
+    /// Whether the key ring lacks the key that sealed the value. A rotation may have added the key a moment ago.
+    pub fn is_key_missing(&self) -> bool {
+        matches!(self.fault, Fault::Sealed(seal::Error::KeyMissing(_)))
+    }
 }
 
 /// A verification that is under way. It reads, and changes nothing.
@@ -100,13 +107,19 @@ pub struct Verification {
     /// The rows of the next step, which were read during the last one, and where they begin.
     read: Option<(PairCursor, Vec<WalkedRow>)>,
     counts: VerifiedCounts,
+    /// Where the last step began, and the numbers of rows before it.
+    last: (PairCursor, VerifiedCounts),
 }
 
 impl Verification {
     /// Verifies everything with all cores of this machine. Refuses a ring that lacks a key that is not retired, or has another key under
-    /// the id of one.
+    /// the id of one, and a database in which nothing was sealed.
     pub async fn begin(store: &Store, keys: KeyRing) -> Result<Self, KeyRingMismatch> {
-        for key in store.key_encryption_keys().await? {
+        let known = store.key_encryption_keys().await?;
+        if !known.iter().any(|key| key.state == KeyState::Sealing) {
+            return Err(KeyRingMismatch::NoSealingKey);
+        }
+        for key in known {
             match keys.check_value(key.id) {
                 None if key.state.is_required() => return Err(KeyRingMismatch::KeyMissing(key.id)),
                 // A key that has sealed nothing can be corrected.
@@ -125,6 +138,7 @@ impl Verification {
             keys,
             size,
             threads,
+            last: (next.clone(), VerifiedCounts::default()),
             next: Some(next),
             read: None,
             counts: VerifiedCounts::default(),
@@ -138,13 +152,14 @@ impl Verification {
 
     /// Verifies the next rows, and returns their faults. `None`: all rows are verified.
     pub async fn step(&mut self) -> Result<Option<Vec<RowFault>>, Error> {
-        let (_, rows) = match self.read.take() {
+        let (began, rows) = match self.read.take() {
             Some(read) => read,
             None => match self.read().await? {
                 Some(read) => read,
                 None => return Ok(None),
             },
         };
+        self.last = (began, self.counts);
         let verifying = self.verify(rows);
         // The next rows are read while these are verified.
         let read = self.read().await;
@@ -155,6 +170,14 @@ impl Verification {
         }
         self.read = read?;
         Ok(Some(faults))
+    }
+
+    /// Reads and verifies the rows of the last step again, with another ring. Its answer replaces that of the last step.
+    pub async fn step_again(&mut self, keys: Arc<KeyRing>) -> Result<Vec<RowFault>, Error> {
+        self.keys = keys;
+        (self.next, self.counts) = (Some(self.last.0.clone()), self.last.1);
+        self.read = None;
+        Ok(self.step().await?.unwrap_or_default())
     }
 
     /// Where the next step begins. `None`: all rows are verified.
@@ -202,11 +225,17 @@ fn verify_all(keys: &KeyRing, rows: Vec<WalkedRow>) -> (VerifiedCounts, Vec<RowF
     let (mut counts, mut faults) = (VerifiedCounts::default(), Vec::new());
     for row in rows {
         let place = row.cursor();
-        let (certificate, verified) = match row {
+        let (certificate, found) = match row {
             WalkedRow::ServiceKey { purpose, sealed } => {
-                counts.service_keys += 1;
-                let opened = keys.open(&sealed, &Row::ServiceKey { purpose: &purpose });
-                (None, opened.map(drop).map_err(Fault::Sealed))
+                counts.service_keys += i64::from(sealed.is_some());
+                let opened = match sealed {
+                    Some(sealed) => keys
+                        .open(&sealed, &Row::ServiceKey { purpose: &purpose })
+                        .map(drop)
+                        .map_err(Fault::Sealed),
+                    None => Err(Fault::KeyAbsent),
+                };
+                (None, opened.err().into_iter().collect())
             }
             WalkedRow::Pair(pair) => {
                 match (pair.kind, pair.is_present) {
@@ -222,54 +251,88 @@ fn verify_all(keys: &KeyRing, rows: Vec<WalkedRow>) -> (VerifiedCounts, Vec<RowF
                 has_version,
                 ..
             } => match has_version {
-                true => (None, Ok(())),
-                false => (Some((certificate, 0)), Err(Fault::KeyUnused)),
+                true => (None, Vec::new()),
+                false => (Some((certificate, 0)), vec![Fault::KeyUnused]),
             },
         };
-        if let Err(fault) = verified {
-            counts.faults += 1;
-            faults.push(RowFault {
-                row: place.to_string(),
-                certificate,
-                fault,
-            });
-        }
+        counts.faults += i64::from(!found.is_empty());
+        faults.extend(found.into_iter().map(|fault| RowFault {
+            row: place.to_string(),
+            certificate,
+            fault,
+        }));
     }
     (counts, faults)
 }
 
-/// Compares the row with the leaf, and the private key with both.
-fn verify_pair(keys: &KeyRing, pair: PairRow, opened: &mut i64) -> Result<(), Fault> {
-    let Some(facts) = pair.facts else {
-        return Err(Fault::Facts(vec!["key_algorithm"]));
+/// Compares the row with the leaf, and the private key with the leaf.
+fn verify_pair(keys: &KeyRing, mut pair: PairRow, opened: &mut i64) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let of_leaf = stored_facts(&pair.chain)
+        .map_err(|error| faults.push(Fault::Pair(error)))
+        .ok();
+    match (&pair.facts, &of_leaf) {
+        (None, _) => faults.push(Fault::Facts(vec!["key_algorithm", "subject_alternative_names"])),
+        // The answer for another leaf is one word, and not a list of all columns.
+        (Some(facts), Some(of_leaf)) if facts.fingerprint_sha256 != of_leaf.fingerprint_sha256 => {
+            faults.push(Fault::Pair(StoredPairError::Fingerprint));
+        }
+        (Some(facts), Some(of_leaf)) => {
+            let mut differences = facts.differences(of_leaf);
+            let names = pair.searchable_names.as_ref();
+            let is_searched = pair.kind == CertificateKind::Server;
+            if is_searched && names.is_none_or(|names| !searchable_names(of_leaf).iter().eq(names)) {
+                differences.push("searchable_names");
+            }
+            if pair.chain_length != pair.chain.len() as i32 {
+                differences.push("chain_length");
+            }
+            if !differences.is_empty() {
+                faults.push(Fault::Facts(differences));
+            }
+        }
+        (Some(_), None) => {}
+    }
+    if pair.kind == CertificateKind::Server
+        && let Err(fault) = verify_key(keys, &mut pair, of_leaf.as_ref(), opened)
+    {
+        faults.push(fault);
+    }
+    faults
+}
+
+/// Opens the private key, and compares it with the leaf. The hash of the public key to which the sealed value is bound is that of the
+/// leaf. If the chain was replaced, it is that of the row.
+fn verify_key(
+    keys: &KeyRing,
+    pair: &mut PairRow,
+    of_leaf: Option<&CertificateFacts>,
+    opened: &mut i64,
+) -> Result<(), Fault> {
+    let (Some(key_id), Some(sealed)) = (pair.key_id, &pair.sealed) else {
+        return Err(Fault::KeyAbsent);
     };
-    // Before the facts: the answer for another leaf is one word, and not a list of all columns.
-    stored_leaf(&pair.chain, facts.fingerprint_sha256).map_err(Fault::Pair)?;
-    let of_leaf = stored_facts(&pair.chain).map_err(Fault::Pair)?;
-    let mut differences = facts.differences(&of_leaf);
-    let is_searched = pair.kind == CertificateKind::Server;
-    if is_searched && !searchable_names(&of_leaf).iter().eq(&pair.searchable_names) {
-        differences.push("searchable_names");
-    }
-    if pair.chain_length != pair.chain.len() as i32 {
-        differences.push("chain_length");
-    }
-    if pair.kind == CertificateKind::Server {
-        let (Some(key_id), Some(sealed)) = (pair.key_id, &pair.sealed) else {
-            return Err(Fault::KeyAbsent);
-        };
+    let open = |facts: &CertificateFacts| {
         let row = Row::PrivateKey {
             certificate: pair.certificate,
             key_id,
             spki_sha256: &facts.spki_sha256,
         };
-        let pkcs8 = keys.open(sealed, &row).map_err(Fault::Sealed)?;
-        *opened += 1;
-        StoredPair::check(pair.chain, facts.fingerprint_sha256, &pkcs8).map_err(Fault::Pair)?;
-    }
-    match differences.is_empty() {
-        true => Ok(()),
-        false => Err(Fault::Facts(differences)),
+        keys.open(sealed, &row)
+    };
+    let pkcs8 = match (of_leaf.map(open), &pair.facts) {
+        (Some(Err(seal::Error::Unreadable)) | None, Some(facts)) => open(facts),
+        (Some(opened), _) => opened,
+        // There is no hash to open the value with, and the row has another fault.
+        (None, None) => return Ok(()),
+    };
+    let pkcs8 = pkcs8.map_err(Fault::Sealed)?;
+    *opened += 1;
+    let Some(of_leaf) = of_leaf else { return Ok(()) };
+    let chain = std::mem::replace(&mut pair.chain, Chain::from_stored(Vec::new()));
+    match StoredPair::check(chain, of_leaf.fingerprint_sha256, &pkcs8) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::Pair(error)),
     }
 }
 
@@ -329,8 +392,7 @@ impl App {
         // At a low rate, a step takes about a second. One thread leaves the other cores to calls.
         let size = STEP.min(rate as usize);
         let time = Duration::from_secs_f64(size as f64 / f64::from(rate));
-        let keys = self.0.key_ring.current().keys.clone();
-        let mut verification = Verification::from(&self.0.store, keys, from, size, 1);
+        let mut verification = Verification::from(&self.0.store, self.keys_in_use(), from, size, 1);
         loop {
             let began = Instant::now();
             let step = match caller.check().await {
@@ -345,8 +407,17 @@ impl App {
         }
     }
 
+    fn keys_in_use(&self) -> Arc<KeyRing> {
+        self.0.key_ring.current().keys.clone()
+    }
+
     async fn verified_step(&self, verification: &mut Verification) -> Result<VerifiedRows, Error> {
-        let faults = verification.step().await?.unwrap_or_default();
+        verification.keys = self.keys_in_use();
+        let mut faults = verification.step().await?.unwrap_or_default();
+        // The rows may have been read before a rotation and verified after it, or the reverse.
+        if faults.iter().any(RowFault::is_key_missing) {
+            faults = verification.step_again(self.keys_in_use()).await?;
+        }
         let token = |cursor: &PairCursor| {
             let text = cursor.to_string();
             self.0.page_tokens.write_sorted(LIST, Position::START, text.as_bytes())
