@@ -320,7 +320,13 @@ impl Store {
         let params: Params<'_> = &[&account, &created, &random, &region, &kind.as_str()];
         let rows = self.read(STATEMENT, params).await?;
         rows.first()
-            .map(|row| Ok((stored(row)?, Chain::from_stored(row.get("chain")))))
+            // A chain with a NULL element is damaged.
+            .map(|row| {
+                Ok((
+                    stored(row)?,
+                    Chain::from_stored(row.try_get("chain").unwrap_or_default()),
+                ))
+            })
             .transpose()
     }
 }

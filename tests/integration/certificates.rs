@@ -363,5 +363,30 @@ async fn a_chain_that_was_changed_in_the_database_is_not_handed_out_beside_the_f
     assert_eq!(refused.code(), tonic::Code::DataLoss);
     assert_eq!(crate::bad_input::reason(&refused), "STORED_CERTIFICATE_DAMAGED");
     client.get_server_certificate(get(&ids[1])).await.unwrap();
+
+    // A watch sends the damaged certificate without its chain, and goes on.
+    let mut delivery = pb::delivery_service_client::DeliveryServiceClient::with_interceptor(
+        server.channel(),
+        crate::harness::bearer(server.admin_key()),
+    );
+    let request = pb::WatchServerCertificatesRequest {
+        with_certificate_chain: true,
+        ..Default::default()
+    };
+    let mut messages = delivery.watch_server_certificates(request).await.unwrap().into_inner();
+    for (id, has_chain) in [(&ids[0], false), (&ids[1], true)] {
+        let sent = messages.message().await.unwrap().unwrap().server_certificate.unwrap();
+        assert_eq!(
+            (&sent.server_certificate_id, !sent.certificate_chain.is_empty()),
+            (id, has_chain)
+        );
+    }
+
+    // The other fingerprint is compared too.
+    let change =
+        "update certificate set fingerprint = substring(sha256('x') from 1 for 20) where common_name = 'b.example'";
+    assert_eq!(server.sql().await.execute(change, &[]).await.unwrap(), 1);
+    let refused = client.get_server_certificate(get(&ids[1])).await.unwrap_err();
+    assert_eq!(crate::bad_input::reason(&refused), "STORED_CERTIFICATE_DAMAGED");
     server.stop().await;
 }

@@ -273,6 +273,14 @@ async fn a_bundle_has_all_authorities_of_a_name() {
     assert_eq!(fetch(&["ca/partners"]).await.version_info, second);
     // No key has left.
     assert_eq!(deliveries(&server).await, 0);
+
+    // With a damaged certificate, the stream goes on, and the proxy keeps the bundle that it has.
+    let swap = "update certificate as changed set chain = other.chain from certificate as other
+                where other.common_name = 'Root 1' and changed.common_name = 'Root 2'";
+    assert_eq!(server.sql().await.execute(swap, &[]).await.unwrap(), 1);
+    let mut new = Delta::open(&server, &key, subscribe(&["ca/partners", &one])).await;
+    let (name, _, _) = new.secret().await;
+    assert_eq!(name, one);
     server.stop().await;
 }
 

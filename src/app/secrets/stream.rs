@@ -16,6 +16,7 @@ use super::{
 };
 use crate::app::authenticate::StreamCheck;
 use crate::app::changes::{Change, Lost, Subscription};
+use crate::app::get::check_chain;
 use crate::app::holder::{HolderKind, StreamHolder, shortened};
 use crate::app::target::required;
 use crate::app::{App, Call, Error, Field, FieldError, Resource, Wanted, WantedCertificate};
@@ -345,7 +346,7 @@ impl SecretStream {
     /// A secret that cannot be sent does not keep the proxy from its other secrets. Any other error ends the stream.
     fn retry_later(&mut self, text: &str, error: Error) -> Result<Option<SecretsResponse>, Error> {
         match error {
-            Error::SealedKeyUnreadable { .. } | Error::TooManyHolders(_) => {
+            Error::SealedKeyUnreadable { .. } | Error::StoredCertificateDamaged { .. } | Error::TooManyHolders(_) => {
                 tracing::error!(cause = causes(&error), "a secret cannot be sent");
                 let at = Timestamp::from_millis(clock::now().millis() + RETRY.as_millis() as i64);
                 self.subscriptions.retry_at(text, at);
@@ -391,7 +392,8 @@ impl App {
                     let (id, kind) = (certificate.id, CertificateKind::Ca);
                     // A certificate that was deleted a moment ago was part of the secret when it was looked up.
                     let gone = Error::NotFound(Resource::Certificate(Some(kind), Some(id)));
-                    let (_, chain) = self.0.store.find_with_chain(id, kind, None).await?.ok_or(gone)?;
+                    let (stored, chain) = self.0.store.find_with_chain(id, kind, None).await?.ok_or(gone)?;
+                    check_chain(kind, &stored, &chain)?;
                     pem.push_str(&chain.to_pem());
                 }
                 Ok((resolved.version(), members(&resolved), SecretContent::Authorities(pem)))

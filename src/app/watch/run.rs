@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::authenticate::StreamCheck;
 use super::super::changes::{Change, FilterState, Lost, ReadChanges, WATCH_CHUNK};
+use super::super::get::check_chain;
 use super::super::holder::StreamHolder;
 use super::super::{App, Error, RequestId};
 use super::filter::Wanted;
@@ -20,7 +21,7 @@ use crate::account::AccountId;
 use crate::clock;
 use crate::inventory::{CertificateId, CertificateKind, Scope};
 use crate::store::{self, Filter, Liveness, Position, StoredCertificate};
-use crate::telemetry::metrics;
+use crate::telemetry::{causes, metrics};
 
 /// How often a caller without news gets a token.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -330,8 +331,13 @@ impl Running {
             // The chain must be that of the certificate. So both are read again.
             let store = &self.app.0.store;
             if let Some((now, its_chain)) = store.find_with_chain(stored.id, CertificateKind::Server, None).await? {
+                // The message of a damaged certificate has no chain. The watch goes on with the others.
+                let checked = check_chain(CertificateKind::Server, &now, &its_chain);
                 certificate = self.wanted.shown(Some(&Arc::new(now)));
-                chain = certificate.as_ref().map(|_| its_chain);
+                match checked {
+                    Ok(()) => chain = certificate.as_ref().map(|_| its_chain),
+                    Err(error) => tracing::error!(cause = causes(&error), "a chain is not sent"),
+                }
             }
         }
         if let Some(stored) = &certificate
