@@ -63,7 +63,7 @@ impl fmt::Display for Exposed {
             self.path.display()
         )?;
         // The group of root's file may be another service that reads the file too.
-        let is_shared = *owner == 0 && mode & 0o040 != 0;
+        let is_shared = *owner == 0 && *group != 0 && mode & 0o040 != 0;
         match (*owner == *user, *user) {
             (true, _) if *is_directory => write!(f, ": run `chmod go-w {path}`"),
             (true, _) if is_shared => write!(f, ": run `chmod 640 {path}`"),
