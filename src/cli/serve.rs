@@ -14,9 +14,8 @@ use super::Failure;
 use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
-use crate::postgres::STOP_WITHIN;
 use crate::secret::{quoted, read_private};
-use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, Server};
+use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, STOP_WITHIN, Server};
 use crate::store::schema_version;
 use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 

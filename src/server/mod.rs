@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::postgres::STOP_WITHIN;
 pub use crate::seal::{KeyRing, Provider};
 pub use database::{Database, DatabaseError};
 pub use key_ring::add_key;
