@@ -64,7 +64,7 @@ async fn a_file_that_others_may_read_and_a_directory_that_they_may_write_are_ref
             error.contains(&format!("{data_dir_text} has mode {mode:04o}")),
             "{error}"
         );
-        assert!(error.contains(&format!("run `chmod 700 {data_dir_text}`")), "{error}");
+        assert!(error.contains(&format!("run `chmod go-w {data_dir_text}`")), "{error}");
     }
     chmod(&data_dir, 0o755);
 
