@@ -94,6 +94,8 @@ impl Listener {
                         self.permits.clone().acquire_owned().await.map_err(io::Error::other)?
                     }
                 };
+                // Before the connection is accepted, because whoever waits here may be cancelled.
+                self.newcomers.room().await;
                 let (stream, peer) = self.tcp.accept().await?;
                 let address = match &self.addresses {
                     None => None,

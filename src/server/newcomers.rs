@@ -5,17 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::SetOnce;
+use tokio::sync::{Notify, SetOnce};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::refusals::{Refusals, Refused};
 
-/// The newcomers of a listener. One more than `max` closes the oldest: a caller with an access key needs its place for milliseconds
-/// only, and one without would otherwise keep it.
+/// The share of a newcomer's time for which no other newcomer takes its place. Honest callers that come together need the moment.
+const KEPT_SHARE: u32 = 20;
+
+/// The newcomers of a listener. One more than `max` waits for a place, and then closes the oldest: a caller with an access key needs
+/// its place for a moment only, and one without would otherwise keep it.
 pub(super) struct Newcomers {
     max: usize,
     time: Duration,
+    /// A newcomer has left.
+    left: Notify,
     refusals: Arc<Refusals>,
     places: Mutex<Places>,
 }
@@ -23,8 +28,8 @@ pub(super) struct Newcomers {
 #[derive(Default)]
 struct Places {
     next: u64,
-    /// The token of each newcomer, the oldest first. Cancelled: the newcomer must leave.
-    taken: BTreeMap<u64, CancellationToken>,
+    /// The moment of each newcomer, the oldest first, and its token. Cancelled: the newcomer must leave.
+    taken: BTreeMap<u64, (Instant, CancellationToken)>,
 }
 
 impl Newcomers {
@@ -33,9 +38,26 @@ impl Newcomers {
         Arc::new(Self {
             max,
             time,
+            left: Notify::new(),
             refusals,
             places: Mutex::default(),
         })
+    }
+
+    /// Completes when [`enter`](Self::enter) has a place, or may take that of the oldest newcomer.
+    pub(super) async fn room(&self) {
+        loop {
+            let kept_until = {
+                let places = self.lock();
+                match places.taken.first_key_value() {
+                    Some((_, (entered, _))) if places.taken.len() >= self.max => *entered + self.time / KEPT_SHARE,
+                    _ => return,
+                }
+            };
+            if tokio::time::timeout_at(kept_until, self.left.notified()).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Gives a place to a new connection.
@@ -44,9 +66,9 @@ impl Newcomers {
         let mut places = self.lock();
         let number = places.next;
         places.next += 1;
-        places.taken.insert(number, evicted.clone());
+        places.taken.insert(number, (Instant::now(), evicted.clone()));
         if places.taken.len() > self.max
-            && let Some((_, oldest)) = places.taken.pop_first()
+            && let Some((_, (_, oldest))) = places.taken.pop_first()
         {
             oldest.cancel();
             drop(places);
@@ -106,6 +128,7 @@ impl Newcomer {
 impl Drop for Newcomer {
     fn drop(&mut self) {
         self.newcomers.lock().taken.remove(&self.number);
+        self.newcomers.left.notify_one();
     }
 }
 
@@ -126,6 +149,18 @@ mod tests {
         drop(third);
         let fourth = newcomers.enter();
         assert!(!second.evicted.is_cancelled() && !fourth.evicted.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_keeps_its_place_for_a_moment() {
+        let newcomers = newcomers(1, Duration::from_secs(4));
+        newcomers.room().await;
+        let (_first, began) = (newcomers.enter(), Instant::now());
+        newcomers.room().await;
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        let (second, began) = (newcomers.enter(), Instant::now());
+        tokio::join!(newcomers.room(), async { drop(second) });
+        assert!(began.elapsed() < Duration::from_millis(200));
     }
 
     #[tokio::test]

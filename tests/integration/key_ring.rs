@@ -225,8 +225,9 @@ async fn a_rotation_rewraps_every_data_key_and_then_the_old_key_can_be_retired_a
     let operator = operator(&server).await;
     // More than two steps.
     let pair = pki::self_signed(Key::P256, "a.example");
+    let client = server.client();
     let uploads = (0..450).map(|_| {
-        let (client, request) = (server.client(), upload_of(&pair));
+        let (client, request) = (client.clone(), upload_of(&pair));
         tokio::spawn(async move { calls::upload(&client, request).await.map(|_| ()) })
     });
     for upload in uploads.collect::<Vec<_>>() {
