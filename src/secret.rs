@@ -44,7 +44,7 @@ pub enum Existing {
 }
 
 impl Secret {
-    /// Writes the secret to a file with mode 0600, or at most 0640 if root's group could read the one that it replaces. After an error or a crash, the file is complete or unchanged. An error leaves no other
+    /// Writes the secret to a file with mode 0600, or 0640 if the group, and nobody else, could read root's file that it replaces. After an error or a crash, the file is complete or unchanged. An error leaves no other
     /// file with the secret.
     pub fn write(&self, path: &Path, existing: Existing) -> io::Result<()> {
         // The file has a temporary name until it is complete and on disk.
@@ -94,7 +94,7 @@ fn keep_owner(new: &File, path: &Path) -> io::Result<()> {
     if (current.uid(), current.gid()) != (old.uid(), old.gid()) {
         std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))?;
     }
-    match old.uid() == 0 && old.mode() & 0o040 != 0 {
+    match old.uid() == 0 && old.mode() & 0o047 == 0o040 {
         true => new.set_permissions(Permissions::from_mode(old.mode() & 0o640)),
         false => Ok(()),
     }
@@ -146,7 +146,7 @@ mod tests {
         // As root: the group that reads root's file can read the new one.
         if std::fs::metadata(&path).unwrap().uid() == 0 {
             std::os::unix::fs::chown(&path, None, Some(5)).unwrap();
-            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
             first.write(&path, Existing::Replace).unwrap();
             let metadata = std::fs::metadata(&path).unwrap();
             assert_eq!((metadata.gid(), metadata.mode() & 0o777), (5, 0o640));

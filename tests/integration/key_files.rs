@@ -60,7 +60,7 @@ async fn a_key_pair_is_written_to_private_files_and_elsewhere_only_when_told() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (key_file, password, out) = (path("consumer.key"), path("password"), path("out"));
     crate::harness::write_secret(&key_file, server.add_key("consumer", Account::First).await);
-    std::fs::write(&password, "correct horse\n").unwrap();
+    crate::harness::write_secret(&password, "correct horse\n");
     std::fs::create_dir(&out).unwrap();
     let link = path("link");
     std::os::unix::fs::symlink(&password, &link).unwrap();
