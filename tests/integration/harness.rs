@@ -411,7 +411,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         audit_retention: Some(Duration::from_secs(400 * 24 * 60 * 60)),
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
-        max_connections: 100,
+        max_connections: 1000,
         max_connections_per_address: None,
         call_memory: 192 * 1024 * 1024,
         reflection: true,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::calls;
-use crate::harness::{REGION, TestServer, connect_to, rows, temp_dir, upload_of};
+use crate::harness::{REGION, TestServer, connect_to, rows, temp_dir, upload_of, write_secret};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, signal, stderr, stdout};
 
@@ -454,8 +454,8 @@ async fn a_service_that_goes_and_stays_away_ends_the_import() {
 #[test]
 fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
     let folder = Folder::of_pairs(1);
-    folder.write("access-key", "ck1.secret");
     let key = || folder.path().join("access-key");
+    write_secret(key(), "ck1.secret");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = import(&folder, address, key(), &["--retry-for", "0"]).output().unwrap();
     assert_eq!(away.status.code(), Some(3));
