@@ -16,13 +16,16 @@ use crate::app::{App, Call, Error, Field, FieldError, List};
 use crate::certificate::{CertificateFacts, Chain, ClientCertificate, StoredPair, StoredPairError, stored_facts};
 use crate::inventory::{CertificateId, CertificateKind, searchable_names};
 use crate::seal::{self, KeyRing, Row};
-use crate::store::{KeyState, PairCursor, PairRow, Position, Store, WalkedRow};
+use crate::store::{self, KeyState, PairCursor, PairRow, Position, Store, WalkedRow};
 
 /// The default number of rows in a second.
 const DEFAULT_RATE: u32 = 1_000;
 const MAX_RATE: u32 = 1_000_000;
 /// The largest number of rows in a step. A row with a chain of the greatest length has 200 KB.
 const STEP: usize = 100;
+/// How often rows are asked for while the database is busy.
+const READ_ATTEMPTS: u32 = 5;
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What to verify.
 #[derive(Debug)]
@@ -189,7 +192,17 @@ impl Verification {
         let Some(cursor) = self.next.clone() else {
             return Ok(None);
         };
-        let page = self.store.walk_pairs_of_all_accounts(&cursor, self.size).await?;
+        let mut attempt = 1;
+        let page = loop {
+            match self.store.walk_pairs_of_all_accounts(&cursor, self.size).await {
+                // A long verification must not end because the database is busy for a moment.
+                Err(store::Error::Busy(_)) if attempt < READ_ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                read => break read?,
+            }
+        };
         self.next = page.next;
         Ok(Some((cursor, page.rows)))
     }
