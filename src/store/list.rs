@@ -161,7 +161,7 @@ const TAGGED: Statement = page!(
 
 impl Store {
     /// At most `size` certificates of the account and the scope, after a position. For a scope with limits, and for a region with more than
-    /// [`SMALL_REGION`] certificates together with a group or tags, the page can be shorter, or empty, before the last page.
+    /// 1,000 certificates together with a group or tags, the page can be shorter, or empty, before the last page.
     pub async fn page(
         &self,
         (account, scope): (AccountId, &Scope),
