@@ -141,6 +141,7 @@ use key_ring::{CurrentRing, Started, ThisReplica};
 use key_use::KeyUses;
 use limit::{Buckets, SourceBuckets};
 use secrets::SharedSecrets;
+use watch::WaitingOctets;
 
 /// The failed authentications that an address may have at once.
 const FAILURE_BURST: u32 = 20;
@@ -181,6 +182,8 @@ struct Parts {
     /// The accounts whose changes are followed.
     feeds: Feeds,
     stream_checks: StreamChecks,
+    /// Of watches.
+    waiting_octets: WaitingOctets,
     slow_encodings: SlowEncodings,
     /// Of Envoy's streams.
     secrets: SharedSecrets,
@@ -232,6 +235,7 @@ impl App {
             cpu_pool: CpuPool::of_this_machine(),
             feeds: Feeds::default(),
             stream_checks: StreamChecks::default(),
+            waiting_octets: WaitingOctets::default(),
             slow_encodings: SlowEncodings::of_this_machine(),
             secrets: SharedSecrets::default(),
             storing: TaskTracker::new(),

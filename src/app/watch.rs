@@ -20,6 +20,7 @@ use crate::certificate::{Chain, ClientCertificate};
 use crate::inventory::CertificateId;
 use crate::store::{EventMark, Position, StoredCertificate};
 use filter::Wanted;
+pub(super) use queue::WaitingOctets;
 pub use queue::Watch;
 use run::Running;
 
@@ -137,7 +138,8 @@ impl App {
                 Some(read.await.map_err(error)?)
             }
         };
-        let (sender, watch) = queue::queue(queue::MAX_WAIT);
+        let waiting = self.0.waiting_octets.clone();
+        let (sender, watch) = queue::queue(waiting, queue::MAX_WAIT, request.resume_token.clone());
         let running = Running {
             app: self.clone(),
             account,

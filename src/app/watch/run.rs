@@ -56,7 +56,9 @@ enum End {
     Left,
     /// The connection closes, or the caller could not be looked up.
     Closing,
-    TooSlow,
+    TooSlow {
+        resume_token: String,
+    },
     /// The caller may no longer call.
     Refused(Arc<Error>),
     Failed(Error),
@@ -66,7 +68,7 @@ impl From<Unsent> for End {
     fn from(unsent: Unsent) -> Self {
         match unsent {
             Unsent::Left => Self::Left,
-            Unsent::TooSlow => Self::TooSlow,
+            Unsent::TooSlow { resume_token } => Self::TooSlow { resume_token },
         }
     }
 }
@@ -102,7 +104,7 @@ impl Running {
             End::Closing | End::Failed(Error::DatabaseUnavailable(_) | Error::ResourceBusy(_)) => {
                 token().map_or_else(|error| error, |resume_token| Error::StreamEnded { resume_token })
             }
-            End::TooSlow => token().map_or_else(|error| error, |resume_token| Error::WatcherTooSlow { resume_token }),
+            End::TooSlow { resume_token } => Error::WatcherTooSlow { resume_token },
             End::Failed(error) => error,
             End::Refused(error) => return self.queue.end(error),
         };
