@@ -320,14 +320,19 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn pretender(arguments: &[&str], dir: &Path) -> std::process::Child {
         use std::os::unix::process::CommandExt;
-        std::process::Command::new("/bin/sh")
+        let process = std::process::Command::new("/bin/sh")
             .arg0("/usr/bin/postgres")
             .args(["-c", "read -r end"])
             .args(arguments)
             .current_dir(dir)
             .stdin(std::process::Stdio::piped())
             .spawn()
-            .unwrap()
+            .unwrap();
+        // The kernel reports the start of a program a moment before its arguments can be read.
+        while std::fs::read(format!("/proc/{}/cmdline", process.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        process
     }
 
     #[cfg(target_os = "linux")]
