@@ -11,7 +11,7 @@ use openssl::pkey::{PKey, Private};
 
 use crate::harness::{Account, TestServer, bearer, until, upload_of};
 use crate::pki::{self, Key};
-use crate::process::Certkeep;
+use crate::process::{CERTKEEP, Certkeep};
 
 /// The length of a piece that the search knows. Fewer octets could be in memory by chance.
 const PIECE: usize = 16;
@@ -145,4 +145,11 @@ async fn no_private_key_and_no_access_key_stay_in_memory() {
     assert_eq!(left, BTreeMap::new(), "pieces of secrets in memory");
     process.terminate();
     server.stop().await;
+}
+
+/// `.cargo/config.toml` asks the C compiler for it.
+#[test]
+fn the_c_libraries_detect_an_overwritten_stack() {
+    let binary = fs::read(CERTKEEP).unwrap();
+    assert!(memchr::memmem::find(&binary, b"__stack_chk_fail").is_some());
 }
