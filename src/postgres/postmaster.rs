@@ -329,7 +329,10 @@ mod tests {
             .spawn()
             .unwrap();
         // The kernel reports the start of a program a moment before its arguments can be read.
-        while std::fs::read(format!("/proc/{}/cmdline", process.id())).unwrap().is_empty() {
+        while std::fs::read(format!("/proc/{}/cmdline", process.id()))
+            .unwrap()
+            .is_empty()
+        {
             std::thread::yield_now();
         }
         process
