@@ -17,7 +17,7 @@ use super::{AT, MAX_KEY, again, signing};
 
 /// A policy that accepts weak keys, so that they are read like any other key.
 const LENIENT: &str = "default,KEY_COMPROMISED=report,KEY_ROCA=report,KEY_CLOSE_PRIMES=report,KEY_EXPONENT_UNSAFE=report,\
-                       KEY_SMALL_PRIVATE_EXPONENT=report";
+                       KEY_SMALL_PRIVATE_EXPONENT=report,KEY_FACTORABLE=report";
 
 /// Keys in one or several forms. An accepted key must be the key that OpenSSL reads, and its encoding must not change.
 pub fn key(input: &[u8]) {

@@ -1,7 +1,7 @@
 //! Findings: remarkable facts about a certificate. A finding carries data. Each door has its own words for the finding.
 
 use super::rules::cut;
-use super::{FindingCode, KeyAlgorithm, Policy, Severity};
+use super::{FindingCode, KeyAlgorithm, Policy, Severity, UnsupportedKey};
 use crate::clock::Timestamp;
 use FindingCode as Code;
 
@@ -145,6 +145,75 @@ pub enum FindingKind {
         added: usize,
         removed: usize,
     },
+    /// The issuer that is not served ended at this time, or has not begun.
+    ExpiredDropped {
+        not_before: Timestamp,
+        not_after: Timestamp,
+    },
+    ChainExpiresFirst {
+        not_after: Timestamp,
+    },
+    IssuerUnverified {
+        key: UnsupportedKey,
+    },
+    IdentifierContradicts {
+        part: KeyIdentifierPart,
+    },
+    /// `extension` is the name in its specification, for example `authorityKeyIdentifier`.
+    ExtensionUnreadable {
+        extension: &'static str,
+        clients: &'static [ClientFamily],
+    },
+    EncodingRefusedBy {
+        encoding: Encoding,
+        clients: &'static [ClientFamily],
+    },
+    MustStapleWithoutOcsp,
+    /// The common name, cut at 256 characters.
+    NameNotInSan {
+        common_name: String,
+    },
+    KeyFactorable {
+        flaw: KeyFlaw,
+    },
+}
+
+/// A family of TLS clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientFamily {
+    /// OpenSSL 3, and programs and languages that use it.
+    OpenSsl,
+    /// Go's `crypto/x509`.
+    Go,
+    /// GnuTLS.
+    GnuTls,
+    /// Web browsers.
+    Browsers,
+}
+
+/// A peculiarity of an encoding that some clients refuse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "docs/findings.md explains each")]
+pub enum Encoding {
+    SignatureAlgorithmsDiffer,
+    EmptyIssuer,
+}
+
+/// The part of an authority key identifier (RFC 5280 4.2.1.1) that contradicts the issuer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyIdentifierPart {
+    /// `keyIdentifier`.
+    KeyIdentifier,
+    /// `authorityCertIssuer` and `authorityCertSerialNumber`.
+    IssuerAndSerial,
+}
+
+/// Why others can compute a private key, or why it cannot sign.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "docs/findings.md explains each")]
+pub enum KeyFlaw {
+    SmallFactor,
+    UnequalPrimes,
 }
 
 /// A hash function that is too weak for signatures.
@@ -249,6 +318,15 @@ impl FindingKind {
             Self::KeyTypeChanged { .. } => Code::KeyTypeChanged,
             Self::ExpiresEarlier { .. } => Code::ExpiresEarlier,
             Self::NamesChanged { .. } => Code::NamesChanged,
+            Self::ExpiredDropped { .. } => Code::ExpiredDropped,
+            Self::ChainExpiresFirst { .. } => Code::ChainExpiresFirst,
+            Self::IssuerUnverified { .. } => Code::IssuerUnverified,
+            Self::IdentifierContradicts { .. } => Code::IdentifierContradicts,
+            Self::ExtensionUnreadable { .. } => Code::ExtensionUnreadable,
+            Self::EncodingRefusedBy { .. } => Code::EncodingRefusedBy,
+            Self::MustStapleWithoutOcsp => Code::MustStapleWithoutOcsp,
+            Self::NameNotInSan { .. } => Code::NameNotInSan,
+            Self::KeyFactorable { .. } => Code::KeyFactorable,
         }
     }
 }

@@ -57,6 +57,15 @@ pub enum FindingCode {
     KeyTypeChanged,
     ExpiresEarlier,
     NamesChanged,
+    ExpiredDropped,
+    ChainExpiresFirst,
+    IssuerUnverified,
+    IdentifierContradicts,
+    ExtensionUnreadable,
+    EncodingRefusedBy,
+    MustStapleWithoutOcsp,
+    NameNotInSan,
+    KeyFactorable,
 }
 
 /// A text that is not the name of a code.
@@ -105,6 +114,7 @@ impl FindingCode {
                 | Self::KeyExponentUnsafe
                 | Self::KeySmallPrivateExponent
                 | Self::KeyCompromised
+                | Self::KeyFactorable
         )
     }
 }
@@ -125,7 +135,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 35] = [
+const ROWS: [Row; 44] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -335,6 +345,60 @@ const ROWS: [Row; 35] = [
         name: "NAMES_CHANGED",
         severity: Severity::Warning,
         rule: "RFC 9525 6.3",
+    },
+    Row {
+        code: Code::ExpiredDropped,
+        name: "EXPIRED_DROPPED",
+        severity: Severity::Info,
+        rule: "RFC 8446 4.4.2",
+    },
+    Row {
+        code: Code::ChainExpiresFirst,
+        name: "CHAIN_EXPIRES_FIRST",
+        severity: Severity::Warning,
+        rule: "RFC 5280 6.1.3",
+    },
+    Row {
+        code: Code::IssuerUnverified,
+        name: "ISSUER_UNVERIFIED",
+        severity: Severity::Warning,
+        rule: "RFC 5280 6.1.3",
+    },
+    Row {
+        code: Code::IdentifierContradicts,
+        name: "IDENTIFIER_CONTRADICTS",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2.1.1",
+    },
+    Row {
+        code: Code::ExtensionUnreadable,
+        name: "EXTENSION_UNREADABLE",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.2",
+    },
+    Row {
+        code: Code::EncodingRefusedBy,
+        name: "ENCODING_REFUSED_BY",
+        severity: Severity::Warning,
+        rule: "RFC 5280 4.1",
+    },
+    Row {
+        code: Code::MustStapleWithoutOcsp,
+        name: "MUST_STAPLE_WITHOUT_OCSP",
+        severity: Severity::Warning,
+        rule: "RFC 7633 4.2.3.1",
+    },
+    Row {
+        code: Code::NameNotInSan,
+        name: "NAME_NOT_IN_SAN",
+        severity: Severity::Warning,
+        rule: "Baseline Requirements 7.1.4.3",
+    },
+    Row {
+        code: Code::KeyFactorable,
+        name: "KEY_FACTORABLE",
+        severity: Severity::Error,
+        rule: "FIPS 186-5 A.1.3",
     },
 ];
 

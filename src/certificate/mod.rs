@@ -49,7 +49,10 @@ pub use client_certificate::{ClientCertificate, is_host_name};
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use distinguished_name::is_distinguished_name;
 pub use facts::CertificateFacts;
-pub use finding::{CaMark, ExponentError, Finding, FindingKind, NameKind, SanError, SerialError, WeakHash};
+pub use finding::{
+    CaMark, ClientFamily, Encoding, ExponentError, Finding, FindingKind, KeyFlaw, KeyIdentifierPart, NameKind,
+    SanError, SerialError, WeakHash,
+};
 pub use finding_code::{FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};

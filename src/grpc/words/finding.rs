@@ -1,8 +1,10 @@
 //! The words for findings.
 
 use super::FieldName;
+use super::certificate::key_kind;
 use crate::app::{
-    CaMark, CertificateKind, ExponentError, Field, FindingCode, FindingKind, NameKind, SanError, SerialError, WeakHash,
+    CaMark, CertificateKind, ClientFamily, Encoding, ExponentError, Field, FindingCode, FindingKind, KeyFlaw,
+    KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
 };
 
 /// What was found, in one sentence.
@@ -130,6 +132,67 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::NamesChanged { added, removed } => format!(
             "the names differ: {added} are only in the new certificate, and {removed} are only in the present one"
         ),
+        FindingKind::ExpiredDropped { not_before, not_after } => {
+            format!("the issuer is valid only from {not_before} to {not_after}, so it is not served")
+        }
+        FindingKind::ChainExpiresFirst { not_after } => {
+            format!("the issuer expires at {not_after}, before the server certificate does")
+        }
+        FindingKind::IssuerUnverified { key } => {
+            format!("the issuer has {}, so its signature was not verified", key_kind(key))
+        }
+        FindingKind::IdentifierContradicts { part } => {
+            let part = match part {
+                KeyIdentifierPart::KeyIdentifier => "another key identifier",
+                KeyIdentifierPart::IssuerAndSerial => "another issuer or serial number",
+            };
+            format!(
+                "the authority key identifier names {part} than its issuer has, so OpenSSL does not build this chain"
+            )
+        }
+        FindingKind::ExtensionUnreadable { extension, clients } => {
+            format!(
+                "the extension {extension} cannot be read: {} the certificate",
+                refuse(clients)
+            )
+        }
+        FindingKind::EncodingRefusedBy { encoding, clients } => {
+            let encoding = match encoding {
+                Encoding::SignatureAlgorithmsDiffer => "the certificate names two signature algorithms",
+                Encoding::EmptyIssuer => "the issuer's name is empty",
+            };
+            format!("{encoding}: {} the certificate", refuse(clients))
+        }
+        FindingKind::MustStapleWithoutOcsp => {
+            "the certificate requires a stapled OCSP response, but names no OCSP responder".to_owned()
+        }
+        FindingKind::NameNotInSan { common_name } => {
+            format!("the common name {common_name} is not among the subject alternative names")
+        }
+        FindingKind::KeyFactorable { flaw } => match flaw {
+            KeyFlaw::SmallFactor => "the RSA modulus has a small factor",
+            KeyFlaw::UnequalPrimes => "the primes of the RSA key have different lengths",
+        }
+        .to_owned(),
+    }
+}
+
+/// The clients that refuse a certificate, as the beginning of a sentence.
+fn refuse(clients: &[ClientFamily]) -> String {
+    let names: Vec<_> = clients
+        .iter()
+        .map(|client| match client {
+            ClientFamily::OpenSsl => "OpenSSL 3",
+            ClientFamily::Go => "Go",
+            ClientFamily::GnuTls => "GnuTLS",
+            ClientFamily::Browsers => "browsers",
+        })
+        .collect();
+    match &names[..] {
+        [] => "some clients refuse".to_owned(),
+        ["browsers"] => "browsers refuse".to_owned(),
+        [one] => format!("{one} refuses"),
+        [first @ .., last] => format!("{} and {last} refuse", first.join(", ")),
     }
 }
 
@@ -197,6 +260,25 @@ pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
             "check that this is the new certificate, and not an old file; otherwise roll back"
         }
         FindingCode::NamesChanged => "nothing to do if the names changed on purpose; otherwise roll back",
+        FindingCode::ExpiredDropped => "nothing to do: certkeep serves the path that is valid",
+        FindingCode::ChainExpiresFirst => {
+            "renew the certificate before its issuer expires, or get a newer certificate of the issuer"
+        }
+        FindingCode::IssuerUnverified => "check the chain with a client that accepts the issuer's key",
+        FindingCode::IdentifierContradicts => {
+            "get the issuer's certificate that the identifier names, or have the certificate reissued"
+        }
+        FindingCode::ExtensionUnreadable => "have the certificate reissued with a correct extension, or without it",
+        FindingCode::EncodingRefusedBy => "have the certificate reissued by software that encodes it as RFC 5280 says",
+        FindingCode::MustStapleWithoutOcsp => {
+            "have the certificate reissued without the TLS feature extension: no server can get the response"
+        }
+        FindingCode::NameNotInSan => {
+            "have the certificate reissued with this name as a subject alternative name: clients ignore the common name"
+        }
+        FindingCode::KeyFactorable => {
+            "create a new key with other software, have it certified, and have the old certificate revoked"
+        }
     }
 }
 
