@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use openssl::asn1::{Asn1Object, Asn1OctetString};
+use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::ec::{Asn1Flag, EcGroup, EcKey, PointConversionForm};
 use openssl::ecdsa::EcdsaSig;
@@ -552,7 +552,8 @@ fn a_long_signature_algorithm_before_many_issuers() {
     let others = others.flat_map(|certificate| certificate.to_pem().unwrap());
     let text: Vec<_> = pem("CERTIFICATE", &leaf).into_iter().chain(others).collect();
     assert!(text.len() < 256 * 1024);
-    assert!(verify("a long signature algorithm", &text, &server.key_pem()).is_err());
+    // The leaf names two signature algorithms, so the names of the issuers count.
+    assert!(verify("a long signature algorithm", &text, &server.key_pem()).is_ok());
 }
 
 #[test]
@@ -609,4 +610,99 @@ fn compressed(key: &PKey<Private>) -> PKey<openssl::pkey::Public> {
     let curve = spki.algorithm.parameters.unwrap().to_der_vec().unwrap();
     let algorithm = sequence(&[&spki.algorithm.algorithm.to_der_vec().unwrap(), &curve]);
     PKey::public_key_from_der(&sequence(&[&algorithm, &der(3, &[&[0], &point[..]].concat())])).unwrap()
+}
+
+/// Certificates until different times.
+fn twins(by: &test_pair::Entity, of: &test_pair::Entity, count: i64) -> Vec<X509> {
+    let until = |number| Asn1Time::from_unix(1_893_456_000 + number).unwrap();
+    (0..count)
+        .map(|number| {
+            by.certify_with(of, test_pair::AUTHORITY, |builder| {
+                builder.set_not_after(&until(number)).unwrap();
+            })
+        })
+        .collect()
+}
+
+/// The most paths of certificates that are each signed by one key.
+#[test]
+fn the_most_paths() {
+    let server = test_pair::Entity::new("server");
+    let line: Vec<_> = (0..7).map(|place| test_pair::Entity::new(format!("{place}"))).collect();
+    let mut all = vec![line[0].certify_server(&server)];
+    for (place, count) in [3, 3, 3, 3, 3, 4].into_iter().enumerate() {
+        all.extend(twins(&line[place + 1], &line[place], count));
+    }
+    assert_eq!(all.len(), 20);
+    let text: Vec<_> = all
+        .iter()
+        .flat_map(|certificate| certificate.to_pem().unwrap())
+        .collect();
+    let chain = verify("the most paths", &text, &server.key_pem()).unwrap();
+    assert_eq!(chain.certificate().chain().der().count(), 20);
+}
+
+/// Two names, and keys whose signatures are not verified: every certificate of one name may have issued every one of the other.
+#[test]
+fn certificates_that_may_all_have_issued_each_other() {
+    let entity = |name: &str| test_pair::Entity {
+        key: test_pair::ec_key(Nid::BRAINPOOL_P256R1),
+        ..test_pair::Entity::new(name)
+    };
+    let server = test_pair::Entity::new("server");
+    let [a, b] = ["a", "b"].map(entity);
+    let names = long_der(0x30, &der(0x82, b"a").repeat(5_000));
+    let subtrees = sequence(&[&der(0x82, b"b")]).repeat(500);
+    let constraints = long_der(0x30, &long_der(0xa1, &subtrees));
+    for (what, is_constrained) in [("tangled names", false), ("tangled names and constraints", true)] {
+        let issuers = (0..19).map(|place| {
+            let (by, of) = if place % 2 == 0 { (&b, "a") } else { (&a, "b") };
+            by.certify_with(&entity(of), test_pair::AUTHORITY, |builder| {
+                if is_constrained {
+                    add(builder, "2.5.29.30", &constraints);
+                }
+            })
+        });
+        let leaf = a.certify_with(&server, &[], |builder| add(builder, "2.5.29.17", &names));
+        let all: Vec<_> = std::iter::once(leaf).chain(issuers).collect();
+        let text: Vec<_> = all
+            .iter()
+            .flat_map(|certificate| certificate.to_pem().unwrap())
+            .collect();
+        assert!(text.len() < 256 * 1024);
+        let error = verify(what, &text, &server.key_pem()).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::TooComplex], "{what}");
+    }
+}
+
+/// Each certificate is signed by the key of the next one, but its key identifier names none of them.
+#[test]
+fn identifiers_that_all_contradict() {
+    let part = sequence(&[&der(6, &[0x55, 4, 3]), &der(12, b"")]);
+    let name = long_der(0x30, &der(0x31, &part).repeat(256));
+    // The serial number is that of each certificate. The name is the longest.
+    let long = long_der(
+        0x30,
+        &[long_der(0xa1, &long_der(0xa4, &name)), der(0x82, &[1])].concat(),
+    );
+    for (what, identifier) in [
+        ("other key identifiers", sequence(&[&der(0x80, &[9])])),
+        ("other names of issuers", long),
+    ] {
+        let server = test_pair::Entity::new("server");
+        let issuers: Vec<_> = (0..19).map(|_| test_pair::Entity::new("issuer")).collect();
+        let certify = |by: &test_pair::Entity, of: &test_pair::Entity| {
+            let extensions = [test_pair::AUTHORITY, &[("subjectKeyIdentifier", "01")]].concat();
+            by.certify_with(of, &extensions, |builder| add(builder, "2.5.29.35", &identifier))
+        };
+        let mut all = vec![certify(&issuers[0], &server)];
+        all.extend((0..19).map(|place| certify(&issuers[(place + 1) % 19], &issuers[place])));
+        let text: Vec<_> = all
+            .iter()
+            .flat_map(|certificate| certificate.to_pem().unwrap())
+            .collect();
+        assert!(text.len() < 256 * 1024);
+        let error = verify(what, &text, &server.key_pem()).unwrap_err();
+        assert_eq!(error.certificate, [CertificateError::TooComplex], "{what}");
+    }
 }

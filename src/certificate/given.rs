@@ -66,6 +66,8 @@ pub enum CertificateError {
         index: usize,
         /// Its subject (RFC 4514), cut at 64 characters.
         subject: String,
+        /// Whether a certificate on a path names it as its issuer. Then it is for another key.
+        has_name_of_issuer: bool,
     },
     /// Too many of the certificates may have issued each other, or they have too many names and name constraints.
     TooComplex,

@@ -1,15 +1,19 @@
 //! Finds the issuer of a certificate. Names and key identifiers give the candidates, the signature proves the issuer.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use openssl::pkey::{PKey, Public};
+use openssl::x509::{X509Name, X509NameRef};
 use x509_parser::extensions::{AuthorityKeyIdentifier, GeneralName, ParsedExtension};
 
 use super::authorities::Authorities;
-use super::public_key::{KeyAlgorithm, PublicKey};
+use super::finding::KeyIdentifierPart;
+use super::public_key::{KeyAlgorithm, PublicKey, PublicKeyError};
 use super::signature_algorithm::Strength;
-use super::x509::Certificate;
+use super::unsupported_key::UnsupportedKey;
+use super::x509::{Certificate, MAX_NAME_ATTRIBUTES, count_attributes, is_same_name};
 
 /// The maximum number of signatures to verify for one request. An expensive signature counts more than once.
 const MAX_SIGNATURES: u32 = 40;
@@ -18,15 +22,25 @@ const MAX_RSA_BITS: u32 = 8192;
 /// The maximum length in bytes of the exponent of an RSA key that verifies signatures. The cost grows with the length.
 const MAX_RSA_EXPONENT_BYTES: usize = 8;
 
-/// The request needs more signatures to be verified than `MAX_SIGNATURES`.
+/// The request needs more steps than allowed: too many signatures to verify, or too many paths to compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooComplex;
+
+/// How certkeep knows that one certificate issued another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Proof {
+    /// The signature is right.
+    Signature,
+    /// Names and key identifiers fit. The signature cannot be verified.
+    Names,
+}
 
 /// Verifies signatures. Verifies each signature once.
 pub(super) struct Issuing<'a> {
     certificates: &'a [Certificate<'a>],
+    identifiers: Vec<Identifiers<'a>>,
     authorities: &'a Authorities,
-    /// The keys by the index of the issuer. `None` if signatures by this key are not verified.
+    /// The keys by the index of the issuer. `None` if OpenSSL cannot decode the key.
     keys: HashMap<usize, Option<VerifyingKey>>,
     /// The results by the index of the child and the issuer's `SubjectPublicKeyInfo`. Cross-signed issuers have the
     /// same `SubjectPublicKeyInfo`.
@@ -38,6 +52,7 @@ impl<'a> Issuing<'a> {
     pub(super) fn among(certificates: &'a [Certificate<'a>], authorities: &'a Authorities) -> Self {
         Self {
             certificates,
+            identifiers: certificates.iter().map(Identifiers::of).collect(),
             authorities,
             keys: HashMap::new(),
             verdicts: HashMap::new(),
@@ -45,16 +60,52 @@ impl<'a> Issuing<'a> {
         }
     }
 
-    /// Whether `issuer` issued `child`. Both may be the same certificate.
-    pub(super) fn is_issued(&mut self, child: usize, issuer: usize) -> Result<bool, TooComplex> {
+    /// How `issuer` is known to have issued `child`, if names and key identifiers fit. Both may be the same certificate.
+    pub(super) fn proof(&mut self, child: usize, issuer: usize) -> Result<Option<Proof>, TooComplex> {
+        if !self.names(child, issuer) || self.contradiction(child, issuer).is_some() {
+            return Ok(None);
+        }
+        if !self.is_verifiable(child, issuer) {
+            return Ok(Some(Proof::Names));
+        }
+        Ok(self.is_signed(child, issuer)?.then_some(Proof::Signature))
+    }
+
+    /// The part of the key identifiers that contradicts, if the signature proves that `issuer` issued `child` in spite of it.
+    pub(super) fn contradicted_proof(
+        &mut self,
+        child: usize,
+        issuer: usize,
+    ) -> Result<Option<KeyIdentifierPart>, TooComplex> {
+        if !self.names(child, issuer) || !self.is_verifiable(child, issuer) {
+            return Ok(None);
+        }
+        match self.contradiction(child, issuer) {
+            Some(part) if self.is_signed(child, issuer)? => Ok(Some(part)),
+            _ => Ok(None),
+        }
+    }
+
+    fn names(&self, child: usize, issuer: usize) -> bool {
+        self.certificates[child].names_as_issuer(&self.certificates[issuer])
+    }
+
+    fn contradiction(&self, child: usize, issuer: usize) -> Option<KeyIdentifierPart> {
+        let (identifiers, by) = (&self.identifiers, &self.certificates[issuer]);
+        identifiers[child].contradiction(&identifiers[issuer], by)
+    }
+
+    /// Whether the signature can be verified. No library verifies MD2 any more. OpenSSL verifies no signature of a certificate that
+    /// names two signature algorithms (RFC 5280 4.1.1.2).
+    fn is_verifiable(&self, child: usize, issuer: usize) -> bool {
+        let child = &self.certificates[child];
+        child.signature_strength != Strength::Unverifiable
+            && child.fields.signature_algorithm == child.fields.tbs_certificate.signature
+            && unverified_key(&self.certificates[issuer]).is_none()
+    }
+
+    fn is_signed(&mut self, child: usize, issuer: usize) -> Result<bool, TooComplex> {
         let (of, by) = (&self.certificates[child], &self.certificates[issuer]);
-        if !of.names_as_issuer(by) || !key_identifiers_allow(by, of) {
-            return Ok(false);
-        }
-        // No library verifies MD2 any more. So names and key identifiers are trusted.
-        if of.signature_strength == Strength::Unverifiable {
-            return Ok(true);
-        }
         let entry = match self.verdicts.entry((child, by.spki())) {
             Entry::Occupied(verdict) => return Ok(*verdict.get()),
             Entry::Vacant(entry) => entry,
@@ -67,6 +118,20 @@ impl<'a> Issuing<'a> {
         // accepted.
         self.left = self.left.checked_sub(key.price).ok_or(TooComplex)?;
         Ok(*entry.insert(self.authorities.signed(of, by, &key.key)))
+    }
+}
+
+/// The key of an issuer whose signatures certkeep does not verify: the algorithm is not supported, or verification costs too much.
+pub(super) fn unverified_key(issuer: &Certificate<'_>) -> Option<UnsupportedKey> {
+    match issuer.public_key() {
+        Err(PublicKeyError::Unsupported(key)) => Some(key.clone()),
+        Ok(PublicKey::Rsa { exponent, .. }) if exponent.len() > MAX_RSA_EXPONENT_BYTES => {
+            Some(UnsupportedKey::RsaExponent)
+        }
+        Ok(key @ PublicKey::Rsa { .. }) if key.size() > MAX_RSA_BITS => {
+            Some(UnsupportedKey::RsaSize { bits: key.size() })
+        }
+        Ok(_) | Err(PublicKeyError::Malformed) => None,
     }
 }
 
@@ -87,7 +152,8 @@ impl SelfSignature {
     /// A certificate that names itself as its issuer is self-signed, unless its key identifiers say otherwise (RFC 5280
     /// 4.2.1.1). If another key of the same CA signed the certificate, the certificate must name that key.
     pub(super) fn of(certificate: &Certificate<'_>, authorities: &Authorities) -> Self {
-        if !certificate.is_self_issued() || !key_identifiers_allow(certificate, certificate) {
+        let identifiers = Identifiers::of(certificate);
+        if !certificate.is_self_issued() || identifiers.contradiction(&identifiers, certificate).is_some() {
             return Self::None;
         }
         // A certificate has only one signature, so a long modulus is acceptable. OpenSSL refuses long exponents.
@@ -108,21 +174,15 @@ impl SelfSignature {
     }
 }
 
-/// The key of an issuer, and the number of signatures for which one signature by this key counts.
+/// A key that verifies signatures, and the number of signatures for which one signature by this key counts.
 struct VerifyingKey {
     key: PKey<Public>,
     price: u32,
 }
 
 impl VerifyingKey {
-    /// The key of the certificate, if its algorithm is accepted and verification is cheap enough.
     fn of(certificate: &Certificate<'_>) -> Option<Self> {
         let key = certificate.public_key().ok()?;
-        if let PublicKey::Rsa { exponent, .. } = key
-            && (key.size() > MAX_RSA_BITS || exponent.len() > MAX_RSA_EXPONENT_BYTES)
-        {
-            return None;
-        }
         // One unit is about a third of a millisecond.
         let price = match key.algorithm() {
             KeyAlgorithm::EcdsaP521 => 5,
@@ -145,46 +205,66 @@ impl VerifyingKey {
     }
 }
 
-/// Whether the authority key identifier of the child (RFC 5280 4.2.1.1) matches the issuer. A part that is missing in
-/// the child or in the issuer is not compared.
-fn key_identifiers_allow(issuer: &Certificate<'_>, child: &Certificate<'_>) -> bool {
-    let Some(authority) = authority_key_identifier(child) else {
-        return true;
-    };
-    if let (Some(wanted), Some(found)) = (&authority.key_identifier, subject_key_identifier(issuer))
-        && wanted.0 != found
-    {
-        return false;
-    }
-    let names = authority.authority_cert_issuer.iter().flatten();
-    let mut names = names.filter_map(|name| match name {
-        GeneralName::DirectoryName(name) => Some(name),
-        _ => None,
-    });
-    match (authority.authority_cert_serial, names.next()) {
-        (Some(serial), Some(name)) => {
-            serial == issuer.fields.raw_serial() && name.as_raw() == issuer.fields.issuer().as_raw()
+/// The key identifiers of a certificate.
+struct Identifiers<'a> {
+    /// RFC 5280 4.2.1.1.
+    authority: Option<&'a AuthorityKeyIdentifier<'a>>,
+    /// RFC 5280 4.2.1.2.
+    subject: Option<&'a [u8]>,
+    /// The `authorityCertIssuer`, decoded by OpenSSL when it is needed. `None` if it is no name that a certificate can have.
+    authority_issuer: OnceCell<Option<X509Name>>,
+}
+
+impl<'a> Identifiers<'a> {
+    fn of(certificate: &'a Certificate<'_>) -> Self {
+        let mut identifiers = Self {
+            authority: None,
+            subject: None,
+            authority_issuer: OnceCell::new(),
+        };
+        for extension in certificate.fields.iter_extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => identifiers.authority = Some(identifier),
+                ParsedExtension::SubjectKeyIdentifier(identifier) => identifiers.subject = Some(identifier.0),
+                _ => {}
+            }
         }
-        _ => true,
+        identifiers
     }
-}
 
-fn authority_key_identifier<'a>(certificate: &'a Certificate<'_>) -> Option<&'a AuthorityKeyIdentifier<'a>> {
-    certificate
-        .fields
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(identifier) => Some(identifier),
-            _ => None,
-        })
-}
+    /// The part of the authority key identifier that contradicts the certificate of the issuer. A part that is missing in the
+    /// child or in the issuer is not compared.
+    fn contradiction(&self, issuer: &Self, certificate: &Certificate<'_>) -> Option<KeyIdentifierPart> {
+        let authority = self.authority?;
+        if let (Some(wanted), Some(found)) = (&authority.key_identifier, issuer.subject)
+            && wanted.0 != found
+        {
+            return Some(KeyIdentifierPart::KeyIdentifier);
+        }
+        let is_other_serial = authority
+            .authority_cert_serial
+            .is_some_and(|serial| serial != certificate.fields.raw_serial());
+        if is_other_serial || !self.may_name(certificate.openssl.issuer_name()) {
+            return Some(KeyIdentifierPart::IssuerAndSerial);
+        }
+        None
+    }
 
-fn subject_key_identifier<'a>(certificate: &'a Certificate<'_>) -> Option<&'a [u8]> {
-    certificate
-        .fields
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0),
+    /// Whether the `authorityCertIssuer` is this name (RFC 5280 7.1), or missing.
+    fn may_name(&self, issuer: &X509NameRef) -> bool {
+        let names = self
+            .authority
+            .and_then(|authority| authority.authority_cert_issuer.as_ref());
+        let name = names.into_iter().flatten().find_map(|name| match name {
+            GeneralName::DirectoryName(name) => Some(name),
             _ => None,
-        })
+        });
+        let Some(name) = name else { return true };
+        let decoded = self.authority_issuer.get_or_init(|| {
+            // OpenSSL takes a microsecond for each attribute. No issuer has a longer name.
+            let attributes = count_attributes(name.as_raw())?;
+            (attributes <= MAX_NAME_ATTRIBUTES).then(|| X509Name::from_der(name.as_raw()).ok())?
+        });
+        decoded.as_ref().is_some_and(|name| is_same_name(name, issuer))
+    }
 }

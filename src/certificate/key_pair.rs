@@ -5,8 +5,9 @@ use std::fmt;
 use super::given::{CertificateError, Given, TextError};
 use super::listing::{self, ListedCertificate};
 use super::path::Path;
+use super::path_search;
 use super::pem::Block;
-use super::rules::{self, Findings, cut_at};
+use super::rules::{self, Findings, Refusals, cut_at};
 use super::x509::Certificate;
 use super::{
     Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, PrivateKey, PrivateKeyError,
@@ -218,11 +219,11 @@ impl UnverifiedPair {
             let private_key = self.private_key.as_ref().ok();
             let private_key = private_key.filter(|private| key.as_ref().is_some_and(|key| private.belongs_to(key)));
             let keys = (key.as_ref(), private_key);
-            let walked = walk(&certificates, &places, leaf, keys, at, authorities, &mut findings);
-            match walked {
+            match walk(&certificates, &places, leaf, keys, at, authorities, &mut findings) {
                 Ok(path) => {
-                    // If a certificate cannot be parsed, its issuers seem unrelated.
+                    // If a certificate cannot be parsed, it seems missing, and its issuers seem unrelated.
                     if certificates.len() == self.certificates.len() {
+                        rules::missing(&certificates, &path, &mut findings);
                         let unrelated = unrelated(&certificates, &places, &path);
                         examined.error.certificate.extend(unrelated);
                     }
@@ -288,7 +289,9 @@ fn walk(
     authorities: &Authorities,
     findings: &mut Findings<'_>,
 ) -> Result<Path, CertificateError> {
-    let path = Path::from_leaf(certificates, leaf, authorities).map_err(|_| CertificateError::TooComplex)?;
+    let mut refusals = Refusals::among(certificates, at);
+    let path = path_search::from_leaf(certificates, leaf, at, &mut refusals, authorities);
+    let path = path.map_err(|_| CertificateError::TooComplex)?;
     for (certificate, given) in certificates.iter().zip(places) {
         if given.is_repeated {
             findings.note(FindingKind::DuplicateDropped, Some(certificate));
@@ -297,21 +300,29 @@ fn walk(
     for index in path.root.into_iter().chain(path.other_roots.iter().copied()) {
         findings.note(FindingKind::RootDropped, Some(&certificates[index]));
     }
+    for &index in &path.expired {
+        let expired = &certificates[index];
+        let (not_before, not_after) = (expired.not_before(), expired.not_after());
+        findings.note(FindingKind::ExpiredDropped { not_before, not_after }, Some(expired));
+    }
     if !path.served().is_sorted() {
         findings.note(FindingKind::ChainReordered, None);
     }
-    rules::apply(certificates, &path, keys, at, findings).map_err(|_| CertificateError::TooComplex)?;
+    rules::apply(certificates, &path, keys, at, &mut refusals, findings).map_err(|_| CertificateError::TooComplex)?;
     Ok(path)
 }
 
 fn unrelated(certificates: &[Certificate<'_>], places: &[&GivenCertificate], path: &Path) -> Vec<CertificateError> {
-    let unrelated = path.unrelated.iter();
-    unrelated
-        .map(|&index| CertificateError::Unrelated {
+    let is_related = |child: &usize| !path.unrelated.contains(child);
+    let error = |&index: &usize| {
+        let mut related = (0..certificates.len()).filter(is_related);
+        CertificateError::Unrelated {
             index: places[index].index,
             subject: cut_at(MAX_SUBJECT_CHARS, certificates[index].subject()),
-        })
-        .collect()
+            has_name_of_issuer: related.any(|child| certificates[child].names_as_issuer(&certificates[index])),
+        }
+    };
+    path.unrelated.iter().map(error).collect()
 }
 
 impl VerifiedPair {
@@ -501,7 +512,8 @@ mod tests {
             error.certificate,
             [(1, "CN=stranger"), (3, "CN=root")].map(|(index, subject)| CertificateError::Unrelated {
                 index,
-                subject: subject.into()
+                subject: subject.into(),
+                has_name_of_issuer: false,
             })
         );
         assert_eq!(codes(&error.findings), [FindingCode::ChainIncomplete]);

@@ -28,7 +28,7 @@ pub struct ListedCertificate {
 /// The position of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
-    /// On the shortest path from the leaf towards a root. The certificate is served.
+    /// On the best path from the leaf towards a root. The certificate is served.
     Path,
     /// On another path. The certificate is served.
     OtherPath,

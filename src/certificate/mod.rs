@@ -23,6 +23,7 @@ mod leaf;
 mod listing;
 mod object_identifier;
 mod path;
+mod path_search;
 mod pem;
 mod policy;
 mod private_key;

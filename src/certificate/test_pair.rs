@@ -95,6 +95,20 @@ impl Entity {
         extensions: &[(&str, &str)],
         change: impl FnOnce(&mut X509Builder),
     ) -> X509 {
+        let mut builder = self.certificate(subject, extensions);
+        change(&mut builder);
+        sign(builder, &self.key)
+    }
+
+    /// A certificate for `subject` that is signed over this hash.
+    pub(crate) fn certify_over(&self, hash: MessageDigest, subject: &Self, extensions: &[(&str, &str)]) -> X509 {
+        let mut builder = self.certificate(subject, extensions);
+        builder.sign(&self.key, hash).unwrap();
+        builder.build()
+    }
+
+    /// A certificate for `subject` that is not signed yet.
+    fn certificate(&self, subject: &Self, extensions: &[(&str, &str)]) -> X509Builder {
         let name = |name: &str| {
             let mut builder = X509NameBuilder::new().unwrap();
             builder.append_entry_by_text("CN", name).unwrap();
@@ -108,8 +122,7 @@ impl Entity {
             let extension = X509Extension::new(None, Some(&builder.x509v3_context(None, None)), name, value).unwrap();
             builder.append_extension(extension).unwrap();
         }
-        change(&mut builder);
-        sign(builder, &self.key)
+        builder
     }
 
     /// An ordinary CA certificate for `subject`.

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 
-use openssl::x509::X509;
+use openssl::x509::{X509, X509NameRef};
 use pkcs8::der::asn1::AnyRef;
 use pkcs8::der::{Decode, ErrorKind, Length, Reader, SliceReader, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::digest;
 
 /// The maximum number of attributes of a subject or an issuer.
-const MAX_NAME_ATTRIBUTES: usize = 256;
+pub(super) const MAX_NAME_ATTRIBUTES: usize = 256;
 
 /// Why a certificate cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -129,9 +129,7 @@ impl<'a> Certificate<'a> {
 
     /// Whether the subject of `issuer` is the issuer of this certificate (RFC 5280 7.1).
     pub(super) fn names_as_issuer(&self, issuer: &Self) -> bool {
-        // OpenSSL compares as RFC 5280 requires: it ignores case, spaces and string types.
-        let compared = self.openssl.issuer_name().try_cmp(issuer.openssl.subject_name());
-        matches!(compared, Ok(Ordering::Equal))
+        is_same_name(self.openssl.issuer_name(), issuer.openssl.subject_name())
     }
 
     pub(super) fn is_self_issued(&self) -> bool {
@@ -147,6 +145,11 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// Whether two distinguished names are the same (RFC 5280 7.1). OpenSSL ignores the case of ASCII letters, repeated spaces and string types.
+pub(super) fn is_same_name(a: &X509NameRef, b: &X509NameRef) -> bool {
+    matches!(a.try_cmp(b), Ok(Ordering::Equal))
+}
+
 /// Whether the parsed extensions are in DER. x509-parser also reads BER, and ignores bytes after a value.
 fn are_der(fields: &X509Certificate<'_>) -> bool {
     let is_read = |extension: &&X509Extension<'_>| {
@@ -158,7 +161,7 @@ fn are_der(fields: &X509Certificate<'_>) -> bool {
 }
 
 /// Counts the attributes of a name in DER. `None` if a relative distinguished name has none (RFC 5280 4.1.2.4: SIZE (1..MAX)).
-fn count_attributes(name: &[u8]) -> Option<usize> {
+pub(super) fn count_attributes(name: &[u8]) -> Option<usize> {
     let (_, mut parts, _) = split_value(name)?;
     let mut count = 0;
     while !parts.is_empty() {

@@ -300,7 +300,7 @@ fn parts(error: &FieldError) -> Vec<(&'static str, String)> {
             ("certificate", first.to_string()),
             ("other_certificate", second.to_string()),
         ],
-        FieldError::Certificate(CertificateError::Unrelated { index, subject }) => {
+        FieldError::Certificate(CertificateError::Unrelated { index, subject, .. }) => {
             vec![("certificate", index.to_string()), ("subject", subject.clone())]
         }
         FieldError::PrivateKey(PrivateKeyError::TooLarge { bytes }) => part("bytes", *bytes),

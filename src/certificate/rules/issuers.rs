@@ -2,20 +2,48 @@
 
 use super::{Findings, cut, leaf, validity};
 use crate::certificate::finding::{CaMark, FindingKind};
+use crate::certificate::issuing::unverified_key;
 use crate::certificate::path::Path;
 use crate::certificate::x509::Certificate;
 use crate::clock::Timestamp;
 
 /// Whether an issuer that clients need is missing. A missing root is no finding. So the issuer of a lone leaf is missing, and the last
-/// issuer of a longer path if there are certificates that may belong above it.
-pub(super) fn missing(certificates: &[Certificate<'_>], path: &Path, findings: &mut Findings<'_>) {
+/// issuer of a longer path if there are certificates that may belong above it. If a certificate with the name of the issuer was given,
+/// its error says that its key is another.
+pub(in crate::certificate) fn missing(certificates: &[Certificate<'_>], path: &Path, findings: &mut Findings<'_>) {
     let ends_in_the_open = path.root.is_none() && !path.is_self_signed;
     if !ends_in_the_open || (path.main.len() > 1 && path.unrelated.is_empty()) {
         return;
     }
     let Some(&last) = path.main.last() else { return };
-    let issuer = cut(&certificates[last].issuer());
-    findings.note(FindingKind::ChainIncomplete { issuer }, Some(&certificates[last]));
+    let last = &certificates[last];
+    let mut unrelated = path.unrelated.iter();
+    if unrelated.any(|&given| last.names_as_issuer(&certificates[given])) {
+        return;
+    }
+    let issuer = cut(&last.issuer());
+    findings.note(FindingKind::ChainIncomplete { issuer }, Some(last));
+}
+
+/// Whether an issuer that is served expires before the leaf. Names the issuer that expires first, unless it has already expired.
+/// Clients have their own copy of a root.
+pub(super) fn expires_first(certificates: &[Certificate<'_>], path: &Path, at: Timestamp, findings: &mut Findings<'_>) {
+    let leaf = &certificates[path.main[0]];
+    let issuers = path.served().skip(1).map(|index| &certificates[index]);
+    if let Some(first) = issuers.min_by_key(|issuer| issuer.not_after())
+        && first.not_after() < leaf.not_after()
+        && !validity::has_expired(first, at)
+    {
+        let not_after = first.not_after();
+        findings.note(FindingKind::ChainExpiresFirst { not_after }, Some(first));
+    }
+}
+
+/// RFC 5280 6.1.3 (a) (1): whether certkeep verifies signatures by the key of the issuer. This rule also holds for a root.
+pub(super) fn key(issuer: &Certificate<'_>, findings: &mut Findings<'_>) {
+    if let Some(key) = unverified_key(issuer) {
+        findings.note(FindingKind::IssuerUnverified { key }, Some(issuer));
+    }
 }
 
 /// RFC 5280 6.1.3 (a) (2). This rule also holds for a root.
@@ -46,20 +74,19 @@ pub(super) fn authority(issuer: &Certificate<'_>, findings: &mut Findings<'_>) {
     findings.note(FindingKind::IssuerNotCa { lacks }, Some(issuer));
 }
 
-/// RFC 5280 6.1.4 (l) and (m). Self-issued certificates and the leaf do not count.
-pub(super) fn path_lengths(certificates: &[Certificate<'_>], path: &Path, findings: &mut Findings<'_>) {
-    let mut below = 0;
-    for index in path.issuers() {
-        let issuer = &certificates[index];
-        let constraints = issuer.fields.basic_constraints().ok().flatten();
-        let limit = constraints.and_then(|constraints| constraints.value.path_len_constraint);
-        if let Some(limit) = limit
-            && below > limit
-        {
-            findings.note(FindingKind::PathLengthExceeded { limit, below }, Some(issuer));
-        }
-        if !issuer.is_self_issued() {
-            below += 1;
-        }
-    }
+/// RFC 5280 6.1.4 (l) and (m): whether an issuer allows this number of issuers below it.
+pub(super) fn path_length(issuer: &Certificate<'_>, below: u32) -> Option<FindingKind> {
+    let constraints = issuer.fields.basic_constraints().ok().flatten();
+    let limit = constraints.and_then(|constraints| constraints.value.path_len_constraint)?;
+    (below > limit).then_some(FindingKind::PathLengthExceeded { limit, below })
+}
+
+/// The number of issuers on a path from the leaf that count for a path length. Self-issued certificates and the leaf do not count.
+pub(super) fn length(certificates: &[Certificate<'_>], path: &[usize]) -> u32 {
+    let issuers = path
+        .iter()
+        .skip(1)
+        .filter(|&&index| !certificates[index].is_self_issued());
+    // At most 20 certificates are given.
+    u32::try_from(issuers.count()).unwrap_or(u32::MAX)
 }

@@ -4,6 +4,7 @@ mod general;
 mod issuers;
 mod leaf;
 mod name_constraints;
+mod refusals;
 mod subject_names;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,11 @@ use super::x509::Certificate;
 use super::{Finding, FindingCode, FindingKind, Policy, PrivateKey, Severity};
 use crate::clock::Timestamp;
 use general::Signature;
+pub(super) use issuers::missing;
 pub(super) use name_constraints::TooManyNames;
+pub(super) use refusals::{Position, Refusals};
 pub use validity::EXPIRES_SOON_DAYS;
+pub(super) use validity::is_outside;
 
 /// The maximum length of a subject in a finding. A subject may be as long as a certificate.
 const MAX_SUBJECT_CHARS: usize = 256;
@@ -75,12 +79,13 @@ pub(super) fn cut_at(chars: usize, name: &str) -> String {
 }
 
 /// Applies every rule to a server certificate and its chain. The keys are the leaf's public key, if it can be read, and its private
-/// key, if there is one. `at` is now.
+/// key, if there is one. `at` is now. `refusals` found the path.
 pub(super) fn apply(
     certificates: &[Certificate<'_>],
     path: &Path,
     (key, private_key): (Option<&PublicKey>, Option<&PrivateKey>),
     at: Timestamp,
+    refusals: &mut Refusals<'_>,
     findings: &mut Findings<'_>,
 ) -> Result<(), TooManyNames> {
     let leaf = &certificates[path.main[0]];
@@ -96,15 +101,25 @@ pub(super) fn apply(
     for index in path.served() {
         general::certificate(&certificates[index], Signature::Matters, findings);
     }
-    issuers::missing(certificates, path, findings);
     for index in path.served().skip(1) {
         issuers::usage(&certificates[index], findings);
     }
     for index in path.issuers().chain(path.others.iter().copied()) {
         issuers::validity(&certificates[index], at, findings);
+        issuers::key(&certificates[index], findings);
     }
-    issuers::path_lengths(certificates, path, findings);
-    name_constraints::check(certificates, path, findings)
+    issuers::expires_first(certificates, path, at, findings);
+    for (child, part) in &path.contradictions {
+        let part = *part;
+        findings.note(FindingKind::IdentifierContradicts { part }, Some(&certificates[*child]));
+    }
+    let on_path: Vec<_> = path.main.iter().copied().chain(path.root).collect();
+    for (place, &issuer) in on_path.iter().enumerate().skip(1) {
+        for (finding, about) in refusals.on_path(&on_path[..place], issuer)? {
+            findings.note(finding, Some(&certificates[about]));
+        }
+    }
+    Ok(())
 }
 
 /// Applies the rules for a CA certificate. `key` is its public key, if it can be read. `at` is now.

@@ -1,11 +1,12 @@
 //! Name constraints: the names for which a CA may issue certificates (RFC 5280 4.2.1.10).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
-use super::Findings;
 use crate::certificate::finding::{FindingKind, NameKind};
-use crate::certificate::path::Path;
 use crate::certificate::x509::Certificate;
 
 /// The maximum number of bytes to compare. A certificate may have many names and constraints.
@@ -15,43 +16,65 @@ const MAX_COMPARED: usize = 4 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::certificate) struct TooManyNames;
 
-/// RFC 5280 6.1.3 (b) and (c): the constraints of an issuer apply to every certificate below it on the main path, except self-issued
-/// certificates that are not the leaf.
-pub(super) fn check(
-    certificates: &[Certificate<'_>],
-    path: &Path,
-    findings: &mut Findings<'_>,
-) -> Result<(), TooManyNames> {
-    let mut left = MAX_COMPARED;
-    let on_path: Vec<_> = path.main.iter().copied().chain(path.root).collect();
-    for (place, &index) in on_path.iter().enumerate().skip(1) {
-        let issuer = &certificates[index];
-        let constraints = match issuer.fields.name_constraints() {
-            Ok(None) => continue,
+/// The name constraints of the issuers on paths. Compares each pair of certificates once.
+pub(super) struct NameConstraints {
+    /// The names outside the constraints, by the index of the issuer and the index of the certificate below it.
+    violations: HashMap<(usize, usize), Option<NameKind>>,
+    /// The number of bytes that may still be compared.
+    left: usize,
+}
+
+impl NameConstraints {
+    pub(super) fn new() -> Self {
+        Self {
+            violations: HashMap::new(),
+            left: MAX_COMPARED,
+        }
+    }
+
+    /// RFC 5280 6.1.3 (b) and (c): the constraints of an issuer apply to every certificate below it on the path from the leaf, except
+    /// self-issued certificates that are not the leaf. Each finding comes with the index of its certificate.
+    pub(super) fn of_issuer(
+        &mut self,
+        certificates: &[Certificate<'_>],
+        path: &[usize],
+        issuer: usize,
+    ) -> Result<Vec<(FindingKind, usize)>, TooManyNames> {
+        let constraints = match certificates[issuer].fields.name_constraints() {
+            Ok(None) => return Ok(Vec::new()),
             Ok(Some(constraints)) => constraints.value,
-            Err(_) => {
-                findings.note(FindingKind::NameConstraintsUnreadable, Some(issuer));
-                continue;
-            }
+            Err(_) => return Ok(vec![(FindingKind::NameConstraintsUnreadable, issuer)]),
         };
-        for (below, &subject) in on_path[..place].iter().enumerate() {
-            let subject = &certificates[subject];
+        let mut found = Vec::new();
+        for (below, &index) in path.iter().enumerate() {
+            let subject = &certificates[index];
             if below > 0 && subject.is_self_issued() {
                 continue;
             }
-            for name in names(subject) {
-                let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
-                let excluded = constraints.excluded_subtrees.as_deref().unwrap_or_default();
-                let is_permitted = is_permitted(&name, permitted, &mut left)?;
-                if !is_permitted || is_excluded(&name, excluded, &mut left)? {
-                    let name = name.kind();
-                    findings.note(FindingKind::NameConstraintViolated { name }, Some(subject));
-                    break;
-                }
-            }
+            let violation = match self.violations.entry((issuer, index)) {
+                Entry::Occupied(violation) => *violation.get(),
+                Entry::Vacant(entry) => *entry.insert(violation(constraints, subject, &mut self.left)?),
+            };
+            found.extend(violation.map(|name| (FindingKind::NameConstraintViolated { name }, index)));
+        }
+        Ok(found)
+    }
+}
+
+/// The kind of the first name of the certificate that the constraints do not permit.
+fn violation(
+    constraints: &x509_parser::extensions::NameConstraints<'_>,
+    certificate: &Certificate<'_>,
+    left: &mut usize,
+) -> Result<Option<NameKind>, TooManyNames> {
+    let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
+    let excluded = constraints.excluded_subtrees.as_deref().unwrap_or_default();
+    for name in names(certificate) {
+        if !is_permitted(&name, permitted, left)? || is_excluded(&name, excluded, left)? {
+            return Ok(Some(name.kind()));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A name that constraints can restrict.

@@ -380,10 +380,33 @@ fn issuers() {
                 not_after: at(NOW - 1),
             }],
         ),
-        (AUTHORITY.to_vec(), NOW, vec![]),
+        (
+            AUTHORITY.to_vec(),
+            NOW,
+            vec![Kind::ChainExpiresFirst { not_after: at(NOW) }],
+        ),
+        (AUTHORITY.to_vec(), BEGIN + 397 * DAY, vec![]),
     ] {
         assert_eq!(kinds(&of_issuer(&extensions, end)), expected, "{extensions:?} {end}");
     }
+}
+
+#[test]
+fn the_issuer_that_expires_first_is_named_once() {
+    let [root, first, second, server] = ["root", "first", "second", "server"].map(Entity::new);
+    let until = |by: &Entity, of: &Entity, end| by.certify_with(of, AUTHORITY, |builder| valid(builder, BEGIN, end));
+    let chain = [
+        second.certify_server(&server),
+        until(&first, &second, NOW + 3 * DAY),
+        until(&root, &first, NOW + 2 * DAY),
+        until(&root, &root, NOW + DAY),
+    ];
+    let found = findings(&chain, &server);
+    let expected = Kind::ChainExpiresFirst {
+        not_after: at(NOW + 2 * DAY),
+    };
+    assert_eq!(kinds(&found), [expected, Kind::RootDropped]);
+    assert_eq!(found[0].subject, "CN=first");
 }
 
 #[test]

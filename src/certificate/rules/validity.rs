@@ -65,7 +65,12 @@ pub(super) fn limit(begin: Timestamp) -> Option<i64> {
     LIMITS.iter().find(|(from, _)| begin >= *from).map(|(_, days)| *days)
 }
 
-/// Whether an issuer is expired, or not yet valid.
-pub(super) fn is_outside(certificate: &Certificate<'_>, at: Timestamp) -> bool {
-    at < certificate.not_before() || at.millis() >= certificate.not_after().millis().saturating_add(1000)
+/// Whether a certificate is expired, or not yet valid.
+pub(in crate::certificate) fn is_outside(certificate: &Certificate<'_>, at: Timestamp) -> bool {
+    at < certificate.not_before() || has_expired(certificate, at)
+}
+
+/// Whether a certificate has expired. It is still valid in the second of notAfter.
+pub(super) fn has_expired(certificate: &Certificate<'_>, at: Timestamp) -> bool {
+    at.millis() >= certificate.not_after().millis().saturating_add(1000)
 }

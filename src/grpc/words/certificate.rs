@@ -34,7 +34,15 @@ pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
         CertificateError::LeafAmbiguous { first, second } => format!(
             "certificates {first} and {second} of {field} both belong to {key}; keep only the one that is to be served"
         ),
-        CertificateError::Unrelated { index, subject } => format!(
+        CertificateError::Unrelated {
+            index,
+            subject,
+            has_name_of_issuer: true,
+        } => format!(
+            "certificate {index} of {field} ({subject}) has the name of an issuer in the chain, but it is for another key; \
+             get the right certificate of this issuer from the CA"
+        ),
+        CertificateError::Unrelated { index, subject, .. } => format!(
             "certificate {index} of {field} ({subject}) is on no path from the server certificate to a root; remove it, or add \
              the certificate that is missing between them"
         ),
@@ -170,6 +178,7 @@ pub(in crate::grpc) fn key_kind(key: &UnsupportedKey) -> String {
         UnsupportedKey::Curve { name } => format!("an EC key on the curve {name}"),
         UnsupportedKey::ExplicitCurve => "an EC key with explicit curve parameters".to_owned(),
         UnsupportedKey::RsaSize { bits } => format!("an RSA key of {bits} bits"),
+        UnsupportedKey::RsaExponent => "an RSA key with a public exponent of more than 64 bits".to_owned(),
         UnsupportedKey::MultiPrimeRsa => "an RSA key of more than two primes".to_owned(),
         UnsupportedKey::Format { name } => format!("a key in the format of {name}"),
     }

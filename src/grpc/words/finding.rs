@@ -139,7 +139,10 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
             format!("the issuer expires at {not_after}, before the server certificate does")
         }
         FindingKind::IssuerUnverified { key } => {
-            format!("the issuer has {}, so its signature was not verified", key_kind(key))
+            format!(
+                "the issuer has {}, whose signatures certkeep does not verify, so only its name puts it into the chain",
+                key_kind(key)
+            )
         }
         FindingKind::IdentifierContradicts { part } => {
             let part = match part {
