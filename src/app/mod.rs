@@ -112,11 +112,11 @@ pub use watch::{Watch, WatchCertificates, Watched, WatchedEvent, WatchedKind};
 
 pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::certificate::{
-    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, ClientFamily, Contents,
-    EncodedPair, Encoding, ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm, KeyFlaw,
-    KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, NameKind, PemError, Place, Policy, PolicyError,
-    PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, StoredPairError, TextError,
-    UnsupportedKey, Validity, WeakHash, X509Error,
+    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, ClientFamily, CompromisedKey,
+    Contents, EncodedPair, Encoding, ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm,
+    KeyFlaw, KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, MlDsaForm, NameKind, PemError, Place, Policy,
+    PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, StoredPairError,
+    TextError, UnsupportedKey, Validity, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,

@@ -88,6 +88,8 @@ fn common_pairs() {
     for (what, pair) in [
         ("RSA-2048", TestPair::of(test_pair::rsa_key(2048))),
         ("RSA-4096", TestPair::of(test_pair::rsa_key(4096))),
+        // The longest key whose primes are tested.
+        ("RSA-6144", TestPair::of(test_pair::rsa_key(6144))),
         ("RSA-PSS-2048", TestPair::of(test_pair::rsa_pss_key(2048, &[]))),
         ("P-256", TestPair::of(test_pair::ec_key(Nid::X9_62_PRIME256V1))),
         ("P-384", TestPair::of(test_pair::ec_key(Nid::SECP384R1))),
@@ -168,6 +170,9 @@ fn the_dearest_certificates_of_an_authority() {
     let text = test_pair::sign(builder, &signer).to_pem().unwrap();
     verify_ca("an authority of RSA-16384", &text);
     verify_ca("the same twenty times", &text.repeat(20));
+    // The longest modulus that is tested for being a prime.
+    let root = TestPair::with_extensions(test_pair::rsa_key(4096), test_pair::AUTHORITY);
+    verify_ca("an authority of RSA-4096", &root.certificate_pem());
     let (certificate, _) = with_extension("1.2.3.4", &[0; 150 * 1024]);
     verify_ca("an authority of the largest size", &certificate.to_pem().unwrap());
 }

@@ -120,9 +120,8 @@ pub enum FindingKind {
         error: ExponentError,
     },
     KeySmallPrivateExponent,
-    /// `source` is the package and the file with the private key.
     KeyCompromised {
-        source: String,
+        source: CompromisedKey,
     },
     /// `id` is the id of the other certificate.
     AlreadyStored {
@@ -208,12 +207,38 @@ pub enum KeyIdentifierPart {
     IssuerAndSerial,
 }
 
-/// Why others can compute a private key, or why it cannot sign.
+/// Why others can compute a private key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "docs/findings.md explains each")]
 pub enum KeyFlaw {
     SmallFactor,
     UnequalPrimes,
+    NearMultiples,
+    SharedLowerHalf,
+    PrimeModulus,
+    RegularModulus,
+    RepeatedByte,
+    NumberNearEnd,
+    PatternedNumber,
+    PatternedSeed,
+}
+
+/// How the private key became known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CompromisedKey {
+    /// A package contains the private key. The package, and the file in it.
+    Package(String),
+    /// A collection of published keys contains it: `badkeys/README.md`.
+    Collection,
+    /// A list of the operator contains the key. `collection` is the number of a collection in a list of badkeys.
+    Blocklist {
+        /// The name of the list.
+        list: String,
+        /// The number.
+        collection: Option<u8>,
+    },
+    /// A prime of the RSA modulus is published, because other keys share it.
+    SharedPrime,
 }
 
 /// A hash function that is too weak for signatures.

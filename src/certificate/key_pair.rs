@@ -218,6 +218,9 @@ impl UnverifiedPair {
                 .map(|key| CertificateFacts::of(&certificates[leaf].fields, key));
             let private_key = self.private_key.as_ref().ok();
             let private_key = private_key.filter(|private| key.as_ref().is_some_and(|key| private.belongs_to(key)));
+            if private_key.is_some_and(|private| !private.has_prime_factors()) {
+                examined.error.private_key = Some(PrivateKeyError::CompositeFactor);
+            }
             let keys = (key.as_ref(), private_key);
             match walk(&certificates, &places, leaf, keys, at, authorities, &mut findings) {
                 Ok(path) => {

@@ -9,6 +9,7 @@ mod contents;
 #[cfg(test)]
 mod cost;
 mod distinguished_name;
+mod factors;
 mod facts;
 mod finding;
 mod finding_code;
@@ -16,6 +17,7 @@ mod fingerprint;
 mod general_name;
 mod given;
 mod issuing;
+mod key_blocklist;
 mod key_pair;
 mod key_pair_format;
 mod key_type;
@@ -51,18 +53,20 @@ pub use contents::{Contents, FoundCertificate, KeyId};
 pub use distinguished_name::is_distinguished_name;
 pub use facts::CertificateFacts;
 pub use finding::{
-    CaMark, ClientFamily, Encoding, ExponentError, Finding, FindingKind, KeyFlaw, KeyIdentifierPart, NameKind,
-    SanError, SerialError, WeakHash,
+    CaMark, ClientFamily, CompromisedKey, Encoding, ExponentError, Finding, FindingKind, KeyFlaw, KeyIdentifierPart,
+    NameKind, SanError, SerialError, WeakHash,
 };
 pub use finding_code::{FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};
+pub use key_blocklist::{KeyBlocklist, KeyBlocklistError};
 pub use key_pair::{PairError, Report, UnverifiedPair, VerifiedPair};
 pub use key_pair_format::{EncodeError, EncodedPair, KeyPairFormat};
 pub use listing::{ListedCertificate, Place};
 pub use pem::PemError;
 pub use policy::{Policy, PolicyError};
-pub use private_key::{PrivateKey, PrivateKeyError};
+use private_key::Weaknesses;
+pub use private_key::{MlDsaForm, PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
 pub use rules::EXPIRES_SOON_DAYS;
 pub use spiffe_id::{SpiffeId, is_spiffe_pattern};

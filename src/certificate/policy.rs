@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{FindingCode, Severity};
+use super::{FindingCode, KeyBlocklist, Severity};
 
 /// Says for each finding code whether an upload with this finding is refused.
 ///
@@ -14,6 +14,7 @@ use super::{FindingCode, Severity};
 pub struct Policy {
     is_strict: bool,
     exceptions: BTreeMap<FindingCode, Action>,
+    blocklists: Vec<KeyBlocklist>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +28,15 @@ enum Action {
 pub struct PolicyError;
 
 impl Policy {
+    /// The same policy with these lists of compromised keys of the operator.
+    pub fn with_blocklists(self, blocklists: Vec<KeyBlocklist>) -> Self {
+        Self { blocklists, ..self }
+    }
+
+    pub(super) fn blocklists(&self) -> &[KeyBlocklist] {
+        &self.blocklists
+    }
+
     /// The severity of findings with this code. `Error` means that the upload is refused.
     pub fn severity(&self, code: FindingCode) -> Severity {
         match (self.exceptions.get(&code), code.severity()) {
@@ -61,7 +71,11 @@ impl FromStr for Policy {
                 return Err(PolicyError);
             }
         }
-        Ok(Self { is_strict, exceptions })
+        Ok(Self {
+            is_strict,
+            exceptions,
+            blocklists: Vec::new(),
+        })
     }
 }
 

@@ -65,7 +65,7 @@ impl Example {
 
     /// Verifies a private key under a policy that accepts published keys.
     fn verify(&self, key_pem: &[u8]) -> Result<VerifiedPair, Option<PrivateKeyError>> {
-        let policy = "default,KEY_COMPROMISED=report".parse().unwrap();
+        let policy = "default,KEY_COMPROMISED=report,KEY_FACTORABLE=report".parse().unwrap();
         self.verify_by(&policy, key_pem).map_err(|error| error.private_key)
     }
 
@@ -123,11 +123,17 @@ fn a_published_key_is_refused_by_default() {
         let error = example.verify_by(&Policy::default(), example.seed_pem).unwrap_err();
         assert_eq!(
             (error.private_key, &error.rejected[..]),
-            (None, &[FindingCode::KeyCompromised][..])
+            // The seeds count from 0.
+            (None, &[FindingCode::KeyCompromised, FindingCode::KeyFactorable][..])
         );
         let path = format!("tests/examples/{}-seed.priv", example.algorithm);
         let source = format!("crate ml-dsa 0.1.2, {path}");
-        assert_eq!(error.findings[0].kind, FindingKind::KeyCompromised { source });
+        assert_eq!(
+            error.findings[0].kind,
+            FindingKind::KeyCompromised {
+                source: super::CompromisedKey::Package(source)
+            }
+        );
     }
 }
 

@@ -7,7 +7,8 @@ use pkcs8::AlgorithmIdentifierRef;
 use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetStringRef};
 use pkcs8::der::{self, Decode, Reader, SliceReader, TagNumber};
 
-use super::{PrivateKey, PrivateKeyError, pkcs8_form};
+use super::{PrivateKey, PrivateKeyError, pkcs8_form, weakness};
+use crate::certificate::finding::KeyFlaw;
 use crate::certificate::key_type::{Curve, EC};
 use crate::certificate::public_key::PublicKey;
 
@@ -65,6 +66,31 @@ pub(super) fn derive(der: &[u8], around: Option<Curve>) -> Result<(Curve, Public
     let point = point.ok_or(PrivateKeyError::Inconsistent)?;
     Ok((curve, PublicKey::Ec { curve, point }))
 }
+
+/// The flaw of the number of an `ECPrivateKey` that `derive` accepted.
+pub(super) fn flaw(der: &[u8], curve: Curve) -> Option<KeyFlaw> {
+    let number = EcPrivateKey::read(der).ok()?.number;
+    // OpenSSL's arithmetic fails only if memory runs out.
+    if is_near_an_end(curve, number).unwrap_or(false) {
+        return Some(KeyFlaw::NumberNearEnd);
+    }
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    weakness::is_pattern(&number[zeros..]).then_some(KeyFlaw::PatternedNumber)
+}
+
+/// Whether the number is less than 2^`NEAR_BITS` away from 0 or from the order of the curve.
+fn is_near_an_end(curve: Curve, number: &[u8]) -> Result<bool, ErrorStack> {
+    let mut order = BigNum::new()?;
+    curve.group()?.order(&mut order, &mut *BigNumContext::new()?)?;
+    let (mut secret, mut rest) = (BigNum::new_secure()?, BigNum::new_secure()?);
+    secret.copy_from_slice(number)?;
+    rest.checked_sub(&order, &secret)?;
+    Ok(secret.num_bits().min(rest.num_bits()) <= NEAR_BITS)
+}
+
+/// Pollard's kangaroo method finds a number in an interval of 2^128 numbers in about 2^65 steps. Fewer than one random number in 2^126 is
+/// in it.
+const NEAR_BITS: i32 = 128;
 
 /// The length of the longest private number, in octets: P-521 (RFC 5915 3). Numbers of shorter curves may be padded to it.
 const MAX_NUMBER_BYTES: usize = 66;
@@ -220,6 +246,42 @@ mod tests {
         }
         let long = encode(&[0; 67], None, None);
         assert_eq!(outcome(&long, Some(Curve::P256)), Err(PrivateKeyError::Malformed));
+    }
+
+    #[test]
+    fn a_number_next_to_an_end_or_with_a_pattern_is_a_flaw() {
+        for (curve, nid, bytes) in [
+            (Curve::P256, Nid::X9_62_PRIME256V1, 32),
+            (Curve::P384, Nid::SECP384R1, 48),
+            (Curve::P521, Nid::SECP521R1, 66),
+            (Curve::Secp256k1, Nid::SECP256K1, 32),
+        ] {
+            let mut context = BigNumContext::new().unwrap();
+            let mut order = BigNum::new().unwrap();
+            curve.group().unwrap().order(&mut order, &mut context).unwrap();
+            let found = |number: &BigNum| {
+                let number = number.to_vec_padded(bytes).unwrap();
+                assert!(generator_times(curve, &number).unwrap().is_some());
+                flaw(&encode(&number, None, None), curve)
+            };
+            let power = |bits: i32| {
+                let mut power = BigNum::new().unwrap();
+                power.set_bit(bits).unwrap();
+                power
+            };
+            for distance in [power(0), power(32), power(127)] {
+                assert_eq!(found(&distance), Some(KeyFlaw::NumberNearEnd));
+                assert_eq!(found(&(&order - &distance)), Some(KeyFlaw::NumberNearEnd));
+            }
+            for distance in [power(128), power(200)] {
+                assert_eq!(found(&(&distance + &power(3))), None);
+                assert_eq!(found(&(&order - &distance)), None);
+            }
+            let pattern = BigNum::from_slice(&vec![0x42; order.num_bytes().unsigned_abs() as usize - 1]).unwrap();
+            assert_eq!(found(&pattern), Some(KeyFlaw::PatternedNumber));
+            let number = ec_key(nid).ec_key().unwrap();
+            assert_eq!(found(&number.private_key().to_owned().unwrap()), None);
+        }
     }
 
     #[test]

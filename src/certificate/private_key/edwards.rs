@@ -10,9 +10,7 @@ use crate::certificate::public_key::PublicKey;
 
 /// Derives the public key of a `CurvePrivateKey` (RFC 8410 7).
 pub(super) fn derive(der: &[u8], curve: EdwardsCurve) -> Derived {
-    let seed = <&OctetStringRef>::from_der(der)
-        .map_err(|_| PrivateKeyError::Malformed)?
-        .as_bytes();
+    let seed = seed(der).ok_or(PrivateKeyError::Malformed)?;
     if seed.len() != curve.key_bytes() {
         return Err(PrivateKeyError::Malformed);
     }
@@ -20,4 +18,9 @@ pub(super) fn derive(der: &[u8], curve: EdwardsCurve) -> Derived {
     // Any octets are a key (RFC 8032 5.1.5 and 5.2.5). OpenSSL fails only if memory runs out.
     let bytes = public.map_err(|_| PrivateKeyError::Inconsistent)?;
     Ok(PublicKey::Edwards { curve, bytes })
+}
+
+/// The seed of a `CurvePrivateKey`.
+pub(super) fn seed(der: &[u8]) -> Option<&[u8]> {
+    <&OctetStringRef>::from_der(der).ok().map(OctetStringRef::as_bytes)
 }

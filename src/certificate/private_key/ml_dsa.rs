@@ -6,7 +6,7 @@ use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{self, Decode, Reader, SliceReader, TagNumber, Tagged};
 use zeroize::Zeroizing;
 
-use super::{Derived, PrivateKeyError, pkcs8_form};
+use super::{Derived, MlDsaForm, PrivateKeyError, pkcs8_form};
 use crate::certificate::key_type::MlDsa;
 use crate::certificate::public_key::PublicKey;
 use crate::certificate::unsupported_key::UnsupportedKey;
@@ -34,7 +34,7 @@ pub(super) fn derive(body: &[u8], set: MlDsa) -> Derived {
     if openssl::version::number() < OPENSSL_VERSION {
         return Err(PrivateKeyError::Unsupported(UnsupportedKey::algorithm(set.oid())));
     }
-    let form = Form::read(body, set).ok_or(PrivateKeyError::Malformed)?;
+    let form = Form::read(body, set).ok_or_else(|| error(body, set))?;
     let key = match form {
         Form::Seed(seed) | Form::Both { seed, .. } => open(set, &tagged(0x80, seed))?,
         Form::Expanded(_) => open(set, body)?,
@@ -47,6 +47,30 @@ pub(super) fn derive(body: &[u8], set: MlDsa) -> Derived {
     }
     let bytes = key.raw_public_key().map_err(|_| PrivateKeyError::Inconsistent)?;
     Ok(PublicKey::MlDsa { set, bytes })
+}
+
+/// What is wrong with a body that is not an `ML-DSA-PrivateKey`. Software from before RFC 9881 wrote the bytes without a tag, or the seed as
+/// an OCTET STRING.
+fn error(body: &[u8], set: MlDsa) -> PrivateKeyError {
+    let expanded = set.private_key_bytes();
+    let form = match body.len() {
+        SEED_BYTES => MlDsaForm::BareSeed,
+        bytes if bytes == expanded => MlDsaForm::BareExpandedKey,
+        bytes if bytes == SEED_BYTES + expanded => MlDsaForm::BareSeedAndExpandedKey,
+        _ if matches!(<&OctetStringRef>::from_der(body), Ok(seed) if seed.as_bytes().len() == SEED_BYTES) => {
+            MlDsaForm::SeedAsOctetString
+        }
+        _ => return PrivateKeyError::Malformed,
+    };
+    PrivateKeyError::MlDsaForm(form)
+}
+
+/// The seed of an `ML-DSA-PrivateKey`, if it has one.
+pub(super) fn seed(body: &[u8], set: MlDsa) -> Option<&[u8]> {
+    match Form::read(body, set)? {
+        Form::Seed(seed) | Form::Both { seed, .. } => Some(seed),
+        Form::Expanded(_) => None,
+    }
 }
 
 impl<'a> Form<'a> {
@@ -159,18 +183,31 @@ mod tests {
     }
 
     #[test]
+    fn bytes_without_their_tag_are_named() {
+        for set in MlDsa::ALL {
+            let Key { seed, expanded, .. } = key(set);
+            for (body, form) in [
+                (seed.clone(), MlDsaForm::BareSeed),
+                (expanded.clone(), MlDsaForm::BareExpandedKey),
+                ([&seed[..], &expanded].concat(), MlDsaForm::BareSeedAndExpandedKey),
+                (der(4, &seed), MlDsaForm::SeedAsOctetString),
+            ] {
+                assert_eq!(derive(&body, set), Err(PrivateKeyError::MlDsaForm(form)));
+            }
+        }
+    }
+
+    #[test]
     fn other_forms_are_refused() {
         let set = MlDsa::MlDsa44;
         let Key { seed, expanded, .. } = key(set);
         let good = der(0x80, &seed);
         for bad in [
-            der(4, &seed),
             der(0x80, &seed[1..]),
             der(0xa0, &der(4, &seed)),
             der(0x80, &expanded),
             der(4, &expanded[1..]),
-            seed.clone(),
-            expanded.clone(),
+            seed[1..].to_vec(),
             [&good[..], &[0]].concat(),
             sequence(&[&der(4, &seed)]),
             sequence(&[&der(4, &expanded), &der(4, &seed)]),

@@ -60,12 +60,29 @@ pub enum PrivateKeyError {
     Unsupported(UnsupportedKey),
     /// The key is not DER of the form that its BEGIN line names.
     Malformed,
+    /// The ML-DSA key is not in one of the three forms of RFC 9881 6.
+    MlDsaForm(MlDsaForm),
     /// The elliptic-curve key names no curve.
     NoCurve,
     /// The parts of the key contradict each other.
     Inconsistent,
+    /// A factor of the RSA key is not a prime, so the key cannot sign.
+    CompositeFactor,
     /// The key is valid and belongs to none of the certificates.
     Mismatch,
+}
+
+/// A wrong form of an ML-DSA private key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MlDsaForm {
+    /// The bytes of the seed without a tag.
+    BareSeed,
+    /// The bytes of the expanded key without a tag.
+    BareExpandedKey,
+    /// The bytes of the seed and of the expanded key, without tags.
+    BareSeedAndExpandedKey,
+    /// The seed as an OCTET STRING.
+    SeedAsOctetString,
 }
 
 /// The public key that was derived from a private key.
@@ -119,9 +136,15 @@ impl PrivateKey {
         &self.pkcs8
     }
 
-    /// The weaknesses that make it easy to factor.
+    /// The weaknesses with which others can compute it.
     pub(super) fn weaknesses(&self) -> Weaknesses {
         weakness::of(self.pkcs8.expose())
+    }
+
+    /// Whether the factors of an RSA key are prime. They are not tested if the key has more than 6144 bits, because that takes too long:
+    /// the answer is yes.
+    pub(super) fn has_prime_factors(&self) -> bool {
+        weakness::has_prime_factors(self.pkcs8.expose())
     }
 
     /// Whether a signature of the key is valid under its public key. An RSA key of more than 4096 bits is not tried, because

@@ -2,8 +2,8 @@
 
 use super::FieldName;
 use crate::app::{
-    CaCertificateError, CertificateError, CertificateKind, Field, PemError, PrivateKeyError, TextError, UnsupportedKey,
-    X509Error,
+    CaCertificateError, CertificateError, CertificateKind, Field, MlDsaForm, PemError, PrivateKeyError, TextError,
+    UnsupportedKey, X509Error,
 };
 
 const SUPPORTED_KEYS: &str =
@@ -96,11 +96,26 @@ pub(super) fn private_key(error: &PrivateKeyError, name: FieldName) -> String {
         }
         PrivateKeyError::Unsupported(key) => unsupported_key(&format!("{field} is"), key),
         PrivateKeyError::Malformed => format!("{field} is not encoded as its BEGIN line says; export it again"),
+        PrivateKeyError::MlDsaForm(form) => {
+            let form = match form {
+                MlDsaForm::BareSeed => "the bytes of an ML-DSA seed without a tag",
+                MlDsaForm::BareExpandedKey => "the bytes of an expanded ML-DSA key without a tag",
+                MlDsaForm::BareSeedAndExpandedKey => "the bytes of an ML-DSA seed and an expanded key without tags",
+                MlDsaForm::SeedAsOctetString => "an ML-DSA seed with the tag of an expanded key (04)",
+            };
+            format!(
+                "{field} contains {form}; RFC 9881 section 6 requires a seed with the tag 80, an expanded key with the tag 04 (OCTET STRING), \
+                 or a SEQUENCE of both; export the key again, for example with OpenSSL 3.5 or newer"
+            )
+        }
         PrivateKeyError::NoCurve => {
             format!("{field} does not name its curve; export it again as PKCS #8, or with its EC parameters")
         }
         PrivateKeyError::Inconsistent => {
             format!("the parts of {field} contradict each other; export it again from where it was made")
+        }
+        PrivateKeyError::CompositeFactor => {
+            format!("a factor of {field} is not a prime, so the key cannot sign; create a new key with other software")
         }
         PrivateKeyError::Mismatch => format!(
             "{field} does not belong to {}; use the key for which the certificate was issued",

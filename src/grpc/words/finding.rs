@@ -3,8 +3,8 @@
 use super::FieldName;
 use super::certificate::key_kind;
 use crate::app::{
-    CaMark, CertificateKind, ClientFamily, Encoding, ExponentError, Field, FindingCode, FindingKind, KeyFlaw,
-    KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
+    CaMark, CertificateKind, ClientFamily, CompromisedKey, Encoding, ExponentError, Field, FindingCode, FindingKind,
+    KeyFlaw, KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
 };
 
 /// What was found, in one sentence.
@@ -120,7 +120,25 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::KeySmallPrivateExponent => {
             "the private exponent of the RSA key is so small that it can be computed".to_owned()
         }
-        FindingKind::KeyCompromised { source } => format!("the private key is published: {source}"),
+        FindingKind::KeyCompromised { source } => match source {
+            CompromisedKey::Package(place) => format!("the private key is published: {place}"),
+            CompromisedKey::Collection => {
+                "the private key is published: a collection of github.com/badkeys has it".to_owned()
+            }
+            CompromisedKey::Blocklist { list, collection: None } => {
+                format!("the key is on the operator's list of compromised keys {list}")
+            }
+            CompromisedKey::Blocklist {
+                list,
+                collection: Some(collection),
+            } => {
+                format!("the key is on the operator's list of compromised keys {list}, collection {collection}")
+            }
+            CompromisedKey::SharedPrime => {
+                "a prime of the RSA modulus is published, because other keys have it too: github.com/badkeys/badkeys"
+                    .to_owned()
+            }
+        },
         FindingKind::AlreadyStored { id } => format!("the account already has this certificate: {id}"),
         FindingKind::KeyReused { id } => format!("another certificate of the account has the same key: {id}"),
         FindingKind::KeyTypeChanged { before, after } => {
@@ -173,8 +191,20 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
             format!("the common name {common_name} is not among the subject alternative names")
         }
         FindingKind::KeyFactorable { flaw } => match flaw {
-            KeyFlaw::SmallFactor => "the RSA modulus has a small factor",
+            KeyFlaw::SmallFactor => "the RSA modulus has a factor below 131072",
             KeyFlaw::UnequalPrimes => "the primes of the RSA key have different lengths",
+            KeyFlaw::NearMultiples => {
+                "small multiples of the primes of the RSA modulus are so close that it can be factored"
+            }
+            KeyFlaw::SharedLowerHalf => "the primes of the RSA key share their lower half, so it can be factored",
+            KeyFlaw::PrimeModulus => "the RSA modulus is a prime, so the private key can be computed",
+            KeyFlaw::RegularModulus => "the bits of the RSA modulus have a pattern, so it can be factored",
+            KeyFlaw::RepeatedByte => "the RSA modulus repeats one byte 16 times, so the key was not made at random",
+            KeyFlaw::NumberNearEnd => {
+                "the private number of the ECDSA key is less than 2^128 away from 0 or from the order of the curve"
+            }
+            KeyFlaw::PatternedNumber => "the private number of the ECDSA key has a simple pattern",
+            KeyFlaw::PatternedSeed => "the seed of the private key has a simple pattern",
         }
         .to_owned(),
     }
