@@ -53,7 +53,7 @@ impl App {
     /// Checks by the service's policy, and compares with the account's certificates.
     pub async fn check(&self, call: &Call, request: CheckServerCertificate) -> Result<CheckReport, Error> {
         let app = self.clone();
-        let checking = move || report(&request, &app.0.settings.policy, &app.0.authorities);
+        let checking = move || report(&request, &app.policy(), &app.0.authorities);
         // A check signs with the key, which takes longer than everything else.
         let mut report = self.0.cpu_pool.run(Cost::Blocking, checking).await?;
         if let Some(leaf) = &report.leaf {

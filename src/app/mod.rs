@@ -54,7 +54,7 @@ mod versions;
 mod violation;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::task::TaskTracker;
 
@@ -114,9 +114,9 @@ pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, Quota
 pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, ClientFamily, CompromisedKey,
     Contents, EncodedPair, Encoding, ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm,
-    KeyFlaw, KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, MlDsaForm, NameKind, PemError, Place, Policy,
-    PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, StoredPairError,
-    TextError, UnsupportedKey, Validity, WeakHash, X509Error,
+    KeyBlocklist, KeyBlocklistError, KeyFlaw, KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, MlDsaForm,
+    NameKind, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity,
+    Sha256Fingerprint, StoredPairError, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
 };
 pub use crate::inventory::{
     CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
@@ -158,6 +158,8 @@ struct Parts {
     key_ring: CurrentRing,
     replica: ThisReplica,
     settings: Settings,
+    /// The policy of the settings, with the operator's lists of compromised keys.
+    policy: RwLock<Arc<Policy>>,
     page_tokens: PageTokens,
     /// The key of the requests' MACs.
     client_token_key: Secret,
@@ -221,6 +223,7 @@ impl App {
             store,
             key_ring,
             replica,
+            policy: RwLock::new(Arc::new(settings.policy.clone())),
             settings,
             page_tokens: PageTokens::new(page_token_key),
             client_token_key,
@@ -241,6 +244,17 @@ impl App {
             secrets: SharedSecrets::default(),
             storing: TaskTracker::new(),
         })))
+    }
+
+    /// Uses these lists of compromised keys of the operator from now on.
+    pub fn replace_key_blocklists(&self, lists: Vec<KeyBlocklist>) {
+        let policy = self.0.settings.policy.clone().with_blocklists(lists);
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// The policy for keys and certificates.
+    fn policy(&self) -> Arc<Policy> {
+        self.0.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until all uploads are stored, and all denied calls are in the audit trail. This includes uploads of callers that have left.

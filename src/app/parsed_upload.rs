@@ -95,7 +95,8 @@ impl App {
 
     /// Verifies the certificate, gives it an id, and seals its private key for that id.
     fn verify_and_seal(&self, call: &Call, request: &Upload, ring: &SealingRing) -> Result<NewContent, ContentError> {
-        let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
+        let current = self.policy();
+        let (now, policy, authorities) = (clock::now(), &*current, &self.0.authorities);
         let random = digest::random().map_err(|error| ContentError::Internal(error.into()))?;
         let id = CertificateId::new(call.caller.account, now, random);
         match &request.certificate {

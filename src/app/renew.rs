@@ -130,7 +130,8 @@ impl App {
         let token = self.token_of(&request.client_token, request.validate_only, || canonical(&request));
         let mut violations = Violations::default();
         let fields = Target::fields(self, call, &request.target, &mut violations);
-        let (now, policy, authorities) = (clock::now(), &self.0.settings.policy, &self.0.authorities);
+        let current = self.policy();
+        let (now, policy, authorities) = (clock::now(), &*current, &self.0.authorities);
         let certificate = request.server_certificate.expose();
         let verify = || UnverifiedPair::read(certificate, &request.private_key).verify(now, policy, authorities);
         let pair = match telemetry::step("check").in_scope(verify) {

@@ -29,7 +29,7 @@ enum Hashes {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyBlocklistError {
     /// A line of a text is neither a hash nor a comment.
-    #[error("line {line} is not a SHA-256 of a SubjectPublicKeyInfo: 64 hexadecimal digits, or a comment after #")]
+    #[error("line {line} is not a SHA-256 of a SubjectPublicKeyInfo: 64 hexadecimal digits")]
     Line {
         /// The number of the line, from 1.
         line: usize,
@@ -43,7 +43,8 @@ pub enum KeyBlocklistError {
 
 impl KeyBlocklist {
     /// Reads a list with this name. It has one of two formats:
-    /// - text: one SHA-256 of a DER `SubjectPublicKeyInfo` a line, as 64 hexadecimal digits. The part of a line after `#` is a comment.
+    /// - text: one SHA-256 of a DER `SubjectPublicKeyInfo` a line, as 64 hexadecimal digits. The rest of the line is a comment, and so is a line
+    ///   that begins with `#`.
     /// - badkeys' `blocklist.dat` (github.com/badkeys/badkeys, `docs/BLOCKLISTFORMAT.md`).
     ///
     /// In memory, a list takes 32 or 16 bytes for each key.
@@ -95,7 +96,8 @@ pub(super) fn find(key: &PublicKey, lists: &[KeyBlocklist]) -> Option<Compromise
 fn spki_hashes(text: &str) -> Result<Vec<[u8; 32]>, KeyBlocklistError> {
     let mut hashes = Vec::new();
     for (place, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let hash = line.split('#').next().unwrap_or_default().trim();
+        let words = line.split('#').next().unwrap_or_default();
+        let hash = words.split_whitespace().next().unwrap_or_default();
         if hash.is_empty() {
             continue;
         }
@@ -163,7 +165,7 @@ mod tests {
             .each_ref()
             .map(|key| hex::encode(digest::sha256(&key.public_key_to_der().unwrap())));
         let text = format!(
-            "\u{feff}# a comment\n\n{}\r\n  {}   # why\n{}",
+            "\u{feff}# a comment\n\n{}\r\n  {}   # why\n{}  -",
             hashes[0],
             hashes[1].to_uppercase(),
             hashes[0]
@@ -236,7 +238,6 @@ mod tests {
             ("hello".to_owned(), 1),
             (format!("{hash}\n{}", &hash[1..]), 2),
             (format!("# {hash}\n\n{hash}ab"), 3),
-            (format!("{hash} {hash}"), 1),
             ("-----BEGIN PUBLIC KEY-----".to_owned(), 1),
         ] {
             assert_eq!(read(text.as_bytes()), Err(KeyBlocklistError::Line { line }), "{text}");

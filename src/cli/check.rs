@@ -13,6 +13,7 @@ use super::words::{self, argument};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
+use crate::server::read_key_blocklists;
 
 /// The exit code for a pair that the service would store, but that some clients would have trouble with.
 const WARNED: u8 = 5;
@@ -27,6 +28,9 @@ pub(super) struct CheckArgs {
     /// the codes.
     #[arg(long, default_value = "default", conflicts_with = "online")]
     policy: String,
+    /// A file that lists compromised keys, as for the setting key_blocklist. May be repeated.
+    #[arg(long, value_name = "FILE", conflicts_with = "online")]
+    key_blocklist: Vec<PathBuf>,
     /// Ask the service to check by its own policy, instead of checking here.
     #[arg(long)]
     online: bool,
@@ -52,6 +56,8 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
             .policy
             .parse()
             .map_err(|error| Failure::usage(words::policy(error)))?;
+        let lists = read_key_blocklists(&args.key_blocklist).map_err(|error| Failure::from_error(&error))?;
+        let policy = policy.with_blocklists(lists);
         let request = CheckServerCertificate {
             server_certificate: Secret::from(std::mem::take(&mut *server_certificate)),
             private_key: Secret::from(std::mem::take(&mut *private_key)),

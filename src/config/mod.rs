@@ -43,6 +43,8 @@ pub struct Config {
     pub otlp_headers: http::HeaderMap,
     /// The share of traces that are exported, 0 to 1.
     pub trace_sample_ratio: f64,
+    /// Files that list compromised keys.
+    pub key_blocklists: Vec<PathBuf>,
     /// Live server certificates per account and region, for accounts without their own quota.
     pub server_certificate_quota: u32,
     /// Live CA certificates per account and region, for accounts without their own quota.

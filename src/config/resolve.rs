@@ -70,6 +70,7 @@ impl Layers {
             Some(_) => self.parsed("otlp_headers", Headers::WANTED),
         };
         let trace_sample_ratio = self.parsed("trace_sample_ratio", Ratio::WANTED);
+        let key_blocklists = self.paths("key_blocklist");
         let server_certificate_quota = self.number("server_certificate_quota");
         let ca_certificate_quota = self.number("ca_certificate_quota");
         let access_key_quota = self.number("access_key_quota");
@@ -139,6 +140,7 @@ impl Layers {
             otlp_endpoint,
             otlp_headers,
             trace_sample_ratio,
+            key_blocklists,
             server_certificate_quota,
             ca_certificate_quota,
             access_key_quota,
@@ -306,6 +308,20 @@ impl Layers {
 
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.value(key).map(PathBuf::from)
+    }
+
+    /// The paths of a setting that are separated by commas.
+    fn paths(&mut self, key: &str) -> Vec<PathBuf> {
+        let paths = self.value(key).unwrap_or_default();
+        let paths: Vec<_> = paths.split(',').map(|path| PathBuf::from(path.trim())).collect();
+        match &paths[..] {
+            [path] if path.as_os_str().is_empty() => return Vec::new(),
+            paths if paths.iter().any(|path| path.as_os_str().is_empty()) => {
+                self.error(key, "is not a list of files, separated by commas");
+            }
+            _ => {}
+        }
+        paths
     }
 
     /// The parsed value of a setting. A value that does not parse is the error "is not `wanted`". Modules that parse a setting

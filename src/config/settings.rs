@@ -48,7 +48,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 47] = [
+pub const SETTINGS: [Setting; 48] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -177,6 +177,14 @@ pub const SETTINGS: [Setting; 47] = [
         default: Some("default"),
         help: "Findings that refuse an upload: default, or strict for every warning, then exceptions, for example \
                strict,EXPIRES_SOON=report",
+        for_database: false,
+    },
+    Setting {
+        key: "key_blocklist",
+        shape: Shape::Text("FILES"),
+        default: None,
+        help: "Files that list compromised keys, separated by commas: SHA-256 of SubjectPublicKeyInfo as text, or blocklist.dat of badkeys. \
+               Reloaded when they change. Default: only the keys that certkeep knows",
         for_database: false,
     },
     Setting {

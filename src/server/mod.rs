@@ -4,6 +4,7 @@ mod database;
 mod health;
 mod http;
 mod jobs;
+mod key_blocklists;
 mod key_ring;
 mod listener;
 mod monitor;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::postgres::STOP_WITHIN;
 pub use crate::seal::{KeyRing, Provider};
 pub use database::{Database, DatabaseError};
+pub use key_blocklists::{BlocklistError, read_key_blocklists};
 pub use key_ring::add_key;
 pub use tls::TlsError;
 
@@ -63,6 +65,9 @@ pub enum StartError {
     /// The listener's certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A list of compromised keys can't be used.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
     /// The database can't be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -102,6 +107,9 @@ impl Server {
             .as_ref()
             .map(|files| Tls::start(files, Protocol::Http2))
             .transpose()?;
+        // Before the lists are read: a change during the read is seen.
+        let blocklist_stamps = key_blocklists::stamps(&config.key_blocklists);
+        let blocklists = read_key_blocklists(&config.key_blocklists)?;
         let places = Places {
             max: config.max_connections,
             max_newcomers: (config.max_connections / 4).max(1),
@@ -170,6 +178,7 @@ impl Server {
                 return Err(DatabaseError::Stopped.into());
             }
         };
+        app.replace_key_blocklists(blocklists);
         door.open(app.clone());
         // The migration has just written to the database.
         health.set(State::Serving).await;
@@ -182,6 +191,10 @@ impl Server {
         jobs.spawn(jobs::tell_replica(app.clone()));
         jobs.spawn(jobs::rotate_key_ring(app.clone()));
         jobs.spawn(key_ring::follow(app.clone(), config.database.clone(), ring_stamp));
+        if !config.key_blocklists.is_empty() {
+            let files = config.key_blocklists.clone();
+            jobs.spawn(key_blocklists::follow(app.clone(), files, blocklist_stamps));
+        }
         Ok(Self {
             address,
             metrics_address,

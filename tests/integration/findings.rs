@@ -1,11 +1,13 @@
 //! Chains in any order, and what is noticed about them: through uploads, checks and the command line.
 
+use std::time::Duration;
+
 use certkeep::grpc::pb::{self, FindingCode as Code, Severity};
 use openssl::pkey::PKey;
 use tonic::Code as Status;
 
 use crate::bad_input::{findings, reason};
-use crate::harness::{Account, REGION, TestServer, temp_dir, upload_of};
+use crate::harness::{Account, REGION, TestServer, temp_dir, until, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{certkeep, stderr, stdout};
 
@@ -291,6 +293,84 @@ async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() 
         told.contains("refused  KEY_COMPROMISED") && told.contains(source),
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes() {
+    let dir = temp_dir();
+    let list = dir.path().join("stolen.txt");
+    std::fs::write(&list, "# none yet\n").unwrap();
+    let server = TestServer::start_with(|config| config.key_blocklists = vec![list.clone()]).await;
+    let mut client = server.client();
+    let hierarchy = pki::hierarchy(Key::P256, "stolen.example");
+    let upload = upload_of(&pki::pair(&hierarchy.key, hierarchy.leaf));
+    let mut validate = upload.clone();
+    validate.validate_only = true;
+    let stored = client
+        .upload_server_certificate(upload.clone())
+        .await
+        .unwrap()
+        .into_inner();
+
+    // A list that cannot be used changes nothing.
+    let replace = |text: &str| {
+        let new = dir.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &list).unwrap();
+    };
+    replace("hello\n");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    client.upload_server_certificate(validate.clone()).await.unwrap();
+
+    let key = PKey::private_key_from_pem(upload.private_key.as_bytes()).unwrap();
+    let hash = openssl::sha::sha256(&key.public_key_to_der().unwrap());
+    replace(&format!("{}  stolen from the old server\n", hex::encode(hash)));
+    until(async || {
+        server
+            .client()
+            .upload_server_certificate(validate.clone())
+            .await
+            .is_err()
+    })
+    .await;
+    let refused = client.upload_server_certificate(validate).await.unwrap_err();
+    assert_eq!(reason(&refused), "PRIVATE_KEY_COMPROMISED");
+    let source = "the key is on the operator's list of compromised keys stolen.txt";
+    assert_eq!(findings(&refused).findings[0].message, source);
+    let checked = client
+        .check_server_certificate(check_of(&upload))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (checked.accepted, checked.findings[0].message.as_str()),
+        (false, source)
+    );
+    let renewal = pb::RenewServerCertificateRequest {
+        server_certificate_id: stored.server_certificate_id,
+        server_certificate: upload.server_certificate.clone(),
+        private_key: upload.private_key.clone(),
+        ..Default::default()
+    };
+    let refused = client.renew_server_certificate(renewal).await.unwrap_err();
+    assert_eq!(reason(&refused), "PRIVATE_KEY_COMPROMISED");
+    server.stop().await;
+
+    let path = dir.path().join("pair.pem");
+    std::fs::write(&path, upload.server_certificate + &upload.private_key).unwrap();
+    let command = [
+        "check",
+        path.to_str().unwrap(),
+        "--key-blocklist",
+        list.to_str().unwrap(),
+    ];
+    for (arguments, is_refused) in [(&command[..], true), (&command[..2], false)] {
+        let told = certkeep(arguments);
+        assert_eq!(
+            (told.status.code() == Some(1), stdout(&told).contains(source)),
+            (is_refused, is_refused)
+        );
+    }
 }
 
 #[tokio::test]

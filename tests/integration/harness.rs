@@ -399,6 +399,7 @@ pub enum Account {
 
 pub fn config(dir: &TempDir, database: &str) -> Config {
     Config {
+        key_blocklists: Vec::new(),
         server_certificate_quota: 10_000,
         ca_certificate_quota: 1_000,
         access_key_quota: 1_000,
