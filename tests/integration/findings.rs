@@ -277,7 +277,7 @@ async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() 
     assert_eq!(server.rows().await, [0, 0, 0, 0]);
     server.stop().await;
 
-    let server = TestServer::start_with_policy("default,KEY_COMPROMISED=report").await;
+    let server = TestServer::start_with_policy("default,KEY_COMPROMISED=report,KEY_FACTORABLE=report").await;
     let answer = server.client().upload_server_certificate(upload.clone()).await.unwrap();
     let told = &codes(&answer.into_inner().findings);
     assert!(told.contains(&(Code::KeyCompromised, Severity::Warning)), "{told:?}");
