@@ -1,6 +1,6 @@
 //! The remaining lifetimes of the certificates of all accounts, for the operator.
 
-use super::{App, Error};
+use super::{App, CertificateKind, Error};
 use crate::certificate::EXPIRES_SOON_DAYS;
 use crate::clock::{self, Timestamp};
 
@@ -9,9 +9,12 @@ pub const DAYS_LEFT: [i64; 4] = [0, 7, EXPIRES_SOON_DAYS, 90];
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The number of live server certificates in each class of remaining lifetime. Each certificate counts once.
+/// The number of live certificates of a kind in each class of remaining lifetime. Each certificate counts once, by the earliest end of
+/// its chain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeLeft {
+    /// The kind of the certificates.
+    pub kind: CertificateKind,
     /// Expired.
     pub expired: i64,
     /// Up to 7 days.
@@ -25,17 +28,21 @@ pub struct TimeLeft {
 }
 
 impl App {
-    /// Counts the certificates of all accounts.
-    pub async fn time_left(&self) -> Result<TimeLeft, Error> {
+    /// Counts the certificates of all accounts, for each kind.
+    pub async fn time_left(&self) -> Result<Vec<TimeLeft>, Error> {
         let now = clock::now();
         let moments = DAYS_LEFT.map(|days| Timestamp::from_millis(now.millis() + days * DAY_MS));
-        let [expired, week, month, quarter, all] = self.0.store.expiring_of_all_accounts(moments).await?;
-        Ok(TimeLeft {
-            expired,
-            week: week - expired,
-            month: month - week,
-            quarter: quarter - month,
-            later: all - quarter,
-        })
+        let counts = self.0.store.expiring_of_all_accounts(moments).await?;
+        let left = counts
+            .into_iter()
+            .map(|(kind, [expired, week, month, quarter, all])| TimeLeft {
+                kind,
+                expired,
+                week: week - expired,
+                month: month - week,
+                quarter: quarter - month,
+                later: all - quarter,
+            });
+        Ok(left.collect())
     }
 }

@@ -278,8 +278,8 @@ impl App {
             let (before, after) = (before.key_algorithm, after.key_algorithm);
             kinds.push(FindingKind::KeyTypeChanged { before, after });
         }
-        if after.not_after < before.not_after {
-            let (before, after) = (before.not_after, after.not_after);
+        if after.chain_not_after < before.chain_not_after {
+            let (before, after) = (before.chain_not_after, after.chain_not_after);
             kinds.push(FindingKind::ExpiresEarlier { before, after });
         }
         let (added, removed) = changed_names(before, after);

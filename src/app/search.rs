@@ -5,8 +5,8 @@ use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, KeyAlgorithm};
 use crate::clock::Timestamp;
 use crate::inventory::{
-    Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtKeyType, SoughtSerial,
-    parse_issuer, parse_name_prefix, parse_spki_sha256,
+    Criteria, CriterionError, DomainMatch, ExpiryWindow, SoughtDomain, SoughtFingerprint, SoughtIssuer, SoughtKeyType,
+    SoughtSerial, parse_name_prefix, parse_spki_sha256,
 };
 use crate::store::{Cursor, Order, Position, SortKey, StoredCertificate};
 
@@ -26,7 +26,7 @@ pub struct SearchServerCertificates {
     pub spki_sha256: String,
     /// The serial number.
     pub serial_number: String,
-    /// The issuer in the form of RFC 4514.
+    /// The issuer, see [`SoughtIssuer`].
     pub issuer: String,
     /// The algorithm of the key, if the request sets it. An error if the value is unknown.
     pub key_algorithm: Result<Option<KeyAlgorithm>, CriterionError>,
@@ -137,7 +137,7 @@ impl App {
         );
         let spki_sha256 = check.given(Field::SpkiSha256, &request.spki_sha256, parse_spki_sha256);
         let serial_number = check.given(Field::SerialNumber, &request.serial_number, SoughtSerial::parse);
-        let issuer = check.given(Field::Issuer, &request.issuer, |text| parse_issuer(text.to_owned()));
+        let issuer = check.given(Field::Issuer, &request.issuer, SoughtIssuer::parse);
         let algorithm = check.that(Field::KeyAlgorithm, request.key_algorithm);
         let size = check.that(
             Field::KeySize,

@@ -26,6 +26,8 @@ pub struct CertificateFacts {
     pub not_before: Timestamp,
     /// The end of the validity. The certificate is still valid in this second (RFC 5280 4.1.2.5).
     pub not_after: Timestamp,
+    /// The earliest end of the certificates that are served, including the leaf. From then on, clients refuse the leaf.
+    pub chain_not_after: Timestamp,
     /// The bytes of the serial number's DER content in lower-case hexadecimal, two digits per byte.
     pub serial_number: String,
     /// The issuer in the form of RFC 4514.
@@ -52,6 +54,7 @@ impl CertificateFacts {
             subject_alternative_names: general_name::subject_alternative_names(certificate),
             not_before: Timestamp::from_secs(certificate.validity().not_before.timestamp()),
             not_after: Timestamp::from_secs(certificate.validity().not_after.timestamp()),
+            chain_not_after: Timestamp::from_secs(certificate.validity().not_after.timestamp()),
             serial_number: hex::encode(certificate.raw_serial()),
             issuer: distinguished_name::rfc4514(certificate.issuer()),
             subject: distinguished_name::rfc4514(certificate.subject()),
@@ -75,6 +78,7 @@ impl CertificateFacts {
             subject_alternative_names,
             not_before,
             not_after,
+            chain_not_after,
             serial_number,
             issuer,
             subject,
@@ -93,6 +97,7 @@ impl CertificateFacts {
             ),
             ("not_before", *not_before != other.not_before),
             ("not_after", *not_after != other.not_after),
+            ("chain_not_after", *chain_not_after != other.chain_not_after),
             ("serial_number", *serial_number != other.serial_number),
             ("issuer", *issuer != other.issuer),
             ("subject", *subject != other.subject),
@@ -150,6 +155,7 @@ mod tests {
                 .into(),
                 not_before: Timestamp::from_secs(1_704_067_200),
                 not_after: Timestamp::from_secs(2_019_686_400),
+                chain_not_after: Timestamp::from_secs(2_019_686_400),
                 serial_number: "01".to_owned(),
                 issuer: "CN=localhost".to_owned(),
                 subject: "CN=localhost".to_owned(),

@@ -232,6 +232,10 @@ impl UnverifiedPair {
                     }
                     let served = path.served().map(|index| certificates[index].der.to_vec());
                     examined.chain = Some(Chain::of(served));
+                    if let Some(facts) = &mut examined.leaf {
+                        let ends = path.served().map(|index| certificates[index].not_after());
+                        facts.chain_not_after = ends.fold(facts.not_after, Timestamp::min);
+                    }
                     if listing == Listing::Wanted {
                         examined.listing = listing::of(&certificates, &path);
                     }

@@ -6,6 +6,7 @@ use x509_parser::prelude::FromDer;
 use super::pem;
 use super::public_key::PublicKey;
 use super::{CertificateFacts, Chain, KeyAlgorithm, PrivateKey, Sha256Fingerprint};
+use crate::clock::Timestamp;
 use crate::secret::Secret;
 
 /// A chain and the private key of its leaf, as they were stored. Their public keys were compared.
@@ -90,7 +91,12 @@ pub fn stored_facts(chain: &Chain) -> Result<CertificateFacts, StoredPairError> 
     let certificates = parsed.collect::<Result<Vec<_>, _>>()?;
     let leaf = certificates.first().ok_or(StoredPairError::Leaf)?;
     let key = PublicKey::from_spki(leaf.tbs_certificate.subject_pki.raw).map_err(|_| StoredPairError::Leaf)?;
-    Ok(CertificateFacts::of(leaf, &key))
+    let mut facts = CertificateFacts::of(leaf, &key);
+    let ends = certificates
+        .iter()
+        .map(|one| Timestamp::from_secs(one.validity().not_after.timestamp()));
+    facts.chain_not_after = ends.fold(facts.not_after, Timestamp::min);
+    Ok(facts)
 }
 
 /// The label of a private key in PKCS#8 (RFC 7468 10).

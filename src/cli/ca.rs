@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::answer::{Effect, answered, pages};
+use super::connection::ConnectionArgs;
 use super::file::read;
 use super::print;
 use super::server_certificate::{DeleteArgs, DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
@@ -80,7 +81,7 @@ async fn upload(args: UploadArgs) -> Result<(), Failure> {
 }
 
 /// A CA certificate in the fields of a server certificate, for printing.
-fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
+pub(super) fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
     pb::ServerCertificate {
         server_certificate_id: certificate.ca_certificate_id,
         server_certificate_name: certificate.ca_certificate_name,
@@ -96,6 +97,7 @@ fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
         fingerprint_sha256: certificate.fingerprint_sha256,
         etag: certificate.etag,
         not_before: certificate.not_before,
+        chain_expire_time: certificate.not_after,
         serial_number: certificate.serial_number,
         issuer: certificate.issuer,
         subject: certificate.subject,
@@ -109,16 +111,26 @@ fn shown(certificate: pb::CaCertificate) -> pb::ServerCertificate {
 }
 
 async fn describe(args: DescribeArgs) -> Result<(), Failure> {
-    let mut client = args.connection.connect()?;
     let request = pb::DescribeCaCertificatesRequest {
         region_id: args.region.unwrap_or_default(),
         ca_certificate_id: args.id.unwrap_or_default(),
         resource_group_id: args.resource_group.unwrap_or_default(),
         tags: tags(&args.tags)?,
         deleted: args.deleted,
-        page_size: 1000,
         ..Default::default()
     };
+    let all = all(&args.connection, request).await?;
+    let listed: Vec<_> = all.ca_certificates.iter().cloned().map(shown).collect();
+    print::described(&listed, "DescribeCACertificatesResponse", &all, args.output)
+}
+
+/// All pages of a listing.
+pub(super) async fn all(
+    connection: &ConnectionArgs,
+    mut request: pb::DescribeCaCertificatesRequest,
+) -> Result<pb::DescribeCaCertificatesResponse, Failure> {
+    let mut client = connection.connect()?;
+    request.page_size = 1000;
     let mut all = pb::DescribeCaCertificatesResponse::default();
     pages(async |page_token| {
         let request = pb::DescribeCaCertificatesRequest {
@@ -131,8 +143,7 @@ async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         Ok(page.next_page_token)
     })
     .await?;
-    let listed: Vec<_> = all.ca_certificates.iter().cloned().map(shown).collect();
-    print::described(&listed, "DescribeCACertificatesResponse", &all, args.output)
+    Ok(all)
 }
 
 async fn get(args: GetArgs) -> Result<(), Failure> {

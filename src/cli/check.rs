@@ -4,19 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
 use super::file::read;
 use super::print::{self, Output, expiry, key, millis, plain};
 use super::words::{self, argument};
+use super::{Failure, WARNED};
 use crate::app::{CheckServerCertificate, Policy, RequestId, check as check_here};
 use crate::grpc::{checked, pb};
 use crate::secret::Secret;
 use crate::server::read_key_blocklists;
-
-/// The exit code for a pair that the service would store, but that some clients would have trouble with.
-const WARNED: u8 = 5;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {

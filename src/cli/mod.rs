@@ -211,6 +211,9 @@ struct ServeArgs {
     print_config: bool,
 }
 
+/// The exit code if certificates need attention: `check` found warnings, or `expiring` lists a certificate.
+const WARNED: u8 = 5;
+
 /// A failed command: the text to print, and the exit code for scripts.
 #[derive(Debug)]
 struct Failure {

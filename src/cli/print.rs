@@ -66,6 +66,7 @@ pub(super) fn uploaded(
                 line("common name", &shown.common_name),
                 line("names", &shown.subject_alternative_names.join(", ")),
                 expiry_line(&shown.expire_time, shown.expire_time_stamp),
+                chain_line(shown.expire_time_stamp, shown.chain_expire_time),
                 line("fingerprint", &shown.fingerprint),
                 line("SHA-256", &shown.fingerprint_sha256),
                 line("request id", &shown.request_id),
@@ -108,9 +109,14 @@ pub(super) fn described(
     answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json(message, answer);
+    match output {
+        ListOutput::Json => json(message, answer),
+        ListOutput::Table => certificate_table(certificates),
     }
+}
+
+/// The certificates as a table, with the earliest end of each chain.
+pub(super) fn certificate_table(certificates: &[pb::ServerCertificate]) -> Result<(), Failure> {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -121,7 +127,7 @@ pub(super) fn described(
             plain(&certificate.server_certificate_name),
             plain(&certificate.region_id),
             plain(&certificate.common_name),
-            expiry(certificate.expire_time_stamp),
+            expiry(end(certificate)),
             key(certificate.key_algorithm(), certificate.key_size),
         ]);
     }
@@ -130,7 +136,7 @@ pub(super) fn described(
     // Each line after the header is a certificate.
     let certificates = shown
         .zip(certificates)
-        .map(|(line, certificate)| coloured(line.trim_end(), certificate.expire_time_stamp));
+        .map(|(line, certificate)| coloured(line.trim_end(), end(certificate)));
     let header = header.trim_end().to_owned();
     lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
@@ -406,6 +412,7 @@ pub(super) fn got(
                 line("serial", &certificate.serial_number),
                 line("valid from", &not_before.unwrap_or_default()),
                 expiry_line(&certificate.expire_time, certificate.expire_time_stamp),
+                chain_line(certificate.expire_time_stamp, certificate.chain_expire_time),
                 line("key", &key(certificate.key_algorithm(), certificate.key_size)),
                 line("signature", &certificate.signature_algorithm),
                 line("chain", &chain_length),
@@ -432,6 +439,25 @@ pub(super) fn line(label: &str, value: &str) -> String {
 pub(super) fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
     let value = format!("{expire_time} {}", time_left(expire_time_stamp));
     coloured(&line("expires", &value), expire_time_stamp)
+}
+
+/// The end of the chain, if it is before the end of the certificate.
+pub(super) fn chain_line(expire_time_stamp: i64, chain: Option<prost_types::Timestamp>) -> String {
+    match millis(chain) {
+        end if chain.is_some() && end < expire_time_stamp => {
+            let value = format!("{} {}, with an issuer", moment(chain), time_left(end));
+            coloured(&line("unusable from", &value), end)
+        }
+        _ => String::new(),
+    }
+}
+
+/// The earliest end of the certificate and its issuers, in milliseconds since 1970.
+pub(super) fn end(certificate: &pb::ServerCertificate) -> i64 {
+    match certificate.chain_expire_time {
+        None => certificate.expire_time_stamp,
+        end => millis(end),
+    }
 }
 
 pub(super) fn lines(lines: &[String]) -> Result<(), Failure> {
@@ -582,6 +608,19 @@ pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput
 pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
     let serializer = serde_json::Serializer::pretty(Vec::new());
     print_json(&format!("{}\n", serialized(message, answer, serializer)?))
+}
+
+/// A message with another list beside its own fields.
+pub(super) fn json_with_list(
+    (message, answer): (&str, &impl Message),
+    list: &str,
+    (of_message, of): (&str, &impl Message),
+) -> Result<(), Failure> {
+    let serializer = || serde_json::Serializer::new(Vec::new());
+    let value = |text: String| serde_json::from_str(&text).map_err(|error| Failure::from_error(&error));
+    let mut whole: serde_json::Value = value(serialized(message, answer, serializer())?)?;
+    whole[list] = value(serialized(of_message, of, serializer())?)?[list].take();
+    print_json(&format!("{whole:#}\n"))
 }
 
 /// A message as one line of JSON.

@@ -146,7 +146,7 @@ pub(super) async fn versions(args: VersionsArgs) -> Result<(), Failure> {
                 .map_or_else(|| "present".to_owned(), |end| moment(Some(end))),
             plain(&version.principal),
             plain(&version.common_name),
-            moment(version.not_after),
+            moment(version.chain_expire_time.or(version.not_after)),
             print::key(version.key_algorithm(), version.key_size),
             version.purge_time.map(|time| moment(Some(time))).unwrap_or_default(),
         ]
@@ -184,7 +184,7 @@ pub(super) async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
     lines(&shown)
 }
 
-fn certificate_lines(certificate: &pb::ServerCertificate, previous_version: i64) -> [String; 9] {
+fn certificate_lines(certificate: &pb::ServerCertificate, previous_version: i64) -> [String; 10] {
     let version = match certificate.version == previous_version {
         true => format!("{previous_version} (unchanged)"),
         false => format!("{} (before: {previous_version})", certificate.version),
@@ -197,6 +197,7 @@ fn certificate_lines(certificate: &pb::ServerCertificate, previous_version: i64)
         line("common name", &certificate.common_name),
         line("names", &certificate.subject_alternative_names.join(", ")),
         print::expiry_line(&certificate.expire_time, certificate.expire_time_stamp),
+        print::chain_line(certificate.expire_time_stamp, certificate.chain_expire_time),
         line("SHA-256", &certificate.fingerprint_sha256),
         line("etag", &certificate.etag),
     ]

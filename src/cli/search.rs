@@ -5,11 +5,11 @@ use clap::{Args, ValueEnum};
 use prost_types::Timestamp;
 use time::{Date, Month};
 
-use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput};
 use super::tag::tags;
+use super::{Failure, WARNED, ca};
 use crate::app::KeyAlgorithm;
 use crate::clock;
 use crate::grpc::{key_algorithm, pb};
@@ -24,7 +24,7 @@ pub(super) struct SearchArgs {
     /// Only certificates in this region.
     #[arg(long)]
     region: Option<String>,
-    /// SHA-1 or SHA-256 of the certificate, in upper or lower case, with or without colons.
+    /// SHA-1 or SHA-256 of the certificate, as you copied it.
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<String>,
     /// Host name or IP address of the certificate.
@@ -42,7 +42,7 @@ pub(super) struct SearchArgs {
     /// The serial number.
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
-    /// The issuer, as `certkeep get` prints it.
+    /// Attributes of the issuer, as `certkeep get` or OpenSSL prints them, or its common name.
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// The key's algorithm, for example RSA or "ECDSA P-256".
@@ -148,27 +148,101 @@ pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
         seconds: millis.div_euclid(1000),
         nanos: (millis.rem_euclid(1000) * 1_000_000) as i32, // Below 10^9.
     };
+    let end = now + args.within * 1000;
     let request = pb::SearchServerCertificatesRequest {
-        region_id: args.region.unwrap_or_default(),
+        region_id: args.region.clone().unwrap_or_default(),
         expire_time_from: args.without_expired.then(|| at(now)),
-        expire_time_before: Some(at(now + args.within * 1000)),
+        expire_time_before: Some(at(end)),
         tags: tags(&args.tags)?,
         order_by: pb::SearchOrder::ExpireTime.into(),
         ..Default::default()
     };
-    show(&args.connection, request, &args.shown).await
+    let mut servers = all(&args.connection, request, args.shown.limit).await?;
+    let request = pb::DescribeCaCertificatesRequest {
+        region_id: args.region.unwrap_or_default(),
+        tags: tags(&args.tags)?,
+        ..Default::default()
+    };
+    let mut authorities = ca::all(&args.connection, request).await?;
+    let mut listed: Vec<_> = servers.server_certificates.drain(..).map(Listed::Server).collect();
+    let found = authorities.ca_certificates.drain(..).map(Listed::Authority);
+    listed.extend(found.filter(|one| one.end() < end && (one.end() >= now || !args.without_expired)));
+    listed.sort_by_key(Listed::end);
+    listed.truncate(args.shown.limit.map_or(usize::MAX, |limit| limit as usize));
+    let is_empty = listed.is_empty();
+    match args.shown.output {
+        ListOutput::Json => {
+            for one in listed {
+                match one {
+                    Listed::Server(certificate) => servers.server_certificates.push(certificate),
+                    Listed::Authority(certificate) => authorities.ca_certificates.push(certificate),
+                }
+            }
+            print::json_with_list(
+                ("SearchServerCertificatesResponse", &servers),
+                "caCertificates",
+                ("DescribeCACertificatesResponse", &authorities),
+            )?;
+        }
+        ListOutput::Table => {
+            let certificates: Vec<_> = listed.into_iter().map(Listed::shown).collect();
+            print::certificate_table(&certificates)?;
+        }
+    }
+    match is_empty {
+        true => Ok(()),
+        false => Err(Failure::silent(WARNED)),
+    }
+}
+
+/// A certificate of `certkeep expiring`.
+enum Listed {
+    Server(pb::ServerCertificate),
+    Authority(pb::CaCertificate),
+}
+
+impl Listed {
+    /// The earliest end of the certificate and its issuers, in milliseconds since 1970.
+    fn end(&self) -> i64 {
+        match self {
+            Self::Server(certificate) => print::end(certificate),
+            Self::Authority(certificate) => certificate.expire_time_stamp,
+        }
+    }
+
+    fn shown(self) -> pb::ServerCertificate {
+        match self {
+            Self::Server(certificate) => certificate,
+            Self::Authority(certificate) => ca::shown(certificate),
+        }
+    }
 }
 
 /// Prints all pages, or the first certificates up to the limit.
 async fn show(
     connection: &ConnectionArgs,
-    mut request: pb::SearchServerCertificatesRequest,
+    request: pb::SearchServerCertificatesRequest,
     shown: &ShownArgs,
 ) -> Result<(), Failure> {
+    let all = all(connection, request, shown.limit).await?;
+    print::described(
+        &all.server_certificates,
+        "SearchServerCertificatesResponse",
+        &all,
+        shown.output,
+    )
+}
+
+/// All pages, or the first certificates up to the limit.
+async fn all(
+    connection: &ConnectionArgs,
+    mut request: pb::SearchServerCertificatesRequest,
+    limit: Option<u32>,
+) -> Result<pb::SearchServerCertificatesResponse, Failure> {
     let mut client = connection.connect()?;
     let mut all = pb::SearchServerCertificatesResponse::default();
     loop {
-        let wanted = shown.limit.map_or(usize::MAX, |limit| limit as usize) - all.server_certificates.len();
+        let wanted = limit.map_or(usize::MAX, |limit| limit as usize) - all.server_certificates.len();
         request.page_size = wanted.min(MAX_PAGE_SIZE) as i32; // At most 1000.
         let page = answered(client.search_server_certificates(request.clone()).await, Effect::Reads)?;
         let is_enough = page.server_certificates.len() >= wanted;
@@ -177,12 +251,7 @@ async fn show(
         if page.next_page_token.is_empty() || is_enough {
             // With a limit, the token says that there may be more certificates.
             all.next_page_token = page.next_page_token;
-            return print::described(
-                &all.server_certificates,
-                "SearchServerCertificatesResponse",
-                &all,
-                shown.output,
-            );
+            return Ok(all);
         }
         request.page_token = page.next_page_token;
     }

@@ -211,6 +211,7 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
             .map(ToString::to_string)
             .collect(),
         account_fingerprints_next_page_token: uploaded.account_fingerprints.next_page_token,
+        chain_expire_time: Some(timestamp(facts.chain_not_after)),
     }
 }
 
@@ -253,6 +254,7 @@ pub(super) fn version(
         key_algorithm: key_algorithm(facts.key_algorithm).into(),
         key_size: facts.key_size as i32, // At most 16384.
         purge_time: purge_time.map(timestamp),
+        chain_expire_time: Some(timestamp(facts.chain_not_after)),
     }
 }
 
@@ -433,6 +435,7 @@ fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
         key_size: facts.key_size as i32, // At most 16384.
         signature_algorithm: facts.signature_algorithm,
         spki_sha256: hex::encode(facts.spki_sha256),
+        chain_expire_time: Some(timestamp(facts.chain_not_after)),
         ..pb::ServerCertificate::default()
     }
 }

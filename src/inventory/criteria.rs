@@ -1,6 +1,7 @@
 //! The criteria of a certificate search.
 
 use super::domain::{DomainError, SoughtDomain};
+use super::issuer::SoughtIssuer;
 use super::{CertificateName, RegionId, Tags};
 use crate::certificate::KeyAlgorithm;
 
@@ -17,8 +18,8 @@ pub struct Criteria {
     pub spki_sha256: Option<[u8; 32]>,
     /// The serial number.
     pub serial_number: Option<SoughtSerial>,
-    /// The issuer, in the form of RFC 4514.
-    pub issuer: Option<String>,
+    /// The issuer.
+    pub issuer: Option<SoughtIssuer>,
     /// The type of the key.
     pub key_type: Option<SoughtKeyType>,
     /// The time range of the expiry.
@@ -75,7 +76,7 @@ pub enum CriterionError {
     SpkiSha256,
     /// The serial number is not hexadecimal.
     SerialNumber,
-    /// The issuer contains a control character. No stored issuer contains one.
+    /// The issuer has no attribute, or contains a control character. No stored issuer contains one.
     Issuer,
     /// The key algorithm is unknown.
     KeyAlgorithm,
@@ -147,22 +148,41 @@ pub fn parse_name_prefix(text: &str) -> Result<String, CriterionError> {
     }
 }
 
-/// Reads an issuer. Refuses control characters, because no stored issuer contains one.
-pub fn parse_issuer(text: String) -> Result<String, CriterionError> {
-    match text.contains(char::is_control) {
-        true => Err(CriterionError::Issuer),
-        false => Ok(text),
-    }
-}
-
-/// The hexadecimal digits in lower case. `None` if the text contains anything but digits and a colon between all bytes.
+/// The hexadecimal digits in lower case, from a text as people copy it: with a label such as `SHA256:` or `serial=`, with `0x`, with
+/// colons, dashes or spaces between bytes, with marks that nobody sees. `None` if the text contains anything else.
 fn digits(text: &str) -> Option<String> {
-    let bytes: Vec<_> = text.split(':').collect();
-    if bytes.len() > 1 && bytes.iter().any(|byte| byte.len() != 2) {
+    const LABELS: [&str; 7] = [
+        "sha256:",
+        "sha-256:",
+        "sha1:",
+        "sha-1:",
+        "serial number:",
+        "serial:",
+        "0x",
+    ];
+    let text: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+    // OpenSSL prints `sha256 Fingerprint=` and `serial=`.
+    let mut text = text.rsplit('=').next().unwrap_or_default().trim_start();
+    for label in LABELS {
+        if let Some(start) = text.get(..label.len())
+            && start.eq_ignore_ascii_case(label)
+        {
+            text = text[label.len()..].trim_start();
+        }
+    }
+    let is_separator = |c: char| c == ':' || c == '-' || c.is_whitespace();
+    let bytes: Vec<_> = text.split(is_separator).filter(|bytes| !bytes.is_empty()).collect();
+    // A negative number is no hash and no serial number.
+    if text.starts_with('-') || bytes.len() > 1 && bytes.iter().any(|bytes| bytes.len() % 2 == 1) {
         return None;
     }
     let digits = bytes.concat();
     (!digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then(|| digits.to_ascii_lowercase())
+}
+
+/// Whether nobody sees the character: Windows copies such marks with a fingerprint.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
@@ -184,7 +204,7 @@ mod tests {
             assert_eq!(SoughtFingerprint::parse(&[byte; 32].join(":")), sha256);
             assert_eq!(parse_spki_sha256(&[byte; 32].join(":")), Ok([0xab; 32]));
         }
-        let mixed = format!("{}:{}", "ab".repeat(10), "ab".repeat(10));
+        let mixed = format!("a:b{}", "ab".repeat(19));
         for wrong in [
             "",
             ":",
@@ -192,7 +212,9 @@ mod tests {
             &"ab".repeat(21),
             &"ab".repeat(19),
             &mixed,
-            &format!("{}:", ["ab"; 20].join(":")),
+            "sha256:",
+            &format!("-{}", "ab".repeat(20)),
+            &format!("{}=", "ab".repeat(20)),
         ] {
             assert_eq!(
                 SoughtFingerprint::parse(wrong),
@@ -205,19 +227,39 @@ mod tests {
     }
 
     #[test]
+    fn hashes_are_read_as_people_copy_them() {
+        let sha256 = Ok(SoughtFingerprint::Sha256([0xab; 32]));
+        for text in [
+            format!("SHA256:{}", "ab".repeat(32)),
+            format!("sha256 Fingerprint={}", ["AB"; 32].join(":")),
+            format!("SHA-256: {}", ["AB"; 32].join(" ")),
+            format!("\u{200e}{}\u{feff}", ["ab"; 32].join(" ")),
+            ["abab"; 16].join("-"),
+            format!("{}:\n  {}", ["ab"; 16].join(":"), ["ab"; 16].join(":")),
+            format!("0x{}", "ab".repeat(32)),
+        ] {
+            assert_eq!(SoughtFingerprint::parse(&text), sha256, "{text}");
+        }
+    }
+
+    #[test]
     fn a_serial_number_is_found_with_any_leading_zeros() {
         for (text, bytes) in [
             ("0A1B", "0a1b"),
             ("00:0a:1b", "0a1b"),
             ("a1b", "0a1b"),
             ("f00d", "f00d"),
+            ("0xA1B", "0a1b"),
+            ("serial=0A1B", "0a1b"),
+            ("Serial Number: 0a:1b:", "0a1b"),
+            (" 0a 1b ", "0a1b"),
             ("00", "00"),
             ("0", "00"),
         ] {
             let serial = SoughtSerial::parse(text).unwrap();
             assert_eq!(serial.texts(), [format!("00{bytes}"), bytes.to_owned()], "{text}");
         }
-        for wrong in ["", "0x1", "-1", "a:1b", "1 2"] {
+        for wrong in ["", "0x", "-1", "a:1b", "1 2", "1g"] {
             assert_eq!(SoughtSerial::parse(wrong), Err(CriterionError::SerialNumber), "{wrong}");
         }
     }
@@ -228,11 +270,5 @@ mod tests {
         for wrong in ["a b", "a%", "a\u{0}", &"a".repeat(81)] {
             assert_eq!(parse_name_prefix(wrong), Err(CriterionError::NamePrefix), "{wrong}");
         }
-    }
-
-    #[test]
-    fn an_issuer_has_no_control_character() {
-        assert_eq!(parse_issuer("CN=a".into()), Ok("CN=a".to_owned()));
-        assert_eq!(parse_issuer("CN=\u{0}".into()), Err(CriterionError::Issuer));
     }
 }

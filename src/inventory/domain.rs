@@ -1,7 +1,7 @@
 //! The domain criterion of a certificate search.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound::Included;
 
 /// The maximum length of a searchable name. A longer text is not a host name (RFC 1035 2.3.4; the octets that the encoding adds to
@@ -46,10 +46,16 @@ pub enum DomainError {
 }
 
 impl SoughtDomain {
-    /// Reads a host name, a wildcard such as `*.example.com`, or an IP address, in any case, with or without a trailing dot.
+    /// Reads a host name, a wildcard such as `*.example.com`, or an IP address, in any case, with or without a trailing dot
+    /// or, for IPv6, brackets.
     pub fn parse(text: &str, matching: DomainMatch) -> Result<Self, DomainError> {
         if !text.is_ascii() {
             return Err(DomainError::Internationalised);
+        }
+        // URLs have IPv6 addresses in brackets (RFC 3986 3.2.2).
+        let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        if let Some(Ok(address)) = address.map(str::parse::<Ipv6Addr>) {
+            return Ok(Self::of([only(address.to_string())]));
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         // The names of stored certificates also have the form of RFC 5952.
@@ -178,6 +184,7 @@ mod tests {
         for matching in [DomainMatch::Exact, DomainMatch::Covered, DomainMatch::Below] {
             assert_eq!(ranges("192.0.2.1", matching), [only("192.0.2.1".into())]);
             assert_eq!(ranges("2001:DB8:0:0::1", matching), [only("2001:db8::1".into())]);
+            assert_eq!(ranges("[2001:DB8::1]", matching), [only("2001:db8::1".into())]);
         }
     }
 
@@ -193,7 +200,8 @@ mod tests {
             "a@b.example",
             "1.2.3",
             "a\u{0}",
-            "[::1]",
+            "[192.0.2.1]",
+            "[::1]:443",
             &format!("{}.a", "a".repeat(254)),
         ] {
             assert_eq!(

@@ -5,6 +5,7 @@ mod alibaba_regions;
 mod criteria;
 mod domain;
 mod id;
+mod issuer;
 mod kind;
 mod name;
 mod region;
@@ -14,11 +15,12 @@ mod searchable;
 mod tag;
 
 pub use criteria::{
-    Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_issuer,
-    parse_name_prefix, parse_spki_sha256,
+    Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_name_prefix,
+    parse_spki_sha256,
 };
 pub use domain::{DomainError, DomainFit, DomainMatch, SoughtDomain};
 pub use id::{CertificateId, CertificateIdError};
+pub use issuer::{SoughtIssuer, searchable_issuer};
 pub use kind::CertificateKind;
 pub use name::{CertificateName, NameError};
 pub use region::{Language, LanguageError, Region, RegionError, RegionId, Regions};

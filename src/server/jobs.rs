@@ -71,12 +71,14 @@ pub(super) async fn count_certificates(app: App) {
 }
 
 async fn count(app: &App) -> Result<(), Error> {
-    let left = app.time_left().await?;
-    metrics::certificates("expired", left.expired);
-    metrics::certificates("7d", left.week);
-    metrics::certificates("30d", left.month);
-    metrics::certificates("90d", left.quarter);
-    metrics::certificates("later", left.later);
+    for left in app.time_left().await? {
+        let set = |expires_in, count| metrics::certificates(left.kind.as_str(), expires_in, count);
+        set("expired", left.expired);
+        set("7d", left.week);
+        set("30d", left.month);
+        set("90d", left.quarter);
+        set("later", left.later);
+    }
     Ok(())
 }
 

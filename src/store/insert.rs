@@ -12,7 +12,7 @@ use super::Statement;
 use super::client_token::TokenOf;
 use super::reuse::reuse_columns;
 use super::upload::{FIRST, NewCertificate};
-use crate::inventory::{CertificateKind, searchable_names};
+use crate::inventory::{CertificateKind, searchable_issuer, searchable_names};
 use crate::seal::SealedPair;
 
 /// A column of an upload, which is a parameter of the statement. The text of the statement names it.
@@ -30,6 +30,7 @@ enum Value {
     Inet(fn(&NewCertificate) -> Option<IpAddr>),
     Int(fn(&NewCertificate) -> i32),
     Text(fn(&NewCertificate) -> Option<&str>),
+    OwnedText(fn(&NewCertificate) -> String),
     Uuid(fn(&NewCertificate) -> Option<Uuid>),
 }
 use Value::{BigInt, Bool, Bytes, Inet, Int, Text};
@@ -49,8 +50,10 @@ const CERTIFICATE: &[Column] = &[
     Column { name: "common_name", value: Text(|new| Some(&new.content.certificate().facts().common_name)) },
     Column { name: "not_before_ms", value: BigInt(|new| new.content.certificate().facts().not_before.millis()) },
     Column { name: "not_after_ms", value: BigInt(|new| new.content.certificate().facts().not_after.millis()) },
+    Column { name: "chain_not_after_ms", value: BigInt(|new| new.content.certificate().facts().chain_not_after.millis()) },
     Column { name: "serial_number", value: Text(|new| Some(&new.content.certificate().facts().serial_number)) },
     Column { name: "issuer", value: Text(|new| Some(&new.content.certificate().facts().issuer)) },
+    Column { name: "searchable_issuer", value: Value::OwnedText(searchable_issuer_of) },
     Column { name: "subject", value: Text(|new| Some(&new.content.certificate().facts().subject)) },
     Column { name: "key_algorithm", value: Text(|new| Some(new.content.certificate().facts().key_algorithm.as_str())) },
     Column { name: "key_size", value: Int(|new| new.content.certificate().facts().key_size as i32) }, // At most 16384.
@@ -139,6 +142,13 @@ fn searchable(new: &NewCertificate) -> BTreeSet<String> {
     }
 }
 
+fn searchable_issuer_of(new: &NewCertificate) -> String {
+    match new.content.kind() {
+        CertificateKind::Server => searchable_issuer(&new.content.certificate().facts().issuer),
+        CertificateKind::Ca => String::new(),
+    }
+}
+
 fn columns() -> impl Iterator<Item = &'static Column> {
     CERTIFICATE.iter().chain(UPLOAD)
 }
@@ -166,6 +176,7 @@ impl Column {
             Inet(value) => boxed(certificates, value),
             Int(value) => boxed(certificates, value),
             Text(value) => boxed(certificates, value),
+            Value::OwnedText(value) => boxed(certificates, value),
             Value::Uuid(value) => boxed(certificates, value),
         }
     }
@@ -177,7 +188,7 @@ impl Column {
             Bytes(_) => "bytea",
             Inet(_) => "inet",
             Int(_) => "int",
-            Text(_) => "text",
+            Text(_) | Value::OwnedText(_) => "text",
             Value::Uuid(_) => "uuid",
         }
     }

@@ -279,7 +279,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["32cdc216e8f9427cda09b343b9a9eb81b9a982fa8f0dad97d26780a8570582ab"]
+            ["339895a0227e61fb3ff37d1f1d695d3f18b429369d90cd43d066c576ac1e24d2"]
         );
     }
 }

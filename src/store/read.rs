@@ -149,6 +149,7 @@ read_columns! {
     SubjectAlternativeNames "subject_alternative_names",
     NotBeforeMs "not_before_ms",
     NotAfterMs "not_after_ms",
+    ChainNotAfterMs "chain_not_after_ms",
     SerialNumber "serial_number",
     Issuer "issuer",
     Subject "subject",
@@ -180,6 +181,20 @@ macro_rules! octets {
 }
 pub(super) use octets;
 
+/// Counts the live certificates of a kind, those that end before the moments $1 to $4, and all.
+macro_rules! count_expiring {
+    ($kind:literal, $is_kind:literal) => {
+        concat!(
+            "select '",
+            $kind,
+            "', count(*) filter (where chain_not_after_ms < $1), count(*) filter (where chain_not_after_ms < $2),
+               count(*) filter (where chain_not_after_ms < $3), count(*) filter (where chain_not_after_ms < $4), count(*)
+             from certificate where deleted_at is null and ",
+            $is_kind
+        )
+    };
+}
+
 macro_rules! select {
     ($name:literal, $rest:literal) => {
         Statement {
@@ -190,20 +205,28 @@ macro_rules! select {
 }
 
 impl Store {
-    /// The number of live server certificates that expire before each of these moments, and the number of all of them.
-    pub async fn expiring_of_all_accounts(&self, moments: [Timestamp; 4]) -> Result<[i64; 5], Error> {
+    /// The number of live certificates of each kind whose chain ends before each of these moments, and the number of all of them.
+    pub async fn expiring_of_all_accounts(
+        &self,
+        moments: [Timestamp; 4],
+    ) -> Result<Vec<(CertificateKind, [i64; 5])>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::expiring_of_all_accounts",
-            // An index-only scan answers this statement.
-            sql: "-- store::expiring_of_all_accounts
-                  select count(*) filter (where not_after_ms < $1), count(*) filter (where not_after_ms < $2),
-                    count(*) filter (where not_after_ms < $3), count(*) filter (where not_after_ms < $4), count(*)
-                  from certificate where deleted_at is null and kind = 'server'",
+            // An index-only scan counts the server certificates. The CA certificates have a small index of their own.
+            sql: concat!(
+                "-- store::expiring_of_all_accounts\n",
+                count_expiring!("server", "kind = 'server'"),
+                " union all ",
+                count_expiring!("ca", "kind <= 'ca'")
+            ),
         };
         let [first, second, third, fourth] = moments.map(Timestamp::millis);
         let rows = self.read(STATEMENT, &[&first, &second, &third, &fourth]).await?;
-        let row = rows.first().ok_or(Error::Row("certificate"))?;
-        Ok([row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)])
+        let counts = rows.iter().map(|row| {
+            let kind = CertificateKind::from_name(row.get(0)).ok_or(Error::Row("certificate"))?;
+            Ok((kind, [row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)]))
+        });
+        counts.collect()
     }
 
     /// The certificate with this id and liveness. `region: None` means any region.
@@ -343,6 +366,7 @@ pub(super) fn stored(row: &Row) -> Result<StoredCertificate, Error> {
         subject_alternative_names: value(row, C::SubjectAlternativeNames),
         not_before: Timestamp::from_millis(value(row, C::NotBeforeMs)),
         not_after: Timestamp::from_millis(value(row, C::NotAfterMs)),
+        chain_not_after: Timestamp::from_millis(value(row, C::ChainNotAfterMs)),
         serial_number: value(row, C::SerialNumber),
         issuer: value(row, C::Issuer),
         subject: value(row, C::Subject),

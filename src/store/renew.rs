@@ -12,7 +12,7 @@ use super::{ClientToken, Error, Params, Position, Statement, Store, UsedToken, i
 use crate::account::{AccountId, Actor};
 use crate::certificate::VerifiedCertificate;
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, searchable_names};
+use crate::inventory::{CertificateId, searchable_issuer, searchable_names};
 use crate::seal::SealedKey;
 
 /// A renewal of server certificates of one account: all of them or none.
@@ -148,7 +148,8 @@ impl Store {
                      $16::text[] as subject_alternative_names, $17::text[] as searchable_names, $18::bigint as not_before_ms,
                      $19::bigint as not_after_ms, $20::text as serial_number, $21::text as issuer, $22::text as subject,
                      $23::text as key_algorithm, $24::int as key_size, $25::text as signature_algorithm,
-                     $26::bytea as spki_sha256, $27::bytea[] as chain, cardinality($27::bytea[]) as chain_length
+                     $26::bytea as spki_sha256, $27::bytea[] as chain, cardinality($27::bytea[]) as chain_length,
+                     $28::bigint as chain_not_after_ms, $29::text as searchable_issuer
                  ),
                  target as materialized (
                    select certificate.*, asked.new_key_id, asked.sealed from (
@@ -209,7 +210,7 @@ impl Store {
         let chain: Vec<_> = certificate.chain().der().collect();
         let account = first.account.as_i64();
         // The order of the parameters is that of the columns of `pair`.
-        let params: [&(dyn ToSql + Sync); 27] = [
+        let params: [&(dyn ToSql + Sync); 29] = [
             &account,
             &created,
             &random,
@@ -237,6 +238,8 @@ impl Store {
             &facts.signature_algorithm,
             &facts.spki_sha256.as_slice(),
             &chain,
+            &facts.chain_not_after.millis(),
+            &searchable_issuer(&facts.issuer),
         ];
         self.new_version(STATEMENT, (first, actor), &params).await
     }

@@ -33,7 +33,8 @@ pub struct CertificateVersion {
 macro_rules! facts {
     () => {
         "fingerprint, fingerprint_sha256, common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
-         serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length"
+         chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm,
+         spki_sha256, chain, chain_length"
     };
 }
 pub(super) use facts;
@@ -43,7 +44,7 @@ macro_rules! version_columns {
     () => {
         "version, (extract(epoch from began_at) * 1000)::bigint as began_ms, began_by,
            (extract(epoch from ended_at) * 1000)::bigint as ended_ms, rolled_back_to, fingerprint, fingerprint_sha256, common_name,
-           subject_alternative_names, not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
+           subject_alternative_names, not_before_ms, not_after_ms, chain_not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
            signature_algorithm, spki_sha256, chain_length"
     };
 }
@@ -234,6 +235,7 @@ pub(super) fn facts_of(row: &Row) -> Result<CertificateFacts, Error> {
         subject_alternative_names: row.try_get("subject_alternative_names").map_err(|_| damaged())?,
         not_before: time("not_before_ms"),
         not_after: time("not_after_ms"),
+        chain_not_after: time("chain_not_after_ms"),
         serial_number: row.get("serial_number"),
         issuer: row.get("issuer"),
         subject: row.get("subject"),

@@ -88,7 +88,7 @@ pub fn begin() {
         describe_counter!(SECRETS_REFUSED, "Certificates that a proxy refused to load");
         describe_gauge!(
             CERTIFICATES,
-            "Live server certificates by the time left until they expire"
+            "Live certificates by kind and by the time left until the earliest end of their chain"
         );
         describe_gauge!(DATABASE_UP, "1 if Postgres accepts writes, else 0");
         for (name, text) in DATABASE_CONNECTIONS {
@@ -219,9 +219,9 @@ pub fn secret_refused() {
     counter!(SECRETS_REFUSED).increment(1);
 }
 
-/// Sets the number of certificates with this much time left.
-pub fn certificates(expires_in: &'static str, count: i64) {
-    gauge!(CERTIFICATES, "expires_in" => expires_in).set(count as f64);
+/// Sets the number of certificates of this kind with this much time left.
+pub fn certificates(kind: &'static str, expires_in: &'static str, count: i64) {
+    gauge!(CERTIFICATES, "kind" => kind, "expires_in" => expires_in).set(count as f64);
 }
 
 /// Sets whether Postgres accepts writes.

@@ -272,7 +272,7 @@ async fn a_pair_is_found_by_its_id_or_its_name_and_by_a_version_that_is_kept() {
     let renew = "begin;
         insert into certificate_version select account_id, created_ms, random, version, key_id, now(), 'somebody', now(), null,
           fingerprint, fingerprint_sha256, common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
-          serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
+          chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
           from certificate where name = 'shop';
         update certificate set version = 2 where name = 'shop';
         commit";

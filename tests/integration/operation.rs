@@ -86,7 +86,12 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
         assert!(metric(&text, line) >= 1.0, "{line}");
     }
     for expires_in in ["expired", "7d", "30d", "90d", "later"] {
-        metric(&text, &format!("certkeep_certificates{{expires_in=\"{expires_in}\"}}"));
+        for kind in ["server", "ca"] {
+            metric(
+                &text,
+                &format!("certkeep_certificates{{kind=\"{kind}\",expires_in=\"{expires_in}\"}}"),
+            );
+        }
     }
     for secret in [
         server.admin_key(),

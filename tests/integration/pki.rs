@@ -101,6 +101,31 @@ pub fn long_chain(len: usize, name: &str) -> Pair {
     pair
 }
 
+/// A pair whose leaf and whose issuer expire in so many days. The issuer stands behind the leaf.
+pub fn issued_until(name: &str, leaf_days: u32, issuer_days: u32) -> Pair {
+    let (root_key, issuer_key, key) = (Key::P256.make(), Key::P256.make(), Key::P256.make());
+    let end = |days| Asn1Time::days_from_now(days).unwrap();
+    let issuer = authority_until(&issuer_key, "Test CA", (&root_key, "Test Root"), &end(issuer_days));
+    let mut builder = builder(&key, name);
+    builder.set_issuer_name(issuer.subject_name()).unwrap();
+    builder.set_not_after(&end(leaf_days)).unwrap();
+    builder.sign(&issuer_key, MessageDigest::sha256()).unwrap();
+    let mut pair = pair(&key, builder.build());
+    pair.certificate.push_str(&pem(&issuer));
+    pair
+}
+
+/// The root of an authority, in PEM, that expires in so many days.
+pub fn root_expiring(name: &str, days: u32) -> String {
+    let key = Key::P256.make();
+    pem(&authority_until(
+        &key,
+        name,
+        (&key, name),
+        &Asn1Time::days_from_now(days).unwrap(),
+    ))
+}
+
 /// A self-signed pair that expires in so many days.
 pub fn expiring(name: &str, days: u32) -> Pair {
     expiring_with(Key::P256, name, days)
@@ -188,8 +213,18 @@ impl ClientAuthority {
     }
 }
 
-fn authority(key: &PKey<Private>, name: &str, (issuer_key, issuer): (&PKey<Private>, &str)) -> X509 {
+fn authority(key: &PKey<Private>, name: &str, issuer: (&PKey<Private>, &str)) -> X509 {
+    authority_until(key, name, issuer, &Asn1Time::from_unix(4_000_000_000).unwrap())
+}
+
+fn authority_until(
+    key: &PKey<Private>,
+    name: &str,
+    (issuer_key, issuer): (&PKey<Private>, &str),
+    not_after: &Asn1Time,
+) -> X509 {
     let mut builder = builder(key, name);
+    builder.set_not_after(not_after).unwrap();
     builder.set_issuer_name(&subject(issuer)).unwrap();
     builder
         .append_extension(BasicConstraints::new().critical().ca().build().unwrap())

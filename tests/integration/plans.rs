@@ -238,7 +238,8 @@ async fn plan(sql: &Sql, name: &str) -> String {
 async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
     let of_row = format!(
         "account_id, 2100000000000, {number}, kind, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
-         not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
+         not_before_ms, not_after_ms,
+         chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
          chain_length, null::text, cardinality(subject_alternative_names),
          cardinality(searchable_names), ''::bytea, 'key', gen_random_uuid(), '192.0.2.1'::inet,
          false, 'UploadServerCertificate', 'new token {number}', sha256(''), 1000000"
@@ -309,12 +310,14 @@ async fn fill(sql: &Sql, certificates: i64) {
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
          insert into certificate (
            account_id, created_ms, random, kind, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
+           chain_not_after_ms, serial_number, issuer, searchable_issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, deleted_at, resource_group_id
          )
            select row.account_id, row.created_ms, row.random, kind, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
              'n' || n, revision, version, key_id, fingerprint, fingerprint_sha256,
-             common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+             common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
+             chain_not_after_ms, serial_number, issuer, searchable_issuer, subject,
              key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length, row.deleted_at,
              case when n % 100 = 0 and row.account_id <> 7 then 'rg-1' end
            from row, model;

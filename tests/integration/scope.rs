@@ -1092,12 +1092,14 @@ async fn a_page_reads_a_limited_number_of_certificates_outside_the_scope() {
            select account_id, row.created_ms, n, key_id, sealed from row, model;
          insert into certificate (
            account_id, created_ms, random, kind, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
+           chain_not_after_ms, serial_number, issuer, searchable_issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
          )
            select account_id, row.created_ms, n, kind, region_id, case n when 25000 then 'late-1' else 'early-' || n end, revision,
              version, key_id, fingerprint, fingerprint_sha256, common_name, subject_alternative_names, searchable_names,
-             not_before_ms, not_after_ms, serial_number, issuer, subject, key_algorithm, key_size, signature_algorithm,
+             not_before_ms, not_after_ms,
+             chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm,
              spki_sha256, chain, chain_length
            from row, model;
          insert into certificate_tag (account_id, created_ms, random, kind, key, value)

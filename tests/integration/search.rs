@@ -224,6 +224,10 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (by(&|r| r.fingerprint = hex(&first.fingerprint).to_uppercase()), &[0]),
         (by(&|r| r.fingerprint = first.fingerprint_sha256.to_uppercase()), &[0]),
         (by(&|r| r.fingerprint = hex(&first.fingerprint_sha256)), &[0]),
+        (
+            by(&|r| r.fingerprint = format!("SHA256: {}", first.fingerprint_sha256.replace(':', " "))),
+            &[0],
+        ),
         (by(&|r| r.fingerprint = "00".repeat(20)), &[]),
         (by(&|r| r.spki_sha256 = first.spki_sha256.clone()), &[0, 1]),
         (by(&|r| r.spki_sha256 = first.spki_sha256.to_uppercase()), &[0, 1]),
@@ -236,7 +240,10 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (by(&|r| r.serial_number = "0".into()), &[]),
         (by(&|r| r.issuer = "CN=Other CA".into()), &[2]),
         (by(&|r| r.issuer = "CN=Test CA".into()), &[0, 1, 3, 4, 5]),
-        (by(&|r| r.issuer = "CN=test CA".into()), &[]),
+        (by(&|r| r.issuer = "issuer=CN = test  CA".into()), &[0, 1, 3, 4, 5]),
+        (by(&|r| r.issuer = "Other CA".into()), &[2]),
+        (by(&|r| r.issuer = "CN=Test".into()), &[]),
+        (by(&|r| r.issuer = "O=Test CA".into()), &[]),
         (by(&|r| r.key_algorithm = KeyAlgorithm::Rsa.into()), &[2, 3]),
         (
             by(&|r| (r.key_algorithm, r.key_size) = (KeyAlgorithm::Rsa.into(), 3072)),
@@ -277,6 +284,7 @@ async fn each_criterion_finds_what_meets_it_in_each_order_and_in_pages_of_any_si
         (below("192.0.2.1", Exact), &[1]),
         (below("192.0.2.2", Covered), &[4]),
         (below("2001:DB8:0::1", Below), &[1]),
+        (below("[2001:db8::1]", Exact), &[1]),
         // Not a host name by its characters, and no subject alternative name.
         (below("uri.example", Below), &[]),
         (below("mail.example", Below), &[]),
@@ -357,7 +365,7 @@ async fn every_bad_criterion_is_told_at_once_with_what_to_do() {
         domain: "bücher.example".into(),
         domain_match: 9,
         spki_sha256: "ab".into(),
-        serial_number: "0x1".into(),
+        serial_number: "1g".into(),
         issuer: "CN=\u{0}".into(),
         key_algorithm: 99,
         key_size: -1,
@@ -408,7 +416,7 @@ async fn every_bad_criterion_is_told_at_once_with_what_to_do() {
         ),
         (
             Search {
-                fingerprint: format!("{}:", "ab".repeat(20)),
+                fingerprint: format!("-{}", "ab".repeat(20)),
                 ..Default::default()
             },
             "fingerprint",

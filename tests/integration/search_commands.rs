@@ -7,10 +7,15 @@ use crate::command_line::{command, run};
 use crate::harness::{TestServer, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{stderr, stdout};
+use std::process::Output;
 
 /// The names in a table, below its header.
 fn names(server: &TestServer, args: &[&str]) -> Vec<String> {
-    let shown = stdout(&run(server, args));
+    names_in(&run(server, args))
+}
+
+fn names_in(output: &Output) -> Vec<String> {
+    let shown = stdout(output);
     let name = |line: &str| line.split_whitespace().nth(1).unwrap().to_owned();
     shown.lines().skip(1).map(name).collect()
 }
@@ -111,12 +116,105 @@ async fn what_burns_first_stands_first() {
     ];
     for (args, expected) in cases {
         let args = [&["expiring"], args].concat();
-        assert_eq!(names(&server, &args), expected, "{args:?}");
+        let listed = command(&server, &args).output().unwrap();
+        assert_eq!(
+            (names_in(&listed), listed.status.code()),
+            (strings(expected), Some(5)),
+            "{args:?}"
+        );
     }
-    let json = run(&server, &["expiring", "--limit", "1", "--output", "json"]).stdout;
+    // Cron and scripts learn from the exit code that nothing ends.
+    assert_eq!(names(&server, &["expiring", "--tag", "env=test"]), Vec::<String>::new());
+    let json = command(&server, &["expiring", "--limit", "1", "--output", "json"])
+        .output()
+        .unwrap()
+        .stdout;
     let answer: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(answer["serverCertificates"].as_array().unwrap().len(), 1);
     // There are more.
     assert_ne!(answer["nextPageToken"], "");
+    server.stop().await;
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_earliest_end_of_a_chain_counts() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let (issuer_5, issuer_400) = (
+        pki::issued_until("early.example", 80, 5),
+        pki::issued_until("late.example", 80, 400),
+    );
+    upload(&server, "early", &issuer_5, &[]).await;
+    upload(&server, "late", &issuer_400, &[]).await;
+    let authority = pki::root_expiring("Old CA", 10);
+    let request = pb::UploadCaCertificateRequest {
+        region_id: "cn-hangzhou".into(),
+        ca_certificate: authority,
+        ca_certificate_name: "authority".into(),
+        ..Default::default()
+    };
+    client.clone().upload_ca_certificate(request).await.unwrap();
+
+    let expiring = |args: &[&str]| {
+        let listed = command(&server, &[&["expiring"], args].concat()).output().unwrap();
+        assert_eq!(listed.status.code(), Some(5), "{args:?}");
+        listed
+    };
+    assert_eq!(names_in(&expiring(&[])), ["early", "authority"]);
+    assert_eq!(names_in(&expiring(&["--limit", "1"])), ["early"]);
+    assert_eq!(
+        names_in(&expiring(&["--within", "12w"])),
+        ["early", "authority", "late"]
+    );
+    let answer: serde_json::Value = serde_json::from_slice(&expiring(&["--output", "json"]).stdout).unwrap();
+    let name = |list: &str, field: &str| answer[list].as_array().unwrap()[0][field].clone();
+    assert_eq!(name("serverCertificates", "serverCertificateName"), "early");
+    assert_eq!(name("caCertificates", "caCertificateName"), "authority");
+
+    // In the answers, in a search, and after a renewal and a rollback.
+    let id = answer["serverCertificates"][0]["serverCertificateId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let get = async || {
+        let request = pb::GetServerCertificateRequest {
+            server_certificate_id: id.clone(),
+            ..Default::default()
+        };
+        let certificate = client
+            .clone()
+            .get_server_certificate(request)
+            .await
+            .unwrap()
+            .into_inner();
+        let certificate = certificate.server_certificate.unwrap();
+        (certificate.not_after.unwrap().seconds - certificate.chain_expire_time.unwrap().seconds) / 86_400
+    };
+    assert_eq!(get().await, 75);
+    let shown = stdout(&run(&server, &["get", &id]));
+    assert!(
+        shown.contains("unusable from") && shown.contains("with an issuer"),
+        "{shown}"
+    );
+    let renewal = pb::RenewServerCertificateRequest {
+        server_certificate_id: id.clone(),
+        server_certificate: issuer_400.certificate.clone(),
+        private_key: issuer_400.key.clone(),
+        allow_lost_names: true,
+        ..Default::default()
+    };
+    client.clone().renew_server_certificate(renewal).await.unwrap();
+    assert_eq!(get().await, 0);
+    let rollback = pb::RollbackServerCertificateRequest {
+        server_certificate_id: id.clone(),
+        version: 1,
+        ..Default::default()
+    };
+    client.clone().rollback_server_certificate(rollback).await.unwrap();
+    assert_eq!(get().await, 75);
     server.stop().await;
 }

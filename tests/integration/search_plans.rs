@@ -31,7 +31,8 @@ async fn fill(sql: &Sql, certificates: i64) {
            select row.account_id, row.created_ms, row.random, key_id, sealed from row, model;
          insert into certificate (
            account_id, created_ms, random, kind, region_id, name, revision, version, key_id, fingerprint, fingerprint_sha256,
-           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms, serial_number, issuer, subject,
+           common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
+           chain_not_after_ms, serial_number, issuer, searchable_issuer, subject,
            key_algorithm, key_size, signature_algorithm, spki_sha256, chain, chain_length
          )
            select row.account_id, row.created_ms, row.random, kind, case when n % 10 = 0 then 'eu-central-1' else 'cn-hangzhou' end,
@@ -39,7 +40,8 @@ async fn fill(sql: &Sql, certificates: i64) {
              substr(sha256(n::text::bytea), 1, 20), sha256(n::text::bytea), common_name,
              case when n % 10 < 3 then '{{shop.example}}' else array['h' || n || '.below.example'] end,
              case when n % 10 < 3 then '{{example.shop}}' else array['example.below.h' || n] end, not_before_ms,
-             3000000000000 + n * 37 % {certificates} * 1000, lpad(to_hex(n + 4096), 6, '0'), 'CN=Only CA', subject,
+             3000000000000 + n * 37 % {certificates} * 1000, 3000000000000 + n * 37 % {certificates} * 1000,
+             lpad(to_hex(n + 4096), 6, '0'), 'CN=Only CA', E'\\ncn=only ca\\n', subject,
              case when n % 2 = 0 then 'RSA' else key_algorithm end, case when n % 2 = 0 then 2048 else key_size end,
              signature_algorithm, case when n % 10 < 3 then sha256('shared') else sha256(n::text::bytea) end, chain, chain_length
            from row, model;
@@ -120,7 +122,7 @@ fn cases() -> Vec<Case> {
         case("tag", 6.0, &[(19, "'{env}'"), (20, "'{prod}'")], &|r| {
             r.tags = tags(&[("env", "prod")])
         }),
-        case("issuer", 1.0, &[(11, "'CN=Only CA'")], &|r| {
+        case("issuer", 2.0, &[(11, "array[E'\\ncn=only ca\\n']")], &|r| {
             r.issuer = "CN=Only CA".into()
         }),
         case("key type", 2.5, &[(12, "'RSA'"), (13, "2048")], &|r| {

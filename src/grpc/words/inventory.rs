@@ -133,7 +133,7 @@ pub(super) fn criterion(error: CriterionError, field: &str, name: FieldName) -> 
             format!("{field} is not hexadecimal; use hexadecimal digits, with colons between all bytes or without")
         }
         CriterionError::Issuer => {
-            format!("{field} contains a control character; copy it from the issuer of a ServerCertificate")
+            format!("{field} is no name; use attributes such as CN=R3,O=Let's Encrypt, or a common name")
         }
         CriterionError::KeyAlgorithm => format!("unknown {field}; use a value of KeyAlgorithm, or leave it out"),
         CriterionError::KeySize => format!("{field} is negative; use 0 for any size, or a number of bits"),

@@ -146,8 +146,12 @@ create table certificate (
   searchable_names text[] collate "C" not null,
   not_before_ms bigint not null,
   not_after_ms bigint not null,
+  -- The earliest end of the certificates of the chain.
+  chain_not_after_ms bigint not null,
   serial_number text not null,
   issuer text not null,
+  -- The issuer's attributes, as a search by issuer compares them (inventory::searchable_issuer).
+  searchable_issuer text collate "C" not null,
   subject text not null,
   key_algorithm text not null,
   key_size int not null,
@@ -190,7 +194,7 @@ create index certificate_by_deletion_of_region on certificate (account_id, kind,
 
 -- The orders of a search (store::search). The id follows, so that pages can end between equal values. Names are compared by code
 -- point in any collation of the database. Only server certificates are searched.
-create index certificate_by_expiry on certificate (account_id, not_after_ms, created_ms, random)
+create index certificate_by_expiry on certificate (account_id, chain_not_after_ms, created_ms, random)
   where deleted_at is null and kind = 'server';
 create index certificate_by_name on certificate (account_id, name collate "C", created_ms, random)
   where deleted_at is null and kind = 'server';
@@ -261,8 +265,10 @@ create table certificate_version (
   searchable_names text[] collate "C" not null,
   not_before_ms bigint not null,
   not_after_ms bigint not null,
+  chain_not_after_ms bigint not null,
   serial_number text not null,
   issuer text not null,
+  searchable_issuer text collate "C" not null,
   subject text not null,
   key_algorithm text not null,
   key_size int not null,

@@ -4,7 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{Cursor, Order, SortKey};
 use crate::account::AccountId;
-use crate::inventory::{Criteria, RegionId, Scope, SoughtFingerprint, SoughtSerial};
+use crate::inventory::{Criteria, RegionId, Scope, SoughtFingerprint, SoughtIssuer, SoughtSerial};
 use crate::store::scope;
 
 /// A parameter of a statement.
@@ -18,9 +18,11 @@ macro_rules! criteria {
          and ($8::bytea is null or fingerprint = $8 or fingerprint_sha256 = $8)
          and ($9::bytea is null or spki_sha256 = $9)
          and ($10::text[] is null or serial_number = any($10))
-         and ($11::text is null or issuer = $11)
+         and ($11::text[] is null or not exists (
+           select from unnest($11::text[]) as sought(attribute) where strpos(searchable_issuer, sought.attribute) = 0 offset 0
+         ))
          and ($12::text is null or key_algorithm = $12) and ($13::int is null or key_size = $13)
-         and ($14::bigint is null or not_after_ms >= $14) and ($15::bigint is null or not_after_ms < $15)
+         and ($14::bigint is null or chain_not_after_ms >= $14) and ($15::bigint is null or chain_not_after_ms < $15)
          and ($16::text is null or starts_with(name, $16))
          and ($17::text[] is null or exists (
            select from unnest(searchable_names) as has(name), unnest($17::text[], $18::text[]) as sought(first, last)
@@ -54,7 +56,7 @@ pub(super) struct Parameters<'a> {
     pub(super) fingerprint: Option<&'a [u8]>,
     pub(super) spki_sha256: Option<&'a [u8]>,
     pub(super) serial_numbers: Option<&'a [String]>,
-    issuer: Option<&'a str>,
+    issuer: Option<&'a [String]>,
     key_algorithm: Option<&'static str>,
     key_size: Option<i32>,
     expires_from: Option<i64>,
@@ -94,7 +96,7 @@ impl<'a> Parameters<'a> {
             fingerprint: criteria.fingerprint.as_ref().map(SoughtFingerprint::as_bytes),
             spki_sha256: criteria.spki_sha256.as_ref().map(<[u8; 32]>::as_slice),
             serial_numbers: criteria.serial_number.as_ref().map(SoughtSerial::texts),
-            issuer: criteria.issuer.as_deref(),
+            issuer: criteria.issuer.as_ref().map(SoughtIssuer::texts),
             key_algorithm: criteria.key_type.map(|key| key.algorithm.as_str()),
             key_size: criteria.key_type.and_then(|key| key.size),
             expires_from: criteria.expiry.map(|window| window.from),

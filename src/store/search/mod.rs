@@ -24,7 +24,7 @@ use criteria::Parameters;
 pub enum Order {
     /// By the time of creation.
     CreateTime,
-    /// By the end of the validity.
+    /// By the earliest end of the certificates that are served.
     ExpireTime,
     /// By name, compared by code point.
     Name,
@@ -76,7 +76,7 @@ impl Cursor {
     fn of(order: Order, certificate: &StoredCertificate) -> Self {
         let key = match order {
             Order::CreateTime => SortKey::CreateTime,
-            Order::ExpireTime => SortKey::ExpireTime(certificate.facts.not_after.millis()),
+            Order::ExpireTime => SortKey::ExpireTime(certificate.facts.chain_not_after.millis()),
             Order::Name => SortKey::Name(certificate.name.as_str().to_owned()),
         };
         Self {

@@ -60,13 +60,13 @@ const BY_CREATION: Statement = walk!(
 );
 const BY_EXPIRY: Statement = walk!(
     "store::search_walk_by_expiry",
-    "not_after_ms",
+    "chain_not_after_ms",
     "after.expiry",
     "coalesce($15::bigint, 9223372036854775807) - 1",
     "select * from certificate
-     where account_id = $1 and deleted_at is null and kind = 'server' and not_after_ms <= walked.last
-       and (not_after_ms, created_ms, random) > (walked.sort_key, walked.walked_ms, walked.walked_random)
-     order by not_after_ms, created_ms, random"
+     where account_id = $1 and deleted_at is null and kind = 'server' and chain_not_after_ms <= walked.last
+       and (chain_not_after_ms, created_ms, random) > (walked.sort_key, walked.walked_ms, walked.walked_random)
+     order by chain_not_after_ms, created_ms, random"
 );
 // No name contains U+10FFFF, the last code point.
 const BY_NAME: Statement = walk!(
