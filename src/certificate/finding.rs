@@ -175,6 +175,10 @@ pub enum FindingKind {
     KeyFactorable {
         flaw: KeyFlaw,
     },
+    /// The number of subject alternative names.
+    NamesNotSearchable {
+        names: usize,
+    },
 }
 
 /// A family of TLS clients.
@@ -352,6 +356,7 @@ impl FindingKind {
             Self::MustStapleWithoutOcsp => Code::MustStapleWithoutOcsp,
             Self::NameNotInSan { .. } => Code::NameNotInSan,
             Self::KeyFactorable { .. } => Code::KeyFactorable,
+            Self::NamesNotSearchable { .. } => Code::NamesNotSearchable,
         }
     }
 }

@@ -66,6 +66,7 @@ pub enum FindingCode {
     MustStapleWithoutOcsp,
     NameNotInSan,
     KeyFactorable,
+    NamesNotSearchable,
 }
 
 /// A text that is not the name of a code.
@@ -135,7 +136,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 44] = [
+const ROWS: [Row; 45] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -399,6 +400,12 @@ const ROWS: [Row; 44] = [
         name: "KEY_FACTORABLE",
         severity: Severity::Error,
         rule: "FIPS 186-5 A.1.3",
+    },
+    Row {
+        code: Code::NamesNotSearchable,
+        name: "NAMES_NOT_SEARCHABLE",
+        severity: Severity::Info,
+        rule: "RFC 5280 4.2.1.6",
     },
 ];
 

@@ -20,6 +20,10 @@ use crate::secret::Secret;
 /// The limit of a subject in an error, in characters. Error details must be short.
 const MAX_SUBJECT_CHARS: usize = 64;
 
+/// The maximum number of searchable subject alternative names. A certificate can have tens of thousands of names, and each searchable
+/// name costs the store a row.
+pub const MAX_SEARCHABLE_NAMES: usize = 1000;
+
 /// Certificates and a private key, parsed from PEM. Nothing proves yet that they belong together.
 #[derive(Debug)]
 pub struct UnverifiedPair {
@@ -233,6 +237,10 @@ impl UnverifiedPair {
                     let served = path.served().map(|index| certificates[index].der.to_vec());
                     examined.chain = Some(Chain::of(served));
                     if let Some(facts) = &mut examined.leaf {
+                        let names = facts.subject_alternative_names.len();
+                        if names > MAX_SEARCHABLE_NAMES {
+                            findings.note(FindingKind::NamesNotSearchable { names }, Some(&certificates[leaf]));
+                        }
                         let ends = path.served().map(|index| certificates[index].not_after());
                         facts.chain_not_after = ends.fold(facts.not_after, Timestamp::min);
                     }
@@ -635,6 +643,16 @@ mod tests {
             error.rejected,
             [FindingCode::SerialInvalid, FindingCode::CriticalExtensionUnknown]
         );
+    }
+
+    #[test]
+    fn names_that_no_search_finds_are_told() {
+        for (count, is_told) in [(1000, false), (1001, true)] {
+            let names: Vec<_> = (0..count).map(|number| format!("DNS:h{number}.example")).collect();
+            let pair = TestPair::with_extensions(test_pair::ec().key, &[("subjectAltName", &names.join(","))]);
+            let told = codes(pair.verify().certificate().findings()).contains(&FindingCode::NamesNotSearchable);
+            assert_eq!(told, is_told, "{count}");
+        }
     }
 
     #[test]

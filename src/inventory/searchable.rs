@@ -3,11 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::domain::{MAX_LEN, reversed};
-use crate::certificate::CertificateFacts;
-
-/// The maximum number of searchable subject alternative names. A certificate can have tens of thousands of names, and each
-/// searchable name costs a row.
-const MAX_NAMES: usize = 1000;
+use crate::certificate::{CertificateFacts, MAX_SEARCHABLE_NAMES};
 
 /// The searchable names of a certificate, in the form of [`SoughtDomain::ranges`](super::SoughtDomain::ranges). Searchable are
 /// those of its first 1,000 subject alternative names that consist of the characters of host names or IP addresses. If none of
@@ -15,7 +11,7 @@ const MAX_NAMES: usize = 1000;
 pub fn searchable_names(facts: &CertificateFacts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut has_host = false;
-    for text in facts.subject_alternative_names.iter().take(MAX_NAMES) {
+    for text in facts.subject_alternative_names.iter().take(MAX_SEARCHABLE_NAMES) {
         let name = searchable(text);
         has_host |= matches!(name, Some(Name::Host(_)));
         names.extend(name.map(Name::into_text));

@@ -207,6 +207,9 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
             KeyFlaw::PatternedSeed => "the seed of the private key has a simple pattern",
         }
         .to_owned(),
+        FindingKind::NamesNotSearchable { names } => {
+            format!("the certificate has {names} names, and a search by domain finds the first 1,000")
+        }
     }
 }
 
@@ -311,6 +314,9 @@ pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
         }
         FindingCode::KeyFactorable => {
             "create a new key with other software, have it certified, and have the old certificate revoked"
+        }
+        FindingCode::NamesNotSearchable => {
+            "nothing to do if you search by other criteria; otherwise use several certificates with fewer names"
         }
     }
 }
