@@ -66,7 +66,7 @@ pub enum CertificateError {
         index: usize,
         /// Its subject (RFC 4514), cut at 64 characters.
         subject: String,
-        /// Whether a certificate on a path names it as its issuer. Then it is for another key.
+        /// Whether it has the name of the issuer that is missing. Then it is for another key.
         has_name_of_issuer: bool,
     },
     /// Too many of the certificates may have issued each other, or they have too many names and name constraints.

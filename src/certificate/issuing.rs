@@ -62,11 +62,14 @@ impl<'a> Issuing<'a> {
 
     /// How `issuer` is known to have issued `child`, if names and key identifiers fit. Both may be the same certificate.
     pub(super) fn proof(&mut self, child: usize, issuer: usize) -> Result<Option<Proof>, TooComplex> {
-        if !self.names(child, issuer) || self.contradiction(child, issuer).is_some() {
+        let is_named = self.names(child, issuer);
+        // An empty name says nothing (RFC 5280 4.1.2.4 forbids it). So the signature alone decides.
+        let may_be_named = is_named || has_empty_issuer(&self.certificates[child]);
+        if !may_be_named || self.contradiction(child, issuer).is_some() {
             return Ok(None);
         }
         if !self.is_verifiable(child, issuer) {
-            return Ok(Some(Proof::Names));
+            return Ok(is_named.then_some(Proof::Names));
         }
         Ok(self.is_signed(child, issuer)?.then_some(Proof::Signature))
     }
@@ -119,6 +122,10 @@ impl<'a> Issuing<'a> {
         self.left = self.left.checked_sub(key.price).ok_or(TooComplex)?;
         Ok(*entry.insert(self.authorities.signed(of, by, &key.key)))
     }
+}
+
+fn has_empty_issuer(certificate: &Certificate<'_>) -> bool {
+    certificate.fields.issuer().iter_rdn().next().is_none()
 }
 
 /// The key of an issuer whose signatures certkeep does not verify: the algorithm is not supported, or verification costs too much.

@@ -328,14 +328,11 @@ fn walk(
 }
 
 fn unrelated(certificates: &[Certificate<'_>], places: &[&GivenCertificate], path: &Path) -> Vec<CertificateError> {
-    let is_related = |child: &usize| !path.unrelated.contains(child);
-    let error = |&index: &usize| {
-        let mut related = (0..certificates.len()).filter(is_related);
-        CertificateError::Unrelated {
-            index: places[index].index,
-            subject: cut_at(MAX_SUBJECT_CHARS, certificates[index].subject()),
-            has_name_of_issuer: related.any(|child| certificates[child].names_as_issuer(&certificates[index])),
-        }
+    let last = path.open_end().map(|last| &certificates[last]);
+    let error = |&index: &usize| CertificateError::Unrelated {
+        index: places[index].index,
+        subject: cut_at(MAX_SUBJECT_CHARS, certificates[index].subject()),
+        has_name_of_issuer: last.is_some_and(|last| last.names_as_issuer(&certificates[index])),
     };
     path.unrelated.iter().map(error).collect()
 }

@@ -34,4 +34,10 @@ impl Path {
     pub(super) fn issuers(&self) -> impl Iterator<Item = usize> {
         self.main.iter().skip(1).copied().chain(self.root)
     }
+
+    /// The last certificate of the main path, if its issuer is missing.
+    pub(super) fn open_end(&self) -> Option<usize> {
+        let ends_in_the_open = self.root.is_none() && !self.is_self_signed;
+        self.main.last().copied().filter(|_| ends_in_the_open)
+    }
 }

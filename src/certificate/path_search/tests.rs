@@ -12,7 +12,7 @@ use openssl::rsa::Rsa;
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyParam;
-use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+use openssl::x509::{X509, X509NameBuilder, X509PurposeId, X509StoreContext};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -547,6 +547,16 @@ fn an_issuer_whose_signature_is_not_verified_stays_in_the_chain() {
             "{kind:?}"
         );
     }
+}
+
+#[test]
+fn an_issuer_without_a_name_is_found_by_its_signature() {
+    let [server, issuer, root] = ["server", "issuer", "root"].map(Entity::new);
+    let nameless = X509NameBuilder::new().unwrap().build();
+    let leaf = issuer.certify_with(&server, SERVER, |builder| builder.set_issuer_name(&nameless).unwrap());
+    assert_eq!(stored(&[&root.certify_authority(&issuer), &leaf], &server), [1, 0]);
+    let error = checked(&[&leaf, &root.certify_authority(&Entity::new("issuer"))], &server).unwrap_err();
+    assert!(matches!(error.certificate[..], [CertificateError::Unrelated { .. }]));
 }
 
 #[test]

@@ -11,12 +11,11 @@ use crate::clock::Timestamp;
 /// issuer of a longer path if there are certificates that may belong above it. If a certificate with the name of the issuer was given,
 /// its error says that its key is another.
 pub(in crate::certificate) fn missing(certificates: &[Certificate<'_>], path: &Path, findings: &mut Findings<'_>) {
-    let ends_in_the_open = path.root.is_none() && !path.is_self_signed;
-    if !ends_in_the_open || (path.main.len() > 1 && path.unrelated.is_empty()) {
+    let Some(last) = path.open_end() else { return };
+    let last = &certificates[last];
+    if path.main.len() > 1 && path.unrelated.is_empty() {
         return;
     }
-    let Some(&last) = path.main.last() else { return };
-    let last = &certificates[last];
     let mut unrelated = path.unrelated.iter();
     if unrelated.any(|&given| last.names_as_issuer(&certificates[given])) {
         return;

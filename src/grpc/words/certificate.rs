@@ -39,7 +39,7 @@ pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
             subject,
             has_name_of_issuer: true,
         } => format!(
-            "certificate {index} of {field} ({subject}) has the name of an issuer in the chain, but it is for another key; \
+            "certificate {index} of {field} ({subject}) has the name of the missing issuer, but it is for another key; \
              get the right certificate of this issuer from the CA"
         ),
         CertificateError::Unrelated { index, subject, .. } => format!(
