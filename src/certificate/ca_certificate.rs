@@ -203,13 +203,15 @@ mod tests {
             test_pair::rsa_pss_key(2048, &[]),
             test_pair::ec_key(Nid::SECP384R1),
             test_pair::ec_key(Nid::SECP521R1),
-            test_pair::ec_key(Nid::SECP256K1),
             openssl::pkey::PKey::generate_ed25519().unwrap(),
             openssl::pkey::PKey::generate_ed448().unwrap(),
             test_pair::ml_dsa_key(super::super::key_type::MlDsa::MlDsa65).0,
         ] {
             assert_eq!(codes(&TestPair::with_extensions(key, AUTHORITY).certificate), []);
         }
+        let unusual = test_pair::ec_key(Nid::SECP256K1);
+        let unusual = TestPair::with_extensions(unusual, AUTHORITY);
+        assert_eq!(codes(&unusual.certificate), [Code::EncodingRefusedBy]);
     }
 
     #[test]

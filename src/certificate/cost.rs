@@ -323,6 +323,33 @@ fn certificates_of_the_largest_size() {
             "2.5.29.30",
             long_der(0x30, &long_der(0xa0, &sequence(&[&der(0x82, b"a")]).repeat(35_000))),
         ),
+        ("different policies", "2.5.29.32", long_der(0x30, &different_policies())),
+        (
+            "distribution points",
+            "2.5.29.31",
+            long_der(
+                0x30,
+                &sequence(&[&der(0xa0, &der(0xa0, &der(0x86, b"a")))]).repeat(20_000),
+            ),
+        ),
+        (
+            "access descriptions",
+            "1.3.6.1.5.5.7.1.1",
+            long_der(0x30, &sequence(&[&der(6, &[42]), &der(0x86, b"a")]).repeat(20_000)),
+        ),
+        (
+            "issuers of a key",
+            "2.5.29.35",
+            long_der(
+                0x30,
+                &[long_der(0xa1, &der(0x82, b"a").repeat(50_000)), der(0x82, &[1])].concat(),
+            ),
+        ),
+        (
+            "features",
+            "1.3.6.1.5.5.7.1.24",
+            long_der(0x30, &integer(&[1]).repeat(50_000)),
+        ),
         ("nested", "2.5.29.17", nested.clone()),
         ("nested policies", "2.5.29.32", nested.clone()),
         ("nested constraints", "2.5.29.30", nested.clone()),
@@ -336,6 +363,14 @@ fn certificates_of_the_largest_size() {
             &key.private_key_to_pem_pkcs8().unwrap(),
         );
     }
+}
+
+fn different_policies() -> Vec<u8> {
+    let policy = |number: u16| {
+        let [high, middle, low] = [number >> 14, number >> 7 & 0x7f, number & 0x7f].map(|bits| bits as u8);
+        sequence(&[&der(6, &[42, 0x80 | high.max(1), 0x80 | middle, low])])
+    };
+    (0..16_000).flat_map(policy).collect()
 }
 
 #[test]
@@ -369,18 +404,20 @@ fn names_of_the_largest_size() {
 
 #[test]
 fn many_extensions() {
-    let key = test_pair::ec().key;
-    let mut builder = test_pair::builder(&key);
     let value = Asn1OctetString::new_from_bytes(&[5, 0]).unwrap();
-    for i in 0..8_000 {
-        let oid = Asn1Object::from_str(&format!("1.2.3.{i}")).unwrap();
-        builder
-            .append_extension(X509Extension::new_from_der(&oid, false, &value).unwrap())
-            .unwrap();
+    for (what, is_critical) in [("many extensions", false), ("many critical extensions", true)] {
+        let key = test_pair::ec().key;
+        let mut builder = test_pair::builder(&key);
+        for i in 0..8_000 {
+            let oid = Asn1Object::from_str(&format!("1.2.3.{i}")).unwrap();
+            builder
+                .append_extension(X509Extension::new_from_der(&oid, is_critical, &value).unwrap())
+                .unwrap();
+        }
+        let text = test_pair::sign(builder, &key).to_pem().unwrap();
+        assert!(text.len() < 256 * 1024);
+        assert!(verify(what, &text, &key.private_key_to_pem_pkcs8().unwrap()).is_ok());
     }
-    let text = test_pair::sign(builder, &key).to_pem().unwrap();
-    assert!(text.len() < 256 * 1024);
-    assert!(verify("many extensions", &text, &key.private_key_to_pem_pkcs8().unwrap()).is_ok());
 }
 
 #[test]

@@ -97,10 +97,11 @@ pub enum FindingKind {
     /// A precertificate of Certificate Transparency (RFC 6962 3.1).
     Precertificate,
     /// One extension, and the number of further extensions in `more`. `oid` is `None` if it has more than 64
-    /// characters.
+    /// characters. The clients do not process at least one of these extensions.
     CriticalExtensionUnknown {
         oid: Option<String>,
         more: usize,
+        clients: Vec<ClientFamily>,
     },
     SerialInvalid {
         error: SerialError,
@@ -161,11 +162,11 @@ pub enum FindingKind {
     /// `extension` is the name in its specification, for example `authorityKeyIdentifier`.
     ExtensionUnreadable {
         extension: &'static str,
-        clients: &'static [ClientFamily],
+        clients: Vec<ClientFamily>,
     },
     EncodingRefusedBy {
         encoding: Encoding,
-        clients: &'static [ClientFamily],
+        clients: Vec<ClientFamily>,
     },
     MustStapleWithoutOcsp,
     /// The common name, cut at 256 characters.
@@ -182,7 +183,7 @@ pub enum FindingKind {
 }
 
 /// A family of TLS clients.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ClientFamily {
     /// OpenSSL 3, and programs and languages that use it.
     OpenSsl,
@@ -190,8 +191,13 @@ pub enum ClientFamily {
     Go,
     /// GnuTLS.
     GnuTls,
-    /// Web browsers.
+    /// Web browsers: at least one of Firefox and Chrome.
     Browsers,
+}
+
+impl ClientFamily {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::OpenSsl, Self::Go, Self::GnuTls, Self::Browsers];
 }
 
 /// A peculiarity of an encoding that some clients refuse.
@@ -200,6 +206,17 @@ pub enum ClientFamily {
 pub enum Encoding {
     SignatureAlgorithmsDiffer,
     EmptyIssuer,
+    Time,
+    PrintableString,
+    StringCharacters,
+    StringType,
+    LargeObjectIdentifier,
+    RsaWithoutNull,
+    CompressedPoint,
+    HybridPoint,
+    CurveSecp256k1,
+    ConstraintType,
+    ConstraintDistance,
 }
 
 /// The part of an authority key identifier (RFC 5280 4.2.1.1) that contradicts the issuer.

@@ -8,6 +8,7 @@ mod client_certificate;
 mod contents;
 #[cfg(test)]
 mod cost;
+mod der_reader;
 mod distinguished_name;
 mod factors;
 mod facts;

@@ -9,6 +9,21 @@ pub(super) fn dotted(content: &[u8]) -> String {
     decimal(content).unwrap_or_else(|| hex::encode(content))
 }
 
+/// Whether an arc of an object identifier's DER content is 2^31 or more.
+pub(super) fn has_large_arc(content: &[u8]) -> bool {
+    let mut arc: u32 = 0;
+    for &byte in content {
+        if arc >= 1 << 24 {
+            return true;
+        }
+        arc = arc << 7 | u32::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            arc = 0;
+        }
+    }
+    false
+}
+
 fn decimal(content: &[u8]) -> Option<String> {
     let mut text = String::new();
     let mut arc: u128 = 0;
@@ -33,6 +48,19 @@ fn decimal(content: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_arcs() {
+        for (oid, expected) in [
+            ("2a87ffffff7f", false),
+            ("2a8880808000", true),
+            ("2a87ffffff7f01", false),
+            ("2a01ffffffffffff01", true),
+            ("", false),
+        ] {
+            assert_eq!(has_large_arc(&hex::decode(oid).unwrap()), expected, "{oid}");
+        }
+    }
 
     #[test]
     fn writes_arcs_of_any_real_size() {

@@ -5,13 +5,14 @@ use std::cmp::Ordering;
 
 use openssl::x509::{X509, X509NameRef};
 use pkcs8::der::asn1::AnyRef;
-use pkcs8::der::{Decode, ErrorKind, Length, Reader, SliceReader, Tag, Tagged};
+use pkcs8::der::{Decode, ErrorKind, Tag, Tagged};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::authorities::{Authorities, Hash};
+use super::der_reader::{BOOLEAN, DerReader, INTEGER, SEQUENCE, constructed, split_value};
 use super::distinguished_name::rfc4514;
 use super::public_key::{PublicKey, PublicKeyError};
 use super::signature_algorithm::{self, Strength};
@@ -50,6 +51,33 @@ pub(super) struct Certificate<'a> {
     pub(super) signature_strength: Strength,
     public_key: OnceCell<Result<PublicKey, PublicKeyError>>,
     subject: OnceCell<String>,
+}
+
+/// Fields that x509-parser keeps only in its own form (RFC 5280 4.1).
+pub(super) struct RawFields<'a> {
+    /// The contents of `signature` and of `signatureAlgorithm`.
+    pub(super) inner_algorithm: &'a [u8],
+    pub(super) outer_algorithm: &'a [u8],
+    /// The tags and the contents of notBefore and notAfter.
+    pub(super) times: [(u8, &'a [u8]); 2],
+}
+
+impl<'a> RawFields<'a> {
+    fn of(der: &'a [u8]) -> Option<Self> {
+        let mut certificate = DerReader::new(der).values(SEQUENCE)?;
+        let mut tbs = certificate.values(SEQUENCE)?;
+        let outer_algorithm = certificate.value(SEQUENCE)?;
+        tbs.optional(constructed(0))?;
+        tbs.value(INTEGER)?;
+        let inner_algorithm = tbs.value(SEQUENCE)?;
+        tbs.value(SEQUENCE)?;
+        let mut validity = tbs.values(SEQUENCE)?;
+        Some(Self {
+            inner_algorithm,
+            outer_algorithm,
+            times: [validity.any()?, validity.any()?],
+        })
+    }
 }
 
 impl<'a> Certificate<'a> {
@@ -102,6 +130,11 @@ impl<'a> Certificate<'a> {
         self.public_key
             .get_or_init(|| PublicKey::from_spki(self.spki()))
             .as_ref()
+    }
+
+    /// Fields in DER. The certificate was parsed, so they are there.
+    pub(super) fn raw_fields(&self) -> Option<RawFields<'a>> {
+        RawFields::of(self.der)
     }
 
     /// The DER encoding of the `SubjectPublicKeyInfo`.
@@ -203,25 +236,8 @@ fn is_der(bytes: &[u8]) -> bool {
     }
 }
 
-const BOOLEAN: u8 = 1;
 /// The bit of a tag that marks a constructed value (X.690 8.1.2.5).
 const CONSTRUCTED: u8 = 0x20;
-
-/// The first byte of the tag, the content, and the bytes after the value. `None` if the length is not in DER or too long.
-fn split_value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, mut rest) = bytes.split_first()?;
-    // A tag number above 30 ends with the first byte without the high bit (X.690 8.1.2.4).
-    if tag & 0x1f == 0x1f {
-        let last = rest.iter().position(|byte| byte & 0x80 == 0)?;
-        rest = &rest[last + 1..];
-    }
-    let mut reader = SliceReader::new(rest).ok()?;
-    let length = usize::try_from(Length::decode(&mut reader).ok()?).ok()?;
-    let (content, after) = rest
-        .get(usize::try_from(reader.position()).ok()?..)?
-        .split_at_checked(length)?;
-    Some((*tag, content, after))
-}
 
 #[cfg(test)]
 mod tests {

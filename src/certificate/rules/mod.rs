@@ -1,5 +1,7 @@
 //! The rules for server and CA certificates. Each rule checks one thing and notes a finding.
 
+mod encodings;
+mod extensions;
 mod general;
 mod issuers;
 mod leaf;
@@ -98,6 +100,7 @@ pub(super) fn apply(
     leaf::key(leaf, key, findings);
     weak_keys::key(leaf, key, private_key, findings);
     subject_names::leaf(leaf, findings);
+    extensions::must_staple(leaf, findings);
     for index in path.served() {
         general::certificate(&certificates[index], Signature::Matters, findings);
     }

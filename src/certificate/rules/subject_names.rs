@@ -1,11 +1,11 @@
 //! The subject alternative names of a server certificate (RFC 5280 4.2.1.6).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::GeneralName;
 
-use super::Findings;
+use super::{Findings, cut};
 use crate::certificate::finding::{FindingKind, SanError};
 use crate::certificate::x509::Certificate;
 
@@ -31,6 +31,39 @@ pub(super) fn leaf(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
     };
     if !names.iter().any(names_a_server) {
         findings.note(FindingKind::SanWithoutServer, Some(leaf));
+    }
+    let mut common_names = leaf
+        .fields
+        .subject()
+        .iter_common_name()
+        .filter_map(|name| name.as_str().ok());
+    if let Some(name) = common_names.find(|name| is_server_name(name) && !names.iter().any(|san| covers(san, name))) {
+        let common_name = cut(name);
+        findings.note(FindingKind::NameNotInSan { common_name }, Some(leaf));
+    }
+}
+
+/// Whether a common name looks like the name of a server: an IP address, or a DNS name of several labels whose last one is not a number.
+fn is_server_name(name: &str) -> bool {
+    let is_top = |label: &str| label.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_host = || is_dns_name(name) && name.rsplit_once('.').is_some_and(|(_, last)| is_top(last));
+    name.parse::<IpAddr>().is_ok() || is_host()
+}
+
+/// Whether clients accept this name of a server because of a subject alternative name (RFC 9525 6.3).
+fn covers(san: &GeneralName<'_>, name: &str) -> bool {
+    match san {
+        GeneralName::DNSName(san) => {
+            let wildcard = san.strip_prefix("*.").zip(name.split_once('.'));
+            san.eq_ignore_ascii_case(name)
+                || wildcard.is_some_and(|(parent, (_, rest))| parent.eq_ignore_ascii_case(rest))
+        }
+        GeneralName::IPAddress(address) => match name.parse() {
+            Ok(IpAddr::V4(name)) => *address == name.octets(),
+            Ok(IpAddr::V6(name)) => *address == name.octets(),
+            Err(_) => false,
+        },
+        _ => false,
     }
 }
 
@@ -69,15 +102,25 @@ fn is_mail_address(address: &str) -> bool {
         .is_some_and(|(local, host)| !local.is_empty() && !local.contains(' ') && is_dns_name(host))
 }
 
-/// RFC 3986 3.1: a scheme and more text after it.
+/// RFC 3986 3.1: a scheme and more text after it. 2.1: two hexadecimal digits follow each percent sign. 3.2.2: brackets enclose an IPv6 address.
 fn is_uri(uri: &str) -> bool {
+    let is_escape = |text: &str| {
+        text.get(..2)
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
     uri.split_once(':').is_some_and(|(scheme, rest)| {
+        let host = rest
+            .strip_prefix("//")
+            .and_then(|rest| rest.split(['/', '?', '#']).next())
+            .unwrap_or_default();
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
             && !rest.is_empty()
             && !rest.contains(|c: char| c.is_ascii_whitespace() || c.is_control())
+            && rest.split('%').skip(1).all(is_escape)
+            && host.contains('[') == host.contains(']')
     })
 }
 
@@ -134,6 +177,11 @@ mod tests {
             (":a", false),
             ("a:", false),
             ("http://a b", false),
+            ("http://a/%2f", true),
+            ("http://a/%zz", false),
+            ("http://a/%2", false),
+            ("http://[2001:db8::1]/", true),
+            ("http://[2001:db8::1/", false),
         ] {
             assert_eq!(is_uri(uri), expected, "{uri}");
         }

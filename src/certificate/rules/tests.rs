@@ -6,9 +6,11 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::x509::{X509, X509Builder, X509Extension};
 
+use crate::certificate::der_reader::{DerReader, SEQUENCE};
 use crate::certificate::test_pair::{self, AT, AUTHORITY, Entity, SERVER, verify};
 use crate::certificate::{
-    CaMark, Finding, FindingCode as Code, FindingKind as Kind, KeyAlgorithm, NameKind, SanError, SerialError, WeakHash,
+    CaMark, ClientFamily, Encoding, Finding, FindingCode as Code, FindingKind as Kind, KeyAlgorithm, NameKind,
+    SanError, SerialError, WeakHash,
 };
 use crate::clock::Timestamp;
 
@@ -51,7 +53,13 @@ fn san(error: SanError) -> Kind {
 
 fn unknown(oid: &str, more: usize) -> Kind {
     let oid = Some(oid.to_owned());
-    Kind::CriticalExtensionUnknown { oid, more }
+    let clients = ClientFamily::ALL.to_vec();
+    Kind::CriticalExtensionUnknown { oid, more, clients }
+}
+
+fn unreadable(extension: &'static str, clients: &[ClientFamily]) -> Kind {
+    let clients = clients.to_vec();
+    Kind::ExtensionUnreadable { extension, clients }
 }
 
 fn valid(builder: &mut X509Builder, begin: i64, end: i64) {
@@ -152,7 +160,14 @@ fn extensions_of_the_server() {
         ("keyUsage", None, vec![]),
         ("keyUsage", Some("keyEncipherment,digitalSignature"), vec![]),
         ("keyUsage", Some("keyEncipherment"), vec![Kind::KeyUsageUnfit]),
-        ("keyUsage", Some("DER:05:00"), vec![Kind::KeyUsageUnfit]),
+        (
+            "keyUsage",
+            Some("DER:05:00"),
+            vec![
+                Kind::KeyUsageUnfit,
+                unreadable("keyUsage", &[ClientFamily::OpenSsl, ClientFamily::Go]),
+            ],
+        ),
         ("extendedKeyUsage", None, vec![]),
         ("extendedKeyUsage", Some("clientAuth,serverAuth"), vec![]),
         ("extendedKeyUsage", Some("anyExtendedKeyUsage"), vec![]),
@@ -228,7 +243,16 @@ fn critical_extensions() {
         ("1.2.3.4", false, vec![]),
         ("1.2.3.4", true, vec![unknown("1.2.3.4", 0)]),
         ("1.3.6.1.4.1.11129.2.4.3", true, vec![Kind::Precertificate]),
-        ("1.3.6.1.5.5.7.1.24", true, vec![]),
+        ("1.3.6.1.5.5.7.1.24", false, vec![]),
+        (
+            "1.3.6.1.5.5.7.1.24",
+            true,
+            vec![Kind::CriticalExtensionUnknown {
+                oid: Some("1.3.6.1.5.5.7.1.24".to_owned()),
+                more: 0,
+                clients: vec![ClientFamily::OpenSsl, ClientFamily::Go, ClientFamily::Browsers],
+            }],
+        ),
     ] {
         let found = of_server(&server, |issuer| {
             issuer.certify_with(&server, SERVER, |builder| {
@@ -289,7 +313,7 @@ fn keys_and_signatures() {
         [
             Kind::KeyTypeUnsupportedByEnvoy {
                 algorithm: KeyAlgorithm::Rsa,
-                bits: 1024
+                bits: 1024,
             },
             Kind::RsaKeySmall { bits: 1024 }
         ]
@@ -303,7 +327,7 @@ fn keys_and_signatures() {
         kinds(&found),
         [Kind::KeyTypeUnsupportedByEnvoy {
             algorithm: KeyAlgorithm::Ed448,
-            bits: 456
+            bits: 456,
         }]
     );
 
@@ -471,7 +495,7 @@ fn name_constraints() {
             Some(kind) => {
                 let tag = if kind == "permitted" { "a0" } else { "a1" };
                 let name = "a4:13:30:11:31:0f:30:0d:06:03:55:04:03:0c:06:73:65:72:76:65:72";
-                format!("critical,DER:30:19:{tag}:17:30:15:{name}")
+                format!("DER:30:19:{tag}:17:30:15:{name}")
             }
             None => format!("critical,{constraints}"),
         };
@@ -482,5 +506,101 @@ fn name_constraints() {
             .into_iter()
             .collect();
         assert_eq!(kinds(&found), expected, "{constraints}");
+    }
+}
+
+#[test]
+fn a_common_name_that_looks_like_a_server_is_a_subject_alternative_name() {
+    for (common_name, san, is_covered) in [
+        ("a.example", "DNS:a.example", true),
+        ("A.Example", "DNS:b.example,DNS:a.example", true),
+        ("a.example", "DNS:b.example", false),
+        ("a.example.com", "DNS:*.example.com", true),
+        ("a.b.example.com", "DNS:*.example.com", false),
+        ("*.example.com", "DNS:*.example.com", true),
+        ("*.example.com", "DNS:a.example.com", false),
+        ("192.0.2.1", "IP:192.0.2.1", true),
+        ("192.0.2.1", "DNS:a.example", false),
+        ("2001:db8::1", "IP:2001:db8:0::1", true),
+        ("2001:db8::1", "IP:192.0.2.1", false),
+        // These are no names of servers.
+        ("Our server", "DNS:a.example", true),
+        ("server", "DNS:a.example", true),
+        ("Release 1.2", "DNS:a.example", true),
+        ("1.2", "DNS:a.example", true),
+        ("a@b.example", "DNS:a.example", true),
+        ("b\u{fc}cher.example", "DNS:xn--bcher-kva.example", true),
+    ] {
+        let server = Entity::new(common_name);
+        let found = of_server(&server, |issuer| {
+            issuer.certify_with(&server, &with("subjectAltName", Some(san)), short)
+        });
+        let expected = [Kind::NameNotInSan {
+            common_name: common_name.to_owned(),
+        }];
+        assert_eq!(
+            kinds(&found),
+            expected[usize::from(is_covered)..],
+            "{common_name} {san}"
+        );
+    }
+    let server = Entity::new("a.example");
+    let found = of_server(&server, |issuer| {
+        issuer.certify_with(&server, &with("subjectAltName", None), short)
+    });
+    assert_eq!(kinds(&found), [Kind::SanMissing]);
+}
+
+#[test]
+fn must_staple_needs_an_ocsp_responder() {
+    let ocsp = ("authorityInfoAccess", "OCSP;URI:http://ocsp.example");
+    let issuers = ("authorityInfoAccess", "caIssuers;URI:http://ca.example");
+    let status_request = ("tlsfeature", "status_request");
+    for (extensions, is_reported) in [
+        (&[status_request][..], true),
+        (&[status_request, issuers], true),
+        (&[status_request, ocsp], false),
+        (&[("tlsfeature", "status_request_v2")], false),
+        (&[issuers], false),
+    ] {
+        let server = Entity::new("server");
+        let all = [SERVER, extensions].concat();
+        let found = of_server(&server, |issuer| issuer.certify_with(&server, &all, short));
+        assert_eq!(
+            kinds(&found),
+            [Kind::MustStapleWithoutOcsp][..usize::from(is_reported)],
+            "{extensions:?}"
+        );
+    }
+}
+
+#[test]
+fn an_issuer_is_found_although_the_signature_algorithms_differ() {
+    let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+    let leaf = issuer.certify_with(&server, SERVER, short).to_der().unwrap();
+    let mut fields = DerReader::new(&leaf).values(SEQUENCE).unwrap();
+    let tbs = test_pair::sequence(&[fields.value(SEQUENCE).unwrap()]);
+    // ecdsa-with-SHA256 and ecdsa-with-SHA384 (RFC 5758 3.2).
+    let [sha256, sha384] = ["06082a8648ce3d040302", "06082a8648ce3d040303"].map(|oid| hex::decode(oid).unwrap());
+    let place = tbs.windows(sha256.len()).position(|window| window == sha256).unwrap();
+    let mut other = tbs.clone();
+    other[place..place + sha384.len()].copy_from_slice(&sha384);
+    let signed = |tbs: &[u8], outer: &[u8], digest| {
+        let mut signer = openssl::sign::Signer::new(digest, &issuer.key).unwrap();
+        let signature = signer.sign_oneshot_to_vec(tbs).unwrap();
+        let signature = test_pair::der(3, &[&[0], &signature[..]].concat());
+        let der = test_pair::sequence(&[tbs, &test_pair::sequence(&[outer]), &signature]);
+        [X509::from_der(&der).unwrap(), root.certify_authority(&issuer)]
+    };
+    let expected = Kind::EncodingRefusedBy {
+        encoding: Encoding::SignatureAlgorithmsDiffer,
+        clients: ClientFamily::ALL.to_vec(),
+    };
+    for (tbs, outer, digest, expected) in [
+        (&tbs, &sha256, MessageDigest::sha256(), vec![]),
+        (&other, &sha256, MessageDigest::sha256(), vec![expected.clone()]),
+        (&tbs, &sha384, MessageDigest::sha384(), vec![expected]),
+    ] {
+        assert_eq!(kinds(&findings(&signed(tbs, outer, digest), &server)), expected);
     }
 }

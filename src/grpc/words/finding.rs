@@ -86,16 +86,19 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::KeyUsageUnfit => "the key usage lacks digitalSignature".to_owned(),
         FindingKind::EkuUnfit => "the extended key usage lacks serverAuth".to_owned(),
         FindingKind::Precertificate => "the certificate is a precertificate, which no server can use".to_owned(),
-        FindingKind::CriticalExtensionUnknown { oid, more } => {
+        FindingKind::CriticalExtensionUnknown { oid, more, clients } => {
             let oid = oid.as_deref().unwrap_or("with a long identifier");
             let more = match more {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };
-            format!("clients do not know the critical extension {oid}, or cannot read it{more}")
+            format!(
+                "some clients do not process the critical extension {oid}{more}: {} the certificate",
+                refuse(clients)
+            )
         }
         FindingKind::SerialInvalid { error } => match error {
-            SerialError::Negative => "the serial number is negative",
+            SerialError::Negative => "the serial number is negative: Go refuses the certificate",
             SerialError::Zero => "the serial number is zero",
             SerialError::TooLong => "the serial number has more than 20 bytes",
         }
@@ -179,8 +182,23 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         }
         FindingKind::EncodingRefusedBy { encoding, clients } => {
             let encoding = match encoding {
-                Encoding::SignatureAlgorithmsDiffer => "the certificate names two signature algorithms",
+                Encoding::SignatureAlgorithmsDiffer => "the certificate names two different signature algorithms",
                 Encoding::EmptyIssuer => "the issuer's name is empty",
+                Encoding::Time => "a time of the validity is not in DER",
+                Encoding::PrintableString => {
+                    "a PrintableString of the subject or the issuer has a character that this type does not allow"
+                }
+                Encoding::StringCharacters => {
+                    "a string of the subject or the issuer has characters that its type does not allow"
+                }
+                Encoding::StringType => "an attribute of the subject or the issuer has an unusual type",
+                Encoding::LargeObjectIdentifier => "an object identifier has a number of more than 31 bits",
+                Encoding::RsaWithoutNull => "the algorithm of the RSA key lacks its parameters (NULL)",
+                Encoding::CompressedPoint => "the point of the ECDSA key is compressed",
+                Encoding::HybridPoint => "the point of the ECDSA key is in hybrid form",
+                Encoding::CurveSecp256k1 => "the ECDSA key is on the curve secp256k1",
+                Encoding::ConstraintType => "the name constraints restrict a type of names that clients do not process",
+                Encoding::ConstraintDistance => "the name constraints have a minimum or a maximum",
             };
             format!("{encoding}: {} the certificate", refuse(clients))
         }
