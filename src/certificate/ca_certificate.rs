@@ -247,6 +247,9 @@ mod tests {
         assert_eq!(codes(&to_come), [Code::NotYetValid]);
         let zero = Asn1Integer::from_bn(&BigNum::new().unwrap()).unwrap();
         let unnumbered = root(AUTHORITY, |builder| builder.set_serial_number(&zero).unwrap());
+        assert_eq!(codes(&unnumbered), []);
+        let [above, issuer] = ["root", "issuer"].map(Entity::new);
+        let unnumbered = above.certify_with(&issuer, AUTHORITY, |builder| builder.set_serial_number(&zero).unwrap());
         assert_eq!(codes(&unnumbered), [Code::SerialInvalid]);
         let odd = [AUTHORITY, &[("1.2.3.4", "critical,DER:05:00")]].concat();
         assert_eq!(codes(&root(&odd, |_| {})), [Code::CriticalExtensionUnknown]);

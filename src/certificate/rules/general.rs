@@ -25,7 +25,11 @@ pub(super) fn certificate(certificate: &Certificate<'_>, signature: Signature, f
     if fields.version() != X509Version::V3 {
         note(FindingKind::VersionNot3);
     }
-    if let Some(error) = serial_error(fields.raw_serial()) {
+    // RFC 5280 4.1.2.2 forbids 0, but roots have it, and no client refuses it.
+    let is_root = signature == Signature::DoesNotMatter || (certificate.is_self_issued() && fields.is_ca());
+    if let Some(error) = serial_error(fields.raw_serial())
+        && !(is_root && error == SerialError::Zero)
+    {
         note(FindingKind::SerialInvalid { error });
     }
     let weak_hash = match certificate.signature_strength {
