@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
@@ -94,10 +95,17 @@ fn names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = Name<'a>>
     let subject = certificate.fields.subject();
     let subject = (subject.iter_rdn().next().is_some()).then(|| Name::Directory(parts(subject)));
     let alternative = certificate.fields.subject_alternative_name().ok().flatten();
-    let alternative = alternative
+    let alternative: &[_] = alternative.map_or(&[], |extension| &extension.value.general_names);
+    // RFC 5280 4.2.1.10: constraints of mail addresses apply to the subject if no alternative name is a mail address.
+    let has_mail = alternative
+        .iter()
+        .any(|name| matches!(name, GeneralName::RFC822Name(_)));
+    let attributes = certificate.fields.subject().iter_email().filter(move |_| !has_mail);
+    let addresses = attributes.filter_map(|attribute| Some(Name::Mail(attribute.as_str().ok()?.rsplit_once('@'))));
+    subject
         .into_iter()
-        .flat_map(|extension| &extension.value.general_names);
-    subject.into_iter().chain(alternative.filter_map(Name::of))
+        .chain(alternative.iter().filter_map(Name::of))
+        .chain(addresses)
 }
 
 /// The content of a distinguished name without its outer SEQUENCE.
@@ -177,6 +185,10 @@ impl<'a> Name<'a> {
             (Self::Host(host), GeneralName::URI(base)) => Some(host.is_some_and(|host| is_host_within(host, base))),
             (Self::Address(address), GeneralName::IPAddress(base)) => Some(is_address_within(address, base)),
             (Self::Directory(name), GeneralName::DirectoryName(base)) => Some(name.starts_with(parts(base))),
+            // Nothing is within a subtree whose characters are not ASCII.
+            (Self::Mail(_), GeneralName::Invalid(Tag(1), _))
+            | (Self::Dns(_), GeneralName::Invalid(Tag(2), _))
+            | (Self::Host(_), GeneralName::Invalid(Tag(6), _)) => Some(false),
             _ => None,
         })
     }
@@ -265,6 +277,9 @@ mod tests {
             );
         }
         assert_eq!(is_within(Name::Dns("a"), &GeneralName::URI("a")), None);
+        let invalid = |tag| GeneralName::Invalid(Tag(tag), b"\xe4");
+        assert_eq!(is_within(Name::Dns("a"), &invalid(2)), Some(false));
+        assert_eq!(is_within(Name::Dns("a"), &invalid(6)), None);
         assert!(Name::Dns("*.example.com").may_stand_for(&GeneralName::DNSName("secret.example.com")));
         assert!(!Name::Dns("a.example.com").may_stand_for(&GeneralName::DNSName("secret.example.com")));
     }

@@ -510,6 +510,47 @@ fn name_constraints() {
 }
 
 #[test]
+fn a_mail_address_of_the_subject_is_constrained_unless_an_alternative_name_is_one() {
+    for (constraint, address, san, is_violated) in [
+        ("permitted;email:example.com", "a@example.com", "DNS:a.example", false),
+        ("permitted;email:example.com", "a@b.example", "DNS:a.example", true),
+        ("permitted;email:example.com", "no address", "DNS:a.example", true),
+        ("excluded;email:example.com", "a@example.com", "DNS:a.example", true),
+        ("excluded;email:example.com", "a@b.example", "DNS:a.example", false),
+        (
+            "permitted;email:example.com",
+            "a@b.example",
+            "DNS:a.example,email:a@example.com",
+            false,
+        ),
+    ] {
+        let [root, issuer, server] = ["root", "issuer", "server"].map(Entity::new);
+        let above = root.certify(
+            &issuer,
+            &[
+                ("basicConstraints", "critical,CA:TRUE"),
+                ("nameConstraints", constraint),
+            ],
+        );
+        let leaf = issuer.certify_with(&server, &with("subjectAltName", Some(san)), |builder| {
+            short(builder);
+            let mut name = openssl::x509::X509Name::builder().unwrap();
+            name.append_entry_by_text("emailAddress", address).unwrap();
+            builder.set_subject_name(&name.build()).unwrap();
+        });
+        let expected = [Kind::NameConstraintViolated {
+            name: NameKind::MailAddress,
+        }];
+        let found = findings(&[leaf, above], &server);
+        assert_eq!(
+            kinds(&found),
+            expected[..usize::from(is_violated)],
+            "{constraint} {address} {san}"
+        );
+    }
+}
+
+#[test]
 fn a_common_name_that_looks_like_a_server_is_a_subject_alternative_name() {
     for (common_name, san, is_covered) in [
         ("a.example", "DNS:a.example", true),
