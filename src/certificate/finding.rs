@@ -111,9 +111,11 @@ pub enum FindingKind {
         days: i64,
         limit: i64,
     },
+    /// The versions of Envoy that do not serve such a key.
     KeyTypeUnsupportedByEnvoy {
         algorithm: KeyAlgorithm,
         bits: u32,
+        versions: Vec<&'static str>,
     },
     KeyRoca,
     KeyClosePrimes,

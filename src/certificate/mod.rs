@@ -69,7 +69,7 @@ pub use policy::{Policy, PolicyError};
 use private_key::Weaknesses;
 pub use private_key::{MlDsaForm, PrivateKey, PrivateKeyError};
 pub use public_key::{KeyAlgorithm, KeyAlgorithmError};
-pub use rules::EXPIRES_SOON_DAYS;
+pub use rules::{ENVOY_VERSIONS, EXPIRES_SOON_DAYS, EnvoyVersion};
 pub use spiffe_id::{SpiffeId, is_spiffe_pattern};
 pub use stored_pair::{StoredPair, StoredPairError, stored_facts, stored_leaf};
 pub use unsupported_key::UnsupportedKey;

@@ -46,7 +46,6 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     fn config(&self, node: &str) -> Value {
-        let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
         let sds = json!({
             "resource_api_version": "V3",
             "api_config_source": {
@@ -60,16 +59,12 @@ impl Source<'_> {
                 }],
             },
         });
-        let tls = match self.secret {
-            Some(name) => json!({
-                "@type": format!("{TLS}.v3.DownstreamTlsContext"),
-                "common_tls_context": {"tls_certificate_sds_secret_configs": [{"name": name, "sds_config": sds}]},
-            }),
-            None => json!({
-                "@type": format!("{TLS}.v3.DownstreamTlsContext"),
-                "disable_stateless_session_resumption": true,
-                "disable_stateful_session_resumption": true,
-                "common_tls_context": {"custom_tls_certificate_selector": {
+        let mut listeners = match self.secret {
+            Some(name) => listeners(&json!({
+                "tls_certificate_sds_secret_configs": [{"name": name, "sds_config": sds}],
+            })),
+            None => listeners(&json!({
+                "custom_tls_certificate_selector": {
                     "name": "on_demand",
                     "typed_config": {
                         "@type": format!("{TLS}.{ON_DEMAND}"),
@@ -79,10 +74,14 @@ impl Source<'_> {
                             "typed_config": {"@type": format!("{TLS}.{SNI}"), "default_value": "no-name"},
                         },
                     },
-                }},
-            }),
+                },
+            })),
         };
-        let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3";
+        if self.secret.is_none() {
+            let tls = &mut listeners[0]["filter_chains"][0]["transport_socket"]["typed_config"];
+            tls["disable_stateless_session_resumption"] = json!(true);
+            tls["disable_stateful_session_resumption"] = json!(true);
+        }
         let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         json!({
             "node": {"id": node, "cluster": "test"},
@@ -99,37 +98,65 @@ impl Source<'_> {
                         "lb_endpoints": [{"endpoint": {"address": address(self.certkeep.port())}}],
                     }]},
                 }],
-                "listeners": [{
-                    "name": "https", "address": address(0),
-                    "filter_chains": [{
-                        "transport_socket": {"name": "tls", "typed_config": tls},
-                        "filters": [{"name": "http", "typed_config": {
-                            "@type": format!("{manager}.HttpConnectionManager"),
-                            "stat_prefix": "https",
-                            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                                {"match": {"prefix": "/"}, "direct_response": {"status": 200}},
-                            ]}]},
-                            "http_filters": [{"name": "router", "typed_config": {
-                                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                            }}],
-                        }}],
-                    }],
-                }],
+                "listeners": listeners,
             },
         })
     }
 }
 
+fn address(port: u16) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}
+
+/// One listener that answers HTTPS with this `common_tls_context`.
+fn listeners(tls: &Value) -> Value {
+    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3";
+    json!([{
+        "name": "https", "address": address(0),
+        "filter_chains": [{
+            "transport_socket": {"name": "tls", "typed_config": {
+                "@type": format!("{TLS}.v3.DownstreamTlsContext"),
+                "common_tls_context": tls,
+            }},
+            "filters": [{"name": "http", "typed_config": {
+                "@type": format!("{manager}.HttpConnectionManager"),
+                "stat_prefix": "https",
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                    {"match": {"prefix": "/"}, "direct_response": {"status": 200}},
+                ]}]},
+                "http_filters": [{"name": "router", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                }}],
+            }}],
+        }],
+    }])
+}
+
+/// The configuration of an Envoy with this `common_tls_context`, without certkeep.
+pub fn static_config(tls: &Value) -> Value {
+    json!({
+        "node": {"id": "static", "cluster": "test"},
+        "admin": {"address": address(0)},
+        "static_resources": {"listeners": listeners(tls)},
+    })
+}
+
 impl Envoy {
     /// Starts an Envoy, and waits until its listener accepts connections.
     pub async fn start(version: &str, node: &str, source: &Source<'_>) -> Self {
+        let envoy = Self::run(version, &source.config(node)).await;
+        envoy.unwrap_or_else(|log| panic!("Envoy did not start:\n{log}"))
+    }
+
+    /// Starts an Envoy with this configuration, and waits until its listener accepts connections. Answers its log if it does not start.
+    pub async fn run(version: &str, configuration: &Value) -> Result<Self, String> {
         let dir = temp_dir();
         let (config, admin, log) = (
             dir.path().join("envoy.json"),
             dir.path().join("admin"),
             dir.path().join("log"),
         );
-        std::fs::write(&config, source.config(node).to_string()).unwrap();
+        std::fs::write(&config, configuration.to_string()).unwrap();
         let child = Command::new(tool(&format!("bin/envoy-{version}")))
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info"])
             .arg("--config-path")
@@ -148,8 +175,14 @@ impl Envoy {
         let began = Instant::now();
         loop {
             let failed = began.elapsed() > Duration::from_secs(30) || envoy.child.try_wait().unwrap().is_some();
-            assert!(!failed, "Envoy did not start:\n{}", envoy.log());
+            if failed {
+                return Err(envoy.log());
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
+            // The administration answers before, and ends if Envoy then refuses its configuration.
+            if !envoy.log().contains("starting main dispatch loop") {
+                continue;
+            }
             let Ok(Ok(admin)) = std::fs::read_to_string(&admin).map(|address| address.parse::<SocketAddr>()) else {
                 continue;
             };
@@ -161,7 +194,7 @@ impl Envoy {
             if let Some(port) = port.as_u64() {
                 envoy.https.set_port(port as u16);
                 if TcpStream::connect(envoy.https).is_ok() {
-                    return envoy;
+                    return Ok(envoy);
                 }
             }
         }
@@ -210,7 +243,7 @@ fn body(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn sha256(pair: &Pair) -> Vec<u8> {
+pub fn sha256(pair: &Pair) -> Vec<u8> {
     pair.x509
         .digest(openssl::hash::MessageDigest::sha256())
         .unwrap()

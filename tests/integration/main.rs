@@ -30,6 +30,7 @@ mod differential;
 mod disk;
 mod documents;
 mod envoy;
+mod envoy_keys;
 mod etags;
 mod events;
 mod external;

@@ -1,6 +1,7 @@
 //! The rules for server and CA certificates. Each rule checks one thing and notes a finding.
 
 mod encodings;
+mod envoy;
 mod extensions;
 mod general;
 mod issuers;
@@ -19,6 +20,7 @@ use super::public_key::PublicKey;
 use super::x509::Certificate;
 use super::{Finding, FindingCode, FindingKind, Policy, PrivateKey, Severity};
 use crate::clock::Timestamp;
+pub use envoy::{ENVOY_VERSIONS, EnvoyVersion};
 use general::Signature;
 pub(super) use issuers::missing;
 pub(super) use name_constraints::TooManyNames;
@@ -97,7 +99,7 @@ pub(super) fn apply(
     validity::time(leaf, at, findings);
     validity::length(leaf, findings);
     leaf::usage(leaf, findings);
-    leaf::key(leaf, key, findings);
+    envoy::key(leaf, key, findings);
     weak_keys::key(leaf, key, private_key, findings);
     subject_names::leaf(leaf, findings);
     extensions::must_staple(leaf, findings);

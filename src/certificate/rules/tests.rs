@@ -314,6 +314,7 @@ fn keys_and_signatures() {
             Kind::KeyTypeUnsupportedByEnvoy {
                 algorithm: KeyAlgorithm::Rsa,
                 bits: 1024,
+                versions: vec!["1.36", "1.40"],
             },
             Kind::RsaKeySmall { bits: 1024 }
         ]
@@ -328,8 +329,15 @@ fn keys_and_signatures() {
         [Kind::KeyTypeUnsupportedByEnvoy {
             algorithm: KeyAlgorithm::Ed448,
             bits: 456,
+            versions: vec!["1.36", "1.40"],
         }]
     );
+
+    let edwards = Entity {
+        key: PKey::generate_ed25519().unwrap(),
+        ..Entity::new("server")
+    };
+    assert_eq!(of_server(&edwards, |issuer| issuer.certify_server(&edwards)), []);
 
     let server = Entity::new("server");
     for (digest, hash) in [

@@ -107,8 +107,13 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::ValidityTooLong { days, limit } => {
             format!("the certificate is valid for {days} days, and {limit} are allowed")
         }
-        FindingKind::KeyTypeUnsupportedByEnvoy { algorithm, bits } => {
-            format!("Envoy does not load {algorithm} keys of {bits} bits")
+        FindingKind::KeyTypeUnsupportedByEnvoy {
+            algorithm,
+            bits,
+            versions,
+        } => {
+            let versions = versions.join(" and ");
+            format!("Envoy {versions} cannot serve {algorithm} keys of {bits} bits")
         }
         FindingKind::KeyRoca => {
             "the RSA modulus is from a faulty library for chips (ROCA), so it can be factored".to_owned()
