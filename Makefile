@@ -63,7 +63,7 @@ install-run:
 	@tools/install rust compiler postgres
 
 install-test:
-	@tools/install rust compiler postgres openssl softhsm python java go node promtool nginx haproxy
+	@tools/install rust compiler postgres openssl certtool softhsm python java go node promtool nginx haproxy
 
 # Lints proto/, and compares it with the accepted schema: nothing breaks a client, and nothing new is missing from the accepted file.
 schema: $(TOOLS)/buf/.made
@@ -192,13 +192,14 @@ $(TOOLS)/python/gen/.made: $(TOOLS)/python/.made $(PROTOS)
 # The Go module of the generated client, as the schema names it.
 GO_MODULE := github.com/certkeep/certkeep/gen/go
 
-$(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.* tests/go/*.go)
-	rm -rf $(@D) && mkdir -p $(@D)/tests && cp examples/go/*.* $(@D) && cp tests/go/*.go $(@D)/tests
+$(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.* tests/go/*.go tests/go/*/*.go)
+	rm -rf $(@D) && mkdir -p $(@D) && cp examples/go/*.* $(@D) && cp -r tests/go $(@D)/tests
 	mkdir $(@D)/gen && printf 'module %s\n\ngo 1.24.0\n' $(GO_MODULE) >$(@D)/gen/go.mod
 	cd $(@D) && GOBIN="$$PWD/bin" go install tool
 	PATH="$(CURDIR)/$(@D)/bin:$$PATH" $(PROTOC) --go_out=$(@D)/gen --go_opt=module=$(GO_MODULE) \
 		--go-grpc_out=$(@D)/gen --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
-	cd $(@D) && go build -buildvcs=false -o upload . && go build -buildvcs=false -o renew ./tests
+	cd $(@D) && go build -buildvcs=false -o upload . && go build -buildvcs=false -o renew ./tests \
+		&& go build -buildvcs=false -o verdicts ./tests/verdicts
 	touch $@
 
 $(TOOLS)/java/.made: $(PROTOS) examples/java/pom.xml $(wildcard examples/java/src/main/java/io/certkeep/examples/*.java) | install-test

@@ -19,6 +19,7 @@ mod callers;
 mod calls;
 mod certificates;
 mod client_certificates;
+mod clients;
 mod command_line;
 mod connections;
 mod contexts;
