@@ -216,6 +216,15 @@ fn first_upload(keys: Keys) -> (&'static Upload, UnverifiedPair, Authorities) {
     (upload, pair, Authorities::default())
 }
 
+fn signer(keys: Keys) -> PKey<Private> {
+    let key = Entity::new("signer", keys).key;
+    // The first signature sets up the key.
+    let mut signer = openssl::sign::Signer::new_without_digest(&key).unwrap();
+    signer.sign_oneshot_to_vec(&[7; 32]).unwrap();
+    drop(signer);
+    key
+}
+
 fn checked_upload(keys: Keys) -> (&'static Upload, VerifiedPair) {
     let (upload, pair) = read_upload(keys);
     (upload, upload.check(pair, &upload.authorities))
@@ -249,6 +258,14 @@ fn check_new_issuer((upload, pair, none): (&Upload, UnverifiedPair, Authorities)
     (black_box(upload.check(pair, &none)), none)
 }
 
+// For comparison with the tests of the primes of an RSA key, which are a part of `check`.
+#[library_benchmark]
+#[bench::rsa_2048(args = (Keys::Rsa2048), setup = signer)]
+fn sign(key: PKey<Private>) -> Vec<u8> {
+    let mut signer = openssl::sign::Signer::new_without_digest(&key).unwrap();
+    black_box(signer.sign_oneshot_to_vec(&[7; 32]).unwrap())
+}
+
 #[library_benchmark]
 #[bench::p256(args = (Keys::P256), setup = checked_upload)]
 #[bench::rsa_2048(args = (Keys::Rsa2048), setup = checked_upload)]
@@ -272,7 +289,7 @@ fn whole(upload: &Upload) -> (Vec<u8>, Vec<u8>) {
 
 library_benchmark_group!(
     name = steps,
-    benchmarks = [parse, check, check_new_issuer, seal, render, whole]
+    benchmarks = [parse, check, check_new_issuer, sign, seal, render, whole]
 );
 
 // Instructions alone: caches are simulated for no real machine.

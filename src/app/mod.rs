@@ -11,6 +11,7 @@ mod changes;
 mod check;
 mod client_identity;
 mod client_token;
+mod compromised;
 mod cpu_pool;
 mod delete;
 mod deliver;
@@ -127,6 +128,7 @@ pub use crate::store::{
     Account, CertificateVersion, ClientIdentity, KeyEncryptionKey, KeyState, KeyUse, Lease, LeaseVersions, ManagedKey,
     Order, Replica, ResourceGroup, Rotation, StoredCertificate, Trail,
 };
+pub use compromised::CompromisedWalk;
 
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;

@@ -40,6 +40,8 @@ pub struct SearchServerCertificates {
     pub server_certificate_name_prefix: String,
     /// Tags that every certificate must have.
     pub tags: Vec<(String, String)>,
+    /// Whether only certificates with a compromised key are found.
+    pub compromised: bool,
     /// The sort order. An error if the value is unknown.
     pub order_by: Result<Order, CriterionError>,
     /// The maximum number of certificates in the answer; 0: the default.
@@ -63,12 +65,13 @@ impl App {
         // An unknown order counts as the default order here. The call refuses it below.
         let order = request.order_by.unwrap_or(Order::CreateTime);
         let others = format!(
-            "{order:?} {:?} {:?} {} {:?} {:?}",
+            "{order:?} {:?} {:?} {} {:?} {:?} {}",
             request.domain_match,
             request.key_algorithm,
             request.key_size,
             request.expire_time_from,
-            request.expire_time_before
+            request.expire_time_before,
+            request.compromised
         );
         let mut filter = vec![
             others.as_str(),
@@ -174,6 +177,7 @@ impl App {
             expiry: expiry?,
             name_prefix: name_prefix?,
             tags: tags?,
+            is_compromised: request.compromised,
         })
     }
 }

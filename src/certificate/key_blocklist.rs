@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::Policy;
 use super::finding::CompromisedKey;
 use super::public_key::PublicKey;
 use super::published_keys;
@@ -91,6 +95,14 @@ impl fmt::Debug for KeyBlocklist {
 pub(super) fn find(key: &PublicKey, lists: &[KeyBlocklist]) -> Option<CompromisedKey> {
     let spki_sha256 = digest::sha256(&key.to_spki()?);
     published_keys::find(&spki_sha256).or_else(|| lists.iter().find_map(|list| list.find(key, &spki_sha256)))
+}
+
+/// Whether the key of a certificate in DER is compromised: published, or on a list of the policy. A certificate that cannot be read is not.
+pub fn is_compromised(certificate: &[u8], policy: &Policy) -> bool {
+    let key = X509Certificate::from_der(certificate)
+        .ok()
+        .and_then(|(_, certificate)| PublicKey::from_spki(certificate.tbs_certificate.subject_pki.raw).ok());
+    key.is_some_and(|key| find(&key, policy.blocklists()).is_some())
 }
 
 fn spki_hashes(text: &str) -> Result<Vec<[u8; 32]>, KeyBlocklistError> {

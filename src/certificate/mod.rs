@@ -60,7 +60,7 @@ pub use finding::{
 pub use finding_code::{FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};
-pub use key_blocklist::{KeyBlocklist, KeyBlocklistError};
+pub use key_blocklist::{KeyBlocklist, KeyBlocklistError, is_compromised};
 pub use key_pair::{MAX_SEARCHABLE_NAMES, PairError, Report, UnverifiedPair, VerifiedPair};
 pub use key_pair_format::{EncodeError, EncodedPair, KeyPairFormat};
 pub use listing::{ListedCertificate, Place};

@@ -63,6 +63,9 @@ pub(super) struct SearchArgs {
     /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
+    /// Only certificates whose key is on a list of compromised keys.
+    #[arg(long)]
+    compromised: bool,
     /// The order of the certificates.
     #[arg(long, value_enum, default_value_t)]
     order: SearchOrder,
@@ -136,6 +139,7 @@ pub(super) async fn search(args: SearchArgs) -> Result<(), Failure> {
         expire_time_before: args.expires_before,
         server_certificate_name_prefix: args.name_prefix.unwrap_or_default(),
         tags: tags(&args.tags)?,
+        compromised: args.compromised,
         order_by: order_by.into(),
         ..Default::default()
     };

@@ -132,6 +132,7 @@ pub(super) fn search_server_certificates(message: pb::SearchServerCertificatesRe
         fingerprint: message.fingerprint,
         domain: message.domain,
         spki_sha256: message.spki_sha256,
+        compromised: message.compromised,
         serial_number: message.serial_number,
         issuer: message.issuer,
         key_algorithm: key_algorithm(message.key_algorithm),

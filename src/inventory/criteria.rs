@@ -28,6 +28,8 @@ pub struct Criteria {
     pub name_prefix: Option<String>,
     /// The certificate must have all of these tags.
     pub tags: Tags,
+    /// Whether the key must be on a list of compromised keys.
+    pub is_compromised: bool,
 }
 
 /// A fingerprint of either hash.

@@ -17,6 +17,9 @@ const SEAL_PAUSE: Duration = Duration::from_secs(1);
 const KEY_USE_PAUSE: Duration = Duration::from_secs(2);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(10);
+/// The pause between two walks for compromised keys, and the pause between looks whether the lists have changed.
+const COMPROMISED_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const ROTATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reports whether Postgres accepts reads and writes.
@@ -66,6 +69,7 @@ pub(super) async fn count_certificates(app: App) {
     metrics::job_exists("count");
     loop {
         report("count", count(&app).await);
+        report("count", count_compromised(&app).await);
         tokio::time::sleep(COUNT_PAUSE).await;
     }
 }
@@ -79,6 +83,36 @@ async fn count(app: &App) -> Result<(), Error> {
         set("90d", left.quarter);
         set("later", left.later);
     }
+    Ok(())
+}
+
+/// Notes the certificates with a compromised key: after the start, after each change of the operator's lists, and once a day. Half of the time
+/// is left to calls.
+pub(super) async fn find_compromised(app: App) {
+    metrics::job_exists("compromised");
+    loop {
+        let mut walk = app.walk_compromised();
+        loop {
+            let began = Instant::now();
+            let step = walk.step().await;
+            let pause = match step {
+                Ok(true) => began.elapsed(),
+                Ok(false) => break,
+                Err(_) => HEARTBEAT_PAUSE,
+            };
+            report("compromised", step.map(|_| ()));
+            tokio::time::sleep(pause).await;
+        }
+        report("compromised", count_compromised(&app).await);
+        let ended = Instant::now();
+        while ended.elapsed() < COMPROMISED_PAUSE && !walk.is_outdated() {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+}
+
+async fn count_compromised(app: &App) -> Result<(), Error> {
+    metrics::compromised_certificates(app.count_compromised().await?);
     Ok(())
 }
 

@@ -185,6 +185,7 @@ impl Server {
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::watch_database(database.store().clone(), health.clone()));
         jobs.spawn(jobs::count_certificates(app.clone()));
+        jobs.spawn(jobs::find_compromised(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
         jobs.spawn(jobs::seal_audit_trails(app.clone()));
         jobs.spawn(jobs::record_key_uses(app.clone()));

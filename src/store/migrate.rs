@@ -279,7 +279,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["339895a0227e61fb3ff37d1f1d695d3f18b429369d90cd43d066c576ac1e24d2"]
+            ["23c431d11e89028482f3909f76e514c5582055c64ee989278029309c33fc5c17"]
         );
     }
 }

@@ -20,6 +20,7 @@ mod change;
 mod client_identity;
 mod client_token;
 mod commits;
+mod compromised;
 mod connect;
 mod deliver;
 mod denial;
@@ -77,6 +78,7 @@ pub use audit_seal::{MAX_EVENTS_PER_SEAL, Seal, SealedTrail, Sealing, Watermark}
 pub use change::{CurrentState, Precondition, Undeletion};
 pub use client_identity::{ClientIdentity, MatchedIdentity};
 pub use client_token::{ClientToken, TOKEN_AGE, TokenOf, UsedToken};
+pub use compromised::StoredLeaf;
 pub use connect::{Settings, SettingsError};
 pub use deliver::KeyDelivery;
 pub use denial::Denial;

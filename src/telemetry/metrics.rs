@@ -14,6 +14,7 @@ const FAILED_AUTHENTICATIONS: &str = "certkeep_failed_authentications_total";
 const UPLOADS: &str = "certkeep_uploads_total";
 const SECRETS_REFUSED: &str = "certkeep_secrets_refused_total";
 const CERTIFICATES: &str = "certkeep_certificates";
+const COMPROMISED: &str = "certkeep_compromised_certificates";
 const DATABASE_UP: &str = "certkeep_database_up";
 const DATABASE_CONNECTIONS: [(&str, &str); 4] = [
     ("certkeep_database_connections", "Open connections to Postgres"),
@@ -90,6 +91,7 @@ pub fn begin() {
             CERTIFICATES,
             "Live certificates by kind and by the time left until the earliest end of their chain"
         );
+        describe_gauge!(COMPROMISED, "Live certificates whose key is on a list of compromised keys");
         describe_gauge!(DATABASE_UP, "1 if Postgres accepts writes, else 0");
         for (name, text) in DATABASE_CONNECTIONS {
             describe_gauge!(name, text);
@@ -222,6 +224,11 @@ pub fn secret_refused() {
 /// Sets the number of certificates of this kind with this much time left.
 pub fn certificates(kind: &'static str, expires_in: &'static str, count: i64) {
     gauge!(CERTIFICATES, "kind" => kind, "expires_in" => expires_in).set(count as f64);
+}
+
+/// Sets the number of certificates with a compromised key.
+pub fn compromised_certificates(count: i64) {
+    gauge!(COMPROMISED).set(count as f64);
 }
 
 /// Sets whether Postgres accepts writes.

@@ -312,6 +312,16 @@ async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes(
         .unwrap()
         .into_inner();
 
+    let search = pb::SearchServerCertificatesRequest {
+        compromised: true,
+        ..Default::default()
+    };
+    let compromised = async || {
+        let answer = server.client().search_server_certificates(search.clone()).await;
+        answer.unwrap().into_inner().server_certificates
+    };
+    assert_eq!(compromised().await, []);
+
     // A list that cannot be used changes nothing.
     let replace = |text: &str| {
         let new = dir.path().join("new");
@@ -346,15 +356,38 @@ async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes(
         (checked.accepted, checked.findings[0].message.as_str()),
         (false, source)
     );
+    // The stored certificate is found, until it has another key or the list does not name it any more.
+    until(async || !compromised().await.is_empty()).await;
+    assert_eq!(
+        compromised().await[0].server_certificate_id,
+        stored.server_certificate_id
+    );
+    let (endpoint, access_key) = (server.endpoint(), server.admin_key_file());
+    let access = [
+        "--endpoint",
+        &endpoint,
+        "--access-key-file",
+        access_key.to_str().unwrap(),
+    ];
+    let listed = certkeep(&[&["search", "--compromised", "--output", "json"][..], &access].concat());
+    assert!(
+        stdout(&listed).contains(&stored.server_certificate_id),
+        "{}",
+        stderr(&listed)
+    );
     let renewal = pb::RenewServerCertificateRequest {
-        server_certificate_id: stored.server_certificate_id,
+        server_certificate_id: stored.server_certificate_id.clone(),
         server_certificate: upload.server_certificate.clone(),
         private_key: upload.private_key.clone(),
         ..Default::default()
     };
     let refused = client.renew_server_certificate(renewal).await.unwrap_err();
     assert_eq!(reason(&refused), "PRIVATE_KEY_COMPROMISED");
+    let stolen = std::fs::read_to_string(&list).unwrap();
+    replace("");
+    until(async || compromised().await.is_empty()).await;
     server.stop().await;
+    std::fs::write(&list, stolen).unwrap();
 
     let path = dir.path().join("pair.pem");
     std::fs::write(&path, upload.server_certificate + &upload.private_key).unwrap();

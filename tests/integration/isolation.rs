@@ -206,9 +206,23 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
     of_consumer.bind_server_certificate(bind).await.unwrap();
     let before = rows_of(&sql, of_a).await;
 
-    let metrics = ["--database-url", server.database(), "--metrics-listen", "127.0.0.1:0"];
+    // The key of the certificate that both have is compromised.
+    let list = server.data_dir().join("stolen.txt");
+    let keys = "select string_agg(encode(spki_sha256, 'hex'), E'\n') from certificate where kind = 'server' and deleted_at is null";
+    let keys: String = sql.query_one(keys, &[]).await.unwrap().get(0);
+    std::fs::write(&list, keys).unwrap();
+    let metrics = [
+        "--database-url",
+        server.database(),
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--key-blocklist",
+        list.to_str().unwrap(),
+    ];
     let keeps = Certkeep::start_with(server.data_dir(), &metrics);
     let b = keeps.client_with_key(&key);
+    let noted = "select count(*) from compromised_certificate";
+    until(async || sql.query_one(noted, &[]).await.unwrap().get::<_, i64>(0) == 2).await;
     let mut b_admin = AdminServiceClient::with_interceptor(keeps.channel(), bearer(&key));
     let own = |id: &str| id.replace(&of_a.to_string(), &of_b.to_string());
     let gone_of_a = gone;
@@ -279,6 +293,10 @@ async fn every_statement_sees_and_changes_its_own_account_only() {
         },
         pb::SearchServerCertificatesRequest {
             serial_number: found.serial_number.clone(),
+            ..search.clone()
+        },
+        pb::SearchServerCertificatesRequest {
+            compromised: true,
             ..search.clone()
         },
         pb::SearchServerCertificatesRequest {

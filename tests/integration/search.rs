@@ -373,6 +373,7 @@ async fn every_bad_criterion_is_told_at_once_with_what_to_do() {
         expire_time_before: at(2),
         server_certificate_name_prefix: "a b".into(),
         tags: tags(&[("", "")]),
+        compromised: false,
         order_by: 9,
         page_size: -1,
         page_token: "x".into(),

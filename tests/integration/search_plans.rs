@@ -155,7 +155,7 @@ const WALKS: [&str; 3] = [
 fn parameters(account: i64, after: (i64, &str, i64), criteria: &[(usize, String)]) -> String {
     let (expiry, name, created_ms) = after;
     let mut parameters = format!("{account}, {expiry}, '{name}', {created_ms}, 0, {PAGE}");
-    for number in 7..=23 {
+    for number in 7..=24 {
         let given = criteria.iter().find(|(of, _)| *of == number);
         let absent = match number {
             19 | 20 => "'{}'",

@@ -211,6 +211,18 @@ create index certificate_by_serial on certificate (account_id, hashtextextended(
 create index certificate_by_key on certificate
   (account_id, kind, substr(spki_sha256, 1, 8), substr(fingerprint_sha256, 1, 8)) where deleted_at is null;
 
+-- The certificates whose key is on a list of compromised keys: those that certkeep knows, and those of the operator. A job fills the table
+-- (app::compromised).
+create table compromised_certificate (
+  account_id bigint not null,
+  created_ms bigint not null,
+  random bigint not null,
+  -- Of the leaf with this key. After a renewal, the row does not count any more.
+  fingerprint_sha256 bytea not null,
+  primary key (account_id, created_ms, random),
+  foreign key (account_id, created_ms, random) references certificate on delete cascade
+);
+
 create table private_key (
   account_id bigint not null,
   created_ms bigint not null,

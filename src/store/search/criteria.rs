@@ -10,7 +10,7 @@ use crate::store::scope;
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// Whether a row of `certificate` meets all criteria and is in the scope. They are parameters 7 to 23 ([`Parameters::of_page`]); one
+/// Whether a row of `certificate` meets all criteria and is in the scope. They are parameters 7 to 24 ([`Parameters::of_page`]); one
 /// that was not given is null. The inner orders and `offset 0` leave the planner one index for each subquery.
 macro_rules! criteria {
     () => {
@@ -37,6 +37,12 @@ macro_rules! criteria {
                and tag.value = ($20::text[])[array_position($19::text[], tag.key)]
              order by tag.created_ms, tag.random, tag.key offset 0
            ) as tag
+         ))
+         and ($24::bool is not true or exists (
+           select from compromised_certificate as noted
+           where noted.account_id = $1 and noted.created_ms = certificate.created_ms and noted.random = certificate.random
+             and noted.fingerprint_sha256 = certificate.fingerprint_sha256
+           order by noted.created_ms, noted.random limit 1
          ))")
     };
 }
@@ -69,6 +75,7 @@ pub(super) struct Parameters<'a> {
     /// The regions, the resource groups and the beginnings of names of the scope.
     scope: [Option<Vec<&'a str>>; 3],
     pub(super) is_sha256: bool,
+    pub(super) is_compromised: bool,
 }
 
 impl<'a> Parameters<'a> {
@@ -107,12 +114,13 @@ impl<'a> Parameters<'a> {
             tag_keys,
             tag_values,
             scope: scope::parameters(scope, account),
+            is_compromised: criteria.is_compromised,
             is_sha256: matches!(criteria.fingerprint, Some(SoughtFingerprint::Sha256(_))),
         }
     }
 
-    /// The parameters of a walk, 1 to 23.
-    pub(super) fn of_page(&self) -> [Parameter<'_>; 23] {
+    /// The parameters of a walk, 1 to 24.
+    pub(super) fn of_page(&self) -> [Parameter<'_>; 24] {
         let [regions, groups, prefixes] = &self.scope;
         [
             &self.account,
@@ -138,10 +146,11 @@ impl<'a> Parameters<'a> {
             regions,
             groups,
             prefixes,
+            &self.is_compromised,
         ]
     }
 
-    /// The same with the ids to choose from and the order, parameters 24 to 27.
+    /// The same with the ids to choose from and the order, parameters 25 to 28.
     pub(super) fn of_page_of_ids<'b>(&'b self, ids: &'b (Vec<i64>, Vec<i64>), order: &'b Order) -> Vec<Parameter<'b>> {
         let (by_expiry, by_name) = match order {
             Order::CreateTime => (&false, &false),

@@ -71,6 +71,12 @@ const BY_SERIAL: Statement = Statement {
           ) as certificate
           limit 2001",
 };
+const COMPROMISED: Statement = Statement {
+    name: "store::search_compromised",
+    sql: "-- store::search_compromised
+          select created_ms, random, 0::bigint as names from compromised_certificate
+          where account_id = $1 order by created_ms, random limit 2001",
+};
 /// `names` is the number of names read.
 const BY_DOMAIN: Statement = Statement {
     name: "store::search_domain",
@@ -105,6 +111,9 @@ impl Parameters<'_> {
         }
         if let (Some(first), Some(last)) = (&self.first_domains, &self.last_domains) {
             lookups.push((BY_DOMAIN, vec![&self.account, first, last]));
+        }
+        if self.is_compromised {
+            lookups.push((COMPROMISED, vec![&self.account]));
         }
         lookups
     }

@@ -1,7 +1,7 @@
 //! Searches of an account's live server certificates: any criteria, one of three orders, in pages.
 //!
-//! The cost of a page does not depend on how much is stored. Five criteria are selective: the two fingerprints, the serial
-//! number, the key and the domain. Each has an index. A search first asks these indexes for ids ([`lookup`]). If a criterion
+//! The cost of a page does not depend on how much is stored. Six criteria are selective: the two fingerprints, the serial
+//! number, the key, the domain, and a compromised key. Each has an index. A search first asks these indexes for ids ([`lookup`]). If a criterion
 //! matches at most 2,000 certificates, those certificates are read, checked against all criteria and sorted. Otherwise the
 //! search walks the index of the order from the end of the last page ([`walk`]). It checks each row against all criteria, and
 //! reads at most 10,000 rows for a page. A page that ends at this limit can be empty; the next page continues there.

@@ -46,9 +46,9 @@ pub(super) const OF_IDS: Statement = page_of_listed!(
       select created_ms as listed_ms, random as listed_random, true as is_match, false as is_last,
         row_number() over (order by expiry, name, created_ms, random) as place
       from (
-        select case when $26::bool then chain_not_after_ms else 0 end as expiry,
-          case when $27::bool then name else '' end collate \"C\" as name, created_ms, random
-        from unnest($24::bigint[], $25::bigint[]) as id(id_ms, id_random) cross join lateral (
+        select case when $27::bool then chain_not_after_ms else 0 end as expiry,
+          case when $28::bool then name else '' end collate \"C\" as name, created_ms, random
+        from unnest($25::bigint[], $26::bigint[]) as id(id_ms, id_random) cross join lateral (
           select * from certificate where account_id = $1 and created_ms = id_ms and random = id_random offset 0
         ) as certificate
         where deleted_at is null and kind = 'server' and ",
