@@ -304,7 +304,11 @@ mod tests {
             a.rand(62, openssl::bn::MsbOption::MAYBE_ZERO, false).unwrap();
             power.mod_exp(&number(65537), &a, &primorial, &mut context).unwrap();
             let prime = &(&k * &primorial) + &power;
-            if prime.is_prime(20, &mut context).unwrap() && order(&prime).mod_word(65537).unwrap() != 0 {
+            // Primes of different lengths are another flaw.
+            if prime.num_bits() == bits
+                && prime.is_prime(20, &mut context).unwrap()
+                && order(&prime).mod_word(65537).unwrap() != 0
+            {
                 return prime;
             }
         }
