@@ -1,6 +1,6 @@
 //! Distinguished names as text (RFC 4514).
 
-use x509_parser::asn1_rs::{Any, Tag, ToDer};
+use x509_parser::asn1_rs::{Any, FromDer, Tag, ToDer};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::object_identifier::dotted;
@@ -176,6 +176,14 @@ fn push_escaped(text: &mut String, value: &str) {
             }
             c => text.push(c),
         }
+    }
+}
+
+/// The text of a string in DER. `None` if it is not a string, or the string is invalid.
+pub fn text_of_der(der: &[u8]) -> Option<String> {
+    match Any::from_der(der) {
+        Ok(([], value)) => exact(&value),
+        _ => None,
     }
 }
 

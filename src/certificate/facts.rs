@@ -26,7 +26,8 @@ pub struct CertificateFacts {
     pub not_before: Timestamp,
     /// The end of the validity. The certificate is still valid in this second (RFC 5280 4.1.2.5).
     pub not_after: Timestamp,
-    /// The earliest end of the certificates that are served, including the leaf. From then on, clients refuse the leaf.
+    /// The earliest end of the certificates that are served, including the leaf. From then on, clients that
+    /// need this certificate refuse the leaf.
     pub chain_not_after: Timestamp,
     /// The bytes of the serial number's DER content in lower-case hexadecimal, two digits per byte.
     pub serial_number: String,

@@ -51,7 +51,7 @@ pub use ca_certificate::{CaCertificateError, CaError, UnverifiedCa, VerifiedCa};
 pub use chain::Chain;
 pub use client_certificate::{ClientCertificate, is_host_name};
 pub use contents::{Contents, FoundCertificate, KeyId};
-pub use distinguished_name::is_distinguished_name;
+pub use distinguished_name::{is_distinguished_name, text_of_der};
 pub use facts::CertificateFacts;
 pub use finding::{
     CaMark, ClientFamily, CompromisedKey, Encoding, ExponentError, Finding, FindingKind, KeyFlaw, KeyIdentifierPart,

@@ -445,8 +445,8 @@ pub(super) fn expiry_line(expire_time: &str, expire_time_stamp: i64) -> String {
 pub(super) fn chain_line(expire_time_stamp: i64, chain: Option<prost_types::Timestamp>) -> String {
     match millis(chain) {
         end if chain.is_some() && end < expire_time_stamp => {
-            let value = format!("{} {}, with an issuer", moment(chain), time_left(end));
-            coloured(&line("unusable from", &value), end)
+            let value = format!("{} {}, because of an issuer", moment(chain), time_left(end));
+            coloured(&line("chain expires", &value), end)
         }
         _ => String::new(),
     }
@@ -610,17 +610,10 @@ pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> 
     print_json(&format!("{}\n", serialized(message, answer, serializer)?))
 }
 
-/// A message with another list beside its own fields.
-pub(super) fn json_with_list(
-    (message, answer): (&str, &impl Message),
-    list: &str,
-    (of_message, of): (&str, &impl Message),
-) -> Result<(), Failure> {
-    let serializer = || serde_json::Serializer::new(Vec::new());
-    let value = |text: String| serde_json::from_str(&text).map_err(|error| Failure::from_error(&error));
-    let mut whole: serde_json::Value = value(serialized(message, answer, serializer())?)?;
-    whole[list] = value(serialized(of_message, of, serializer())?)?[list].take();
-    print_json(&format!("{whole:#}\n"))
+/// A message as a value of JSON.
+pub(super) fn value(message: &str, answer: &impl Message) -> Result<serde_json::Value, Failure> {
+    let text = serialized(message, answer, serde_json::Serializer::new(Vec::new()))?;
+    serde_json::from_str(&text).map_err(|error| Failure::from_error(&error))
 }
 
 /// A message as one line of JSON.

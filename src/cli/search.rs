@@ -172,8 +172,12 @@ pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
     let found = authorities.ca_certificates.drain(..).map(Listed::Authority);
     listed.extend(found.filter(|one| one.end() < end && (one.end() >= now || !args.without_expired)));
     listed.sort_by_key(Listed::end);
+    let found = listed.len();
     listed.truncate(args.shown.limit.map_or(usize::MAX, |limit| limit as usize));
-    let is_empty = listed.is_empty();
+    let (is_empty, has_more) = (
+        listed.is_empty(),
+        listed.len() < found || !servers.next_page_token.is_empty(),
+    );
     match args.shown.output {
         ListOutput::Json => {
             for one in listed {
@@ -182,11 +186,14 @@ pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
                     Listed::Authority(certificate) => authorities.ca_certificates.push(certificate),
                 }
             }
-            print::json_with_list(
-                ("SearchServerCertificatesResponse", &servers),
-                "caCertificates",
-                ("DescribeCACertificatesResponse", &authorities),
-            )?;
+            let mut servers = print::value("SearchServerCertificatesResponse", &servers)?;
+            let mut authorities = print::value("DescribeCACertificatesResponse", &authorities)?;
+            let whole = serde_json::json!({
+                "serverCertificates": servers["serverCertificates"].take(),
+                "caCertificates": authorities["caCertificates"].take(),
+                "hasMore": has_more,
+            });
+            print::print_json(&format!("{whole:#}\n"))?;
         }
         ListOutput::Table => {
             let certificates: Vec<_> = listed.into_iter().map(Listed::shown).collect();

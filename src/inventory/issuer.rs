@@ -1,25 +1,37 @@
 //! The issuer criterion of a certificate search.
 
+use std::collections::BTreeSet;
+
 use super::CriterionError;
+use crate::certificate::text_of_der;
+
+/// The maximum length of a sought issuer in octets, and its maximum number of attributes. Each certificate of a walk is compared with
+/// each attribute.
+const MAX_LEN: usize = 4096;
+const MAX_ATTRIBUTES: usize = 64;
 
 /// Attributes of an issuer's name. A certificate matches if its issuer has all of them, in any order. Case and repeated spaces do not
 /// count (RFC 5280 7.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SoughtIssuer(Vec<String>);
 
+/// A part of the text is not an attribute.
+struct NoAttribute;
+
 impl SoughtIssuer {
     /// Reads a distinguished name as certkeep or OpenSSL prints it: `CN=R3,O=Let's Encrypt`, `C = US, O = "A, B"`, `/C=US/CN=R3`, also
-    /// after `issuer=`. A text without `=` is a common name.
+    /// after `issuer=` and one attribute on each line. A text without `=` is a common name. At most 4 KiB and 64 attributes.
     pub fn parse(text: &str) -> Result<Self, CriterionError> {
-        // No issuer in the store has a control character, and lines separate its attributes.
-        let text = text.trim();
-        if text.contains(char::is_control) {
+        let text = text.trim().replace("\r\n", "\n").replace('\n', ",");
+        // No issuer in the store has a control character.
+        if text.len() > MAX_LEN || text.contains(char::is_control) {
             return Err(CriterionError::Issuer);
         }
-        let attributes = attributes(text);
-        match attributes.is_empty() {
-            true => Err(CriterionError::Issuer),
-            false => Ok(Self(attributes)),
+        let attributes: Result<BTreeSet<_>, _> = attributes(&text).into_iter().collect();
+        let attributes = attributes.map_err(|NoAttribute| CriterionError::Issuer)?;
+        match attributes.len() {
+            1..=MAX_ATTRIBUTES => Ok(Self(attributes.into_iter().collect())),
+            _ => Err(CriterionError::Issuer),
         }
     }
 
@@ -31,24 +43,25 @@ impl SoughtIssuer {
 
 /// The attributes of an issuer in the form of RFC 4514, each on a line of its own between line ends.
 pub fn searchable_issuer(rfc4514: &str) -> String {
-    attributes(rfc4514).concat()
+    // Each part of that form is an attribute.
+    attributes(rfc4514).into_iter().flatten().collect()
 }
 
 /// The attributes in the form in which they are compared: `\ntype=value\n`.
-fn attributes(text: &str) -> Vec<String> {
+fn attributes(text: &str) -> Vec<Result<String, NoAttribute>> {
     let text = without_label(text);
     if !text.is_empty() && !text.contains('=') {
-        return vec![attribute("cn", text)];
+        return vec![Ok(attribute("cn", text))];
     }
     let parts = match text.strip_prefix('/') {
-        Some(parts) => by_slash(parts),
-        None => by_separator(text),
+        Some(parts) => split_before_types(parts, &['/']),
+        None => split_before_types(text, &[',', ';', '+']),
     };
-    let attributes = parts.into_iter().filter_map(|part| {
-        let (kind, value) = part.split_once('=')?;
-        Some(attribute(&canonical(kind.trim()), &plain(value.trim())))
-    });
-    attributes.collect()
+    let attribute_of = |part: &str| {
+        let (kind, value) = part.split_once('=').ok_or(NoAttribute)?;
+        Ok(attribute(&canonical(kind.trim()), &plain(value)))
+    };
+    parts.into_iter().map(attribute_of).collect()
 }
 
 fn attribute(kind: &str, value: &str) -> String {
@@ -65,22 +78,9 @@ fn without_label(text: &str) -> &str {
     label("issuer=").or_else(|| label("issuer:")).unwrap_or(text)
 }
 
-/// The parts of OpenSSL's old form. A slash begins a part if a type and `=` follow.
-fn by_slash(text: &str) -> Vec<&str> {
-    let (mut parts, mut begin) = (Vec::new(), 0);
-    for (at, _) in text.match_indices('/') {
-        let kind = text[at + 1..].split('=').next().unwrap_or_default();
-        if kind.len() < text[at + 1..].len() && is_kind(kind) {
-            parts.push(&text[begin..at]);
-            begin = at + 1;
-        }
-    }
-    parts.push(&text[begin..]);
-    parts
-}
-
-/// The parts between separators that are neither quoted nor escaped. A separator begins a part if a type and `=` follow.
-fn by_separator(text: &str) -> Vec<&str> {
+/// The parts between separators that are neither quoted nor escaped, and that a type and `=` follow: values of OpenSSL's forms have such
+/// characters too.
+fn split_before_types<'a>(text: &'a str, separators: &[char]) -> Vec<&'a str> {
     let (mut parts, mut begin) = (Vec::new(), 0);
     let (mut is_escaped, mut is_quoted) = (false, false);
     for (at, c) in text.char_indices() {
@@ -88,12 +88,9 @@ fn by_separator(text: &str) -> Vec<&str> {
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
             '"' => is_quoted = !is_quoted,
-            ',' | ';' | '+' if !is_quoted => {
-                let kind = text[at + 1..].split('=').next().unwrap_or_default();
-                if kind.len() < text[at + 1..].len() && is_kind(kind.trim()) {
-                    parts.push(&text[begin..at]);
-                    begin = at + 1;
-                }
+            _ if !is_quoted && separators.contains(&c) && begins_with_type(&text[at + 1..]) => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
             }
             _ => {}
         }
@@ -102,24 +99,33 @@ fn by_separator(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Whether the text can be the type of an attribute: a name or an object identifier.
-fn is_kind(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
+/// Whether the text begins with the name or the object identifier of a type, and `=`.
+fn begins_with_type(text: &str) -> bool {
+    let text = text.trim_start();
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.');
+    rest.len() < text.len() && rest.trim_start().starts_with('=')
 }
 
 /// The value without quotes and escapes. A hexadecimal value is read if it is the DER encoding of a string.
 fn plain(value: &str) -> String {
-    if let Some(text) = value.strip_prefix('#').and_then(string_of_der) {
-        return text;
+    let value = value.trim_start();
+    if let Some(digits) = value.strip_prefix('#')
+        && let Some(text) = hex::decode(digits.trim_end()).ok().and_then(|der| text_of_der(&der))
+    {
+        return without_controls(&text);
     }
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let quoted = value
+        .strip_prefix('"')
+        .and_then(|value| value.trim_end().strip_suffix('"'));
     let mut bytes = Vec::new();
     let mut rest = quoted.unwrap_or(value).as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let escaped = match (first, after) {
-            (b'\\', [high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                hex::decode([*high, *low]).map(|byte| (byte[0], 3)).ok()
+            // RFC 4514 2.4, and OpenSSL's old form.
+            (b'\\', [b'x' | b'X', high, low, ..]) if is_hex(*high, *low) => {
+                hex::decode([*high, *low]).map(|byte| (byte[0], 4)).ok()
             }
+            (b'\\', [high, low, ..]) if is_hex(*high, *low) => hex::decode([*high, *low]).map(|byte| (byte[0], 3)).ok(),
             (b'\\', [special, ..]) => Some((*special, 2)),
             _ => None,
         };
@@ -127,25 +133,23 @@ fn plain(value: &str) -> String {
         bytes.push(byte);
         rest = &rest[taken..];
     }
-    // Lines separate the attributes.
-    String::from_utf8_lossy(&bytes).replace(char::is_control, " ")
+    without_controls(&String::from_utf8_lossy(&bytes))
 }
 
-/// The text of a short UTF8String, PrintableString or IA5String (X.690 8.1).
-fn string_of_der(digits: &str) -> Option<String> {
-    match hex::decode(digits).ok()?.as_slice() {
-        [0x0c | 0x13 | 0x16, len @ 0..=0x7f, text @ ..] if usize::from(*len) == text.len() => {
-            String::from_utf8(text.to_vec()).ok()
-        }
-        _ => None,
-    }
+fn is_hex(high: u8, low: u8) -> bool {
+    high.is_ascii_hexdigit() && low.is_ascii_hexdigit()
+}
+
+/// Line ends separate the attributes.
+fn without_controls(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// One name for each type of attribute: RFC 4514 3, RFC 5280 A.1, and OpenSSL's names.
 fn canonical(kind: &str) -> String {
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("oid.").unwrap_or(&kind);
-    const NAMES: [(&str, &[&str]); 17] = [
+    const NAMES: [(&str, &[&str]); 22] = [
         ("cn", &["2.5.4.3", "commonname"]),
         ("sn", &["2.5.4.4", "surname"]),
         ("serialnumber", &["2.5.4.5"]),
@@ -158,7 +162,12 @@ fn canonical(kind: &str) -> String {
         ("title", &["2.5.4.12", "t"]),
         ("businesscategory", &["2.5.4.15"]),
         ("postalcode", &["2.5.4.17"]),
+        ("name", &["2.5.4.41"]),
         ("gn", &["2.5.4.42", "givenname"]),
+        ("initials", &["2.5.4.43"]),
+        ("generationqualifier", &["2.5.4.44"]),
+        ("dnqualifier", &["2.5.4.46"]),
+        ("pseudonym", &["2.5.4.65"]),
         ("organizationidentifier", &["2.5.4.97"]),
         ("uid", &["0.9.2342.19200300.100.1.1", "userid"]),
         ("dc", &["0.9.2342.19200300.100.1.25", "domaincomponent"]),
@@ -196,6 +205,8 @@ mod tests {
             "O=Let's Encrypt",
             "2.5.4.3=R3",
             "OID.2.5.4.3=R3",
+            "CN = R3\r\nO = Let's Encrypt\r\nC = US",
+            "CN=R3,CN=R3",
         ] {
             assert!(finds(sought, issuer), "{sought}");
         }
@@ -224,6 +235,9 @@ mod tests {
             assert!(finds(sought, issuer), "{sought}");
         }
         assert!(finds("O = Stra\\C3\\9Fe", "O=Straße"));
+        assert!(finds("/O=Stra\\xC3\\x9Fe", "O=Straße"));
+        assert!(finds("CN = \"a \"", "CN=a\\ "));
+        assert!(finds("a", "CN=a\\ "));
         assert!(finds("O=ÉCOLE", "O=école"));
     }
 
@@ -239,8 +253,25 @@ mod tests {
     #[test]
     fn lines_in_a_name_separate_nothing() {
         assert_eq!(searchable_issuer("CN=a\\0ao=b"), "\ncn=a o=b\n");
-        assert_eq!(SoughtIssuer::parse("CN=a\u{0}"), Err(CriterionError::Issuer));
-        assert_eq!(SoughtIssuer::parse("issuer="), Err(CriterionError::Issuer));
+        let many: String = (0..65).map(|number| format!("CN={number},")).collect();
+        for wrong in [
+            "CN=a\u{0}",
+            "issuer=",
+            "",
+            "R3, C=US",
+            "/R3/C=US",
+            many.trim_end_matches(','),
+            &format!("CN={}", "a".repeat(4096)),
+        ] {
+            assert_eq!(SoughtIssuer::parse(wrong), Err(CriterionError::Issuer), "{wrong}");
+        }
+        // A value of more than 127 octets, and a BMPString.
+        let long = hex::encode([&[0x16, 0x81, 200][..], &[b'a'; 200]].concat());
+        assert!(finds(
+            &format!("emailAddress={}", "a".repeat(200)),
+            &format!("1.2.840.113549.1.9.1=#{long}")
+        ));
+        assert!(finds("dnQualifier = ab", "2.5.4.46=#1e0400610062"));
     }
 
     proptest::proptest! {

@@ -185,8 +185,8 @@ impl App {
     }
 }
 
-/// The certificate for the host: exact before wildcard, valid before not valid, later expiry first, then the id. Also the next moment at
-/// which a certificate begins or ends to be valid.
+/// The certificate for the host: exact before wildcard, valid before not valid, a valid chain before one that has
+/// ended, the later end of the chain first, then the id. Also the next moment at which a certificate begins or ends to be valid.
 fn best_of(
     certificates: Vec<StoredCertificate>,
     host: &SoughtDomain,
@@ -195,14 +195,22 @@ fn best_of(
     let is_choice = certificates.len() > 1;
     let bounds = certificates
         .iter()
-        .flat_map(|one| [one.facts.not_before, one.facts.chain_not_after]);
+        .flat_map(|one| [one.facts.not_before, one.facts.not_after, one.facts.chain_not_after]);
     let until = bounds.filter(|bound| is_choice && *bound >= now).min();
     let best = certificates.into_iter().min_by_key(|one| {
         let facts = &one.facts;
-        let is_valid = facts.not_before <= now && now <= facts.chain_not_after;
+        let is_valid = facts.not_before <= now && now <= facts.not_after;
+        let has_ended = facts.chain_not_after < now;
         let fit = host.best_match(&searchable_names(facts));
         // `None` would be less than any fit. The search found only certificates that fit.
-        (fit.is_none(), fit, !is_valid, Reverse(facts.chain_not_after), one.id)
+        (
+            fit.is_none(),
+            fit,
+            !is_valid,
+            has_ended,
+            Reverse(facts.chain_not_after),
+            one.id,
+        )
     })?;
     Some((best, until))
 }
