@@ -147,9 +147,8 @@ pub enum FindingKind {
         added: usize,
         removed: usize,
     },
-    /// The issuer that is not served ended at this time, or has not begun.
+    /// The issuer that is not served expired at this time.
     ExpiredDropped {
-        not_before: Timestamp,
         not_after: Timestamp,
     },
     ChainExpiresFirst {

@@ -11,7 +11,7 @@ use x509_parser::extensions::{AuthorityKeyIdentifier, GeneralName, ParsedExtensi
 use super::authorities::Authorities;
 use super::finding::KeyIdentifierPart;
 use super::public_key::{KeyAlgorithm, PublicKey, PublicKeyError};
-use super::signature_algorithm::Strength;
+use super::signature_algorithm::{self, Strength};
 use super::unsupported_key::UnsupportedKey;
 use super::x509::{Certificate, MAX_NAME_ATTRIBUTES, count_attributes, is_same_name};
 
@@ -31,7 +31,7 @@ pub(super) struct TooComplex;
 pub(super) enum Proof {
     /// The signature is right.
     Signature,
-    /// Names and key identifiers fit. The signature cannot be verified.
+    /// Names, key identifiers and the type of the key fit. The signature cannot be verified.
     Names,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Issuing<'a> {
             return Ok(None);
         }
         if !self.is_verifiable(child, issuer) {
-            return Ok(is_named.then_some(Proof::Names));
+            return Ok((is_named && self.can_have_signed(child, issuer)).then_some(Proof::Names));
         }
         Ok(self.is_signed(child, issuer)?.then_some(Proof::Signature))
     }
@@ -105,6 +105,15 @@ impl<'a> Issuing<'a> {
         child.signature_strength != Strength::Unverifiable
             && child.fields.signature_algorithm == child.fields.tbs_certificate.signature
             && unverified_key(&self.certificates[issuer]).is_none()
+    }
+
+    /// Whether the key of the issuer is of the type of the signature. The child may name two signature algorithms.
+    fn can_have_signed(&self, child: usize, issuer: usize) -> bool {
+        let child = &self.certificates[child].fields;
+        let key = &self.certificates[issuer].fields.public_key().algorithm;
+        [&child.tbs_certificate.signature, &child.signature_algorithm]
+            .into_iter()
+            .any(|signature| signature_algorithm::is_made_by(signature, key))
     }
 
     fn is_signed(&mut self, child: usize, issuer: usize) -> Result<bool, TooComplex> {

@@ -317,8 +317,8 @@ fn walk(
     }
     for &index in &path.expired {
         let expired = &certificates[index];
-        let (not_before, not_after) = (expired.not_before(), expired.not_after());
-        findings.note(FindingKind::ExpiredDropped { not_before, not_after }, Some(expired));
+        let not_after = expired.not_after();
+        findings.note(FindingKind::ExpiredDropped { not_after }, Some(expired));
     }
     if !path.served().is_sorted() {
         findings.note(FindingKind::ChainReordered, None);

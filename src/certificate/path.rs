@@ -10,7 +10,7 @@ pub(super) struct Path {
     pub(super) main: Vec<usize>,
     /// The certificates on other paths.
     pub(super) others: Vec<usize>,
-    /// The certificates on other paths that are not served: they have expired or are not valid yet, and the main path is valid.
+    /// The certificates on other paths that are not served: they have expired, and the main path is valid.
     pub(super) expired: Vec<usize>,
     /// The self-signed certificate that issued the last certificate of the main path.
     pub(super) root: Option<usize>,

@@ -56,7 +56,8 @@ impl Link {
 /// Finds the issuers of every certificate on a path from the leaf. `order` lists all certificates. It decides which signatures are
 /// verified first.
 ///
-/// An authority key identifier that names another issuer costs no signature, unless no other issuer is found.
+/// An authority key identifier that names another issuer costs no signature, unless no other issuer is found. Such issuers are found last,
+/// as long as signatures are left.
 pub(super) fn issuers(
     certificates: &[Certificate<'_>],
     order: &[usize],
@@ -76,16 +77,26 @@ pub(super) fn issuers(
     };
     search.reach(leaf);
     let mut expanded = VecDeque::new();
+    let mut is_exhausted = false;
     loop {
         if let Some(child) = search.reached.pop_front() {
             search.find_issuers(child)?;
             expanded.push_back(child);
         } else if let Some(child) = expanded.pop_front() {
-            search.find_contradicted_issuers(child)?;
+            if search.find_contradicted_issuers(child).is_err() {
+                expanded.clear();
+                is_exhausted = true;
+            }
         } else {
-            return Ok(search.nodes);
+            break;
         }
     }
+    search.reach_again();
+    // Without the signatures that are left, certkeep does not know whether the other certificates belong to the paths.
+    if is_exhausted && !search.nodes.iter().all(|node| node.is_reached) {
+        return Err(TooComplex);
+    }
+    Ok(search.nodes)
 }
 
 struct Search<'a> {
@@ -107,17 +118,29 @@ impl Search<'_> {
 
     fn find_issuers(&mut self, child: usize) -> Result<(), TooComplex> {
         // A self-signed certificate is its own issuer.
-        if let Some(proof) = self.issuing.proof(child, child)? {
-            self.nodes[child].own = Some(Link::of(child, proof));
+        let own = self.issuing.proof(child, child)?.map(|proof| Link::of(child, proof));
+        if own.is_some_and(|own| own.proof == Proof::Signature) {
+            self.nodes[child].own = own;
             return Ok(());
         }
+        let mut links = Vec::new();
         for &issuer in self.order {
             if issuer != self.leaf
                 && issuer != child
                 && let Some(proof) = self.issuing.proof(child, issuer)?
             {
-                self.add(child, Link::of(issuer, proof));
+                links.push(Link::of(issuer, proof));
             }
+        }
+        // A name proves nothing if another key signed.
+        if links.iter().any(|link| link.proof == Proof::Signature) {
+            links.retain(|link| link.proof == Proof::Signature);
+        } else if own.is_some() {
+            self.nodes[child].own = own;
+            return Ok(());
+        }
+        for link in links {
+            self.add(child, link);
         }
         Ok(())
     }
@@ -142,9 +165,25 @@ impl Search<'_> {
                 self.nodes[child].own = Some(link);
                 return Ok(());
             }
+            // A name proves nothing if another key signed.
+            let issuers = &mut self.nodes[child].issuers;
+            issuers.retain(|link| link.proof == Proof::Signature);
             self.add(child, link);
         }
         Ok(())
+    }
+
+    /// Finds out again what is reached, because links may be gone.
+    fn reach_again(&mut self) {
+        for node in &mut self.nodes {
+            node.is_reached = false;
+        }
+        self.reach(self.leaf);
+        while let Some(child) = self.reached.pop_front() {
+            for link in self.nodes[child].issuers.clone() {
+                self.reach(link.issuer);
+            }
+        }
     }
 
     /// Whether the key that signed is known, and is not the key of this issuer. Then no signature needs to be verified.

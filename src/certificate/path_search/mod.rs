@@ -31,10 +31,12 @@ impl From<TooManyNames> for TooComplex {
 /// never better than the path that it continues.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Candidate {
-    /// The number of signatures that anybody can forge, or that certkeep does not verify.
-    doubts: usize,
+    /// The number of signatures that anybody can forge.
+    forgeries: usize,
     /// The number of reasons for which clients refuse the path.
     refusals: usize,
+    /// The number of other signatures that certkeep does not verify.
+    doubts: usize,
     /// Whether the path ends at a missing issuer.
     ends_in_the_open: bool,
     length: usize,
@@ -86,12 +88,11 @@ pub(super) fn from_leaf<'a>(
         ..Path::default()
     };
     path.root = path.main.pop_if(|last| *last != leaf && nodes[*last].own.is_some());
-    let is_outside = |index: usize| rules::is_outside(&certificates[index], at);
-    let is_valid = !path.issuers().any(is_outside);
+    let is_valid = !path.issuers().any(|index| rules::is_outside(&certificates[index], at));
     for index in rest {
         let place = match nodes[index].own {
             Some(_) => &mut path.other_roots,
-            None if is_valid && is_outside(index) => &mut path.expired,
+            None if is_valid && rules::has_expired(&certificates[index], at) => &mut path.expired,
             None => &mut path.others,
         };
         place.push(index);
@@ -137,8 +138,9 @@ impl<'a, 'r> Paths<'a, 'r> {
             places[index] = place;
         }
         let start = Candidate {
-            doubts: 0,
+            forgeries: 0,
             refusals: 0,
+            doubts: 0,
             ends_in_the_open: false,
             length: 1,
             end: Reverse(i64::MAX),
@@ -204,9 +206,14 @@ impl<'a, 'r> Paths<'a, 'r> {
         let position = if is_root { Position::Root } else { Position::Between };
         let contradictions = usize::from(link.contradiction.is_some());
         let refusals = contradictions + self.refusals.of_issuer(path, issuer, position)?;
+        // Nobody verifies the signature of a root.
+        let is_forgeable = !is_root && self.is_forgeable(issuer);
+        // A forgeable signature of an issuer is already counted.
+        let is_doubtful = link.proof == Proof::Names && path.last().is_none_or(|&child| !self.is_forgeable(child));
         let mut longer = Candidate {
-            doubts: candidate.doubts + self.doubts(path, link),
+            forgeries: candidate.forgeries + usize::from(is_forgeable),
             refusals: candidate.refusals + refusals,
+            doubts: candidate.doubts + usize::from(is_doubtful),
             length: candidate.length + 1,
             ..candidate.clone()
         };
@@ -217,18 +224,10 @@ impl<'a, 'r> Paths<'a, 'r> {
         Ok(longer)
     }
 
-    /// The number of signatures that a link adds and that prove nothing: that of the certificate below the issuer, if certkeep does not
-    /// verify it, and that of the issuer itself. Nobody verifies the signature of a root.
-    fn doubts(&self, path: &[usize], link: Link) -> usize {
-        let is_forgeable = |index: usize| {
-            matches!(
-                self.certificates[index].signature_strength,
-                Strength::Forgeable | Strength::Unverifiable
-            )
-        };
-        let child_is_counted = path.last().is_none_or(|&child| is_forgeable(child));
-        let is_root = self.nodes[link.issuer].own.is_some();
-        usize::from(link.proof == Proof::Names && !child_is_counted)
-            + usize::from(!is_root && is_forgeable(link.issuer))
+    fn is_forgeable(&self, index: usize) -> bool {
+        matches!(
+            self.certificates[index].signature_strength,
+            Strength::Forgeable | Strength::Unverifiable
+        )
     }
 }

@@ -252,8 +252,8 @@ impl TwoPaths {
         }
     }
 
-    /// Whatever the order, the good path is served first, and then what is valid now of the flawed one.
-    fn check(&self, what: &str, is_outside_its_validity: bool) {
+    /// Whatever the order, the good path is served first, and then what has not expired of the flawed one.
+    fn check(&self, what: &str, is_expired: bool) {
         let roots: Vec<_> = self.roots.iter().collect();
         assert!(is_accepted(&self.leaf, &self.good.each_ref(), &roots), "{what}");
         assert!(!is_accepted(&self.leaf, &self.flawed.each_ref(), &roots), "{what}");
@@ -269,11 +269,11 @@ impl TwoPaths {
                     given.rotate_left(1);
                     let pair = checked(&given, &self.server).unwrap();
                     let chain: Vec<_> = pair.certificate().chain().der().map(<[u8]>::to_vec).collect();
-                    let served = if is_outside_its_validity { &all[..5] } else { &all };
+                    let served = if is_expired { &all[..5] } else { &all };
                     let expected: Vec<_> = served.iter().map(|certificate| certificate.to_der().unwrap()).collect();
                     assert_eq!(chain, expected, "{what}");
                     let has_dropped = kinds(&pair).iter().any(|kind| kind.code() == Code::ExpiredDropped);
-                    assert_eq!(has_dropped, is_outside_its_validity, "{what}");
+                    assert_eq!(has_dropped, is_expired, "{what}");
                 }
                 given.reverse();
             }
@@ -285,8 +285,7 @@ impl TwoPaths {
 fn a_path_that_clients_refuse_never_comes_first() {
     for flaw in FLAWS {
         let paths = TwoPaths::with(Some(flaw), test_pair::ec_key(Nid::X9_62_PRIME256V1));
-        let is_outside = matches!(flaw, Flaw::Expired | Flaw::NotYetValid);
-        paths.check(&format!("{flaw:?}"), is_outside);
+        paths.check(&format!("{flaw:?}"), flaw == Flaw::Expired);
     }
     TwoPaths::with(None, test_pair::rsa_key(1024)).check("RSA of 1024 bits", false);
 }
@@ -341,7 +340,6 @@ fn an_expired_twin_is_dropped_only_beside_a_valid_path() {
         not_after: Timestamp::from_secs(NOW - 1),
     };
     let dropped = Kind::ExpiredDropped {
-        not_before: Timestamp::from_secs(1_704_067_200),
         not_after: Timestamp::from_secs(NOW - 1),
     };
     assert_eq!(stored(&[&leaf, &old, &new], &server), [0, 2]);
@@ -492,8 +490,8 @@ fn an_unreadable_issuer_is_not_missing() {
     assert_eq!(error.findings, []);
 }
 
-/// Keys of issuers whose signatures are not verified, with their kinds.
-fn unverified_keys() -> Vec<(PKey<openssl::pkey::Public>, UnsupportedKey)> {
+/// Keys of issuers whose signatures are not verified, with their kinds. The first key makes signatures of the same type.
+fn unverified_keys() -> Vec<(PKey<Private>, PKey<openssl::pkey::Public>, UnsupportedKey)> {
     let public = |key: PKey<Private>| PKey::public_key_from_der(&key.public_key_to_der().unwrap()).unwrap();
     let rsa = |bits: i32, exponent: &[u8]| {
         let mut modulus = BigNum::new().unwrap();
@@ -503,50 +501,179 @@ fn unverified_keys() -> Vec<(PKey<openssl::pkey::Public>, UnsupportedKey)> {
         PKey::from_rsa(Rsa::from_public_components(modulus, exponent).unwrap()).unwrap()
     };
     let curve = |name: &'static str| UnsupportedKey::Curve { name: name.into() };
+    let ec = || test_pair::ec_key(Nid::X9_62_PRIME256V1);
+    let dsa = PKey::from_dsa(Dsa::generate(1024).unwrap()).unwrap();
     vec![
         (
+            ec(),
             public(test_pair::ec_key(Nid::BRAINPOOL_P256R1)),
             curve("brainpoolP256r1"),
         ),
-        (public(test_pair::ec_key(Nid::SECP224R1)), curve("P-224")),
+        (ec(), public(test_pair::ec_key(Nid::SECP224R1)), curve("P-224")),
         (
-            public(PKey::from_dsa(Dsa::generate(1024).unwrap()).unwrap()),
+            dsa.clone(),
+            public(dsa),
             UnsupportedKey::Algorithm { name: "DSA".into() },
         ),
-        (rsa(8193, &[1, 0, 1]), UnsupportedKey::RsaSize { bits: 8193 }),
-        (rsa(2048, &[1, 0, 0, 0, 0, 0, 0, 0, 1]), UnsupportedKey::RsaExponent),
+        (
+            test_pair::rsa_key(2048),
+            rsa(8193, &[1, 0, 1]),
+            UnsupportedKey::RsaSize { bits: 8193 },
+        ),
+        (
+            test_pair::rsa_key(2048),
+            rsa(2048, &[1, 0, 0, 0, 0, 0, 0, 0, 1]),
+            UnsupportedKey::RsaExponent,
+        ),
     ]
 }
 
 #[test]
 fn an_issuer_whose_signature_is_not_verified_stays_in_the_chain() {
-    let [server, issuer, root] = ["server", "issuer", "root"].map(Entity::new);
-    let leaf = issuer.certify_server(&server);
-    for (key, kind) in unverified_keys() {
-        let above = root.certify_with(&issuer, AUTHORITY, |builder| builder.set_pubkey(&key).unwrap());
+    let [server, issuer, far, two, three, four] = ["server", "issuer", "far", "two", "three", "four"].map(Entity::new);
+    for (signer, key, kind) in unverified_keys() {
+        let root = Entity {
+            key: signer,
+            ..Entity::new("root")
+        };
+        let with_key = |by: &Entity| by.certify_with(&root, AUTHORITY, |builder| builder.set_pubkey(&key).unwrap());
+        let leaf = root.certify_server(&server);
+        let above = with_key(&far);
         assert_eq!(stored(&[&above, &leaf], &server), [1, 0], "{kind:?}");
-        let pair = checked(&[&leaf, &above], &server).unwrap();
-        assert_eq!(about_the_chain(&pair), [Kind::IssuerUnverified { key: kind.clone() }]);
-
-        // A root of this kind.
-        let below = root.certify_authority(&issuer);
-        let top = root.certify_with(&root, AUTHORITY, |builder| builder.set_pubkey(&key).unwrap());
-        let given = [&leaf, &below, &top];
-        assert_eq!(stored(&given, &server), [0, 1]);
+        let unverified = [Kind::IssuerUnverified { key: kind.clone() }];
         assert_eq!(
-            about_the_chain(&checked(&given, &server).unwrap()),
-            [Kind::IssuerUnverified { key: kind.clone() }]
+            about_the_chain(&checked(&[&leaf, &above], &server).unwrap()),
+            unverified
         );
 
-        // A proved issuer comes first.
-        let sound = root.certify_authority(&issuer);
-        let over = Entity::new("over").certify_authority(&root);
+        // A root of this kind.
+        let leaf = issuer.certify_server(&server);
+        let (below, top) = (root.certify_authority(&issuer), with_key(&root));
+        let given = [&leaf, &below, &top];
+        assert_eq!(stored(&given, &server), [0, 1]);
+        assert_eq!(about_the_chain(&checked(&given, &server).unwrap()), unverified);
+
+        // A proved path comes first, even if it is longer.
+        let proved = [(&two, &issuer), (&three, &two), (&four, &three)].map(|(by, of)| by.certify_authority(of));
+        let [first, second, third] = proved.each_ref();
         assert_eq!(
-            stored(&[&leaf, &above, &sound, &over], &server),
-            [0, 2, 3, 1],
+            stored(&[&leaf, &below, &above, first, second, third], &server),
+            [0, 3, 4, 5, 1, 2],
             "{kind:?}"
         );
     }
+}
+
+#[test]
+fn a_path_that_clients_refuse_comes_after_one_that_is_not_verified() {
+    let [server, sub, old] = ["server", "sub", "old"].map(Entity::new);
+    let new = Entity {
+        key: test_pair::ec_key(Nid::BRAINPOOL_P256R1),
+        ..Entity::new("new")
+    };
+    let leaf = sub.certify_server(&server);
+    let (expired, old_root) = (until(&old, &sub, NOW - 1), old.certify_authority(&old));
+    let (valid, new_root) = (new.certify_authority(&sub), new.certify_authority(&new));
+    let given = [&leaf, &expired, &old_root, &valid, &new_root];
+    assert_eq!(stored(&given, &server), [0, 3]);
+    let name = "brainpoolP256r1".into();
+    assert_eq!(
+        about_the_chain(&checked(&given, &server).unwrap()),
+        [
+            Kind::IssuerUnverified {
+                key: UnsupportedKey::Curve { name }
+            },
+            Kind::ExpiredDropped {
+                not_after: Timestamp::from_secs(NOW - 1)
+            },
+        ]
+    );
+}
+
+#[test]
+fn an_issuer_that_cannot_have_signed_is_unrelated() {
+    let [server, far] = ["server", "far"].map(Entity::new);
+    let with_name = |name: &str, key| Entity {
+        key,
+        ..Entity::new(name)
+    };
+    let issuer = with_name("issuer", test_pair::rsa_key(2048));
+    let other = with_name("issuer", test_pair::ec_key(Nid::BRAINPOOL_P256R1));
+    let (sound, brainpool) = (far.certify_authority(&issuer), far.certify_authority(&other));
+    let unrelated = |given: &[&X509], place: usize| {
+        let error = checked(given, &server).unwrap_err();
+        assert!(
+            matches!(error.certificate[..], [CertificateError::Unrelated { index, .. }] if index == place + 1),
+            "{error:?}"
+        );
+    };
+    // The signature is that of an RSA key.
+    let leaf = issuer.certify_server(&server);
+    unrelated(&[&leaf, &brainpool], 1);
+    unrelated(&[&leaf, &brainpool, &sound], 1);
+    let self_signed = other.certify_authority(&other);
+    unrelated(&[&leaf, &self_signed, &sound], 1);
+
+    // The signature may be that of a brainpool key, but the key that signed is given.
+    let issuer = Entity::new("issuer");
+    let (leaf, sound) = (issuer.certify_server(&server), far.certify_authority(&issuer));
+    assert_eq!(stored(&[&leaf, &brainpool], &server), [0, 1], "it may have signed");
+    unrelated(&[&leaf, &brainpool, &sound], 1);
+    // The same, if the identifier contradicts the key that signed.
+    let identifier = authority_key_identifier(&der(0x80, &[2]));
+    let leaf = issuer.certify(&server, &[SERVER, &[("2.5.29.35", &identifier)]].concat());
+    let sound = far.certify(&issuer, &[AUTHORITY, &[("subjectKeyIdentifier", "01")]].concat());
+    assert_eq!(stored(&[&leaf, &brainpool], &server), [0, 1], "it may have signed");
+    unrelated(&[&leaf, &brainpool, &sound], 1);
+
+    // A new key of a CA, certified by its old key, is no root.
+    let new = with_name("issuer", test_pair::ec_key(Nid::BRAINPOOL_P256R1));
+    let below = new.certify_authority(&far);
+    let (crossed, old) = (issuer.certify_authority(&new), issuer.certify_authority(&issuer));
+    let leaf = far.certify_server(&server);
+    assert_eq!(stored(&[&leaf, &below, &crossed, &old], &server), [0, 1, 2]);
+    assert_eq!(stored(&[&leaf, &below, &new.certify_authority(&new)], &server), [0, 1]);
+}
+
+#[test]
+fn signatures_that_run_out_for_contradicted_issuers_refuse_nothing_else() {
+    let [server, issuer] = ["server", "issuer"].map(Entity::new);
+    let with_identifier = |by: &Entity, of: &Entity, identifier: u8| {
+        let identifier = authority_key_identifier(&der(0x80, &[identifier]));
+        by.certify(of, &[AUTHORITY, &[("2.5.29.35", &identifier)]].concat())
+    };
+    let leaf = issuer.certify_server(&server);
+    // Its issuer is missing.
+    let open = with_identifier(&Entity::new("root"), &issuer, 9);
+    let roots = [1, 2, 3].map(|number| {
+        let root = Entity {
+            key: test_pair::ec_key(Nid::SECP521R1),
+            ..Entity::new("root")
+        };
+        let identified = format!("{number:02}");
+        let extensions = [AUTHORITY, &[("subjectKeyIdentifier", &identified[..])]].concat();
+        (
+            with_identifier(&root, &issuer, number),
+            root.certify(&root, &extensions),
+        )
+    });
+    // Each P-521 signature counts as five. There are six, and three more if those of the contradicted roots are tried.
+    let [first, second, third] = roots.each_ref();
+    let given = [
+        &leaf, &open, &first.0, &first.1, &second.0, &second.1, &third.0, &third.1,
+    ];
+    let expected = checked(&given, &server).unwrap();
+    assert_eq!(expected.certificate().chain().der().count(), 5);
+    let mut rotated = given;
+    for _ in &given {
+        rotated.rotate_left(1);
+        let pair = checked(&rotated, &server).unwrap();
+        assert_eq!(pair.certificate().chain(), expected.certificate().chain());
+    }
+    // One more certificate may belong to the chain, or not.
+    let other = with_identifier(&Entity::new("root"), &Entity::new("root"), 8);
+    let error = checked(&[&given[..], &[&other]].concat(), &server).unwrap_err();
+    assert_eq!(error.certificate, [CertificateError::TooComplex]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) use issuers::missing;
 pub(super) use name_constraints::TooManyNames;
 pub(super) use refusals::{Position, Refusals};
 pub use validity::EXPIRES_SOON_DAYS;
-pub(super) use validity::is_outside;
+pub(super) use validity::{has_expired, is_outside};
 
 /// The maximum length of a subject in a finding. A subject may be as long as a certificate.
 const MAX_SUBJECT_CHARS: usize = 256;

@@ -71,6 +71,6 @@ pub(in crate::certificate) fn is_outside(certificate: &Certificate<'_>, at: Time
 }
 
 /// Whether a certificate has expired. It is still valid in the second of notAfter.
-pub(super) fn has_expired(certificate: &Certificate<'_>, at: Timestamp) -> bool {
+pub(in crate::certificate) fn has_expired(certificate: &Certificate<'_>, at: Timestamp) -> bool {
     at.millis() >= certificate.not_after().millis().saturating_add(1000)
 }

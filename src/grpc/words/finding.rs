@@ -158,8 +158,8 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::NamesChanged { added, removed } => format!(
             "the names differ: {added} are only in the new certificate, and {removed} are only in the present one"
         ),
-        FindingKind::ExpiredDropped { not_before, not_after } => {
-            format!("the issuer is valid only from {not_before} to {not_after}, so it is not served")
+        FindingKind::ExpiredDropped { not_after } => {
+            format!("the issuer expired at {not_after}, so it is not served")
         }
         FindingKind::ChainExpiresFirst { not_after } => {
             format!("the issuer expires at {not_after}, before the server certificate does")
