@@ -43,6 +43,9 @@ pub enum KeyBlocklistError {
         "the file is neither text with one SHA-256 a line, nor blocklist.dat of badkeys: sorted entries of 16 bytes"
     )]
     Binary,
+    /// The list names no key. It may be a file that is not written yet.
+    #[error("the file lists no key")]
+    Empty,
 }
 
 impl KeyBlocklist {
@@ -57,7 +60,24 @@ impl KeyBlocklist {
             Ok(text) if !text.contains('\0') => Hashes::Spki(spki_hashes(text)?),
             _ => Hashes::Badkeys(badkeys_entries(bytes)?),
         };
-        Ok(Self { name, hashes })
+        let list = Self { name, hashes };
+        if list.keys() == 0 {
+            return Err(KeyBlocklistError::Empty);
+        }
+        Ok(list)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of keys.
+    pub fn keys(&self) -> usize {
+        match &self.hashes {
+            Hashes::Spki(hashes) => hashes.len(),
+            Hashes::Badkeys(entries) => entries.len(),
+        }
     }
 
     fn find(&self, key: &PublicKey, spki_sha256: &[u8; 32]) -> Option<CompromisedKey> {
@@ -83,11 +103,7 @@ impl KeyBlocklist {
 
 impl fmt::Debug for KeyBlocklist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = match &self.hashes {
-            Hashes::Spki(hashes) => hashes.len(),
-            Hashes::Badkeys(entries) => entries.len(),
-        };
-        write!(f, "KeyBlocklist({}, {keys} keys)", self.name)
+        write!(f, "KeyBlocklist({}, {} keys)", self.name, self.keys())
     }
 }
 
@@ -191,7 +207,6 @@ mod tests {
         let pss = PublicKey::from_spki(&test_pair::rsa_pss_spki(&keys[1], &[])).unwrap();
         assert_eq!(find(&pss, &lists), listed(None));
         assert_eq!(format!("{lists:?}"), "[KeyBlocklist(list, 2 keys)]");
-        assert_eq!(find(&public(&keys[0]), &[read(b"").unwrap()]), None);
     }
 
     #[test]
@@ -253,6 +268,9 @@ mod tests {
             ("-----BEGIN PUBLIC KEY-----".to_owned(), 1),
         ] {
             assert_eq!(read(text.as_bytes()), Err(KeyBlocklistError::Line { line }), "{text}");
+        }
+        for empty in [&b""[..], b"# none yet\n", b"\xef\xbb\xbf \n\n"] {
+            assert_eq!(read(empty), Err(KeyBlocklistError::Empty));
         }
         for binary in [&[0xff; 15][..], &[[0xff; 16], [0xfe; 16]].concat(), &[0; 17]] {
             assert_eq!(read(binary), Err(KeyBlocklistError::Binary));

@@ -46,27 +46,59 @@ fn read(path: &Path, left: &mut u64) -> Result<KeyBlocklist, BlocklistError> {
     KeyBlocklist::read(name, &bytes).map_err(|error| BlocklistError::Format(path.to_owned(), error))
 }
 
+/// Logs which lists are in use from now on.
+pub(super) fn log(lists: &[KeyBlocklist]) {
+    for list in lists {
+        tracing::info!(
+            list = list.name(),
+            keys = list.keys(),
+            "loaded a list of compromised keys"
+        );
+    }
+}
+
 /// The stamp of each file.
 pub(super) fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
     files.iter().map(|file| stamp(file)).collect()
 }
 
-/// Reads the lists again when a file changes. `used` are the stamps before the lists in use were read. If a file can't be used, the lists in
-/// use stay, and the error is logged once. Runs until it is dropped.
-pub(super) async fn follow(app: App, files: Vec<PathBuf>, mut used: Vec<Option<Stamp>>) {
-    let mut tried = used.clone();
+/// Decides when files are read again.
+struct Looks {
+    /// The stamps of the files that were read last, whether they could be used or not.
+    read: Vec<Option<Stamp>>,
+    /// The stamps at the last look.
+    seen: Vec<Option<Stamp>>,
+}
+
+impl Looks {
+    /// Whether the files have changed, but not since the last look: someone may be writing a file that changes.
+    fn are_due(&mut self, now: Vec<Option<Stamp>>) -> bool {
+        let is_settled = now == self.seen;
+        self.seen = now;
+        is_settled && self.seen != self.read
+    }
+}
+
+/// Reads the lists again when a file has changed. `read` are the stamps before the lists in use were read. If a file can't be used, the lists
+/// in use stay, and the error is logged once. Runs until it is dropped.
+pub(super) async fn follow(app: App, files: Vec<PathBuf>, read: Vec<Option<Stamp>>) {
+    let seen = read.clone();
+    let mut looks = Looks { read, seen };
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = stamps(&files);
-        if now == used || now == tried {
+        if !looks.are_due(stamps(&files)) {
             continue;
         }
         let wanted = files.clone();
-        match tokio::task::spawn_blocking(move || read_key_blocklists(&wanted)).await {
+        let outcome = tokio::task::spawn_blocking(move || read_key_blocklists(&wanted)).await;
+        if stamps(&files) != looks.seen {
+            // A file changed while it was read. The next looks try again.
+            continue;
+        }
+        match outcome {
             Ok(Ok(lists)) => {
+                log(&lists);
                 app.replace_key_blocklists(lists);
-                used.clone_from(&now);
-                tracing::info!("reloaded the lists of compromised keys");
             }
             Ok(Err(error)) => tracing::error!(
                 cause = causes(&error),
@@ -75,13 +107,35 @@ pub(super) async fn follow(app: App, files: Vec<PathBuf>, mut used: Vec<Option<S
             // The process ends.
             Err(_) => return,
         }
-        tried = now;
+        looks.read.clone_from(&looks.seen);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_read_again_when_they_have_not_changed_for_one_look() {
+        let stamps = |length| vec![Some((1, (2, 3), 32)), Some((4, (5, 6), length))];
+        let mut looks = Looks {
+            read: stamps(1),
+            seen: stamps(1),
+        };
+        assert!(!looks.are_due(stamps(1)));
+        // Someone writes.
+        for length in [2, 3, 4] {
+            assert!(!looks.are_due(stamps(length)));
+        }
+        assert!(looks.are_due(stamps(4)));
+        assert!(looks.are_due(stamps(4)), "it was not read, because it changed");
+        looks.read = stamps(4);
+        assert!(!looks.are_due(stamps(4)));
+        // A file vanishes, and comes back.
+        assert!(!looks.are_due(vec![None, None]));
+        assert!(!looks.are_due(stamps(4)));
+        assert!(!looks.are_due(stamps(4)));
+    }
 
     #[test]
     fn files_are_read_and_errors_name_the_file() {
@@ -102,5 +156,10 @@ mod tests {
         assert!(bad.contains("bad.txt, which cannot be used: line 1 "), "{bad}");
         let absent = told(&[folder.path().join("absent")]);
         assert!(absent.contains("absent, which cannot be read: "), "{absent}");
+        let empty = told(&[path("empty.txt", b"")]);
+        assert!(
+            empty.contains("empty.txt, which cannot be used: the file lists no key"),
+            "{empty}"
+        );
     }
 }

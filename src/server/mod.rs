@@ -110,6 +110,7 @@ impl Server {
         // Before the lists are read: a change during the read is seen.
         let blocklist_stamps = key_blocklists::stamps(&config.key_blocklists);
         let blocklists = read_key_blocklists(&config.key_blocklists)?;
+        key_blocklists::log(&blocklists);
         let places = Places {
             max: config.max_connections,
             max_newcomers: (config.max_connections / 4).max(1),

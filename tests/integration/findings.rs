@@ -299,7 +299,7 @@ async fn a_published_private_key_is_refused_unless_the_policy_only_reports_it() 
 async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes() {
     let dir = temp_dir();
     let list = dir.path().join("stolen.txt");
-    std::fs::write(&list, "# none yet\n").unwrap();
+    std::fs::write(&list, "00".repeat(32)).unwrap();
     let server = TestServer::start_with(|config| config.key_blocklists = vec![list.clone()]).await;
     let mut client = server.client();
     let hierarchy = pki::hierarchy(Key::P256, "stolen.example");
@@ -329,12 +329,13 @@ async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes(
         std::fs::rename(new, &list).unwrap();
     };
     replace("hello\n");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     client.upload_server_certificate(validate.clone()).await.unwrap();
 
     let key = PKey::private_key_from_pem(upload.private_key.as_bytes()).unwrap();
     let hash = openssl::sha::sha256(&key.public_key_to_der().unwrap());
-    replace(&format!("{}  stolen from the old server\n", hex::encode(hash)));
+    let listed = format!("{}  stolen from the old server\n", hex::encode(hash));
+    replace(&listed);
     until(async || {
         server
             .client()
@@ -343,7 +344,11 @@ async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes(
             .is_err()
     })
     .await;
+    // An empty file is a list that is not written yet.
+    replace("# empty\n");
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let refused = client.upload_server_certificate(validate).await.unwrap_err();
+    replace(&listed);
     assert_eq!(reason(&refused), "PRIVATE_KEY_COMPROMISED");
     let source = "the key is on the operator's list of compromised keys stolen.txt";
     assert_eq!(findings(&refused).findings[0].message, source);
