@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
-use openssl::bn::{BigNum, BigNumContext, BigNumRef};
+use openssl::bn::{BigNum, BigNumContext, BigNumRef, MsbOption};
 use openssl::ec::{Asn1Flag, EcGroup, EcKey, PointConversionForm};
 use openssl::ecdsa::EcdsaSig;
 use openssl::nid::Nid;
@@ -18,7 +18,9 @@ use x509_parser::prelude::FromDer;
 
 use super::key_type::MlDsa;
 use super::test_pair::{self, AT, TestPair, der, integer, pem, sequence};
-use super::{Authorities, CertificateError, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair};
+use super::{
+    Authorities, CertificateError, FindingCode, PairError, Policy, UnverifiedCa, UnverifiedPair, VerifiedPair,
+};
 use crate::secret::Secret;
 
 const LIMIT: Duration = Duration::from_millis(100);
@@ -127,6 +129,22 @@ fn the_largest_rsa_key_and_twenty_of_its_certificates() {
 }
 
 #[test]
+fn an_rsa_key_with_one_long_factor() {
+    for (p, bits) in [(131_101, 6125), (131_101, 4070)] {
+        let mut q = BigNum::new().unwrap();
+        q.rand(bits, MsbOption::ONE, true).unwrap();
+        let (key, body) = rsa_of(&BigNum::from_u32(p).unwrap(), &q);
+        let signer = test_pair::ec().key;
+        let mut builder = test_pair::builder(&signer);
+        builder.set_pubkey(&key).unwrap();
+        let text = test_pair::sign(builder, &signer).to_pem().unwrap();
+        let what = format!("RSA with a factor of {bits} bits");
+        let error = verify(&what, &text, &pem("RSA PRIVATE KEY", &body)).unwrap_err();
+        assert!(error.rejected.contains(&FindingCode::KeyFactorable), "{error:?}");
+    }
+}
+
+#[test]
 fn the_largest_rsa_key_in_four_forms() {
     let (key, body) = rsa_16384();
     let certificate = {
@@ -222,10 +240,14 @@ fn ffdhe8192() -> BigNum {
 
 /// A 16384-bit key of two published primes: group 18 of RFC 3526 and ffdhe8192 of RFC 7919.
 fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
+    rsa_of(&BigNum::get_rfc3526_prime_8192().unwrap(), &ffdhe8192())
+}
+
+/// A key of these factors, which need not be prime.
+fn rsa_of(p: &BigNum, q: &BigNum) -> (PKey<openssl::pkey::Public>, Vec<u8>) {
     let mut context = BigNumContext::new().unwrap();
     let number = |n: u32| BigNum::from_u32(n).unwrap();
     let one = number(1);
-    let (p, q) = (BigNum::get_rfc3526_prime_8192().unwrap(), ffdhe8192());
     let inverse = |a: &BigNumRef, modulus: &BigNumRef| {
         let mut inverse = BigNum::new().unwrap();
         inverse
@@ -233,19 +255,19 @@ fn rsa_16384() -> (PKey<openssl::pkey::Public>, Vec<u8>) {
             .ok()
             .map(|()| inverse)
     };
-    let phi = &(&p - &one) * &(&q - &one);
+    let phi = &(p - &one) * &(q - &one);
     let (e, d) = (65537..)
         .step_by(2)
         .find_map(|e| Some((number(e), inverse(&number(e), &phi)?)))
         .unwrap();
-    let coefficient = inverse(&q, &p).unwrap();
+    let coefficient = inverse(q, p).unwrap();
     let mut modulo = |prime: &BigNum| {
         let mut exponent = BigNum::new().unwrap();
         exponent.nnmod(&d, &(prime - &one), &mut context).unwrap();
         exponent
     };
-    let (dp, dq, n) = (modulo(&p), modulo(&q), &p * &q);
-    let numbers = [&n, &e, &d, &p, &q, &dp, &dq, &coefficient]
+    let (dp, dq, n) = (modulo(p), modulo(q), p * q);
+    let numbers = [&n, &e, &d, p, q, &dp, &dq, &coefficient]
         .map(|number| integer(&number.to_vec()))
         .concat();
     let public = openssl::rsa::Rsa::from_public_components(n, e).unwrap();

@@ -141,8 +141,8 @@ impl PrivateKey {
         weakness::of(self.pkcs8.expose())
     }
 
-    /// Whether the factors of an RSA key are prime. They are not tested if the key has more than 6144 bits, because that takes too long:
-    /// the answer is yes.
+    /// Whether the factors of an RSA key are prime. They are not tested if the key has more than 6144 bits or the factor more than 3072, because
+    /// that takes too long: the answer is yes.
     pub(super) fn has_prime_factors(&self) -> bool {
         weakness::has_prime_factors(self.pkcs8.expose())
     }

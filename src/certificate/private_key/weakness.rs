@@ -22,7 +22,7 @@ const GUESSED_BITS: i32 = 64;
 /// Lattices find a private exponent below n^0.292 (Boneh and Durfee, "Cryptanalysis of RSA with private key d less than
 /// N^0.292", 1999). In thousandths.
 const SMALL_EXPONENT: i32 = 292;
-/// The largest modulus whose primes are tested. Longer primes take too long.
+/// The largest modulus whose primes are tested, if none is longer than half of it. Longer primes take too long.
 const MAX_TESTED_BITS: i32 = 6144;
 /// A block of so many bytes that fills a secret by repetition is a pattern.
 const MAX_PERIOD: usize = 8;
@@ -67,7 +67,8 @@ pub(super) fn of(pkcs8: &[u8]) -> Weaknesses {
     }
 }
 
-/// Whether both factors of an RSA key are prime (RFC 8017 3.2). Other keys, and keys of more than `MAX_TESTED_BITS`, pass.
+/// Whether both factors of an RSA key are prime (RFC 8017 3.2). Other keys, keys of more than `MAX_TESTED_BITS`, and factors of more than half of
+/// `MAX_TESTED_BITS` pass. Such a factor is longer than the other, which is a flaw of its own.
 pub(super) fn has_prime_factors(pkcs8: &[u8]) -> bool {
     let Ok(key) = PrivateKeyInfoRef::from_der(pkcs8) else {
         return true;
@@ -84,7 +85,13 @@ fn are_prime(key: &RsaPrivateKeyRef<'_>) -> Result<bool, ErrorStack> {
     if secret(key.modulus)?.num_bits() > MAX_TESTED_BITS {
         return Ok(true);
     }
-    Ok(factors::is_probable_prime(&*secret(key.prime1)?)? && factors::is_probable_prime(&*secret(key.prime2)?)?)
+    for factor in [key.prime1, key.prime2] {
+        let factor = secret(factor)?;
+        if factor.num_bits() <= MAX_TESTED_BITS / 2 && !factors::is_probable_prime(&factor)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn of_rsa(key: &RsaPrivateKeyRef<'_>) -> Result<Weaknesses, ErrorStack> {
@@ -103,7 +110,8 @@ fn of_rsa(key: &RsaPrivateKeyRef<'_>) -> Result<Weaknesses, ErrorStack> {
         Some(KeyFlaw::SmallFactor)
     } else if !close_primes && are_near_multiples(&p, &q, bits / 2 - CLOSE_BITS)? {
         Some(KeyFlaw::NearMultiples)
-    } else if p.num_bits() != q.num_bits() {
+    } else if p.num_bits().abs_diff(q.num_bits()) > u32::from(bits % 2 == 1) {
+        // If the modulus has an odd length, programs choose one prime that is a bit longer than the other.
         Some(KeyFlaw::UnequalPrimes)
     } else if !close_primes && trailing_zeros(&difference) >= smallest / 2 - GUESSED_BITS {
         Some(KeyFlaw::SharedLowerHalf)

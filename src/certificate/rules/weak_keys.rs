@@ -439,6 +439,35 @@ mod tests {
     }
 
     #[test]
+    fn the_primes_of_a_modulus_of_odd_length_may_differ_by_a_bit() {
+        // OpenSSL sets the first two bits of each prime.
+        for (lengths, expected) in [
+            ([521, 520], vec![]),
+            ([520, 521], vec![]),
+            ([522, 519], vec![KeyFlaw::UnequalPrimes]),
+        ] {
+            let [p, q] = lengths.map(prime);
+            assert_eq!((&p * &q).num_bits(), 1041);
+            let key = with_public_exponent(&p, &q, &number(65537));
+            assert_eq!(flaws(&key), [expected, vec![]], "{lengths:?}");
+        }
+        let shorter = Rsa::generate(1031).unwrap().private_key_to_der().unwrap();
+        assert_eq!(flaws(&shorter), [vec![], vec![]]);
+
+        // A modulus of even length.
+        let random = |bits| {
+            let mut start = BigNum::new().unwrap();
+            start.rand(bits, openssl::bn::MsbOption::ONE, true).unwrap();
+            prime_from(&start)
+        };
+        let (p, q) = std::iter::repeat_with(|| (random(520), random(521)))
+            .find(|(p, q)| (p * q).num_bits() == 1040)
+            .unwrap();
+        let key = with_public_exponent(&p, &q, &number(65537));
+        assert_eq!(flaws(&key), [vec![KeyFlaw::UnequalPrimes], vec![]]);
+    }
+
+    #[test]
     fn primes_next_to_multiples_of_each_other_are_flaws() {
         for (a, b) in [(1, 2), (2, 3), (3, 4), (11, 16)] {
             // q is next to b p / a, and still has as many bits as p, or one more.
