@@ -389,7 +389,7 @@ async fn a_key_on_a_list_of_the_operator_is_refused_as_soon_as_the_list_changes(
     let refused = client.renew_server_certificate(renewal).await.unwrap_err();
     assert_eq!(reason(&refused), "PRIVATE_KEY_COMPROMISED");
     let stolen = std::fs::read_to_string(&list).unwrap();
-    replace("");
+    replace(&"00".repeat(32));
     until(async || compromised().await.is_empty()).await;
     server.stop().await;
     std::fs::write(&list, stolen).unwrap();
