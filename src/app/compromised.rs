@@ -49,9 +49,10 @@ impl CompromisedWalk {
                 .collect()
         };
         let compromised = self.app.0.cpu_pool.run(Cost::Blocking, look).await?;
-        store
-            .note_compromised_of_all_accounts(self.after, last, &compromised)
-            .await?;
+        let noted = store.note_compromised_of_all_accounts(self.after, last, &compromised);
+        for id in noted.await? {
+            tracing::warn!(certificate_id = %id, "the key of this certificate is compromised: docs/findings.md");
+        }
         self.after = last;
         Ok(last.is_some())
     }

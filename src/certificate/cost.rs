@@ -558,6 +558,24 @@ fn many_names_and_constraints() {
     }
 }
 
+#[test]
+fn many_common_names_and_names() {
+    for (what, common_name, name) in [
+        ("host names", &b"a.b"[..], der(0x82, b"c.d")),
+        ("addresses", b"192.0.2.1", der(0x87, &[])),
+    ] {
+        let common_name = der(0x31, &sequence(&[&der(6, &[0x55, 4, 3]), &der(12, common_name)]));
+        let subject = X509Name::from_der(&long_der(0x30, &common_name.repeat(255))).unwrap();
+        let names = long_der(0x30, &name.repeat(150_000 / name.len()));
+        let [issuer, server] = ["issuer", "server"].map(test_pair::Entity::new);
+        let leaf = issuer.certify_with(&server, &[], |builder| {
+            builder.set_subject_name(&subject).unwrap();
+            add(builder, "2.5.29.17", &names);
+        });
+        assert!(verify(what, &leaf.to_pem().unwrap(), &server.key_pem()).is_ok());
+    }
+}
+
 fn add(builder: &mut X509Builder, oid: &str, value: &[u8]) {
     let oid = Asn1Object::from_str(oid).unwrap();
     let value = Asn1OctetString::new_from_bytes(value).unwrap();

@@ -101,6 +101,9 @@ pub(super) async fn find_compromised(app: App) {
                 Err(_) => HEARTBEAT_PAUSE,
             };
             report("compromised", step.map(|_| ()));
+            if walk.is_outdated() {
+                break;
+            }
             tokio::time::sleep(pause).await;
         }
         report("compromised", count_compromised(&app).await);

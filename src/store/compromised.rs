@@ -43,13 +43,14 @@ impl Store {
             .collect())
     }
 
-    /// Notes which of the certificates after `after`, up to `last`, have a compromised key. `last: None` means all after `after`.
+    /// Notes which of the certificates after `after`, up to `last`, have a compromised key. `last: None` means all after `after`. Answers
+    /// those that were not noted before.
     pub async fn note_compromised_of_all_accounts(
         &self,
         after: Option<CertificateId>,
         last: Option<CertificateId>,
         compromised: &[StoredLeaf],
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<CertificateId>, Error> {
         const STATEMENT: Statement = Statement {
             name: "store::note_compromised_of_all_accounts",
             // The lock keeps a purge from removing a certificate whose row is inserted.
@@ -74,7 +75,8 @@ impl Store {
                   )
                   order by account_id, created_ms, random
                   on conflict (account_id, created_ms, random) do update set fingerprint_sha256 = excluded.fingerprint_sha256
-                  where noted.fingerprint_sha256 <> excluded.fingerprint_sha256",
+                  where noted.fingerprint_sha256 <> excluded.fingerprint_sha256
+                  returning account_id, created_ms, random",
         };
         let (account, created, random) = columns(after);
         let (last_account, last_created, last_random) = last.map_or((i64::MAX, i64::MAX, i64::MAX), id_columns);
@@ -86,23 +88,24 @@ impl Store {
             .iter()
             .map(|leaf| leaf.fingerprint_sha256.as_slice())
             .collect();
-        self.read(
-            STATEMENT,
-            &[
-                &account,
-                &created,
-                &random,
-                &last_account,
-                &last_created,
-                &last_random,
-                &accounts,
-                &times,
-                &randoms,
-                &fingerprints,
-            ],
-        )
-        .await?;
-        Ok(())
+        let noted = self
+            .read(
+                STATEMENT,
+                &[
+                    &account,
+                    &created,
+                    &random,
+                    &last_account,
+                    &last_created,
+                    &last_random,
+                    &accounts,
+                    &times,
+                    &randoms,
+                    &fingerprints,
+                ],
+            )
+            .await?;
+        Ok(noted.iter().map(certificate_id).collect())
     }
 
     /// The number of live certificates of both kinds with a compromised key.

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 
 use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
+use super::subject_names;
 use crate::certificate::finding::{FindingKind, NameKind};
 use crate::certificate::x509::Certificate;
 
@@ -102,10 +104,16 @@ fn names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = Name<'a>>
         .any(|name| matches!(name, GeneralName::RFC822Name(_)));
     let attributes = certificate.fields.subject().iter_email().filter(move |_| !has_mail);
     let addresses = attributes.filter_map(|attribute| Some(Name::Mail(attribute.as_str().ok()?.rsplit_once('@'))));
+    // OpenSSL and GnuTLS apply constraints of DNS names to a server's common name if no alternative name is a DNS name.
+    let has_host = alternative.iter().any(|name| matches!(name, GeneralName::DNSName(_)));
+    let is_server = !has_host && !certificate.fields.is_ca();
+    let hosts =
+        subject_names::server_names(certificate).filter(move |name| is_server && name.parse::<IpAddr>().is_err());
     subject
         .into_iter()
         .chain(alternative.iter().filter_map(Name::of))
         .chain(addresses)
+        .chain(hosts.map(Name::Dns))
 }
 
 /// The content of a distinguished name without its outer SEQUENCE.
@@ -176,8 +184,11 @@ impl<'a> Name<'a> {
         *left = left.checked_sub(cost).ok_or(TooManyNames)?;
         Ok(match (self, base) {
             (Self::Dns(name), GeneralName::DNSName(base)) => {
-                // Some CAs write a dot first. RFC 5280 does not.
-                Some(is_below_or_at(name, base.strip_prefix('.').unwrap_or(base)))
+                // Some CAs write a dot first. RFC 5280 does not. Clients then want a label before the dot.
+                Some(match base.strip_prefix('.') {
+                    Some(base) => is_below(name, base),
+                    None => is_below_or_at(name, base),
+                })
             }
             (Self::Mail(address), GeneralName::RFC822Name(base)) => {
                 Some(address.is_some_and(|address| is_mail_within(address, base)))
@@ -264,7 +275,8 @@ mod tests {
             ("a.example.com", "example.com", true),
             ("A.EXAMPLE.COM", "example.com", true),
             ("example.com", "example.com", true),
-            ("example.com", ".example.com", true),
+            ("example.com", ".example.com", false),
+            ("a.example.com", ".example.com", true),
             ("*.example.com", "example.com", true),
             ("anexample.com", "example.com", false),
             ("example.com", "a.example.com", false),

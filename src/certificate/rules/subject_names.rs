@@ -1,5 +1,6 @@
 //! The subject alternative names of a server certificate (RFC 5280 4.2.1.6).
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use x509_parser::asn1_rs::Tag;
@@ -32,15 +33,23 @@ pub(super) fn leaf(leaf: &Certificate<'_>, findings: &mut Findings<'_>) {
     if !names.iter().any(names_a_server) {
         findings.note(FindingKind::SanWithoutServer, Some(leaf));
     }
-    let mut common_names = leaf
-        .fields
-        .subject()
-        .iter_common_name()
-        .filter_map(|name| name.as_str().ok());
-    if let Some(name) = common_names.find(|name| is_server_name(name) && !names.iter().any(|san| covers(san, name))) {
+    let mut common_names = server_names(leaf).peekable();
+    if common_names.peek().is_none() {
+        return;
+    }
+    let covered = Covered::by(names);
+    if let Some(name) = common_names.find(|name| !covered.has(name)) {
         let common_name = cut(name);
         findings.note(FindingKind::NameNotInSan { common_name }, Some(leaf));
     }
+}
+
+/// The common names of the subject that look like the name of a server.
+pub(super) fn server_names<'a>(certificate: &'a Certificate<'_>) -> impl Iterator<Item = &'a str> {
+    let common_names = certificate.fields.subject().iter_common_name();
+    common_names
+        .filter_map(|name| name.as_str().ok())
+        .filter(|name| is_server_name(name))
 }
 
 /// Whether a common name looks like the name of a server: an IP address, or a DNS name of several labels whose last one is not a number.
@@ -50,20 +59,37 @@ fn is_server_name(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || is_host()
 }
 
-/// Whether clients accept this name of a server because of a subject alternative name (RFC 9525 6.3).
-fn covers(san: &GeneralName<'_>, name: &str) -> bool {
-    match san {
-        GeneralName::DNSName(san) => {
-            let wildcard = san.strip_prefix("*.").zip(name.split_once('.'));
-            san.eq_ignore_ascii_case(name)
-                || wildcard.is_some_and(|(parent, (_, rest))| parent.eq_ignore_ascii_case(rest))
+/// The names of servers that clients accept because of the subject alternative names (RFC 9525 6.3). There can be tens of thousands.
+#[derive(Default)]
+struct Covered<'a> {
+    /// In lower case.
+    names: HashSet<String>,
+    addresses: HashSet<&'a [u8]>,
+}
+
+impl<'a> Covered<'a> {
+    fn by(names: &[GeneralName<'a>]) -> Self {
+        let mut covered = Self::default();
+        for name in names {
+            match *name {
+                GeneralName::DNSName(name) => drop(covered.names.insert(name.to_ascii_lowercase())),
+                GeneralName::IPAddress(address) => drop(covered.addresses.insert(address)),
+                _ => {}
+            }
         }
-        GeneralName::IPAddress(address) => match name.parse() {
-            Ok(IpAddr::V4(name)) => *address == name.octets(),
-            Ok(IpAddr::V6(name)) => *address == name.octets(),
-            Err(_) => false,
-        },
-        _ => false,
+        covered
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match name.parse() {
+            Ok(IpAddr::V4(address)) => self.addresses.contains(&address.octets()[..]),
+            Ok(IpAddr::V6(address)) => self.addresses.contains(&address.octets()[..]),
+            Err(_) => {
+                let name = name.to_ascii_lowercase();
+                let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+                self.names.contains(&name) || wildcard.is_some_and(|wildcard| self.names.contains(&wildcard))
+            }
+        }
     }
 }
 

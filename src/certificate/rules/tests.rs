@@ -559,6 +559,30 @@ fn a_mail_address_of_the_subject_is_constrained_unless_an_alternative_name_is_on
 }
 
 #[test]
+fn a_common_name_is_constrained_as_a_dns_name_if_no_alternative_name_is_one() {
+    for (common_name, san, is_violated) in [
+        ("a.example.com", "IP:192.0.2.1", false),
+        ("evil.example", "IP:192.0.2.1", true),
+        ("evil.example", "DNS:a.example.com", false),
+        ("Our server", "IP:192.0.2.1", false),
+        ("192.0.2.1", "IP:192.0.2.1", false),
+    ] {
+        let [root, issuer, server] = ["root", "issuer", common_name].map(Entity::new);
+        let constraints = [
+            ("basicConstraints", "critical,CA:TRUE"),
+            ("nameConstraints", "permitted;DNS:example.com"),
+        ];
+        let above = root.certify(&issuer, &constraints);
+        let leaf = issuer.certify_with(&server, &with("subjectAltName", Some(san)), short);
+        let expected = Kind::NameConstraintViolated {
+            name: NameKind::DnsName,
+        };
+        let found = kinds(&findings(&[leaf, above], &server));
+        assert_eq!(found.contains(&expected), is_violated, "{common_name} {san}");
+    }
+}
+
+#[test]
 fn a_common_name_that_looks_like_a_server_is_a_subject_alternative_name() {
     for (common_name, san, is_covered) in [
         ("a.example", "DNS:a.example", true),

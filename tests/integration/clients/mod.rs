@@ -116,6 +116,11 @@ fn compare(chains: &[Chain], exceptions: &[Exception]) -> usize {
         (ClientFamily::GnuTls, asking::gnutls(&read)),
     ] {
         assert_eq!(verdicts.len(), read.len(), "{family:?}");
+        assert!(
+            verdicts.iter().any(Result::is_ok),
+            "{family:?} accepts nothing: {:?}",
+            verdicts.first()
+        );
         for ((chain, own), verdict) in read.iter().zip(&own).zip(verdicts) {
             let is_named = own.named.contains(&family);
             let says = match verdict {
