@@ -63,6 +63,7 @@ async fn a_pair_of_each_key_type_is_stored_and_answered_with_its_facts() {
                 upload_time: answer.upload_time,
                 not_before: Some("2023-11-14T22:13:20Z".parse().unwrap()),
                 not_after: Some("2096-10-02T07:06:40Z".parse().unwrap()),
+                chain_expire_time: Some("2096-10-02T07:06:40Z".parse().unwrap()),
                 findings: answer.findings.clone(),
                 ..Default::default()
             },
