@@ -78,7 +78,7 @@ pub enum CriterionError {
     SpkiSha256,
     /// The serial number is not hexadecimal.
     SerialNumber,
-    /// The issuer has no attribute, or contains a control character. No stored issuer contains one.
+    /// The issuer is too long, has too many attributes or none, has a part that is not an attribute, or contains a control character.
     Issuer,
     /// The key algorithm is unknown.
     KeyAlgorithm,

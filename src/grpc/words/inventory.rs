@@ -133,7 +133,9 @@ pub(super) fn criterion(error: CriterionError, field: &str, name: FieldName) -> 
             format!("{field} is not hexadecimal; use hexadecimal digits, with colons between all bytes or without")
         }
         CriterionError::Issuer => {
-            format!("{field} is no name; use attributes such as CN=R3,O=Let's Encrypt, or a common name")
+            format!(
+                "{field} cannot be read; use at most 64 attributes such as CN=R3,O=Let's Encrypt, or a common name alone, and at most 4 KiB"
+            )
         }
         CriterionError::KeyAlgorithm => format!("unknown {field}; use a value of KeyAlgorithm, or leave it out"),
         CriterionError::KeySize => format!("{field} is negative; use 0 for any size, or a number of bits"),
