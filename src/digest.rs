@@ -26,20 +26,34 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// HMAC-SHA256 (RFC 2104) of `bytes` under `key`. OpenSSL's own HMAC can fail, and looks up the algorithm for each call.
 pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> [u8; 32] {
+    hmac(key, bytes, |parts| {
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        hash.finish()
+    })
+}
+
+/// HMAC-SHA1 (RFC 2104) of `bytes` under `key`. Only for Alibaba Cloud's signatures of version 1.0.
+pub fn hmac_sha1(key: &[u8], bytes: &[u8]) -> [u8; 20] {
+    hmac(key, bytes, |parts| {
+        let mut hash = Sha1::new();
+        parts.iter().for_each(|part| hash.update(part));
+        hash.finish()
+    })
+}
+
+/// RFC 2104 with a hash of parts one after the other, whose block has 64 octets.
+fn hmac<const N: usize>(key: &[u8], bytes: &[u8], hash: impl Fn([&[u8]; 2]) -> [u8; N]) -> [u8; N] {
     const BLOCK: usize = 64;
     let mut block = Zeroizing::new([0; BLOCK]);
     if key.len() <= BLOCK {
         block[..key.len()].copy_from_slice(key);
     } else {
-        block[..32].copy_from_slice(&sha256(key));
+        block[..N].copy_from_slice(&hash([key, &[]]));
     }
-    let hash = |pad: u8, bytes: &[u8]| {
-        let mut hash = Sha256::new();
-        hash.update(&*Zeroizing::new(block.map(|octet| octet ^ pad)));
-        hash.update(bytes);
-        hash.finish()
-    };
-    hash(0x5c, &hash(0x36, bytes))
+    let padded = |pad: u8| Zeroizing::new(block.map(|octet| octet ^ pad));
+    let inner = hash([&*padded(0x36), bytes]);
+    hash([&*padded(0x5c), &inner])
 }
 
 /// Whether `a` and `b` are equal. The time does not depend on where they differ. Their lengths are no secret.
@@ -91,6 +105,30 @@ mod tests {
             ),
         ] {
             assert_eq!(hex::encode(hmac_sha256(key, text)), mac);
+        }
+    }
+
+    /// RFC 2202 3, test cases 1, 2 and 6.
+    #[test]
+    fn hmac_sha1_agrees_with_rfc_2202() {
+        for (key, text, mac) in [
+            (
+                &[0x0b; 20][..],
+                &b"Hi There"[..],
+                "b617318655057264e28bc0b6fb378c8ef146be00",
+            ),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+            ),
+            (
+                &[0xaa; 80],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "aa4ae5e15272d00e95705637ce8a3b55ed402112",
+            ),
+        ] {
+            assert_eq!(hex::encode(hmac_sha1(key, text)), mac);
         }
     }
 

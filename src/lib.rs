@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
 pub mod account;
+pub mod alibaba;
 pub mod app;
 pub mod certificate;
 pub mod cli;
