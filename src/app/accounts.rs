@@ -163,6 +163,7 @@ impl App {
             account,
             id: &id,
             secret_sha256,
+            sealed: None,
             role: Role::Admin,
             scope: &Scope::default(),
             description: why,

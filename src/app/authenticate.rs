@@ -2,6 +2,7 @@
 
 mod cache;
 mod identity;
+mod signed;
 mod stream_checks;
 
 use std::net::IpAddr;
@@ -15,10 +16,12 @@ use crate::certificate::ClientCertificate;
 use crate::clock::{self, Timestamp};
 use crate::digest;
 use crate::inventory::Scope;
-use crate::store::Rates;
+use crate::store::{AccessKey, Rates};
 use crate::telemetry::metrics;
 pub(super) use cache::Recent;
 pub(super) use identity::ResolvedIdentity;
+pub(super) use signed::SigningKey;
+pub use signed::{SignatureError, SignedCredentials};
 pub(super) use stream_checks::{StreamCheck, StreamChecks};
 
 /// The age up to which the outcome of a look-up counts. A disabled access key or a deleted client identity works for at most this time
@@ -135,6 +138,11 @@ impl App {
             }
             GivenKey::Key(key) => Some((key.id(), self.check_key(key, given.address).await?)),
         };
+        self.admit(given, key).await
+    }
+
+    /// The caller with this access key, and the client certificate if the service knows it. Counts the call.
+    async fn admit(&self, given: &Credentials<'_>, key: Option<(&str, Grant)>) -> Result<Caller, Error> {
         let identity = match given.certificate {
             Some(certificate) => self.identify(certificate).await?,
             None => None,
@@ -202,21 +210,13 @@ impl App {
         let looked_up = Instant::now();
         let stored = self.0.store.access_key_of_all_accounts(id).await?;
         let stored = stored.filter(|stored| digest::constant_time_eq(&stored.secret_sha256, &secret_sha256));
-        let refusal = match &stored {
-            None => KeyRefusal::Unknown,
-            Some(stored) if stored.account_disabled => KeyRefusal::AccountDisabled,
-            Some(stored) if stored.disabled => KeyRefusal::Disabled,
-            Some(stored) if stored.has_expired => KeyRefusal::Expired,
-            Some(stored) => {
-                let (own_bucket, account_bucket) = self.buckets(id, stored.account, stored.rates);
-                let grant = Grant {
-                    account: stored.account,
-                    role: stored.role,
-                    scope: Arc::new(stored.scope.clone()),
-                    expires: stored.expires,
-                    own_bucket,
-                    account_bucket,
-                };
+        let access = match &stored {
+            None => Err(KeyRefusal::Unknown),
+            Some(stored) => self.access(id, stored),
+        };
+        let refusal = match access {
+            Err(refusal) => refusal,
+            Ok(grant) => {
                 let checked = CheckedKey {
                     secret_sha256,
                     grant: grant.clone(),
@@ -236,6 +236,28 @@ impl App {
         };
         self.0.refused_keys.insert(secret_sha256, refused, looked_up);
         Err(refusal.error())
+    }
+
+    /// The grant of an access key, unless the key or its account does not work.
+    fn access(&self, id: &str, stored: &AccessKey) -> Result<Grant, KeyRefusal> {
+        if stored.account_disabled {
+            return Err(KeyRefusal::AccountDisabled);
+        }
+        if stored.disabled {
+            return Err(KeyRefusal::Disabled);
+        }
+        if stored.has_expired {
+            return Err(KeyRefusal::Expired);
+        }
+        let (own_bucket, account_bucket) = self.buckets(id, stored.account, stored.rates);
+        Ok(Grant {
+            account: stored.account,
+            role: stored.role,
+            scope: Arc::new(stored.scope.clone()),
+            expires: stored.expires,
+            own_bucket,
+            account_bucket,
+        })
     }
 
     /// Refuses the caller of a stream whose access key was disabled or deleted or has expired, whose client identity was deleted or may

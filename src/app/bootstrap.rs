@@ -124,6 +124,7 @@ impl RecoveredKey {
             account: account.as_ref().map_or(AccountId::OPERATORS, |account| account.id),
             id: key.id(),
             secret_sha256: key.secret_sha256(),
+            sealed: None,
             role,
             scope: &Scope::default(),
             description,

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, UnreadableKey, Violation};
+use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, SignatureError, UnreadableKey, Violation};
 use crate::certificate::{Finding, KeyAlgorithm, StoredPairError};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::seal::KeyEncryptionKeyId;
@@ -105,6 +105,9 @@ pub enum Error {
     /// The access key is missing or unknown, or its secret is wrong. The caller does not learn which.
     #[error("unauthenticated")]
     Unauthenticated,
+    /// The signature of the request does not prove the caller.
+    #[error("signature refused: {0:?}")]
+    Signature(SignatureError),
     /// No name of the client certificate is a client identity, and there is no access key.
     #[error("client identity unknown")]
     ClientIdentityUnknown(Vec<IdentityName>),

@@ -29,8 +29,8 @@ impl App {
 }
 
 impl Maintenance {
-    /// Purges deleted certificates, earlier versions and audit events after their retention, client tokens that have expired, and holders
-    /// whose time is over.
+    /// Purges deleted certificates, earlier versions and audit events after their retention, client tokens and nonces that have expired,
+    /// and holders whose time is over.
     pub async fn run(&mut self) -> Result<(), Error> {
         let (store, settings) = (&self.app.0.store, &self.app.0.settings);
         let (database, own) = (store.time().await?, clock::now());
@@ -65,6 +65,8 @@ impl Maintenance {
         purge.report("earlier versions of certificates");
         let (used, mut purge) = (before(store::TOKEN_AGE), Purge::default());
         while purge.step(store.forget_tokens_of_all_accounts(used)).await? {}
+        let mut purge = Purge::default();
+        while purge.step(store.forget_nonces_of_all_accounts()).await? {}
         let (ended, mut purge) = (before(Duration::ZERO), Purge::default());
         while purge.step(store.forget_holders_of_all_accounts(ended)).await? {}
         if let Some(retention) = settings.audit_retention {

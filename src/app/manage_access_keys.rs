@@ -7,6 +7,7 @@ use super::{AccessKeyText, App, Call, Caller, Error, Field, FieldError, NewScope
 use crate::account::AccountId;
 use crate::clock::{self, Timestamp};
 use crate::inventory::CriterionError;
+use crate::seal::Row;
 use crate::secret::Secret;
 use crate::store::{KeyChange, KeyCreation, KeyFilter, KeyPosition, KeyRefusal, ManagedKey, NewKey, Position};
 
@@ -36,6 +37,8 @@ pub struct CreateAccessKey {
     pub expires: Result<Option<Timestamp>, CriterionError>,
     /// SHA-256 of a secret that the caller made; empty: certkeep makes the secret.
     pub secret_sha256: Vec<u8>,
+    /// Whether the key can sign requests.
+    pub can_sign: bool,
 }
 
 /// A new access key.
@@ -125,6 +128,12 @@ impl App {
         violations.note(Field::Description, description(&request.description).err());
         let expires = violations.check(Field::ExpireTime, future(request.expires));
         let hash = violations.check(Field::SecretSha256, secret_sha256(&request.secret_sha256));
+        if request.can_sign {
+            let is_operator = caller.account == AccountId::OPERATORS;
+            violations.note(Field::CanSign, is_operator.then_some(FieldError::CanSignOfOperator));
+            let excluded = hash.flatten().map(|_| FieldError::Excludes(Field::CanSign));
+            violations.note(Field::SecretSha256, excluded);
+        }
         let (Some(role), Some(expires), Some(hash), true) = (role, expires, hash, violations.is_empty()) else {
             return Err(violations.into());
         };
@@ -137,17 +146,34 @@ impl App {
             secret_sha256,
             secret,
         } = KeyMaterial::new(hash)?;
+        // Held until the key is stored: a rotation does not begin to re-wrap before.
+        let ring = self.0.key_ring.current();
+        let sealed = match &secret {
+            Some(secret) if request.can_sign => {
+                self.confirm_sealing_key(&ring).await?;
+                let row = Row::AccessKey {
+                    account: caller.account,
+                    access_key_id: &id,
+                    secret_sha256: &secret_sha256,
+                };
+                Some(ring.keys.seal_secret(ring.sealing, secret, &row)?)
+            }
+            Some(_) | None => None,
+        };
         let new = NewKey {
             account: caller.account,
             id: &id,
             secret_sha256,
+            sealed,
             role,
             scope: &scope,
             description: &request.description,
             expires,
             quota: self.0.settings.access_key_quota,
         };
-        created(self.0.store.create_access_key(&call.actor(), &new).await?, &new, secret)
+        let creation = self.0.store.create_access_key(&call.actor(), &new).await?;
+        drop(ring);
+        created(creation, &new, secret)
     }
 
     /// A page of the access keys of the caller's account that are within the caller's scope.
@@ -286,7 +312,8 @@ pub(super) fn created(
             if key.role == new.role
                 && key.scope == *new.scope
                 && key.description == new.description
-                && key.expires == new.expires =>
+                && key.expires == new.expires
+                && key.can_sign == new.sealed.is_some() =>
         {
             Ok(CreatedAccessKey { key, secret })
         }

@@ -62,7 +62,7 @@ use tokio_util::task::TaskTracker;
 pub use access_key::AccessKeyText;
 pub use accounts::{CreatedAccount, ListedAccounts, UpdateQuota};
 pub use audit_event::{AuditChange, AuditEvent, AuditOutcome};
-pub use authenticate::{Caller, Conflict, Credentials, GivenKey};
+pub use authenticate::{Caller, Conflict, Credentials, GivenKey, SignatureError, SignedCredentials};
 pub use bootstrap::{BootstrapError, FirstAccount, RecoveredKey, Recovery};
 pub use call::{Call, RequestId};
 pub use check::{CheckReport, CheckServerCertificate, check};
@@ -134,7 +134,7 @@ use crate::certificate::Authorities;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
 use crate::store::Store;
-use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, StreamChecks};
+use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, SigningKey, StreamChecks};
 use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
@@ -169,6 +169,8 @@ struct Parts {
     checked_keys: Recent<String, CheckedKey>,
     /// By the SHA-256 of the secret.
     refused_keys: Recent<[u8; 32], RefusedKey>,
+    /// By the id. `None`: no access key that can sign has the id.
+    signing_keys: Recent<String, Option<SigningKey>>,
     /// By the SHA-256 of the client certificate.
     identities: Recent<[u8; 32], ResolvedIdentity>,
     /// Of authentications.
@@ -231,6 +233,7 @@ impl App {
             client_token_key,
             checked_keys: Recent::default(),
             refused_keys: Recent::default(),
+            signing_keys: Recent::default(),
             identities: Recent::default(),
             failures: SourceBuckets::new(FAILURE_BURST, FAILURE_RATE),
             principal_buckets: Buckets::default(),

@@ -26,6 +26,7 @@ pub enum Field {
     AllTags,
     /// The text of the certificate.
     Certificate(CertificateKind),
+    CanSign,
     CertificateId(CertificateKind),
     /// Several ids of server certificates.
     CertificateIds,
@@ -182,6 +183,8 @@ pub enum FieldError {
     Role(&'static [Role]),
     /// An operator's access key cannot have a scope.
     ScopeOfOperator,
+    /// An operator's access key cannot sign.
+    CanSignOfOperator,
     /// The hash does not have 32 octets.
     SecretSha256,
     /// Another access key of the account has the secret.

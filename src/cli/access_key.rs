@@ -120,6 +120,9 @@ pub(super) struct CreateArgs {
     description: String,
     #[command(flatten)]
     expiry: ExpiryArgs,
+    /// The key can also sign requests of Alibaba Cloud clients. The service keeps its secret, sealed.
+    #[arg(long)]
+    can_sign: bool,
     #[command(flatten)]
     new_key: NewKeyArgs,
 }
@@ -206,6 +209,7 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
         description: args.description,
         expire_time: args.expiry.moment(),
         secret_sha256: Vec::new(),
+        can_sign: args.can_sign,
     };
     let answer = args.connection.connect_as_admin()?.create_access_key(request).await;
     args.new_key.print(answered(answer, Effect::Changes)?)

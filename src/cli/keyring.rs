@@ -341,6 +341,7 @@ async fn verify_remotely(args: VerifyRemotelyArgs) -> Result<(), Failure> {
 fn sum(one: &pb::VerifyKeyRingResponse, other: &pb::VerifyKeyRingResponse) -> pb::VerifyKeyRingResponse {
     pb::VerifyKeyRingResponse {
         service_keys: one.service_keys + other.service_keys,
+        access_keys: one.access_keys + other.access_keys,
         server_certificates: one.server_certificates + other.server_certificates,
         ca_certificates: one.ca_certificates + other.ca_certificates,
         earlier_versions: one.earlier_versions + other.earlier_versions,
@@ -355,6 +356,7 @@ fn end_verification(counts: &pb::VerifyKeyRingResponse, output: VerifyOutput) ->
         VerifyOutput::Jsonl => print::json_line("VerifyKeyRingResponse", counts)?,
         VerifyOutput::Text => lines(&[
             line("service keys", &counts.service_keys.to_string()),
+            line("signing keys", &counts.access_keys.to_string()),
             line("certificates", &counts.server_certificates.to_string()),
             line("CAs", &counts.ca_certificates.to_string()),
             line("versions", &counts.earlier_versions.to_string()),
@@ -409,7 +411,11 @@ fn print_fault(fault: &pb::VerificationFault, output: VerifyOutput) -> Result<()
 fn print_progress(counts: &pb::VerifyKeyRingResponse) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
-        let rows = counts.service_keys + counts.server_certificates + counts.ca_certificates + counts.earlier_versions;
+        let rows = counts.service_keys
+            + counts.access_keys
+            + counts.server_certificates
+            + counts.ca_certificates
+            + counts.earlier_versions;
         // Progress that can't be shown is no error.
         let _ = write!(err, "\r{rows} rows\r");
     }

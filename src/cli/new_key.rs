@@ -87,6 +87,7 @@ pub(super) fn key_lines(key: &pb::AccessKey) -> Vec<String> {
         line("created", &moment(key.create_time)),
         line("created by", &key.created_by),
         line("expires", &moment(key.expire_time)),
+        line("can sign", if key.can_sign { "yes" } else { "no" }),
     ]
 }
 

@@ -212,6 +212,7 @@ pub(super) fn create_access_key(message: pb::CreateAccessKeyRequest) -> CreateAc
         description: message.description,
         expires: message.expire_time.map(timestamp).transpose(),
         secret_sha256: message.secret_sha256,
+        can_sign: message.can_sign,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn of_error(error: &Error) -> Reason {
         Error::KeyNotOnAllReplicas { .. } => Reason::KeyEncryptionKeyNotOnAllReplicas,
         Error::KeyInUse(_) => Reason::KeyEncryptionKeyInUse,
         Error::RotationInProgress(_) => Reason::KeyRingRotationInProgress,
-        Error::Unauthenticated => Reason::Unauthenticated,
+        Error::Unauthenticated | Error::Signature(_) => Reason::Unauthenticated,
         Error::ClientIdentityUnknown(_) => Reason::ClientIdentityUnknown,
         Error::ClientIdentityAmbiguous => Reason::ClientIdentityAmbiguous,
         Error::ClientCertificateExpired => Reason::ClientCertificateExpired,
@@ -111,6 +111,7 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::ControlCharacter { .. }
         | FieldError::Role(_)
         | FieldError::ScopeOfOperator
+        | FieldError::CanSignOfOperator
         | FieldError::SecretSha256
         | FieldError::SecretUsed
         | FieldError::NotInFuture

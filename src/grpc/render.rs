@@ -109,6 +109,7 @@ pub(super) fn verified_rows(request_id: RequestId, step: VerifiedRows) -> pb::Ve
 pub fn verified_counts(counts: VerifiedCounts) -> pb::VerifyKeyRingResponse {
     pb::VerifyKeyRingResponse {
         service_keys: counts.service_keys,
+        access_keys: counts.access_keys,
         server_certificates: counts.server_certificates,
         ca_certificates: counts.ca_certificates,
         earlier_versions: counts.earlier_versions,
@@ -525,6 +526,7 @@ pub(super) fn access_key(key: ManagedKey) -> pb::AccessKey {
             address: last.address.to_string(),
             method: last.method,
         }),
+        can_sign: key.can_sign,
     }
 }
 

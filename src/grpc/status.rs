@@ -207,6 +207,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated
+        | Error::Signature(_)
         | Error::ClientIdentityAmbiguous
         | Error::ClientCertificateExpired
         | Error::CredentialsConflict(_)

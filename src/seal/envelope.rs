@@ -55,12 +55,7 @@ pub enum Error {
 
 impl KeyRing {
     /// Seals `secret` for `row` with the key `sealing`.
-    pub(super) fn seal_secret(
-        &self,
-        sealing: KeyEncryptionKeyId,
-        secret: &Secret,
-        row: &Row<'_>,
-    ) -> Result<Sealed, Error> {
+    pub fn seal_secret(&self, sealing: KeyEncryptionKeyId, secret: &Secret, row: &Row<'_>) -> Result<Sealed, Error> {
         let data_key = digest::random_secret::<KEY_LEN>()?;
         let mut sealed = Vec::with_capacity(HEADER_LEN + WRAP_LEN + secret.expose().len() + OVERHEAD);
         wrap(self.key(sealing)?, data_key.as_slice(), row, &mut sealed)?;

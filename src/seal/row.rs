@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::account::AccountId;
 use crate::inventory::CertificateId;
 
 /// The row of the database that stores a sealed secret. A secret that was sealed for one row opens for no other.
@@ -15,6 +16,15 @@ pub enum Row<'a> {
         key_id: Uuid,
         /// The SHA-256 of the key's SubjectPublicKeyInfo.
         spki_sha256: &'a [u8; 32],
+    },
+    /// The secret of an access key that can sign.
+    AccessKey {
+        /// The account of the key.
+        account: AccountId,
+        /// The key's id.
+        access_key_id: &'a str,
+        /// The SHA-256 of the secret.
+        secret_sha256: &'a [u8; 32],
     },
     /// A key of the service itself.
     ServiceKey {
@@ -38,6 +48,16 @@ impl Row<'_> {
                 push(&certificate.random.to_be_bytes());
                 push(key_id.as_bytes());
                 push(*spki_sha256);
+            }
+            Self::AccessKey {
+                account,
+                access_key_id,
+                secret_sha256,
+            } => {
+                push(b"access_key");
+                push(&account.as_i64().to_be_bytes());
+                push(access_key_id.as_bytes());
+                push(*secret_sha256);
             }
             Self::ServiceKey { purpose } => {
                 push(b"service_key");

@@ -17,6 +17,8 @@ pub struct AccessKey {
     pub role: Role,
     /// SHA-256 of its secret.
     pub secret_sha256: [u8; 32],
+    /// Its sealed secret; `None`: the key cannot sign.
+    pub sealed: Option<Vec<u8>>,
     /// The part of the account that exists for it.
     pub scope: Scope,
     /// Whether it was disabled.
@@ -61,7 +63,7 @@ impl Store {
         const STATEMENT: Statement = Statement {
             name: "store::access_key_of_all_accounts",
             sql: "-- store::access_key_of_all_accounts
-                  select account_id, role, secret_sha256, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
+                  select account_id, role, secret_sha256, sealed, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
                     access_key.disabled, (extract(epoch from expires_at) * 1000)::bigint as expires_ms,
                     coalesce(expires_at <= now(), false) as has_expired, account.disabled as account_disabled,
                     (select maximum from quota
@@ -80,6 +82,7 @@ impl Store {
             scope: scope(row)?,
             role: Role::from_name(row.get("role")).ok_or_else(damaged)?,
             secret_sha256: row.get::<_, &[u8]>("secret_sha256").try_into().map_err(|_| damaged())?,
+            sealed: row.get("sealed"),
             disabled: row.get("disabled"),
             expires: row.get::<_, Option<i64>>("expires_ms").map(Timestamp::from_millis),
             has_expired: row.get("has_expired"),

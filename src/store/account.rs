@@ -63,7 +63,7 @@ impl Store {
             sql: concat!(
                 "-- store::create_account
                  with account_row as (
-                   insert into account (account_id, name) values ($1::bigint, $14::text) returning account_id
+                   insert into account (account_id, name) values ($1::bigint, $15::text) returning account_id
                  ),
                  changed as (",
                 insert_key!("from account_row"),
@@ -72,7 +72,7 @@ impl Store {
                     "CreateAccount",
                     "account",
                     "$1::text",
-                    "jsonb_build_object('name', jsonb_build_array(null, $14::text),
+                    "jsonb_build_object('name', jsonb_build_array(null, $15::text),
                        'access_key_id', jsonb_build_array(null, access_key_id))"
                 ),
                 key_answer!("changed as key")
@@ -88,6 +88,7 @@ impl Store {
             &none,
             &"",
             &None::<i64>,
+            &None::<&[u8]>,
             &name,
         ];
         let key = match self.administer(STATEMENT, id, actor, values).await {

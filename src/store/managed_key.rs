@@ -12,6 +12,7 @@ use super::{Error, Params, QuotaUse, Statement, Store};
 use crate::account::{AccountId, Actor, Role};
 use crate::clock::Timestamp;
 use crate::inventory::Scope;
+use crate::seal::Sealed;
 
 /// An access key without its secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +35,8 @@ pub struct ManagedKey {
     pub created_by: String,
     /// The last recorded use.
     pub last_use: Option<KeyUse>,
+    /// Whether the key can sign requests.
+    pub can_sign: bool,
 }
 
 /// A use of an access key.
@@ -56,6 +59,8 @@ pub struct NewKey<'a> {
     pub id: &'a str,
     /// SHA-256 of its secret.
     pub secret_sha256: [u8; 32],
+    /// The sealed secret; `None`: the key cannot sign.
+    pub sealed: Option<Sealed>,
     /// The permissions.
     pub role: Role,
     /// The part of the account that exists for the key.
@@ -129,7 +134,7 @@ impl KeyPosition {
 macro_rules! key_columns {
     () => {
         "access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes, description, disabled, expires_at,
-           created_at, created_by"
+           created_at, created_by, sealed"
     };
 }
 
@@ -139,7 +144,7 @@ macro_rules! key_answer {
     ($from:literal $(, $more:literal)?) => {
         concat!(
             "select key.access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes, description, disabled,
-               created_by, (extract(epoch from expires_at) * 1000)::bigint as expires_ms,
+               created_by, key.sealed is not null as can_sign, (extract(epoch from expires_at) * 1000)::bigint as expires_ms,
                (extract(epoch from created_at) * 1000000)::bigint as created_us,
                (extract(epoch from last_use.used_at) * 1000)::bigint as used_ms, last_use.address, last_use.method",
             $(", ", $more,)?
@@ -183,14 +188,14 @@ macro_rules! is_unlimited {
 }
 
 /// The body of a CTE that inserts an access key in account $1, with the id $6, the hash $7, the role $8, the scope $9 to $11, the
-/// description $12 and the expiry $13.
+/// description $12, the expiry $13 and the sealed secret $14.
 macro_rules! insert_key {
     ($from:literal) => {
         concat!(
             "insert into access_key (account_id, access_key_id, secret_sha256, role, scope_region_ids,
-               scope_resource_group_ids, scope_name_prefixes, description, expires_at, created_by)
+               scope_resource_group_ids, scope_name_prefixes, description, expires_at, created_by, sealed)
              select $1::bigint, $6::text, $7::bytea, $8::text, $9::text[], $10::text[], $11::text[], $12::text,
-               to_timestamp($13::bigint / 1000.0), $3::text ",
+               to_timestamp($13::bigint / 1000.0), $3::text, $14::bytea ",
             $from,
             " returning ",
             key_columns!()
@@ -216,7 +221,7 @@ macro_rules! create {
                  ),
                  quota_use as (
                    select count(*) as used,
-                     coalesce((select maximum from quota where account_id = $1 and kind = 'access_keys'), $14::bigint) as maximum
+                     coalesce((select maximum from quota where account_id = $1 and kind = 'access_keys'), $15::bigint) as maximum
                    from access_key where account_id = $1
                  ),
                  changed as (
@@ -237,6 +242,7 @@ macro_rules! create {
                        'scope_name_prefixes', case when scope_name_prefixes is not null
                          then jsonb_build_array(null, scope_name_prefixes) end,
                        'description', case when description <> '' then jsonb_build_array(null, description) end,
+                       'can_sign', case when sealed is not null then jsonb_build_array(null, true) end,
                        'expire_time', case when expires_at is not null then jsonb_build_array(null, ",
                         utc!("expires_at"),
                         ") end))"
@@ -282,6 +288,7 @@ impl Store {
             &prefixes,
             &new.description,
             &expires,
+            &new.sealed.as_ref().map(Sealed::as_bytes),
             &new.quota,
         ];
         let rows = match self.administer(statement, new.account, actor, values).await? {
@@ -362,7 +369,7 @@ impl Store {
                     "(
                        select access_key_id, role, scope_region_ids, scope_resource_group_ids, scope_name_prefixes,
                          new_description as description, new_disabled as disabled, new_expires_at as expires_at, created_at,
-                         created_by, is_last
+                         created_by, sealed, is_last
                        from judged
                      ) as key",
                     "is_last"
@@ -505,5 +512,6 @@ pub(super) fn managed_key(row: &Row) -> Result<ManagedKey, Error> {
             address: row.get("address"),
             method: row.get("method"),
         }),
+        can_sign: row.get("can_sign"),
     })
 }

@@ -279,7 +279,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["23c431d11e89028482f3909f76e514c5582055c64ee989278029309c33fc5c17"]
+            ["1c39eba2487adcbb9fcae12047efc5b5a49a89636de55f8a0c10a4f3b868cee7"]
         );
     }
 }

@@ -41,6 +41,7 @@ mod lookup;
 mod managed_key;
 mod migrate;
 mod mutation;
+mod nonce;
 mod pooled;
 mod purge;
 mod quota;

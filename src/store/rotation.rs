@@ -2,7 +2,7 @@
 
 use super::audit::audited;
 use super::key_ring::key_id;
-use super::sealed::{SealedCursor, SealedRow, private_key_columns};
+use super::sealed::{SealedCursor, SealedRow, access_key_columns, private_key_columns};
 use super::write::Outcome;
 use super::{Error, Params, REPLICA_GONE_SECS, Statement, Store};
 use crate::account::{AccountId, Actor};
@@ -69,7 +69,7 @@ macro_rules! insert_rotation {
         concat!(
             "insert into key_rotation as rotation (key_encryption_key_id, passed_row, total)
              select $6, $7, (select coalesce(sum(live + deleted), 0)::bigint from certificate_count where kind = 'server')
-               + (select count(*) from service_key) from ",
+               + (select count(*) from service_key) + (select count(*) from access_key where sealed is not null) from ",
             $from,
             " on conflict (key_encryption_key_id) do update
              set started_at = now(), moved_at = now(), ended_at = null, passed_row = excluded.passed_row, passed = 0,
@@ -211,6 +211,20 @@ impl Store {
                  select from turn"
             ),
         };
+        const ACCESS_KEYS: Statement = Statement {
+            name: "store::rewrap_access_keys_of_all_accounts",
+            sql: concat!(
+                "-- store::rewrap_access_keys_of_all_accounts\n",
+                turn!(),
+                ", moved as (
+                   update access_key as kept set sealed = new.sealed
+                   from turn cross join unnest($6::bigint[], $7::text[], $8::bytea[], $9::bytea[])
+                     as new(account_id, access_key_id, old, sealed)
+                   where kept.account_id = new.account_id and kept.access_key_id = new.access_key_id and kept.sealed = new.old
+                 )
+                 select from turn"
+            ),
+        };
         const PRIVATE_KEYS: Statement = Statement {
             name: "store::rewrap_private_keys_of_all_accounts",
             sql: concat!(
@@ -238,11 +252,33 @@ impl Store {
                 let purposes: Vec<_> = cursors()
                     .filter_map(|cursor| match cursor {
                         SealedCursor::ServiceKey(purpose) => purpose,
-                        SealedCursor::PrivateKey(_) => None,
+                        SealedCursor::AccessKey(_) | SealedCursor::PrivateKey(_) => None,
                     })
                     .collect();
                 let params: Params<'_> = &[&key, &from, &next, &passed, &step.failures, &purposes, &old, &sealed];
                 self.read(SERVICE_KEYS, params).await?
+            }
+            SealedCursor::AccessKey(_) => {
+                let (mut accounts, mut ids) = (vec![], vec![]);
+                for cursor in cursors() {
+                    if let SealedCursor::AccessKey(key) = cursor {
+                        let (account, id) = access_key_columns(key.as_ref());
+                        accounts.push(account);
+                        ids.push(id.to_owned());
+                    }
+                }
+                let params: Params<'_> = &[
+                    &key,
+                    &from,
+                    &next,
+                    &passed,
+                    &step.failures,
+                    &accounts,
+                    &ids,
+                    &old,
+                    &sealed,
+                ];
+                self.read(ACCESS_KEYS, params).await?
             }
             SealedCursor::PrivateKey(_) => {
                 let (mut accounts, mut created, mut randoms, mut key_ids) = (vec![], vec![], vec![], vec![]);

@@ -15,6 +15,8 @@ use crate::seal::{KeyEncryptionKeyId, Row};
 pub enum SealedCursor {
     /// A service key by its purpose; `None`: before the first.
     ServiceKey(Option<String>),
+    /// An access key that can sign, by its account and its id; `None`: before the first.
+    AccessKey(Option<(AccountId, String)>),
     /// A private key by its certificate and its key id; `None`: before the first.
     PrivateKey(Option<(CertificateId, Uuid)>),
 }
@@ -29,6 +31,8 @@ impl SealedCursor {
         let key = Some(key).filter(|key| !key.is_empty());
         match (table, key) {
             ("service_key", key) => Some(Self::ServiceKey(key.map(str::to_owned))),
+            ("access_key", None) => Some(Self::AccessKey(None)),
+            ("access_key", Some(key)) => Some(Self::AccessKey(Some(parse_access_key(key)?))),
             ("private_key", None) => Some(Self::PrivateKey(None)),
             ("private_key", Some(key)) => {
                 let (certificate, key_id) = key.split_once('/')?;
@@ -42,7 +46,8 @@ impl SealedCursor {
     /// Before the first row of the table after this one.
     fn next_table(&self) -> Option<Self> {
         match self {
-            Self::ServiceKey(_) => Some(Self::PrivateKey(None)),
+            Self::ServiceKey(_) => Some(Self::AccessKey(None)),
+            Self::AccessKey(_) => Some(Self::PrivateKey(None)),
             Self::PrivateKey(_) => None,
         }
     }
@@ -53,6 +58,8 @@ impl fmt::Display for SealedCursor {
         match self {
             Self::ServiceKey(None) => f.write_str("service_key/"),
             Self::ServiceKey(Some(purpose)) => write!(f, "service_key/{purpose}"),
+            Self::AccessKey(None) => f.write_str("access_key/"),
+            Self::AccessKey(Some((account, id))) => write!(f, "access_key/{account}/{id}"),
             Self::PrivateKey(None) => f.write_str("private_key/"),
             Self::PrivateKey(Some((certificate, key_id))) => write!(f, "private_key/{certificate}/{key_id}"),
         }
@@ -72,6 +79,11 @@ enum RowId {
     ServiceKey {
         purpose: String,
     },
+    AccessKey {
+        account: AccountId,
+        id: String,
+        secret_sha256: [u8; 32],
+    },
     PrivateKey {
         certificate: CertificateId,
         key_id: Uuid,
@@ -84,6 +96,15 @@ impl SealedRow {
     pub fn row(&self) -> Row<'_> {
         match &self.id {
             RowId::ServiceKey { purpose } => Row::ServiceKey { purpose },
+            RowId::AccessKey {
+                account,
+                id,
+                secret_sha256,
+            } => Row::AccessKey {
+                account: *account,
+                access_key_id: id,
+                secret_sha256,
+            },
             RowId::PrivateKey {
                 certificate,
                 key_id,
@@ -100,6 +121,7 @@ impl SealedRow {
     pub fn cursor(&self) -> SealedCursor {
         match &self.id {
             RowId::ServiceKey { purpose } => SealedCursor::ServiceKey(Some(purpose.clone())),
+            RowId::AccessKey { account, id, .. } => SealedCursor::AccessKey(Some((*account, id.clone()))),
             RowId::PrivateKey {
                 certificate, key_id, ..
             } => SealedCursor::PrivateKey(Some((*certificate, *key_id))),
@@ -126,6 +148,17 @@ pub(super) fn private_key_columns(after: Option<(CertificateId, Uuid)>) -> Priva
     }
 }
 
+/// The account and the id of an access key, as a cursor writes them. The service's own account has no key that can sign.
+pub(super) fn parse_access_key(text: &str) -> Option<(AccountId, String)> {
+    let (account, id) = text.split_once('/')?;
+    Some((account.parse().ok()?, id.to_owned()))
+}
+
+/// The columns of an access key's place. Before the first: less than any row.
+pub(super) fn access_key_columns(after: Option<&(AccountId, String)>) -> (i64, &str) {
+    after.map_or((i64::MIN, ""), |(account, id)| (account.as_i64(), id))
+}
+
 pub(super) fn certificate_id(row: &tokio_postgres::Row) -> CertificateId {
     CertificateId {
         account: AccountId::from_i64(row.get("account_id")),
@@ -139,6 +172,7 @@ impl Store {
     pub async fn sealed_rows_of_all_accounts(&self, after: &SealedCursor, size: usize) -> Result<SealedPage, Error> {
         let rows = match after {
             SealedCursor::ServiceKey(purpose) => self.service_keys_after(purpose.as_deref(), size).await?,
+            SealedCursor::AccessKey(key) => self.access_keys_after(key.as_ref(), size).await?,
             SealedCursor::PrivateKey(row) => self.private_keys_after(*row, size).await?,
         };
         let next = match rows.last() {
@@ -164,6 +198,35 @@ impl Store {
             sealed: row.get("sealed"),
         };
         Ok(rows.iter().map(row).collect())
+    }
+
+    async fn access_keys_after(
+        &self,
+        after: Option<&(AccountId, String)>,
+        size: usize,
+    ) -> Result<Vec<SealedRow>, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::sealed_access_keys_of_all_accounts",
+            sql: "-- store::sealed_access_keys_of_all_accounts
+                  select account_id, access_key_id, secret_sha256, sealed from access_key
+                  where sealed is not null and (account_id, access_key_id) > ($1, $2)
+                  order by account_id, access_key_id limit $3",
+        };
+        let (account, id) = access_key_columns(after);
+        let rows = self.read(STATEMENT, &[&account, &id, &(size as i64)]).await?;
+        rows.iter()
+            .map(|row| {
+                let secret_sha256: &[u8] = row.get("secret_sha256");
+                Ok(SealedRow {
+                    id: RowId::AccessKey {
+                        account: AccountId::from_i64(row.get("account_id")),
+                        id: row.get("access_key_id"),
+                        secret_sha256: secret_sha256.try_into().map_err(|_| Error::Row("access_key"))?,
+                    },
+                    sealed: row.get("sealed"),
+                })
+            })
+            .collect()
     }
 
     async fn private_keys_after(
@@ -220,6 +283,7 @@ impl Store {
     ) -> Result<(i64, Option<SealedCursor>), Error> {
         match after {
             SealedCursor::ServiceKey(_) => Ok((self.service_keys_sealed_by(key).await?, after.next_table())),
+            SealedCursor::AccessKey(_) => Ok((self.access_keys_sealed_by(key).await?, after.next_table())),
             SealedCursor::PrivateKey(row) => self.private_keys_sealed_by(key, *row, size).await,
         }
     }
@@ -232,6 +296,16 @@ impl Store {
         };
         let rows = self.read(STATEMENT, &[&key.as_bytes().as_slice()]).await?;
         rows.first().map(|row| row.get(0)).ok_or(Error::Row("service_key"))
+    }
+
+    async fn access_keys_sealed_by(&self, key: KeyEncryptionKeyId) -> Result<i64, Error> {
+        const STATEMENT: Statement = Statement {
+            name: "store::access_keys_sealed_by_of_all_accounts",
+            sql: "-- store::access_keys_sealed_by_of_all_accounts
+                  select count(*) from access_key where sealed is not null and substring(sealed from 2 for 8) = $1",
+        };
+        let rows = self.read(STATEMENT, &[&key.as_bytes().as_slice()]).await?;
+        rows.first().map(|row| row.get(0)).ok_or(Error::Row("access_key"))
     }
 
     async fn private_keys_sealed_by(
@@ -279,6 +353,8 @@ mod tests {
         for cursor in [
             SealedCursor::START,
             SealedCursor::ServiceKey(Some("page-token".to_owned())),
+            SealedCursor::AccessKey(None),
+            SealedCursor::AccessKey(Some((certificate.account, "CKa".to_owned()))),
             SealedCursor::PrivateKey(None),
             SealedCursor::PrivateKey(Some((certificate, Uuid::from_bytes([7; 16])))),
         ] {

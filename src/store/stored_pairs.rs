@@ -1,4 +1,4 @@
-//! Walks the service keys, the pairs of all certificates and their earlier versions, and the private keys without a certificate, of all
+//! Walks the service keys, the access keys that can sign, the pairs of all certificates and their earlier versions, and the private keys without a certificate, of all
 //! accounts: table by table, each in the order of its primary key.
 
 use std::fmt;
@@ -6,9 +6,10 @@ use std::fmt;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::sealed::{certificate_id, private_key_columns};
+use super::sealed::{access_key_columns, certificate_id, parse_access_key, private_key_columns};
 use super::version::{facts, facts_of};
 use super::{Error, Params, Statement, Store, id_columns};
+use crate::account::AccountId;
 use crate::certificate::{CertificateFacts, Chain};
 use crate::inventory::{CertificateId, CertificateKind};
 use crate::seal::SERVICE_KEYS;
@@ -18,6 +19,8 @@ use crate::seal::SERVICE_KEYS;
 pub enum PairCursor {
     /// A service key by its purpose; `None`: before the first.
     ServiceKey(Option<String>),
+    /// An access key that can sign, by its account and its id; `None`: before the first.
+    AccessKey(Option<(AccountId, String)>),
     /// A certificate; `None`: before the first.
     Certificate(Option<CertificateId>),
     /// An earlier version of a certificate; `None`: before the first.
@@ -37,6 +40,8 @@ impl PairCursor {
         match (table, key) {
             ("service_key", "") => Some(Self::ServiceKey(None)),
             ("service_key", key) => Some(Self::ServiceKey(Some(key.to_owned()))),
+            ("access_key", "") => Some(Self::AccessKey(None)),
+            ("access_key", key) => Some(Self::AccessKey(Some(parse_access_key(key)?))),
             ("certificate", "") => Some(Self::Certificate(None)),
             ("certificate", key) => Some(Self::Certificate(Some(certificate(key)?))),
             ("certificate_version", "") => Some(Self::Version(None)),
@@ -56,7 +61,8 @@ impl PairCursor {
     /// Before the first row of the table after this one.
     fn next_table(&self) -> Option<Self> {
         match self {
-            Self::ServiceKey(_) => Some(Self::Certificate(None)),
+            Self::ServiceKey(_) => Some(Self::AccessKey(None)),
+            Self::AccessKey(_) => Some(Self::Certificate(None)),
             Self::Certificate(_) => Some(Self::Version(None)),
             Self::Version(_) => Some(Self::PrivateKey(None)),
             Self::PrivateKey(_) => None,
@@ -69,6 +75,8 @@ impl fmt::Display for PairCursor {
         match self {
             Self::ServiceKey(None) => f.write_str("service_key/"),
             Self::ServiceKey(Some(purpose)) => write!(f, "service_key/{purpose}"),
+            Self::AccessKey(None) => f.write_str("access_key/"),
+            Self::AccessKey(Some((account, id))) => write!(f, "access_key/{account}/{id}"),
             Self::Certificate(None) => f.write_str("certificate/"),
             Self::Certificate(Some(id)) => write!(f, "certificate/{id}"),
             Self::Version(None) => f.write_str("certificate_version/"),
@@ -88,6 +96,17 @@ pub enum WalkedRow {
         purpose: String,
         /// The sealed key. `None`: the database has no key for a purpose that needs one.
         sealed: Option<Vec<u8>>,
+    },
+    /// An access key that can sign.
+    AccessKey {
+        /// The account of the key.
+        account: AccountId,
+        /// The key's id.
+        id: String,
+        /// The SHA-256 of the secret.
+        secret_sha256: [u8; 32],
+        /// The sealed secret.
+        sealed: Vec<u8>,
     },
     /// A certificate or an earlier version of one.
     Pair(Box<PairRow>),
@@ -132,6 +151,7 @@ impl WalkedRow {
     pub fn cursor(&self) -> PairCursor {
         match self {
             Self::ServiceKey { purpose, .. } => PairCursor::ServiceKey(Some(purpose.clone())),
+            Self::AccessKey { account, id, .. } => PairCursor::AccessKey(Some((*account, id.clone()))),
             Self::Pair(pair) if pair.is_present => PairCursor::Certificate(Some(pair.certificate)),
             Self::Pair(pair) => PairCursor::Version(Some((pair.certificate, pair.version))),
             Self::PrivateKey {
@@ -172,6 +192,18 @@ impl Store {
                     .read(STATEMENT, &[&purpose, &limit, &SERVICE_KEYS.as_slice()])
                     .await?;
                 rows.iter().map(service_key).collect()
+            }
+            PairCursor::AccessKey(key) => {
+                const STATEMENT: Statement = Statement {
+                    name: "store::walk_access_keys_of_all_accounts",
+                    sql: "-- store::walk_access_keys_of_all_accounts
+                          select account_id, access_key_id, secret_sha256, sealed from access_key
+                          where sealed is not null and (account_id, access_key_id) > ($1, $2)
+                          order by account_id, access_key_id limit $3",
+                };
+                let (account, id) = access_key_columns(key.as_ref());
+                let rows = self.read(STATEMENT, &[&account, &id, &limit]).await?;
+                rows.iter().map(access_key).collect::<Result<_, _>>()?
             }
             PairCursor::Certificate(id) => {
                 const STATEMENT: Statement = Statement {
@@ -260,6 +292,16 @@ fn service_key(row: &Row) -> WalkedRow {
     }
 }
 
+fn access_key(row: &Row) -> Result<WalkedRow, Error> {
+    let secret_sha256: &[u8] = row.get("secret_sha256");
+    Ok(WalkedRow::AccessKey {
+        account: AccountId::from_i64(row.get("account_id")),
+        id: row.get("access_key_id"),
+        secret_sha256: secret_sha256.try_into().map_err(|_| Error::Row("access_key"))?,
+        sealed: row.get("sealed"),
+    })
+}
+
 fn private_key(row: &Row) -> WalkedRow {
     WalkedRow::PrivateKey {
         certificate: certificate_id(row),
@@ -300,6 +342,8 @@ mod tests {
         for cursor in [
             PairCursor::START,
             PairCursor::ServiceKey(Some("page-token".to_owned())),
+            PairCursor::AccessKey(None),
+            PairCursor::AccessKey(Some((certificate.account, "CKa".to_owned()))),
             PairCursor::Certificate(None),
             PairCursor::Certificate(Some(certificate)),
             PairCursor::Version(None),

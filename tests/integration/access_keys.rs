@@ -145,6 +145,7 @@ async fn a_key_is_created_used_listed_changed_and_deleted() {
         created_by: admin_id.into(),
         expire_time: Some(expires),
         last_use: None,
+        can_sign: false,
     };
     assert_eq!(key, expected);
 
@@ -229,6 +230,31 @@ async fn a_key_is_created_used_listed_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_the_secret_of_a_key_that_can_sign_is_stored_sealed() {
+    let server = TestServer::start().await;
+    let admin = first_admin(&server);
+    let request = pb::CreateAccessKeyRequest {
+        can_sign: true,
+        ..of_role(pb::Role::Editor)
+    };
+    let (key, text) = created(&admin, request).await;
+    assert!(key.can_sign);
+    assert!(list(&admin, Default::default()).await.unwrap().contains(&key));
+    let changed = update(&admin, disable(&key.access_key_id)).await.unwrap();
+    assert!(changed.can_sign);
+    let sql = server.sql().await;
+    let sealed = "select access_key_id, sealed from access_key where sealed is not null";
+    let rows = sql.query(sealed, &[]).await.unwrap();
+    let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(ids, [key.access_key_id.clone()]);
+    let (secret, sealed): (_, &[u8]) = (text.split_once('.').unwrap().1, rows[0].get(1));
+    assert!(!sealed.windows(8).any(|octets| secret.as_bytes().starts_with(octets)));
+    let events = audited(&server, &key.access_key_id).await;
+    assert_eq!(events[0].3["can_sign"], serde_json::json!([null, true]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_wrong_field_has_its_reason_and_nothing_is_created() {
     let server = TestServer::start().await;
     let admin = first_admin(&server);
@@ -240,6 +266,15 @@ async fn each_wrong_field_has_its_reason_and_nothing_is_created() {
         })
     };
     let wrong = [
+        (
+            pb::CreateAccessKeyRequest {
+                secret_sha256: vec![7; 32],
+                can_sign: true,
+                ..base.clone()
+            },
+            "FIELD_INVALID",
+            "secret_sha256 and can_sign exclude each other; use one of them",
+        ),
         (
             of_role(pb::Role::Unspecified),
             "FIELD_INVALID",
@@ -346,6 +381,7 @@ async fn each_wrong_field_has_its_reason_and_nothing_is_created() {
         description: "x".repeat(300),
         expire_time: Some(in_seconds(-1)),
         secret_sha256: vec![1],
+        can_sign: false,
     };
     let refused = create(&admin, many).await.unwrap_err();
     let details = refused.get_error_details();

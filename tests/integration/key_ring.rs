@@ -9,6 +9,7 @@ use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
+use crate::access_keys;
 use crate::bad_input::reason;
 use crate::calls;
 use crate::harness::{Account, Bearer, TestServer, bearer, temp_dir, until, upload_of};
@@ -179,7 +180,8 @@ async fn rotated(operator: &Operator) -> pb::KeyRotation {
 /// The ids of the keys that sealed something, with the number of values.
 async fn sealed_by(server: &TestServer) -> Vec<(String, i64)> {
     let count = "select encode(substring(sealed from 2 for 8), 'hex') as id, count(*) from
-                   (select sealed from private_key union all select sealed from service_key) as sealed group by id order by id";
+                   (select sealed from private_key union all select sealed from service_key
+                    union all select sealed from access_key where sealed is not null) as sealed group by id order by id";
     let rows = server.sql().await.query(count, &[]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
@@ -197,8 +199,13 @@ async fn server_with_two_keys() -> (TestServer, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_of_earlier_versions_are_rewrapped_and_open() {
+async fn the_keys_of_earlier_versions_and_of_signing_access_keys_are_rewrapped_and_open() {
     let (server, _, new) = server_with_two_keys().await;
+    let can_sign = pb::CreateAccessKeyRequest {
+        can_sign: true,
+        ..access_keys::of_role(pb::Role::Editor)
+    };
+    access_keys::created(&access_keys::first_admin(&server), can_sign).await;
     let (operator, client) = (operator(&server).await, server.client());
     let [first, second] = [Key::P256, Key::P384].map(|key| pki::self_signed(key, "a.example"));
     let id = calls::stored(&client, &upload_of(&first)).await;
@@ -207,13 +214,18 @@ async fn the_keys_of_earlier_versions_are_rewrapped_and_open() {
     calls::renew(&client, calls::renewal_of(&id, &second)).await.unwrap();
     rotate(&operator, &new).await.unwrap();
     assert_eq!(rotated(&operator).await.failed, 0);
-    // Three service keys, another certificate, and three pairs: version 3 has the key of version 1.
-    assert_eq!(sealed_by(&server).await, [(new, 7)]);
+    // Three service keys, a signing key, another certificate, and three pairs: version 3 has the key of version 1.
+    assert_eq!(sealed_by(&server).await, [(new, 8)]);
     let (last, faults) = verify(&operator).await;
     // The present versions, and versions 1 to 3 of the second certificate.
     assert_eq!(
-        (last.service_keys, last.server_certificates, last.earlier_versions),
-        (3, 2, 3)
+        (
+            last.service_keys,
+            last.access_keys,
+            last.server_certificates,
+            last.earlier_versions
+        ),
+        (3, 1, 2, 3)
     );
     assert_eq!((last.private_keys, last.fault_count, faults.len()), (5, 0, 0));
     server.stop().await;

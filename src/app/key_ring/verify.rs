@@ -52,6 +52,8 @@ pub struct VerifiedRows {
 pub struct VerifiedCounts {
     /// The service's own keys.
     pub service_keys: i64,
+    /// The access keys that can sign.
+    pub access_keys: i64,
     /// Server certificates, deleted ones included.
     pub server_certificates: i64,
     /// CA certificates.
@@ -221,11 +223,12 @@ impl Verification {
 impl VerifiedCounts {
     /// The number of all rows.
     pub fn rows(&self) -> i64 {
-        self.service_keys + self.server_certificates + self.ca_certificates + self.earlier_versions
+        self.service_keys + self.access_keys + self.server_certificates + self.ca_certificates + self.earlier_versions
     }
 
     fn add(&mut self, other: Self) {
         self.service_keys += other.service_keys;
+        self.access_keys += other.access_keys;
         self.server_certificates += other.server_certificates;
         self.ca_certificates += other.ca_certificates;
         self.earlier_versions += other.earlier_versions;
@@ -248,6 +251,21 @@ fn verify_all(keys: &KeyRing, rows: Vec<WalkedRow>) -> (VerifiedCounts, Vec<RowF
                         .map_err(Fault::Sealed),
                     None => Err(Fault::KeyAbsent),
                 };
+                (None, opened.err().into_iter().collect())
+            }
+            WalkedRow::AccessKey {
+                account,
+                id,
+                secret_sha256,
+                sealed,
+            } => {
+                counts.access_keys += 1;
+                let row = Row::AccessKey {
+                    account,
+                    access_key_id: &id,
+                    secret_sha256: &secret_sha256,
+                };
+                let opened = keys.open(&sealed, &row).map_err(Fault::Sealed);
                 (None, opened.err().into_iter().collect())
             }
             WalkedRow::Pair(pair) => {

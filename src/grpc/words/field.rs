@@ -19,6 +19,7 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::AllLeases | Field::AllTags => "all",
         Field::Certificate(Server) => "server_certificate",
         Field::Certificate(Ca) => "ca_certificate",
+        Field::CanSign => "can_sign",
         Field::CertificateId(Server) => "server_certificate_id",
         Field::CertificateId(Ca) => "ca_certificate_id",
         Field::CertificateIds => "server_certificate_ids",

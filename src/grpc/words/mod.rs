@@ -118,6 +118,7 @@ pub(super) fn error(error: &Error) -> String {
         Error::Unauthenticated => {
             "the access key is missing or wrong; send the metadata `authorization: Bearer <id>.<secret>`".to_owned()
         }
+        Error::Signature(_) => "the signature of the request is refused".to_owned(),
         Error::ClientIdentityUnknown(_) => {
             "the service knows no name of the client certificate; ask its operator to create a client identity, or send an access key"
                 .to_owned()
@@ -314,6 +315,7 @@ pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
             format!("{field} cannot be used here; use {}", roles.join(", "))
         }
         FieldError::ScopeOfOperator => format!("an operator's access key has no {field}; leave it out"),
+        FieldError::CanSignOfOperator => format!("an operator's access key cannot sign; leave {field} out"),
         FieldError::SecretSha256 => format!("{field} is not a SHA-256; use 32 octets, or leave it empty"),
         FieldError::SecretUsed => {
             "another access key of the account, with other settings, has this secret; make a new secret".to_owned()

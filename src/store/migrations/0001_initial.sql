@@ -14,6 +14,8 @@ create table access_key (
   account_id bigint not null references account,
   access_key_id text not null unique,
   secret_sha256 bytea not null check (octet_length(secret_sha256) = 32),
+  -- The sealed secret of a key that can sign requests. Null: the key cannot sign.
+  sealed bytea,
   -- The keys of the service's own account have the role operator, and no other keys have it.
   role text not null check (role in ('reader', 'editor', 'consumer', 'admin', 'operator')),
   -- The part of the account that exists for the key. Null: no limit.
@@ -28,8 +30,20 @@ create table access_key (
   created_by text not null default '',
   created_at timestamptz not null default now(),
   primary key (account_id, access_key_id),
-  check ((account_id = 0) = (role = 'operator'))
+  check ((account_id = 0) = (role = 'operator')),
+  check (sealed is null or role <> 'operator')
 );
+create index access_key_that_signs on access_key (account_id, access_key_id) where sealed is not null;
+
+-- The nonces of signed requests. They are kept until the time of the request is too old. Written with synchronous_commit off: a crash of
+-- Postgres may forget the nonces of its last moment.
+create table request_nonce (
+  access_key_id text not null,
+  nonce_sha256 bytea not null check (octet_length(nonce_sha256) = 32),
+  expires_at timestamptz not null,
+  primary key (access_key_id, nonce_sha256)
+);
+create index request_nonce_by_end on request_nonce (expires_at);
 
 -- The last use of an access key. It is apart from the key, because all replicas read the key all the time.
 create table access_key_use (
@@ -254,6 +268,8 @@ $$;
 create trigger private_key_refuses_closed_key after insert on private_key
   referencing new table as added for each statement execute function refuse_closed_key();
 create trigger service_key_refuses_closed_key after insert on service_key
+  referencing new table as added for each statement execute function refuse_closed_key();
+create trigger access_key_refuses_closed_key after insert on access_key
   referencing new table as added for each statement execute function refuse_closed_key();
 
 -- The earlier versions of server certificates that are kept. The row of the certificate has the present version, so that an upload
