@@ -23,6 +23,13 @@ impl Timestamp {
         Self(secs.saturating_mul(1000))
     }
 
+    /// Reads the form that [`Display`](fmt::Display) writes, and no other.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let read = Self::from_secs(time.unix_timestamp());
+        (read.to_string() == text).then_some(read)
+    }
+
     /// Milliseconds since 1970.
     pub const fn millis(self) -> i64 {
         self.0
@@ -63,6 +70,23 @@ mod tests {
         let t = Timestamp::from_millis(1_498_217_588_999);
         assert_eq!(t.to_string(), "2017-06-23T11:33:08Z");
         assert_eq!(t.millis_of_whole_secs(), 1_498_217_588_000);
+    }
+
+    #[test]
+    fn reads_only_the_form_that_it_writes() {
+        let text = "2017-06-23T11:33:08Z";
+        assert_eq!(Timestamp::parse(text), Some(Timestamp::from_secs(1_498_217_588)));
+        for other in [
+            "",
+            "2017-06-23T11:33:08",
+            "2017-06-23T11:33:08.5Z",
+            "2017-06-23T11:33:08+00:00",
+            "2017-06-23 11:33:08Z",
+            "2017-06-31T11:33:08Z",
+            "+2017-06-23T11:33:08Z",
+        ] {
+            assert_eq!(Timestamp::parse(other), None, "{other}");
+        }
     }
 
     #[test]

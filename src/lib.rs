@@ -16,5 +16,6 @@ pub mod postgres;
 pub mod seal;
 pub mod secret;
 pub mod server;
+pub mod slb;
 pub mod store;
 pub mod telemetry;

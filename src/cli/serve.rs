@@ -182,6 +182,10 @@ fn print_banner(config: &Config, server: &Server) -> std::io::Result<()> {
         "key ring  {} (keep a copy of it apart from the database's backups)",
         database.key_ring.display()
     )?;
+    if let Some(address) = server.slb_address() {
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        writeln!(out, "SLB API   {scheme}://{address}")?;
+    }
     if let Some(address) = server.metrics_address() {
         writeln!(out, "metrics   http://{address}/metrics")?;
     }
@@ -294,14 +298,15 @@ fn fitted(config: &Config, open_files: Option<u64>) -> Config {
     let mut config = config.clone();
     let others = METRICS_CONNECTIONS + config.database.max_connections + SPARE_FILES;
     let open_files = usize::try_from(open_files.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let connections = open_files.saturating_sub(others).max(1);
+    let doors = 1 + usize::from(config.slb_listen.is_some());
+    let connections = (open_files.saturating_sub(others) / doors).max(1);
     if connections < config.max_connections {
         tracing::warn!(
             open_files,
             max_connections = config.max_connections,
             "max_connections is {connections}: the limit of open files is too low for the settings, raise it to {} (LimitNOFILE= in a \
              systemd unit)",
-            config.max_connections + others
+            config.max_connections * doors + others
         );
         config.max_connections = connections;
     }

@@ -306,6 +306,39 @@ mod tests {
     }
 
     #[test]
+    fn clients_of_alibaba_cloud_have_a_listener_on_loopback_with_the_private_database() {
+        let slb_listen = |settings: &[(&str, &str)]| {
+            let mut layers = layers();
+            layers.environment(variables(settings));
+            let resolved = layers.resolve(no_file).map_err(|error| error.to_string());
+            resolved.map(|config| config.slb_listen.map(|address| address.to_string()))
+        };
+        let (listen, own) = (("CERTKEEP_SLB_LISTEN", "[::1]:1"), ("CERTKEEP_DATABASE_URL", "host=db"));
+        for (settings, expected) in [
+            (&[][..], Some("127.0.0.1:50052")),
+            (&[("CERTKEEP_LISTEN", "[::1]:6000")], Some("127.0.0.1:6001")),
+            (&[("CERTKEEP_LISTEN", "127.0.0.1:0")], Some("127.0.0.1:0")),
+            (&[("CERTKEEP_SLB_LISTEN", "none")], None),
+            (&[own], None),
+            (&[own, listen], Some("[::1]:1")),
+        ] {
+            assert_eq!(slb_listen(settings).unwrap().as_deref(), expected, "{settings:?}");
+        }
+        let open = ("CERTKEEP_SLB_LISTEN", "0.0.0.0:1");
+        let told = slb_listen(&[open]).unwrap_err();
+        assert!(
+            told.contains("environment: slb_listen is not a loopback address"),
+            "{told}"
+        );
+        assert!(slb_listen(&[open, ("CERTKEEP_DANGER_PLAINTEXT", "true")]).is_ok());
+        let told = slb_listen(&[("CERTKEEP_SLB_LISTEN", "here")]).unwrap_err();
+        assert!(
+            told.contains("slb_listen is not an address, for example 127.0.0.1:50052, or none"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn plain_text_needs_loopback_or_the_danger_switch() {
         let wrong = |settings: &[(&str, &str)]| {
             let mut layers = layers();

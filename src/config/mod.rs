@@ -17,7 +17,9 @@ pub use settings::{SETTINGS, Setting, Shape};
 pub struct Config {
     /// Address of the gRPC listener. The system chooses port 0. Without TLS and `danger_plaintext`, a loopback address.
     pub listen: SocketAddr,
-    /// Certificate and key of the gRPC listener. `None`: plain text.
+    /// Address of the listener for clients of Alibaba Cloud's SLB API, with the same rules. `None`: no listener.
+    pub slb_listen: Option<SocketAddr>,
+    /// Certificate and key of both listeners. `None`: plain text.
     pub tls: Option<TlsFiles>,
     /// Connections served at once. Further connections wait.
     pub max_connections: usize,
@@ -71,7 +73,7 @@ pub struct Config {
     pub database: DatabaseConfig,
 }
 
-/// The PEM files of a TLS listener.
+/// The PEM files of the TLS listeners.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// File of the certificate and its chain.

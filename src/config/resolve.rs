@@ -1,6 +1,6 @@
 //! Turns the texts of all sources into the configuration, and reports all errors at once.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Layers {
         let listen = self.parsed("listen", "an address, for example 127.0.0.1:50051");
         let danger_plaintext = self.parsed("danger_plaintext", "true or false");
         if let (Some(listen), Some(false)) = (listen, danger_plaintext) {
-            self.protect(listen);
+            self.protect("listen", listen);
         }
         let max_connections = self.number("max_connections");
         let max_per_address: Option<usize> =
@@ -81,6 +81,7 @@ impl Layers {
         let version_retention_days: Option<u32> = self.parsed("version_retention_days", "a whole number of days");
         let audit_retention_days: Option<u32> = self.parsed("audit_retention_days", "a whole number of days");
         let database = self.database(read);
+        let slb_listen = self.slb_listen(listen, danger_plaintext, database.as_ref());
         let all = (
             listen,
             (max_connections, max_per_address, call_memory, reflection),
@@ -88,7 +89,7 @@ impl Layers {
             max_connection_age,
             keepalive,
             drain_time,
-            metrics_listen,
+            (metrics_listen, slb_listen),
             otlp_endpoint,
             otlp_headers,
             trace_sample_ratio,
@@ -107,7 +108,7 @@ impl Layers {
             Some(max_connection_age),
             Some(keepalive),
             Some(drain_time),
-            Some(metrics_listen),
+            (Some(metrics_listen), Some(slb_listen)),
             Some(otlp_endpoint),
             Some(Headers(otlp_headers)),
             Some(Ratio(trace_sample_ratio)),
@@ -127,6 +128,7 @@ impl Layers {
         }
         Ok(Config {
             listen,
+            slb_listen,
             tls,
             max_connections: max_connections as usize,
             max_connections_per_address: (max_per_address > 0).then_some(max_per_address),
@@ -156,15 +158,43 @@ impl Layers {
         })
     }
 
+    /// The address for clients of Alibaba Cloud's SLB API. The inner `None`: no listener.
+    fn slb_listen(
+        &mut self,
+        listen: Option<SocketAddr>,
+        danger_plaintext: Option<bool>,
+        database: Option<&DatabaseConfig>,
+    ) -> Option<Option<SocketAddr>> {
+        match self.value("slb_listen") {
+            None => {
+                let is_private = matches!(database?.source, DatabaseSource::Private { .. });
+                // The system chooses port 0 for both, and two instances on one machine do not meet.
+                let port = match listen?.port() {
+                    0 => 0,
+                    port => port.checked_add(1).unwrap_or_default(),
+                };
+                Some(is_private.then(|| (Ipv4Addr::LOCALHOST, port).into()))
+            }
+            Some("none") => Some(None),
+            Some(_) => {
+                let address = self.parsed("slb_listen", "an address, for example 127.0.0.1:50052, or none")?;
+                if danger_plaintext == Some(false) {
+                    self.protect("slb_listen", address);
+                }
+                Some(Some(address))
+            }
+        }
+    }
+
     /// Without TLS, only this machine may reach the listener.
-    fn protect(&mut self, listen: SocketAddr) {
+    fn protect(&mut self, key: &'static str, listen: SocketAddr) {
         // With one of the two files set, the operator wants TLS and gets the error about the missing file.
         let wants_tls = ["tls_certificate", "tls_private_key"]
             .iter()
             .any(|key| self.value(key).is_some());
         if !listen.ip().is_loopback() && !wants_tls {
             self.error(
-                "listen",
+                key,
                 "is not a loopback address, so private keys would cross the network in plain text: set tls_certificate and \
                  tls_private_key, listen on 127.0.0.1, or set --danger-plaintext",
             );

@@ -48,7 +48,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 48] = [
+pub const SETTINGS: [Setting; 49] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -57,10 +57,18 @@ pub const SETTINGS: [Setting; 48] = [
         for_database: false,
     },
     Setting {
+        key: "slb_listen",
+        shape: Shape::Text("ADDRESS"),
+        default: None,
+        help: "Address and port for clients of Alibaba Cloud's SLB API, over HTTP or HTTPS, or none. Default: with the private Postgres, \
+               127.0.0.1 and the port after that of listen, else none",
+        for_database: false,
+    },
+    Setting {
         key: "tls_certificate",
         shape: Shape::Text("FILE"),
         default: None,
-        help: "PEM file with the listener's certificate and chain. Reloaded when it changes",
+        help: "PEM file with the listeners' certificate and chain. Reloaded when it changes",
         for_database: false,
     },
     Setting {

@@ -55,7 +55,7 @@ struct Parts {
     open: Routes,
     authenticated: OnceLock<(App, Routes)>,
     unauthenticated: UnauthenticatedLimit,
-    memory: CallMemory,
+    memory: Arc<CallMemory>,
     repeats: Arc<Repeats>,
     /// The calls that wait for the check of their credentials.
     waiting: AtomicUsize,
@@ -98,14 +98,14 @@ pub(super) fn certificate_of<T>(request: &tonic::Request<T>) -> Option<ClientCer
 }
 
 impl Door {
-    /// A door that answers these routes without an access key. All requests and answers together have `memory` bytes.
-    pub(super) fn new(open: Routes, reflection: bool, memory: usize) -> Self {
+    /// A door that answers these routes without an access key. Its requests and answers take from `memory`.
+    pub(super) fn new(open: Routes, reflection: bool, memory: Arc<CallMemory>) -> Self {
         Self(Arc::new(Parts {
             methods: Methods::new(reflection),
             open: open.prepare(),
             authenticated: OnceLock::new(),
             unauthenticated: UnauthenticatedLimit::new(),
-            memory: CallMemory::new(memory),
+            memory,
             repeats: Arc::new(Repeats::new()),
             waiting: AtomicUsize::new(0),
         }))
@@ -184,14 +184,14 @@ impl Door {
             (Ok(request_id), Some(peer)) => {
                 count_refused(&peer, &response);
                 let share = share.get().cloned();
-                Some(Answering {
-                    request_id,
+                let answering = Answering {
                     peer,
                     share: share.unwrap_or_else(|| self.0.memory.unauthenticated()),
                     kind: kind(&method),
                     place,
-                    _reflection: reflection.ok().flatten(),
-                })
+                    reflection: reflection.ok().flatten(),
+                };
+                Some((request_id, answering))
             }
             _ => None,
         };
@@ -374,6 +374,7 @@ fn span(method: &Method, request_id: &Result<RequestId, Error>, peer: &Option<Ar
         span.record("address", tracing::field::display(peer.address));
     }
     let call = telemetry::ServedCall {
+        system: "grpc",
         service: &method.service,
         method: &method.name,
         address: peer.as_ref().map(|peer| peer.address),

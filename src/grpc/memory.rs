@@ -34,8 +34,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// More callers than this are known only while they hold memory.
 const MAX_CALLERS: usize = 16_384;
 
-/// The bytes of all calls.
-pub(super) struct CallMemory {
+/// The bytes of all calls of all doors.
+pub struct CallMemory {
     all: Arc<All>,
     unauthenticated: Arc<Share>,
     callers: Mutex<Callers>,
@@ -56,7 +56,7 @@ struct All {
 
 /// The bytes of one caller.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     all: Arc<All>,
     /// The bytes of all callers of the account.
     account: Arc<AtomicUsize>,
@@ -67,7 +67,7 @@ pub(super) struct Share {
 
 /// Bytes that are held until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     share: Arc<Share>,
     bytes: usize,
     /// Whether they are the answer of a change.
@@ -78,7 +78,8 @@ pub(super) struct Held {
 pub(super) type ShareOfCall = Arc<OnceLock<Arc<Share>>>;
 
 impl CallMemory {
-    pub(super) fn new(bound: usize) -> Self {
+    /// Requests and answers have this many bytes together.
+    pub fn new(bound: usize) -> Self {
         let all = Arc::new(All {
             bound,
             held: AtomicUsize::new(0),
@@ -91,7 +92,7 @@ impl CallMemory {
     }
 
     /// The share of all calls without an access key.
-    pub(super) fn unauthenticated(&self) -> Arc<Share> {
+    pub fn unauthenticated(&self) -> Arc<Share> {
         self.unauthenticated.clone()
     }
 
@@ -102,7 +103,7 @@ impl CallMemory {
     }
 
     /// The share of a caller.
-    pub(super) fn of(&self, caller: &Caller) -> Arc<Share> {
+    pub fn of(&self, caller: &Caller) -> Arc<Share> {
         self.of_key((caller.account, caller.principal.id().to_owned()))
     }
 
@@ -210,15 +211,15 @@ fn no_memory(request_id: RequestId) -> Status {
 /// The memory of a request. It is kept until its last clone is dropped. That of a stream's message is kept until the service asks for
 /// the next one.
 #[derive(Clone, Default)]
-pub(super) struct Received(Arc<Mutex<Option<Held>>>);
+pub struct Received(Arc<Mutex<Option<Held>>>);
 
 impl Received {
     fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Takes more bytes.
-    fn take(&self, share: &Arc<Share>, bytes: usize) -> Option<()> {
+    /// Takes more bytes. `None`: there is no memory for them.
+    pub fn take(&self, share: &Arc<Share>, bytes: usize) -> Option<()> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.as_ref().map_or(0, |held| held.bytes);
         let mut more = share.take_beside(own, bytes)?;
@@ -335,20 +336,22 @@ impl http_body::Body for ReceivedBody {
 }
 
 /// Counts the parts of an answer, from when they are made until they are sent.
-pub(super) struct Answering {
-    pub(super) request_id: RequestId,
-    pub(super) peer: Arc<Peer>,
-    pub(super) share: Arc<Share>,
-    pub(super) kind: AnswerKind,
+pub struct Answering {
+    /// The connection.
+    pub peer: Arc<Peer>,
+    /// The caller's share.
+    pub share: Arc<Share>,
+    /// The kind of the answer.
+    pub kind: AnswerKind,
     /// The place of a call of health or reflection among those of its connection.
-    pub(super) place: Option<Arc<OwnedSemaphorePermit>>,
+    pub place: Option<Arc<OwnedSemaphorePermit>>,
     /// The memory of a stream of reflection.
-    pub(super) _reflection: Option<Held>,
+    pub reflection: Option<Held>,
 }
 
 /// How an answer is treated while the caller does not take it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum AnswerKind {
+pub enum AnswerKind {
     /// The connection closes after a time.
     Read,
     /// As a read. The call has taken effect.
@@ -360,31 +363,33 @@ pub(super) enum AnswerKind {
 }
 
 impl Answering {
-    /// A part of the answer with its memory, or the refusal.
-    pub(super) fn part(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    /// A part of the answer with its memory. `None`: there is no memory for it.
+    pub fn part(&self, bytes: Bytes) -> Option<Bytes> {
         if bytes.is_empty() {
-            return Ok(bytes);
+            return Some(bytes);
         }
         let held = match self.kind {
             AnswerKind::Health => None,
-            AnswerKind::Read | AnswerKind::Stream => {
-                let held = self.share.take(bytes.len());
-                Some(held.ok_or_else(|| no_memory(self.request_id))?)
-            }
-            AnswerKind::Change => {
-                let held = self.share.take_for_change(bytes.len());
-                Some(held.ok_or_else(|| refusal(self.request_id, Refusal::AnswerWithoutMemory))?)
-            }
+            AnswerKind::Read | AnswerKind::Stream => Some(self.share.take(bytes.len())?),
+            AnswerKind::Change => Some(self.share.take_for_change(bytes.len())?),
         };
-        Ok(Bytes::from_owner(Part {
+        Some(Bytes::from_owner(Part {
             bytes,
             _held: held,
             _place: self.place.clone(),
         }))
     }
 
+    /// The status of an answer for which there is no memory.
+    pub(super) fn refused(&self, request_id: RequestId) -> Status {
+        match self.kind {
+            AnswerKind::Change => refusal(request_id, Refusal::AnswerWithoutMemory),
+            AnswerKind::Health | AnswerKind::Read | AnswerKind::Stream => no_memory(request_id),
+        }
+    }
+
     /// A frame of a part. The time that the caller has to take it begins.
-    pub(super) fn frame(&self, bytes: Bytes) -> Bytes {
+    pub fn frame(&self, bytes: Bytes) -> Bytes {
         if self.kind == AnswerKind::Stream {
             return bytes;
         }

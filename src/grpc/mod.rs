@@ -20,10 +20,15 @@ mod watch;
 mod words;
 
 pub use call::Door;
+pub use memory::{AnswerKind, Answering, CallMemory, Received, Share};
 pub use parse::key_algorithm_of;
-pub use record::RecordedBody;
+pub use reason::{code as code_of, of_error as reason_of};
+pub use record::{RecordedBody, is_server_error, name_of};
 pub use render::{checked, finding, key_algorithm, uploaded, verification_fault, verified_counts, violation};
-pub use words::{FieldName, field_name};
+pub use repeats::Repeats;
+pub use words::{FieldName, error as words_of, field_name, violation as words_of_violation};
+
+use std::sync::Arc;
 
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -109,11 +114,11 @@ pub const SERVICES: [&str; 6] = [
 /// The maximum size of a request to health and reflection.
 const MAX_OPEN_REQUEST_LEN: usize = 16 * 1024;
 
-/// The door, with health, and with reflection if wanted. All requests and answers together have `memory` bytes.
+/// The door, with health, and with reflection if wanted. Its requests and answers take from `memory`.
 pub fn door(
     health: HealthServer<impl Health>,
     reflection: bool,
-    memory: usize,
+    memory: Arc<CallMemory>,
 ) -> Result<Door, tonic_reflection::server::Error> {
     let mut open = Routes::new(health.max_decoding_message_size(MAX_OPEN_REQUEST_LEN));
     if reflection {

@@ -17,7 +17,7 @@ impl Reason {
 }
 
 /// The reason of an error. For invalid fields, the reason of the first one.
-pub(super) fn of_error(error: &Error) -> Reason {
+pub fn of_error(error: &Error) -> Reason {
     match error {
         Error::Fields { violations, .. } => violations
             .first()
@@ -145,7 +145,7 @@ pub(super) fn of_refusal(refusal: Refusal) -> Reason {
 }
 
 /// The status code. The comment of each reason in the schema states it too.
-pub(super) fn code(reason: Reason) -> Code {
+pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::CertificateOrKeyMissing
         | Reason::CertificateMalformed

@@ -18,7 +18,8 @@ use super::memory::{Answering, ShareOfCall};
 use super::method::Method;
 use super::pb::Reason;
 use super::repeats::Repeats;
-use crate::telemetry::{self, metrics};
+use crate::app::RequestId;
+use crate::telemetry::{self, AnswerCode, metrics};
 
 /// The longest frame of an answer. The time that the caller has to take an answer is that of each frame.
 const MAX_FRAME_LEN: usize = 64 * 1024;
@@ -62,7 +63,7 @@ impl Record {
         mut self,
         response: Response<Body>,
         closing: Option<impl Future<Output = ()> + Send + 'static>,
-        answering: Option<Answering>,
+        answering: Option<(RequestId, Answering)>,
     ) -> Response<RecordedBody> {
         // A refused call has its status in the headers.
         if let Some(status) = Status::from_header_map(response.headers()) {
@@ -98,7 +99,11 @@ impl Record {
         let (name, took) = (name_of(code), self.started.elapsed());
         metrics::call_ended(&self.method.name, name, (!self.method.is_stream).then_some(took));
         self.span.record("code", name);
-        telemetry::end_call(&self.span, code as i32, is_server_error(code).then_some(name));
+        telemetry::end_call(
+            &self.span,
+            AnswerCode::Grpc(code as i32),
+            is_server_error(code).then_some(name),
+        );
         let _entered = self.span.enter();
         let duration_us = took.as_micros() as u64;
         // Monitors make these calls all the time.
@@ -130,7 +135,7 @@ pub struct RecordedBody {
     body: Body,
     record: Record,
     closing: Option<Closing>,
-    answering: Option<Answering>,
+    answering: Option<(RequestId, Answering)>,
     /// The bytes of the body's last part that were not handed to HTTP.
     rest: Bytes,
 }
@@ -139,7 +144,7 @@ impl RecordedBody {
     fn next_frame(&mut self) -> Frame<Bytes> {
         let bytes = self.rest.split_to(self.rest.len().min(MAX_FRAME_LEN));
         Frame::data(match &self.answering {
-            Some(answering) => answering.frame(bytes),
+            Some((_, answering)) => answering.frame(bytes),
             None => bytes,
         })
     }
@@ -175,12 +180,15 @@ impl http_body::Body for RecordedBody {
                     this.record.end_with(&status_of(trailers));
                 }
                 match (frame.into_data(), &this.answering) {
-                    (Ok(part), Some(answering)) => match answering.part(part) {
-                        Ok(part) => {
+                    (Ok(part), Some((request_id, answering))) => match answering.part(part) {
+                        Some(part) => {
                             this.rest = part;
                             Poll::Ready(Some(Ok(this.next_frame())))
                         }
-                        Err(status) => this.end_with(&status),
+                        None => {
+                            let status = answering.refused(*request_id);
+                            this.end_with(&status)
+                        }
                     },
                     (Ok(part), None) => Poll::Ready(Some(Ok(Frame::data(part)))),
                     (Err(frame), _) => Poll::Ready(Some(Ok(frame))),
@@ -222,7 +230,7 @@ fn status_of(trailers: &HeaderMap) -> Status {
 }
 
 /// Whether the service is to blame, as OpenTelemetry's conventions for gRPC servers say.
-fn is_server_error(code: Code) -> bool {
+pub fn is_server_error(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown
@@ -235,7 +243,7 @@ fn is_server_error(code: Code) -> bool {
 }
 
 /// The code in the spelling of gRPC's specification.
-pub(super) fn name_of(code: Code) -> &'static str {
+pub fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -9,7 +9,7 @@ use crate::app::Source;
 
 /// The calls of a minute, by source and code. The first calls of a source with a code have a line each, and then each tenth, hundredth,
 /// thousandth and so on. That line has their number.
-pub(super) struct Repeats(Mutex<Minute>);
+pub struct Repeats(Mutex<Minute>);
 
 struct Minute {
     began: Instant,
@@ -23,7 +23,8 @@ impl Repeats {
     /// More sources than this share their counts.
     const MAX_SOURCES: usize = 256;
 
-    pub(super) fn new() -> Self {
+    /// A new minute.
+    pub fn new() -> Self {
         Self(Mutex::new(Minute {
             began: Instant::now(),
             calls: HashMap::new(),
@@ -31,7 +32,7 @@ impl Repeats {
     }
 
     /// Counts a call that ended with this code. The number of such calls in this minute, if this call has a line in the log.
-    pub(super) fn count(&self, address: Option<IpAddr>, code: &'static str) -> Option<u64> {
+    pub fn count(&self, address: Option<IpAddr>, code: &'static str) -> Option<u64> {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if minute.began.elapsed() >= Self::MINUTE {
             minute.began = Instant::now();
@@ -45,6 +46,12 @@ impl Repeats {
         *calls += 1;
         let has_line = *calls <= Self::FIRST || 10_u64.pow(calls.ilog10()) == *calls;
         has_line.then_some(*calls)
+    }
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -30,12 +30,10 @@ pub(super) const CLOSE_TIME: Duration = Duration::from_secs(40);
 const NEWCOMER_CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The time for the headers of an HTTP/1 request, and between two requests.
 const HEADER_TIME: Duration = Duration::from_secs(10);
-/// The size of the headers of an HTTP/1 request.
-const MAX_HEADERS_LEN: usize = 16 * 1024;
+/// See [`Limits::max_head_len`].
+pub(super) const MAX_HEAD_LEN: usize = 16 * 1024;
 /// The bytes of requests on one HTTP/2 connection that wait until their calls read them: the smallest number (RFC 9113 6.9.2).
 const WINDOW: u32 = 65_535;
-/// The size of the headers of an HTTP/2 request, decompressed, with their CONTINUATION frames.
-const MAX_HEADER_LIST_LEN: u32 = 16 * 1024;
 /// Streams that the caller resets before the server has seen them. More of them close the connection.
 const MAX_EARLY_RESETS: usize = 20;
 /// Streams that the server resets because of the caller's errors, in the whole life of the connection. More of them close it.
@@ -46,14 +44,18 @@ const MAX_ERROR_RESETS: usize = 1024;
 pub(super) enum Protocol {
     Http1,
     Http2,
+    /// The first octets of a connection tell which one.
+    Both,
 }
 
 impl Protocol {
-    /// The protocol's name in ALPN (RFC 7301 6).
-    pub(super) fn alpn(self) -> &'static [u8] {
+    /// The names in ALPN (RFC 7301 6), the preferred one first.
+    pub(super) fn alpn(self) -> Vec<Vec<u8>> {
+        let (http1, http2) = (b"http/1.1".to_vec(), b"h2".to_vec());
         match self {
-            Self::Http1 => b"http/1.1",
-            Self::Http2 => b"h2",
+            Self::Http1 => vec![http1],
+            Self::Http2 => vec![http2],
+            Self::Both => vec![http2, http1],
         }
     }
 }
@@ -61,6 +63,8 @@ impl Protocol {
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// The size of the headers of a request, decompressed, with the request line and CONTINUATION frames.
+    pub(super) max_head_len: usize,
     /// Calls at once. Further calls wait.
     pub(super) max_streams: u32,
     /// The age at which a connection starts to close, give or take 10 %, so that connections of one moment do not all come back
@@ -81,14 +85,14 @@ impl Limits {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIME)
-            .max_buf_size(MAX_HEADERS_LEN);
+            .max_buf_size(self.max_head_len);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.max_streams)
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
-            .max_header_list_size(MAX_HEADER_LIST_LEN)
+            .max_header_list_size(u32::try_from(self.max_head_len).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
             .max_local_error_reset_streams(MAX_ERROR_RESETS)
             .keep_alive_interval(self.keepalive)
@@ -96,6 +100,7 @@ impl Limits {
         match protocol {
             Protocol::Http1 => builder.http1_only(),
             Protocol::Http2 => builder.http2_only(),
+            Protocol::Both => builder,
         }
     }
 }
@@ -224,6 +229,7 @@ mod tests {
     /// How long a connection with an endless call lives.
     async fn lifetime(stop: CancellationToken) -> Duration {
         let limits = Limits {
+            max_head_len: MAX_HEAD_LEN,
             max_streams: 10,
             max_age: Duration::from_millis(500),
             close_time: Duration::from_millis(500),

@@ -32,9 +32,10 @@ pub use tls::TlsError;
 
 use crate::app::{App, DueUses, FirstAccount, Policy, Settings};
 use crate::config::{Config, RegionConfig};
-use crate::grpc;
+use crate::grpc::{self, CallMemory};
 use crate::inventory::{Region, RegionId, Regions};
 use crate::secret::Existing;
+use crate::slb;
 use crate::telemetry::metrics;
 use database::Wait;
 use health::{Health, State};
@@ -53,6 +54,8 @@ pub(crate) const METRICS_CONNECTIONS: usize = 80;
 const METRICS_CONNECTIONS_KEPT: usize = 64;
 /// The age of a connection for metrics and health. Nobody authenticates there.
 const METRICS_CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// Calls at once on a connection of the door for Alibaba Cloud's clients. Its headers are large.
+const SLB_STREAMS: u32 = 32;
 /// The time for the last uses of access keys when the server stops.
 const RECORD_TIME: Duration = Duration::from_secs(1);
 
@@ -79,6 +82,7 @@ pub enum StartError {
 /// A running certkeep. Dropped, it ends without finishing the calls under way.
 pub struct Server {
     address: SocketAddr,
+    slb_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     database: Database,
     drain_time: Duration,
@@ -131,7 +135,16 @@ impl Server {
             None => None,
         };
 
+        let slb_listener = match config.slb_listen {
+            Some(address) => {
+                let tls = config.tls.as_ref().map(|files| Tls::start(files, Protocol::Both));
+                Some(listen("slb", address, tls.transpose()?, places).await?)
+            }
+            None => None,
+        };
+
         let limits = Limits {
+            max_head_len: http::MAX_HEAD_LEN,
             max_streams: config.max_streams,
             max_age: config.max_connection_age,
             close_time: http::CLOSE_TIME,
@@ -153,7 +166,9 @@ impl Server {
                 CancellationToken::new(),
             ));
         }
-        let door = grpc::door(health.service(), config.reflection, config.call_memory)?;
+        let memory = Arc::new(CallMemory::new(config.call_memory));
+        let door = grpc::door(health.service(), config.reflection, memory.clone())?;
+        let slb_door = slb::Door::new(memory);
         let stop = CancellationToken::new();
         doors.spawn(http::serve(
             listener,
@@ -162,6 +177,17 @@ impl Server {
             door.clone(),
             stop.clone(),
         ));
+        let mut slb_address = None;
+        if let Some((listener, address)) = slb_listener {
+            slb_address = Some(address);
+            let limits = Limits {
+                max_head_len: slb::MAX_HEAD_LEN,
+                max_streams: limits.max_streams.min(SLB_STREAMS),
+                ..limits
+            };
+            let routes = slb_door.clone().routes();
+            doors.spawn(http::serve(listener, Protocol::Both, limits, routes, stop.clone()));
+        }
 
         // Not dropped after `cancel`: the private Postgres needs time to stop.
         let mut database = Database::start(&config.database, path_env, cancel, true).await?;
@@ -181,6 +207,7 @@ impl Server {
         };
         app.replace_key_blocklists(blocklists);
         door.open(app.clone());
+        slb_door.open(app.clone());
         // The migration has just written to the database.
         health.set(State::Serving).await;
         let mut jobs = JoinSet::new();
@@ -199,6 +226,7 @@ impl Server {
         }
         Ok(Self {
             address,
+            slb_address,
             metrics_address,
             database,
             drain_time: config.drain_time,
@@ -214,6 +242,11 @@ impl Server {
     /// The address for gRPC.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address for clients of Alibaba Cloud's SLB API, if they are served.
+    pub fn slb_address(&self) -> Option<SocketAddr> {
+        self.slb_address
     }
 
     /// The address for metrics and health, if they are served.

@@ -132,7 +132,7 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    config.alpn_protocols = protocol.alpn();
     Ok((Arc::new(config), validities))
 }
 

@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 pub use causes::causes;
 pub use seldom::Seldom;
-pub use traces::{Export, ServedCall, end_call, start_call, statement, step};
+pub use traces::{AnswerCode, Export, ServedCall, end_call, start_call, statement, step};
 
 /// Libraries that print parameters and frames below info. No filter makes them do so here.
 const NEVER_BELOW_INFO: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];

@@ -58,7 +58,9 @@ pub(super) fn provider(export: &Export<'_>) -> Result<SdkTracerProvider, Error> 
 /// A call that this service answers.
 #[derive(Clone, Copy, Debug)]
 pub struct ServedCall<'a> {
-    /// The full name of the gRPC service.
+    /// The protocol: `grpc`, or `slb` for Alibaba Cloud's.
+    pub system: &'static str,
+    /// The full name of the service.
     pub service: &'a str,
     /// The method.
     pub method: &'a str,
@@ -86,7 +88,7 @@ pub fn start_call(span: &Span, call: &ServedCall<'_>, headers: &HeaderMap) {
         tracing::field::display(format_args!("{}/{}", call.service, call.method)),
     );
     span.record("otel.kind", "server");
-    span.set_attribute("rpc.system", "grpc");
+    span.set_attribute("rpc.system", call.system);
     span.set_attribute("rpc.service", call.service.to_owned());
     span.set_attribute("rpc.method", call.method.to_owned());
     if let Some(address) = call.address {
@@ -94,9 +96,21 @@ pub fn start_call(span: &Span, call: &ServedCall<'_>, headers: &HeaderMap) {
     }
 }
 
+/// The code of a call's answer.
+#[derive(Clone, Copy, Debug)]
+pub enum AnswerCode {
+    /// That of gRPC.
+    Grpc(i32),
+    /// The status of HTTP.
+    Http(u16),
+}
+
 /// Sets the code of a call, and its error if the service is to blame.
-pub fn end_call(span: &Span, code: i32, error: Option<&'static str>) {
-    span.set_attribute("rpc.grpc.status_code", i64::from(code));
+pub fn end_call(span: &Span, code: AnswerCode, error: Option<&'static str>) {
+    match code {
+        AnswerCode::Grpc(code) => span.set_attribute("rpc.grpc.status_code", i64::from(code)),
+        AnswerCode::Http(status) => span.set_attribute("http.response.status_code", i64::from(status)),
+    }
     if let Some(error) = error {
         span.set_attribute("error.type", error);
         span.set_status(Status::error(error));

@@ -297,6 +297,10 @@ impl TestServer {
         self.server.as_ref().unwrap().address()
     }
 
+    pub fn slb_address(&self) -> std::net::SocketAddr {
+        self.server.as_ref().unwrap().slb_address().unwrap()
+    }
+
     pub fn metrics_address(&self) -> std::net::SocketAddr {
         self.server.as_ref().unwrap().metrics_address().unwrap()
     }
@@ -420,6 +424,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         max_connection_age: Duration::from_secs(1800),
         keepalive: Duration::from_secs(60),
         drain_time: Duration::from_secs(5),
+        slb_listen: None,
         metrics_listen: None,
         otlp_endpoint: None,
         otlp_headers: http::HeaderMap::new(),

@@ -78,6 +78,7 @@ mod secret_files;
 mod secrets;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;
+mod slb;
 mod standby;
 mod starts;
 mod store;

@@ -22,6 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::harness::{TestServer, bearer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
+use crate::slb::SlbCaller;
 
 /// Status line and body of a response over HTTP.
 pub fn http(address: SocketAddr, path: &str) -> (String, String) {
@@ -559,6 +560,37 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         ..Default::default()
     };
     let created_secret = admin.create_access_key(reader).await.unwrap().into_inner().secret;
+    // Private keys in URLs, with a right and with a wrong signature, and in a place for another text.
+    let signer = pb::CreateAccessKeyRequest {
+        role: pb::Role::Editor.into(),
+        can_sign: true,
+        ..Default::default()
+    };
+    let slb = SlbCaller::from(
+        admin.create_access_key(signer).await.unwrap().into_inner(),
+        server.slb_address(),
+    );
+    let (certificate, key) = (
+        ("ServerCertificate", pair.certificate.as_str()),
+        ("PrivateKey", pair.key.as_str()),
+    );
+    let region = ("RegionId", crate::harness::REGION);
+    let uploaded = slb.call("UploadServerCertificate", &[region, certificate, key]);
+    assert_eq!(uploaded.status, 200, "{}", uploaded.body);
+    let swapped = [region, ("ServerCertificate", key.1), ("PrivateKey", certificate.1)];
+    assert_eq!(slb.call("UploadServerCertificate", &swapped).status, 400);
+    assert_eq!(slb.call(&pair.key, &[(&pair.key, &pair.key)]).status, 404);
+    let wrong = SlbCaller {
+        id: pair.key.clone(),
+        secret: "hunter2hunter2".to_owned(),
+        ..slb.clone()
+    };
+    assert_eq!(
+        wrong
+            .call("UploadServerCertificate", &[region, certificate, key])
+            .status,
+        404
+    );
     // Keys that leave, in each form.
     let consumer = pb::CreateAccessKeyRequest {
         role: pb::Role::Consumer.into(),
@@ -609,6 +641,7 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
         &created_secret,
         &hex::encode(certkeep::digest::sha256(created_secret.as_bytes())),
         "hunter2hunter2",
+        &slb.secret,
         "correct horse",
         "wrong ",
         pair.key.lines().nth(1).unwrap(),
@@ -659,7 +692,11 @@ async fn the_log_has_a_line_for_each_call_and_no_secret_with_any_filter() {
     for line in &answered {
         assert_eq!(line["span"]["address"], "127.0.0.1", "{line}");
     }
-    assert_eq!(answered.len(), 11);
+    let doors = answered.iter().filter(|line| line["span"]["door"] == "slb");
+    let methods: Vec<_> = doors.map(|line| line["span"]["method"].as_str().unwrap()).collect();
+    let upload = "UploadServerCertificate";
+    assert_eq!(methods, [upload, upload, "unknown", upload]);
+    assert_eq!(answered.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]

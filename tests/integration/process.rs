@@ -165,9 +165,8 @@ impl Certkeep {
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        for _ in 0..4 {
-            out.read_line(&mut banner).unwrap();
-        }
+        // Its last line is an example of an upload.
+        while !banner.contains("\nupload") && out.read_line(&mut banner).unwrap() > 0 {}
         let first = banner.lines().next().unwrap_or_default();
         let address = first
             .rsplit(' ')
@@ -176,6 +175,15 @@ impl Certkeep {
             .parse()
             .unwrap_or_else(|_| panic!("certkeep did not start: {banner:?}"));
         Self { child, address, banner }
+    }
+
+    /// The address for clients of Alibaba Cloud.
+    pub fn slb_address(&self) -> SocketAddr {
+        let address = self
+            .banner
+            .lines()
+            .find_map(|line| line.strip_prefix("SLB API   http://"));
+        address.unwrap().parse().unwrap()
     }
 
     pub fn client(&self, data_dir: &DataDir) -> Client {

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 /// A module and the modules that it may name. Every module may also name the leaves.
-const MODULES: [(&str, &[&str]); 17] = [
+const MODULES: [(&str, &[&str]); 18] = [
     ("cli", &["app", "grpc", "server", "store"]),
     (
         "server",
-        &["app", "grpc", "inventory", "peer", "postgres", "seal", "store"],
+        &["app", "grpc", "inventory", "peer", "postgres", "seal", "slb", "store"],
     ),
     ("grpc", &["app", "peer"]),
+    // It shares the memory of calls and the words of gRPC.
+    ("slb", &["alibaba", "app", "grpc", "peer"]),
     ("app", &["account", "certificate", "inventory", "seal", "store"]),
     ("store", &["account", "certificate", "inventory", "seal"]),
     ("inventory", &["account", "certificate"]),
@@ -45,7 +47,7 @@ const LIBRARIES: [(&str, &[&str]); 23] = [
     ("cryptoki", &["seal/provider/pkcs11"]),
     ("reqwest", &["seal/provider/transit"]),
     ("indicatif", &["cli"]),
-    ("axum", &["server"]),
+    ("axum", &["server", "slb"]),
     ("rustls", &["seal/provider/transit", "server", "store"]),
     ("tokio_rustls", &["server", "store"]),
     ("rustls_native_certs", &["seal/provider/transit", "store"]),

@@ -42,7 +42,8 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
     }
 }
 
-pub(super) fn error(error: &Error) -> String {
+/// The words for an error.
+pub fn error(error: &Error) -> String {
     match error {
         Error::Fields { violations, .. } => fields(violations),
         Error::FieldsNotSupported(fields) => {
@@ -264,7 +265,7 @@ fn fields(violations: &[Violation]) -> String {
 }
 
 /// The words for one invalid field.
-pub(super) fn violation(violation: &Violation, name: FieldName) -> String {
+pub fn violation(violation: &Violation, name: FieldName) -> String {
     let field = name(violation.field);
     match &violation.error {
         FieldError::Certificate(error) => certificate::certificate(error, name),
