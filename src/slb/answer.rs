@@ -239,7 +239,10 @@ mod tests {
         for (pages, items) in [
             (&[&[][..]][..], json!([])),
             (&[&[one.clone(), two.clone()][..]], json!([one, two])),
-            (&[&[one.clone()][..], &[], &[two.clone()]], json!([one, two])),
+            (
+                &[std::slice::from_ref(&one), &[], std::slice::from_ref(&two)],
+                json!([one, two]),
+            ),
         ] {
             let json: Value = serde_json::from_str(&written(Format::Json, pages)).unwrap();
             assert_eq!(json, json!({"RequestId": "1", "Things": {"Thing": items}}));
