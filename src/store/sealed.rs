@@ -76,15 +76,15 @@ pub struct SealedRow {
 
 #[derive(Debug)]
 enum RowId {
-    ServiceKey {
+    Service {
         purpose: String,
     },
-    AccessKey {
+    Access {
         account: AccountId,
         id: String,
         secret_sha256: [u8; 32],
     },
-    PrivateKey {
+    Private {
         certificate: CertificateId,
         key_id: Uuid,
         spki_sha256: [u8; 32],
@@ -95,8 +95,8 @@ impl SealedRow {
     /// The row that the value is bound to.
     pub fn row(&self) -> Row<'_> {
         match &self.id {
-            RowId::ServiceKey { purpose } => Row::ServiceKey { purpose },
-            RowId::AccessKey {
+            RowId::Service { purpose } => Row::ServiceKey { purpose },
+            RowId::Access {
                 account,
                 id,
                 secret_sha256,
@@ -105,7 +105,7 @@ impl SealedRow {
                 access_key_id: id,
                 secret_sha256,
             },
-            RowId::PrivateKey {
+            RowId::Private {
                 certificate,
                 key_id,
                 spki_sha256,
@@ -120,9 +120,9 @@ impl SealedRow {
     /// The place of the row.
     pub fn cursor(&self) -> SealedCursor {
         match &self.id {
-            RowId::ServiceKey { purpose } => SealedCursor::ServiceKey(Some(purpose.clone())),
-            RowId::AccessKey { account, id, .. } => SealedCursor::AccessKey(Some((*account, id.clone()))),
-            RowId::PrivateKey {
+            RowId::Service { purpose } => SealedCursor::ServiceKey(Some(purpose.clone())),
+            RowId::Access { account, id, .. } => SealedCursor::AccessKey(Some((*account, id.clone()))),
+            RowId::Private {
                 certificate, key_id, ..
             } => SealedCursor::PrivateKey(Some((*certificate, *key_id))),
         }
@@ -192,7 +192,7 @@ impl Store {
             .read(STATEMENT, &[&purpose.unwrap_or_default(), &(size as i64)])
             .await?;
         let row = |row: &tokio_postgres::Row| SealedRow {
-            id: RowId::ServiceKey {
+            id: RowId::Service {
                 purpose: row.get("purpose"),
             },
             sealed: row.get("sealed"),
@@ -218,7 +218,7 @@ impl Store {
             .map(|row| {
                 let secret_sha256: &[u8] = row.get("secret_sha256");
                 Ok(SealedRow {
-                    id: RowId::AccessKey {
+                    id: RowId::Access {
                         account: AccountId::from_i64(row.get("account_id")),
                         id: row.get("access_key_id"),
                         secret_sha256: secret_sha256.try_into().map_err(|_| Error::Row("access_key"))?,
@@ -262,7 +262,7 @@ impl Store {
             .map(|row| {
                 let spki_sha256: &[u8] = row.get("spki_sha256");
                 Ok(SealedRow {
-                    id: RowId::PrivateKey {
+                    id: RowId::Private {
                         certificate: certificate_id(row),
                         key_id: row.get("key_id"),
                         spki_sha256: spki_sha256.try_into().map_err(|_| Error::Row("certificate"))?,
