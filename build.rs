@@ -24,18 +24,18 @@ fn main() -> Result<()> {
     ])?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out_dir.join("certkeep.v1.bin"), compiler.encode_file_descriptor_set())?;
+    let mut files = compiler.file_descriptor_set();
+    let mut envoy = files.clone();
+    envoy.file.retain(|file| !file.package().starts_with("certkeep."));
+    files.file.retain(|file| file.package().starts_with("certkeep."));
+    // The client's crate has the messages and the clients of certkeep's own services.
     tonic_prost_build::configure()
-        // Messages that carry a private key or the secret of an access key, or into which people paste one.
+        .build_client(false)
+        .extern_path(".certkeep.v1", "::certkeep_client::pb")
+        .compile_fds(files)?;
+    tonic_prost_build::configure()
+        // Messages that carry a private key.
         .skip_debug([
-            ".certkeep.v1.CheckServerCertificateRequest",
-            ".certkeep.v1.CreateAccessKeyResponse",
-            ".certkeep.v1.CreateAccountAdminKeyResponse",
-            ".certkeep.v1.CreateAccountResponse",
-            ".certkeep.v1.GetKeyPairRequest",
-            ".certkeep.v1.GetKeyPairResponse",
-            ".certkeep.v1.RenewServerCertificateRequest",
-            ".certkeep.v1.UploadCaCertificateRequest",
-            ".certkeep.v1.UploadServerCertificateRequest",
             ".envoy.config.core.v3.DataSource",
             ".envoy.extensions.transport_sockets.tls.v3",
             ".envoy.service.discovery.v3.DeltaDiscoveryResponse",
@@ -43,6 +43,6 @@ fn main() -> Result<()> {
             ".envoy.service.discovery.v3.Resource",
         ])
         .extern_path(".google.rpc", "::tonic_types::pb")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds(envoy)?;
     Ok(())
 }

@@ -1,22 +1,14 @@
 //! The answer of the service, or the reason why there is no answer.
 
-use prost::Message;
-use tonic::{Code, Response, Status};
+use certkeep_client::{CallError, ConnectError, ConnectFault, Outcome, refused_key};
+use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
-use super::channel::refused_key;
 use super::print::{self, plain};
 use super::{Failure, words};
 use crate::grpc::pb;
 
-/// Requests all pages, each with the token of the previous page.
-pub(super) async fn pages(mut page: impl AsyncFnMut(String) -> Result<String, Failure>) -> Result<(), Failure> {
-    let mut page_token = page(String::new()).await?;
-    while !page_token.is_empty() {
-        page_token = page(page_token).await?;
-    }
-    Ok(())
-}
+pub(super) use certkeep_client::pages;
 
 /// The answer to a call.
 pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -> Result<T, Failure> {
@@ -27,6 +19,11 @@ pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -
 
 /// The error of the service. Each invalid field has its own line.
 pub(super) fn failed(status: Status, effect: Effect) -> Failure {
+    if let Some(error) = ConnectError::of(&status) {
+        return not_sent(error);
+    }
+    let error = CallError::from(status);
+    let status = &error.status;
     let details = status.get_error_details();
     let mut lines = Vec::new();
     if let Some(info) = details.error_info() {
@@ -49,15 +46,13 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     }
     let lost_names = details.error_info().and_then(|info| info.metadata.get("lost_names"));
     lines.extend(lost_names.map(|names| ("lost names", names)));
-    let refusing = findings(&status)
-        .into_iter()
-        .filter(|one| one.severity() == pb::Severity::Error);
-    let refusing: Vec<_> = refusing.collect();
-    let refused_key = refused_key(&status);
+    let refusing = error.findings.iter();
+    let refusing = refusing.filter(|one| one.severity() == pb::Severity::Error);
+    let refused_key = refused_key(status);
     if let Some([key, endpoint]) = &refused_key {
         lines.extend([("access key", key), ("endpoint", endpoint)]);
     }
-    lines.extend(refusing.iter().map(|finding| (print::code(finding), &finding.message)));
+    lines.extend(refusing.map(|finding| (print::code(finding), &finding.message)));
     if let Some(info) = details.request_info() {
         lines.push(("request id", &info.request_id));
     }
@@ -68,16 +63,23 @@ pub(super) fn failed(status: Status, effect: Effect) -> Failure {
         .collect();
     let message = plain(status.message());
     let text = format!("{message}{lines}");
-    // Only the service itself sends a reason.
-    let is_from_service = details.error_info().is_some();
-    match status.code() {
-        Code::Unavailable if is_from_service => Failure::unavailable(text),
-        _ if is_busy(&status) => Failure::unavailable(text),
-        Code::DeadlineExceeded | Code::Unknown if is_from_service => effect.failure(&text),
-        _ if is_from_service => Failure::refused(text),
-        _ if never_connected(&status) => Failure::unavailable(format!("the service cannot be reached: {message}")),
-        // The connection broke, or tonic's own timeout ended the call.
-        _ => effect.failure(&text),
+    match error.outcome {
+        Outcome::Refused => Failure::refused(text),
+        Outcome::Unchanged => Failure::unavailable(text),
+        Outcome::Unknown => effect.failure(&text),
+    }
+}
+
+/// Nothing was sent. A wrong scheme is an error of the command line.
+fn not_sent(error: &ConnectError) -> Failure {
+    let text = plain(&error.to_string());
+    match &error.fault {
+        ConnectFault::SpeaksTls(_) | ConnectFault::SpeaksPlainText(_) => Failure::usage(text),
+        ConnectFault::IssuerUnknown => {
+            Failure::unavailable(format!("{text}; name the certificate of its CA with --ca-file"))
+        }
+        ConnectFault::ClientCertificateMissing => Failure::unavailable(format!("{text}; see --client-cert")),
+        _ => Failure::unavailable(text),
     }
 }
 
@@ -88,18 +90,6 @@ pub(super) fn is_busy(status: &Status) -> bool {
     [pb::Reason::ResourceBusy, pb::Reason::RateLimited]
         .iter()
         .any(|busy| reason == Some(busy.name()))
-}
-
-/// The findings about a refused pair.
-fn findings(status: &Status) -> Vec<pb::Finding> {
-    let details = tonic_types::Status::decode(status.details())
-        .unwrap_or_default()
-        .details;
-    let found = details
-        .iter()
-        .find(|detail| detail.type_url.ends_with("/certkeep.v1.Findings"));
-    let found = found.and_then(|detail| pb::Findings::decode(detail.value.as_slice()).ok());
-    found.unwrap_or_default().findings
 }
 
 /// The effect of a call. It determines the meaning of a lost answer.
@@ -118,17 +108,6 @@ impl Effect {
     }
 }
 
-fn never_connected(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use tonic_types::ErrorDetails;
@@ -143,7 +122,7 @@ mod tests {
             (pb::Reason::EtagMismatch, 1),
         ] {
             let details = ErrorDetails::with_error_info(reason.name(), "certkeep", []);
-            let status = Status::with_error_details(Code::Aborted, "", details);
+            let status = Status::with_error_details(tonic::Code::Aborted, "", details);
             assert_eq!(failed(status, Effect::Changes).code, exit_code);
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use certkeep_client::{Endpoint, is_same_server};
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::answer::{Effect, answered};
-use super::connection::{self, AccessKey, Connection, Origin, Value, check_url, is_exposed, is_same};
+use super::connection::{self, AccessKey, Connection, Origin, Value};
 use super::context;
 use super::contexts::{self, ClientCertificate, Context};
 use super::print::{self, ListOutput, line, lines, plain};
@@ -68,17 +69,21 @@ pub(super) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let dir = context::dir()?;
     // Another server has other CA certificates and other regions.
     let before = dir.read()?.by_name.remove(&name);
-    let before = before.filter(|before| endpoint.as_ref().is_none_or(|url| is_same(url, &before.endpoint)));
+    let before = before.filter(|before| {
+        endpoint
+            .as_ref()
+            .is_none_or(|url| is_same_server(url, &before.endpoint))
+    });
     let endpoint = endpoint.or_else(|| Some(before.as_ref()?.endpoint.clone()));
     let endpoint = endpoint.ok_or_else(|| {
         Failure::usage(format!(
             "context {name} does not exist yet: name its server with --endpoint"
         ))
     })?;
-    check_url(&endpoint).map_err(|rule| Failure::usage(format!("--endpoint is no URL: {rule}")))?;
+    let url = Endpoint::parse(&endpoint).map_err(|rule| Failure::usage(format!("--endpoint is no URL: {rule}")))?;
     let may_expose = danger_plaintext || before.as_ref().is_some_and(|before| before.danger_plaintext);
     // The context does not keep a choice that its endpoint does not need, and none of the environment.
-    let kept_danger_plaintext = may_expose && is_exposed(&endpoint);
+    let kept_danger_plaintext = may_expose && url.is_exposed();
     let danger_plaintext = may_expose || connection::danger_plaintext(variable)?;
     let ca_file = ca_file.map(absolute).transpose()?;
     let ca_file = ca_file.or_else(|| before.as_ref()?.ca_file.clone());

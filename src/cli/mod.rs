@@ -6,7 +6,6 @@ mod account;
 mod answer;
 mod audit;
 mod ca;
-mod channel;
 mod check;
 mod connection;
 mod context;

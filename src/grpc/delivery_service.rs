@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tonic::{Request, Status};
-use zeroize::Zeroize;
 
 use super::call::call_of;
 use super::certificate_service::{Answer, answer};
@@ -148,12 +147,4 @@ pub(super) fn user_agent_of<T>(request: &Request<T>) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned()
-}
-
-/// The answer is dropped when it is encoded. The buffers of the transport are not wiped: docs/security.md.
-impl Drop for pb::GetKeyPairResponse {
-    fn drop(&mut self) {
-        self.private_key.zeroize();
-        self.pkcs12.zeroize();
-    }
 }

@@ -50,6 +50,8 @@ use pb::operator_service_server::OperatorServiceServer;
     reason = "generated; the schema's comments are the contract"
 )]
 pub mod pb {
+    pub use certkeep_client::pb::*;
+
     tonic::include_proto!("certkeep.v1");
 }
 

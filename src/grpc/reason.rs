@@ -8,14 +8,6 @@ use crate::app::{
     CaCertificateError, CertificateError, CertificateKind, Error, FieldError, PrivateKeyError, RegionError, Resource,
 };
 
-impl Reason {
-    /// The name in `google.rpc.ErrorInfo`, for example `REGION_NOT_FOUND`.
-    pub fn name(self) -> &'static str {
-        let name = self.as_str_name();
-        name.strip_prefix("REASON_").unwrap_or(name)
-    }
-}
-
 /// The reason of an error. For invalid fields, the reason of the first one.
 pub fn of_error(error: &Error) -> Reason {
     match error {

@@ -460,7 +460,9 @@ fn nothing_is_done_without_a_service_or_a_folder_or_with_wrong_arguments() {
     let away = import(&folder, address, key(), &["--retry-for", "0"]).output().unwrap();
     assert_eq!(away.status.code(), Some(3));
     assert!(
-        stderr(&away).starts_with("error: the service cannot be reached"),
+        stderr(&away).starts_with(&format!(
+            "error: http://{address} (--endpoint) cannot be reached: connection refused"
+        )),
         "{}",
         stderr(&away)
     );

@@ -87,6 +87,7 @@ mod tags;
 mod team;
 mod tidy;
 mod tls;
+mod unreachable;
 mod upload;
 mod verification;
 mod watches;

@@ -34,7 +34,7 @@ const MODULES: [(&str, &[&str]); 18] = [
 const LEAVES: [&str; 5] = ["clock", "config", "digest", "secret", "telemetry"];
 
 /// A library or a part of a library, and the only modules that may name it.
-const LIBRARIES: [(&str, &[&str]); 23] = [
+const LIBRARIES: [(&str, &[&str]); 24] = [
     ("openssl", &["certificate", "seal", "digest", "store/connect"]),
     // This includes the provider of rustls with this name.
     ("ring", &["seal/provider/transit", "server/tls"]),
@@ -44,6 +44,7 @@ const LIBRARIES: [(&str, &[&str]); 23] = [
     ("postgres_openssl", &["store/connect", "store/hosts", "store/pooled"]),
     ("tonic", &["grpc", "server", "cli"]),
     ("prost", &["grpc", "cli"]),
+    ("certkeep_client", &["grpc", "cli"]),
     ("cryptoki", &["seal/provider/pkcs11"]),
     ("reqwest", &["seal/provider/transit"]),
     ("indicatif", &["cli"]),

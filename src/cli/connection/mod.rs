@@ -1,17 +1,14 @@
 //! The connection of a command: the server, the access key and the default region, from flags, environment and context.
 
 mod sources;
-mod url;
 mod value;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
+use certkeep_client::{Channel, Endpoint, Identity, SetupError, Target};
 use clap::Args;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use zeroize::Zeroizing;
 
-use super::channel::AuthorizedChannel;
 use super::contexts::{ClientCertificate, ContextDir, Contexts};
 use super::file::{read, read_secret};
 use super::settings::{default_data_dir, variable};
@@ -23,19 +20,7 @@ use crate::grpc::pb::delivery_service_client::DeliveryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use sources::Environment;
 pub(super) use sources::danger_plaintext;
-pub(super) use url::is_exposed;
-pub(super) use url::{check_url, is_same};
 pub(super) use value::{AccessKey, Origin, Value};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The server's time limit for a call is 30 seconds.
-const CALL_TIMEOUT: Duration = Duration::from_secs(35);
-/// While a call is open, a server is pinged this often, and is gone if it does not answer in time. The time limit for a call does not
-/// end a stream.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The answer to an upload with all fingerprints may exceed 3 MiB.
-const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 
 #[derive(Args, Default)]
 pub(super) struct ConnectionArgs {
@@ -69,15 +54,15 @@ pub(super) struct ConnectionArgs {
     data_dir: Option<PathBuf>,
 }
 
-pub(super) type Client = CertificateServiceClient<AuthorizedChannel>;
-pub(super) type Delivery = DeliveryServiceClient<AuthorizedChannel>;
+pub(super) type Client = CertificateServiceClient<Channel>;
+pub(super) type Delivery = DeliveryServiceClient<Channel>;
 
 impl ConnectionArgs {
     pub(super) fn connect(&self) -> Result<Client, Failure> {
         self.resolve()?.connect()
     }
 
-    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
+    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<Channel>, Failure> {
         self.resolve()?.connect_as_admin()
     }
 
@@ -85,7 +70,7 @@ impl ConnectionArgs {
         self.resolve()?.connect_to_deliveries()
     }
 
-    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
+    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<Channel>, Failure> {
         self.resolve()?.connect_as_operator()
     }
 
@@ -123,65 +108,93 @@ pub(super) struct Connection {
 
 impl Connection {
     fn connect(&self) -> Result<Client, Failure> {
-        let client = CertificateServiceClient::new(self.channel()?);
-        Ok(client.max_decoding_message_size(MAX_ANSWER_LEN))
+        Ok(self.client()?.certificates())
     }
 
-    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<AuthorizedChannel>, Failure> {
-        Ok(AdminServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
+    pub(super) fn connect_as_admin(&self) -> Result<AdminServiceClient<Channel>, Failure> {
+        Ok(self.client()?.admin())
     }
 
-    pub(super) fn connect_to_deliveries(&self) -> Result<DeliveryServiceClient<AuthorizedChannel>, Failure> {
-        Ok(DeliveryServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
+    pub(super) fn connect_to_deliveries(&self) -> Result<Delivery, Failure> {
+        Ok(self.client()?.deliveries())
     }
 
-    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<AuthorizedChannel>, Failure> {
-        Ok(OperatorServiceClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_LEN))
+    pub(super) fn connect_as_operator(&self) -> Result<OperatorServiceClient<Channel>, Failure> {
+        Ok(self.client()?.operators())
     }
 
     /// Refuses to send secrets in plain text over a network.
     pub(super) fn check_plaintext(&self) -> Result<(), Failure> {
-        let Value { value: url, origin } = &self.endpoint;
-        match is_exposed(url) && !self.danger_plaintext {
-            true => Err(Failure::usage(format!(
-                "{url} ({origin}) would get keys in plain text over the network: use https, or set --danger-plaintext or \
-                 CERTKEEP_DANGER_PLAINTEXT=true"
-            ))),
+        match self.url()?.is_exposed() && !self.danger_plaintext {
+            true => Err(self.wrong(&SetupError::Exposed)),
             false => Ok(()),
         }
     }
 
-    fn channel(&self) -> Result<AuthorizedChannel, Failure> {
-        let url = &self.endpoint.value;
-        check_url(url).map_err(|rule| Failure::usage(format!("{url} ({}) is no URL: {rule}", self.endpoint.origin)))?;
+    fn url(&self) -> Result<Endpoint, Failure> {
+        let Value { value: url, origin } = &self.endpoint;
+        Endpoint::parse(url).map_err(|rule| Failure::usage(format!("{url} ({origin}) is no URL: {rule}")))
+    }
+
+    fn client(&self) -> Result<certkeep_client::Client, Failure> {
         self.check_plaintext()?;
-        let key = self.key_text()?;
-        if key.as_ref().is_some_and(|text| access_key(text).is_none()) {
-            return Err(Failure::usage(format!(
-                "{} holds no access key: it is one line, <id>.<secret>",
-                self.access_key
-            )));
-        }
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::from_error(&error))?;
-        let endpoint = match endpoint.uri().scheme_str() == Some("https") {
-            true => self.with_tls(endpoint)?,
-            false if self.client_certificate.is_some() => {
-                return Err(Failure::usage(
-                    "a client certificate needs an https endpoint: see --endpoint",
-                ));
+        let access_key = match self.key_text()? {
+            Some(text) if access_key(&text).is_some() => certkeep_client::AccessKey::parse(&text).ok(),
+            Some(_) => {
+                return Err(Failure::usage(format!(
+                    "{} holds no access key: it is one line, <id>.<secret>",
+                    self.access_key
+                )));
             }
-            false => endpoint,
+            None => None,
         };
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .connect_lazy();
-        let endpoint = format!("{url} ({})", self.endpoint.origin);
-        let key = key.as_ref().map(|text| text.trim());
-        AuthorizedChannel::new(channel, key, &self.access_key.to_string(), &endpoint)
-            .ok_or_else(|| Failure::usage(format!("{} holds no access key", self.access_key)))
+        let ca = match &self.ca_file {
+            Some(file) => Some(read(&file.value)?.to_string()),
+            None => None,
+        };
+        let identity = match &self.client_certificate {
+            Some(Value { value: client, .. }) => Some(Identity {
+                certificate: read(&client.certificate)?.to_string(),
+                private_key: read_secret(&client.private_key)?,
+            }),
+            None => None,
+        };
+        let target = Target {
+            access_key,
+            ca,
+            identity,
+            danger_plaintext: self.danger_plaintext,
+            endpoint_origin: self.endpoint.origin.to_string(),
+            access_key_origin: self.access_key.to_string(),
+            ..Target::new(self.url()?)
+        };
+        target.connect().map_err(|error| self.wrong(&error))
+    }
+
+    /// The words for a connection that cannot be set up, with the setting to change.
+    fn wrong(&self, error: &SetupError) -> Failure {
+        let endpoint = format!("{} ({})", self.endpoint.value, self.endpoint.origin);
+        let file = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
+        let client = self.client_certificate.as_ref().map(|client| &client.value);
+        Failure::usage(match error {
+            SetupError::Exposed => format!(
+                "{endpoint} would get keys in plain text over the network: use https, or set --danger-plaintext or \
+                 CERTKEEP_DANGER_PLAINTEXT=true"
+            ),
+            SetupError::ClientCertificateWithoutTls => format!("{endpoint}: {error}; see --endpoint"),
+            SetupError::HostInvalid | SetupError::Tls(_) => format!("{endpoint}: {error}"),
+            SetupError::AccessKeyInvalid => format!("{} holds no access key", self.access_key),
+            SetupError::NoCaCertificate => {
+                format!("{}: {error}", file(self.ca_file.as_ref().map(|file| &file.value)))
+            }
+            SetupError::NoSystemCaCertificates => {
+                format!("{error}; name those that verify {endpoint} with --ca-file")
+            }
+            SetupError::NoClientCertificate | SetupError::ClientPair(_) => {
+                format!("{}: {error}", file(client.map(|client| &client.certificate)))
+            }
+            SetupError::NoClientKey => format!("{}: {error}", file(client.map(|client| &client.private_key))),
+        })
     }
 
     /// The line `<id>.<secret>`; `None` if the client certificate does instead.
@@ -204,21 +217,6 @@ impl Connection {
                 self.endpoint.value, self.endpoint.origin
             ))),
         }
-    }
-
-    fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
-        let tls = match &self.ca_file {
-            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&file.value)?.as_bytes())),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
-        let tls = match &self.client_certificate {
-            Some(Value { value: client, .. }) => {
-                let (certificate, key) = (read(&client.certificate)?, read_secret(&client.private_key)?);
-                tls.identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()))
-            }
-            None => tls,
-        };
-        endpoint.tls_config(tls).map_err(|error| Failure::from_error(&error))
     }
 }
 

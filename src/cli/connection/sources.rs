@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use certkeep_client::is_same_server;
 use zeroize::Zeroizing;
 
 use super::super::contexts::{ClientCertificate, Context, Contexts};
-use super::{AccessKey, Connection, ConnectionArgs, DEFAULT_ENDPOINT, Failure, Origin, Value, is_same};
+use super::{AccessKey, Connection, ConnectionArgs, DEFAULT_ENDPOINT, Failure, Origin, Value};
 
 /// The connection that the flags, the environment and the contexts give.
 pub(super) fn resolve(
@@ -30,7 +31,7 @@ pub(super) fn resolve(
     let is_of = |context: &Context| {
         endpoint
             .as_ref()
-            .is_none_or(|given| is_same(&given.value, &context.endpoint))
+            .is_none_or(|given| is_same_server(&given.value, &context.endpoint))
     };
     let context = named.filter(|(_, context)| is_of(context));
     match (named, context, &endpoint) {

@@ -1,16 +1,18 @@
 //! A channel that sends the access key with each call, and says in the answer which key a server refused.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::{Binary, MetadataValue};
-use tonic::transport::Channel;
-use tower::Service;
-use zeroize::Zeroizing;
+use tower_service::Service;
+
+use crate::connect_error::ConnectFault;
+use crate::connector::Opening;
 
 /// Only this channel sets them: where the refused access key is from, and which server refused it.
 const KEY: &str = "certkeep-refused-key-bin";
@@ -18,47 +20,45 @@ const ENDPOINT: &str = "certkeep-refusing-endpoint-bin";
 /// UNAUTHENTICATED, as a trailer has it.
 const UNAUTHENTICATED: &str = "16";
 
+/// The transport of all calls to one service. Clones share one connection.
 #[derive(Clone)]
-pub(super) struct AuthorizedChannel {
-    channel: Channel,
+pub struct Channel {
+    channel: tonic::transport::Channel,
     authorization: Option<HeaderValue>,
+    /// Where the access key is from.
     key: HeaderValue,
-    endpoint: HeaderValue,
+    target: Arc<Opening>,
 }
 
-impl AuthorizedChannel {
-    /// A channel for this access key, `<id>.<secret>`, or for none. `key` and `endpoint` say where the key is from, and which server
-    /// it is for. `None`: the text cannot be sent.
-    pub(super) fn new(channel: Channel, text: Option<&str>, key: &str, endpoint: &str) -> Option<Self> {
-        let header = |text: &str| {
-            let mut value = HeaderValue::from_str(&Zeroizing::new(format!("Bearer {text}"))).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
-        let authorization = match text {
-            Some(text) => Some(header(text)?),
-            None => None,
-        };
-        let note = |text: &str| {
-            let value = MetadataValue::<Binary>::from_bytes(text.as_bytes());
-            HeaderValue::from_bytes(value.as_encoded_bytes()).ok()
-        };
-        Some(Self {
+fn note(text: &str) -> HeaderValue {
+    let value = MetadataValue::<Binary>::from_bytes(text.as_bytes());
+    // Base64 is a valid header.
+    HeaderValue::from_bytes(value.as_encoded_bytes()).unwrap_or(HeaderValue::from_static(""))
+}
+
+impl Channel {
+    pub(crate) fn new(
+        channel: tonic::transport::Channel,
+        authorization: Option<HeaderValue>,
+        key_origin: &str,
+        target: Arc<Opening>,
+    ) -> Self {
+        Self {
             channel,
             authorization,
-            key: note(key)?,
-            endpoint: note(endpoint)?,
-        })
+            key: note(key_origin),
+            target,
+        }
     }
 }
 
-impl Service<http::Request<Body>> for AuthorizedChannel {
+impl Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(context)
+        self.channel.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
@@ -66,24 +66,35 @@ impl Service<http::Request<Body>> for AuthorizedChannel {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         let answer = self.channel.call(request);
-        let (key, endpoint) = (self.key.clone(), self.endpoint.clone());
+        let (key, target) = (self.key.clone(), self.target.clone());
         Box::pin(async move {
             let mut answer = answer.await?;
+            let status = answer.status().as_u16();
+            // A proxy answers with 5xx if it lost the server during the call.
+            if !is_grpc(answer.headers()) && status < 500 {
+                return Err(target.error(ConnectFault::NotGrpc(status)).into());
+            }
             let headers = answer.headers_mut();
             if headers
                 .get("grpc-status")
                 .is_some_and(|status| status == UNAUTHENTICATED)
             {
                 headers.insert(KEY, key);
-                headers.insert(ENDPOINT, endpoint);
+                headers.insert(ENDPOINT, note(&target.to_string()));
             }
             Ok(answer)
         })
     }
 }
 
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Where the access key is from that the server did not accept, and the server. `None`: the error has another cause.
-pub(super) fn refused_key(status: &Status) -> Option<[String; 2]> {
+pub fn refused_key(status: &Status) -> Option<[String; 2]> {
     let text = |name| {
         let value = status.metadata().get_bin(name)?.to_bytes().ok()?;
         String::from_utf8(value.to_vec()).ok()
