@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod digest;
 pub mod grpc;
+pub mod http_client;
 pub mod inventory;
 pub mod peer;
 pub mod postgres;

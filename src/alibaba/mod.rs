@@ -1,9 +1,11 @@
 //! The signatures of Alibaba Cloud's RPC APIs, as published: how a request becomes the string to sign, and the string a signature.
 //! The server that verifies a request and the client that signs one use the same functions.
 //!
-//! The path of a request is `/`. A canonical string may contain a private key, so it is a [`Secret`].
+//! [`cas`] is such a client. The path of a request is `/`. A canonical string may contain a private key, so it is a [`Secret`].
 
 pub mod acs3;
+mod breaker;
+pub mod cas;
 pub mod v2;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -73,6 +73,7 @@ impl App {
             id: Some(stored.id),
             region: stored.region,
             name: Some(stored.name),
+            ali_cloud: stored.ali_cloud,
             revision: stored.revision,
             version: stored.version,
             resource_group: stored.resource_group,

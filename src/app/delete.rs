@@ -5,7 +5,7 @@ use super::{App, Call, Error};
 use crate::account::{Actor, Principal};
 use crate::digest;
 use crate::inventory::{CertificateKind, RegionId, Scope};
-use crate::store::{Liveness, Precondition, Undeletion};
+use crate::store::{self, Liveness, Precondition, QuotaUse, Undeletion};
 use crate::telemetry::causes;
 
 impl App {
@@ -103,14 +103,29 @@ impl App {
 
     /// The error for a certificate that exceeds the account's quota for this kind in this region.
     pub(super) async fn quota_exceeded(&self, call: &Call, kind: CertificateKind, region: RegionId) -> Error {
-        let default_limit = self.0.settings.quota(kind.into());
-        let quota = self
-            .0
-            .store
-            .quota_use(call.caller.account, kind, &region, default_limit);
-        match quota.await {
+        match self.quota_use(call, kind, &region).await {
             Ok(quota) => Error::QuotaExceeded { kind, region, quota },
             Err(error) => error.into(),
         }
+    }
+
+    /// Refuses a certificate for which there is no room now, before certkeep spends more on it. The statement that stores it decides.
+    pub(super) async fn refuse_over_quota(
+        &self,
+        call: &Call,
+        kind: CertificateKind,
+        region: RegionId,
+    ) -> Result<(), Error> {
+        let quota = self.quota_use(call, kind, &region).await?;
+        match quota.used < quota.limit {
+            true => Ok(()),
+            false => Err(Error::QuotaExceeded { kind, region, quota }),
+        }
+    }
+
+    async fn quota_use(&self, call: &Call, kind: CertificateKind, region: &RegionId) -> Result<QuotaUse, store::Error> {
+        let default_limit = self.0.settings.quota(kind.into());
+        let (store, account) = (&self.0.store, call.caller.account);
+        store.quota_use(account, kind, region, default_limit).await
     }
 }

@@ -131,13 +131,3 @@ impl App {
         })
     }
 }
-
-/// Refuses set fields that are not implemented yet.
-pub(super) fn refuse_unsupported(fields: &[(bool, Field)]) -> Result<(), Error> {
-    let set: Vec<_> = fields.iter().filter(|(set, _)| *set).map(|(_, field)| *field).collect();
-    if set.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::FieldsNotSupported(set))
-    }
-}

@@ -3,9 +3,11 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::{Conflict, Field, FieldError, IdentityName, Limit, Role, SignatureError, UnreadableKey, Violation};
+use super::{
+    CasError, Conflict, Field, FieldError, IdentityName, Limit, Role, SignatureError, UnreadableKey, Violation,
+};
 use crate::certificate::{Finding, KeyAlgorithm, StoredPairError};
-use crate::inventory::{CertificateId, CertificateKind, RegionId, ResourceGroupId};
+use crate::inventory::{AliCloudCertificateId, CertificateId, CertificateKind, RegionId, ResourceGroupId};
 use crate::seal::KeyEncryptionKeyId;
 use crate::store::QuotaUse;
 use crate::{digest, seal, store};
@@ -21,9 +23,6 @@ pub enum Error {
         /// The findings about a certificate, the most severe first.
         findings: Vec<Finding>,
     },
-    /// The request sets fields that this version does not support yet.
-    #[error("{} unsupported fields", .0.len())]
-    FieldsNotSupported(Vec<Field>),
     /// The account, or the given region, does not have this resource.
     #[error("not found: {0:?}")]
     NotFound(Resource),
@@ -209,6 +208,12 @@ pub enum Error {
         /// Resumes the stream.
         resume_token: String,
     },
+    /// The service fetches no certificates from Alibaba Cloud, or not for this account.
+    #[error("no certificates are fetched from Alibaba Cloud for the account")]
+    AliCloudNotConfigured,
+    /// The certificate with this id was not fetched from Alibaba Cloud.
+    #[error("the certificate {0} was not fetched")]
+    AliCloud(AliCloudCertificateId, #[source] CasError),
     /// The database cannot be reached or written. Nothing was changed.
     #[error(transparent)]
     DatabaseUnavailable(store::Error),
@@ -243,6 +248,18 @@ impl Error {
             violations: vec![Violation { field, error }],
             findings: Vec::new(),
         }
+    }
+
+    /// The same error about a pair that the caller did not send: the violations of the pair are those of the id that named it.
+    pub(super) fn about_fetched(mut self) -> Self {
+        if let Self::Fields { violations, .. } = &mut self {
+            for violation in violations {
+                if let Field::Certificate(CertificateKind::Server) | Field::PrivateKey = violation.field {
+                    violation.field = Field::AliCloudCertificateId;
+                }
+            }
+        }
+        self
     }
 
     /// An error of certkeep.

@@ -3,6 +3,7 @@
 
 mod access_key;
 mod accounts;
+mod ali_cloud;
 mod audit_event;
 mod authenticate;
 mod bootstrap;
@@ -61,6 +62,7 @@ use tokio_util::task::TaskTracker;
 
 pub use access_key::AccessKeyText;
 pub use accounts::{CreatedAccount, ListedAccounts, UpdateQuota};
+pub use ali_cloud::AliCloud;
 pub use audit_event::{AuditChange, AuditEvent, AuditOutcome};
 pub use authenticate::{Caller, Conflict, Credentials, GivenKey, SignatureError, SignedCredentials};
 pub use bootstrap::{BootstrapError, FirstAccount, RecoveredKey, Recovery};
@@ -112,6 +114,7 @@ pub use violation::{Field, FieldError, Violation};
 pub use watch::{Watch, WatchCertificates, Watched, WatchedEvent, WatchedKind};
 
 pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
+pub use crate::alibaba::cas::{Cas, CasError, CasSetUpError};
 pub use crate::certificate::{
     CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, ClientFamily, CompromisedKey,
     Contents, EncodedPair, Encoding, ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm,
@@ -120,8 +123,8 @@ pub use crate::certificate::{
     Sha256Fingerprint, StoredPairError, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
 };
 pub use crate::inventory::{
-    CertificateId, CertificateKind, CertificateName, CriterionError, DomainError, DomainMatch, NameError, RegionError,
-    Scope, Tag, TagError, TagPart, Tags, TagsError, comparable_names,
+    AliCloudCertificate, AliCloudCertificateId, CertificateId, CertificateKind, CertificateName, CriterionError,
+    DomainError, DomainMatch, NameError, RegionError, Scope, Tag, TagError, TagPart, Tags, TagsError, comparable_names,
 };
 pub use crate::seal::{Error as SealError, KeyEncryptionKeyId};
 pub use crate::store::{

@@ -3,15 +3,15 @@
 use tracing::Instrument;
 use zeroize::Zeroizing;
 
+use super::ali_cloud::{NamedFields, fetch};
 use super::client_token::joined;
 use super::cpu_pool::Cost;
-use super::describe::refuse_unsupported;
 use super::target::{Target, TargetCertificate};
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, reuse};
 use crate::certificate::{Chain, Finding, FindingKind, UnverifiedPair, VerifiedCertificate, VerifiedPair};
 use crate::clock::{self, Timestamp};
-use crate::inventory::{CertificateId, CertificateKind, changed_names, lost_names};
+use crate::inventory::{AliCloudCertificate, CertificateId, CertificateKind, changed_names, lost_names};
 use crate::secret::Secret;
 use crate::store::{self, ClientToken, Liveness, Position, RenewedRow, StoredCertificate, TokenOf};
 use crate::telemetry;
@@ -30,9 +30,9 @@ pub struct Renew {
     pub server_certificate: Secret,
     /// The new private key, in PEM.
     pub private_key: Secret,
-    /// The certificate of Alibaba Cloud to use instead. Not supported yet.
+    /// The id of a certificate of Alibaba Cloud that replaces the pair; empty: none.
     pub ali_cloud_certificate_id: String,
-    /// The region of that certificate. Not supported yet.
+    /// The region of that certificate; empty: not given.
     pub ali_cloud_certificate_region_id: String,
     /// Renew also if the new certificate does not cover a name of the present one.
     pub allow_lost_names: bool,
@@ -68,10 +68,15 @@ struct Wanted {
     everywhere: bool,
     validate_only: bool,
     client_token: Option<ClientToken>,
+    /// The certificate of Alibaba Cloud from which the pair comes.
+    ali_cloud: Option<AliCloudCertificate>,
 }
 
 /// The valid part of a renewal that is refused, if an earlier call may have succeeded with its token, and the error.
 type RefusedRenewal = (Option<Box<Wanted>>, Error);
+
+/// The violations of the fields, and the renewal; `None` if its certificate cannot be named. The error: there is no such certificate.
+type RenewalFields = (Violations, Option<Result<Wanted, Error>>);
 
 /// The changes of a renewal, by the present state.
 struct Plan {
@@ -87,19 +92,16 @@ impl App {
     /// Renews a server certificate, or every certificate that has its pair. The store operation completes even if the caller
     /// leaves.
     pub async fn renew(&self, call: &Call, request: Renew) -> Result<RenewedCertificate, Error> {
-        refuse_unsupported(&[
-            (
-                !request.ali_cloud_certificate_id.is_empty(),
-                Field::AliCloudCertificateId,
-            ),
-            (
-                !request.ali_cloud_certificate_region_id.is_empty(),
-                Field::AliCloudCertificateRegionId,
-            ),
-        ])?;
+        if !request.ali_cloud_certificate_id.is_empty() {
+            let renewed = self.renew_from_ali_cloud(call, request).await;
+            return renewed.map_err(Error::about_fetched);
+        }
         let cost = Cost::of_octets(request.server_certificate.expose().len() + request.private_key.expose().len());
         let (app, caller) = (self.clone(), call.clone());
-        let parse = move || app.parse_renewal(&caller, request);
+        let parse = move || {
+            let fields = app.renewal_fields(&caller, &request);
+            app.parse_renewal(fields, request.server_certificate.expose(), &request.private_key)
+        };
         let parsed = self.0.cpu_pool.run(cost, parse).await?;
         let replayed = match &parsed {
             Ok((wanted, pair)) => self.replay_renewal(call, wanted, pair.certificate().findings()).await,
@@ -116,6 +118,43 @@ impl App {
             (Err(error), Ok(_)) => return Err(error),
             (Ok(None), Ok(parsed)) => parsed,
         };
+        self.store_renewal(call, wanted, pair).await
+    }
+
+    /// Fetches the pair after everything else was checked, unless an earlier call with the same token renewed.
+    async fn renew_from_ali_cloud(&self, call: &Call, request: Renew) -> Result<RenewedCertificate, Error> {
+        let cas = self.cas(call)?;
+        let (violations, wanted) = self.renewal_fields(call, &request);
+        let mut wanted = match wanted {
+            Some(wanted) if violations.is_empty() => wanted?,
+            _ => return Err(violations.into()),
+        };
+        if let Some(renewed) = self.replay_renewal(call, &wanted, &[]).await? {
+            return Ok(renewed);
+        }
+        let current = self.live(call, &wanted.target).await?;
+        wanted.target.refuse_other_revision(&current)?;
+        let Some(named) = &mut wanted.ali_cloud else {
+            return Err(Error::field(Field::AliCloudCertificateId, FieldError::Required));
+        };
+        let fetched = fetch(cas, named).await?;
+        let cost = Cost::of_octets(fetched.server_certificate.expose().len() + fetched.private_key.expose().len());
+        let app = self.clone();
+        let parse = move || {
+            let fields = (Violations::default(), Some(Ok(wanted)));
+            app.parse_renewal(fields, fetched.server_certificate.expose(), &fetched.private_key)
+        };
+        let parsed = self.0.cpu_pool.run(cost, parse).await?;
+        let (wanted, pair) = parsed.map_err(|(_, error)| error)?;
+        self.store_renewal(call, wanted, pair).await
+    }
+
+    async fn store_renewal(
+        &self,
+        call: &Call,
+        wanted: Wanted,
+        pair: VerifiedPair,
+    ) -> Result<RenewedCertificate, Error> {
         let (app, call) = (self.clone(), call.clone());
         let renewing = async move { app.renew_verified(&call, &wanted, &pair).await };
         self.0
@@ -125,35 +164,55 @@ impl App {
             .map_err(Error::internal)?
     }
 
-    /// Parses every field and verifies the pair. The error has all violations, in the order of the request's fields.
-    fn parse_renewal(&self, call: &Call, request: Renew) -> Result<(Wanted, VerifiedPair), RefusedRenewal> {
-        let token = self.token_of(&request.client_token, request.validate_only, || canonical(&request));
+    /// Checks every field but the pair. `None`: a violation.
+    fn renewal_fields(&self, call: &Call, request: &Renew) -> RenewalFields {
+        let token = self.token_of(&request.client_token, request.validate_only, || canonical(request));
         let mut violations = Violations::default();
         let fields = Target::fields(self, call, &request.target, &mut violations);
+        let named = NamedFields {
+            id: &request.ali_cloud_certificate_id,
+            name: "",
+            region_id: &request.ali_cloud_certificate_region_id,
+            given: NamedFields::given(request.server_certificate.expose(), request.private_key.expose()),
+        };
+        let ali_cloud = named.check(&mut violations);
+        let client_token = violations.check(Field::ClientToken, token);
+        let wanted = fields.map(|fields| {
+            Ok(Wanted {
+                target: Target::of(call, &request.target, fields)?,
+                allow_lost_names: request.allow_lost_names,
+                everywhere: request.everywhere,
+                validate_only: request.validate_only,
+                client_token: client_token.flatten(),
+                ali_cloud,
+            })
+        });
+        (violations, wanted)
+    }
+
+    /// Verifies the pair. The error has all violations, in the order of the request's fields.
+    fn parse_renewal(
+        &self,
+        (mut violations, wanted): RenewalFields,
+        server_certificate: &[u8],
+        private_key: &Secret,
+    ) -> Result<(Wanted, VerifiedPair), RefusedRenewal> {
         let current = self.policy();
         let (now, policy, authorities) = (clock::now(), &*current, &self.0.authorities);
-        let certificate = request.server_certificate.expose();
-        let verify = || UnverifiedPair::read(certificate, &request.private_key).verify(now, policy, authorities);
+        let verify = || UnverifiedPair::read(server_certificate, private_key).verify(now, policy, authorities);
         let pair = match telemetry::step("check").in_scope(verify) {
             Ok(pair) => Some(pair),
             Err(error) => {
                 violations.found(error.findings);
                 violations.certificate(error.certificate, &error.rejected);
                 violations.private_key(error.private_key, &error.rejected);
+                violations.sort();
                 None
             }
         };
-        let client_token = violations.check(Field::ClientToken, token);
-        let wanted = match fields.map(|fields| Target::of(call, &request.target, fields)) {
-            Some(Ok(target)) => Some(Wanted {
-                target,
-                allow_lost_names: request.allow_lost_names,
-                everywhere: request.everywhere,
-                validate_only: request.validate_only,
-                client_token: client_token.flatten(),
-            }),
+        let wanted = match wanted {
             Some(Err(error)) if violations.is_empty() => return Err((None, error)),
-            Some(Err(_)) | None => None,
+            wanted => wanted.and_then(Result::ok),
         };
         match (wanted, pair) {
             (Some(wanted), Some(pair)) if violations.is_empty() => Ok((wanted, pair)),
@@ -201,6 +260,7 @@ impl App {
             let renewal = store::Renewal {
                 actor: call.actor(),
                 certificate: new.clone(),
+                ali_cloud: wanted.ali_cloud.clone(),
                 rows,
                 client_token: wanted.client_token.clone(),
             };
@@ -223,11 +283,7 @@ impl App {
         let found = store.find_with_chain(target.id, kind, target.region.as_ref()).await?;
         let found = found.filter(|(certificate, _)| call.reaches(certificate));
         let (current, chain) = found.ok_or_else(|| target.not_found())?;
-        if target.revision.is_some_and(|asked| asked != current.revision) {
-            return Err(Error::EtagMismatch {
-                revision: current.revision,
-            });
-        }
+        target.refuse_other_revision(&current)?;
         let mut all = vec![(current.clone(), chain)];
         if wanted.everywhere {
             let leaf = &current.facts.fingerprint_sha256;
@@ -356,6 +412,7 @@ impl Plan {
                 version: previous_version + 1,
                 facts: new.facts().clone(),
                 chain_length: new.chain().len() as i32, // At most 20.
+                ali_cloud: wanted.ali_cloud.clone(),
                 renewed: at,
                 ..self.current
             },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Policy;
+use super::{AliCloud, Policy};
 use crate::account::QuotaKind;
 use crate::inventory::Regions;
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub version_retention_time: Duration,
     /// The age at which audit events are purged. `None`: they are kept for ever.
     pub audit_retention: Option<Duration>,
+    /// Where certificates of Alibaba Cloud are fetched. `None`: none are fetched.
+    pub ali_cloud: Option<AliCloud>,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             version_retention: 10,
             version_retention_time: Duration::from_secs(90 * 24 * 60 * 60),
             audit_retention: None,
+            ali_cloud: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::violation::Violations;
 use super::{App, Call, Error, Field, FieldError, Resource};
 use crate::inventory::{CertificateId, CertificateKind, RegionId, Scope};
-use crate::store::{self, CurrentState, Liveness, Precondition};
+use crate::store::{self, CurrentState, Liveness, Precondition, StoredCertificate};
 
 /// The certificate that the caller names.
 #[derive(Debug)]
@@ -85,6 +85,16 @@ impl Target {
     /// The present state of the certificate, if it is in the caller's scope.
     pub(super) async fn current_state(&self, app: &App) -> Result<Option<CurrentState>, store::Error> {
         app.0.store.current_state(self.id, self.kind, &self.scope).await
+    }
+
+    /// Refuses a certificate with another revision than the etag's.
+    pub(super) fn refuse_other_revision(&self, current: &StoredCertificate) -> Result<(), Error> {
+        match self.revision {
+            Some(asked) if asked != current.revision => Err(Error::EtagMismatch {
+                revision: current.revision,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Why a change that needs a live or deleted certificate matched no row.

@@ -1,6 +1,6 @@
 //! Uploads a certificate. A CA certificate has no private key. A server certificate goes through these steps:
 //!
-//! 1. parse the fields and the PEM texts: an [`UnverifiedPair`](crate::certificate::UnverifiedPair);
+//! 1. parse the fields and the PEM texts, which certkeep fetches if the caller names a certificate of Alibaba Cloud: an [`UnverifiedPair`](crate::certificate::UnverifiedPair);
 //! 2. verify the certificate and its private key: a [`VerifiedPair`](crate::certificate::VerifiedPair);
 //! 3. seal the private key: a [`SealedPair`](crate::seal::SealedPair);
 //! 4. store everything with one statement: [`Store::upload`](crate::store::Store::upload);
@@ -11,13 +11,17 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::ali_cloud::{NamedFields, fetch};
 use super::cpu_pool::Cost;
-use super::describe::refuse_unsupported;
 use super::fingerprints::{AnswerFingerprints, ListedFingerprints};
+use super::key_ring::SealingRing;
 use super::parsed_upload::ParsedUpload;
 use super::{App, Call, Error, Field, FieldError, Violation, reuse};
+use crate::alibaba::cas::FetchedPair;
 use crate::certificate::{CertificateFacts, Finding};
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId};
+use crate::inventory::{
+    AliCloudCertificate, CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId,
+};
 use crate::secret::Secret;
 use crate::store::{self, AccountFingerprints, ClientToken, FIRST, NewCertificate, Reuse, UploadOutcome};
 use crate::telemetry::metrics;
@@ -50,11 +54,11 @@ pub enum CertificateText {
         server_certificate: Secret,
         /// The private key, in PEM.
         private_key: Secret,
-        /// The certificate of Alibaba Cloud to use instead. Not supported yet.
+        /// The id of a certificate of Alibaba Cloud that replaces the pair; empty: none.
         ali_cloud_certificate_id: String,
-        /// The name of that certificate. Not supported yet.
+        /// The name of that certificate; empty: its name there.
         ali_cloud_certificate_name: String,
-        /// The region of that certificate. Not supported yet.
+        /// The region of that certificate; empty: not given.
         ali_cloud_certificate_region_id: String,
         /// Leave the fingerprints of the account's server certificates out of the answer.
         omit_account_fingerprints: bool,
@@ -75,6 +79,8 @@ pub struct Uploaded {
     pub region: RegionId,
     /// The certificate's name; `None` if the name would be the id, and nothing was stored.
     pub name: Option<CertificateName>,
+    /// The certificate of Alibaba Cloud from which the pair came.
+    pub ali_cloud: Option<AliCloudCertificate>,
     /// The certificate's revision.
     pub revision: i64,
     /// The certificate's version.
@@ -89,15 +95,83 @@ pub struct Uploaded {
     pub account_fingerprints: ListedFingerprints,
 }
 
+/// The parts of a request that its steps need until its end.
+#[derive(Clone, Copy)]
+struct Asked {
+    kind: CertificateKind,
+    answer: AnswerFingerprints,
+    validate_only: bool,
+}
+
 impl App {
     /// Uploads a certificate. A store operation that has begun completes even if the caller leaves.
     pub async fn upload(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
-        request.refuse_unsupported()?;
-        let (kind, answer, validate_only) = (request.kind(), request.answer_fingerprints(), request.validate_only);
+        if request.names_ali_cloud() {
+            let uploaded = self.upload_from_ali_cloud(call, request).await;
+            return uploaded.map_err(Error::about_fetched);
+        }
+        let (asked, cost) = (request.asked(), request.cost());
+        let (app, caller) = (self.clone(), call.clone());
+        let parse = move |ring: &SealingRing| app.parse_upload(&caller, app.upload_fields(&caller, request), ring);
+        self.upload_parsed(call, asked, cost, parse).await
+    }
+
+    /// Fetches the pair after everything else was checked, unless an earlier call with the same token stored it.
+    async fn upload_from_ali_cloud(&self, call: &Call, request: Upload) -> Result<Uploaded, Error> {
+        let cas = self.cas(call)?;
+        let asked = request.asked();
+        let (mut fields, _) = self.upload_fields(call, request);
+        let region = fields.valid_region()?;
+        if let Some(token) = &fields.client_token
+            && let Some(uploaded) = self.replay(call, asked.kind, token, asked.answer, Vec::new()).await?
+        {
+            return Ok(uploaded);
+        }
+        self.resource_group(call, &fields.resource_group_id).await?;
+        if !asked.validate_only {
+            self.refuse_over_quota(call, asked.kind, region).await?;
+        }
+        let Some(named) = &mut fields.ali_cloud else {
+            return Err(Error::field(Field::AliCloudCertificateId, FieldError::Required));
+        };
+        let fetched = fetch(cas, named).await?;
+        let cost = Cost::of_octets(fetched.server_certificate.expose().len() + fetched.private_key.expose().len());
+        let (app, caller) = (self.clone(), call.clone());
+        let parse = move |ring: &SealingRing| {
+            // The rest of the fetched pair is its place among the fetches: it ends with this function.
+            let FetchedPair {
+                server_certificate,
+                private_key,
+                ..
+            } = fetched;
+            let certificate = CertificateText::Server {
+                server_certificate,
+                private_key,
+                ali_cloud_certificate_id: String::new(),
+                ali_cloud_certificate_name: String::new(),
+                ali_cloud_certificate_region_id: String::new(),
+                omit_account_fingerprints: false,
+            };
+            app.parse_upload(&caller, (fields, certificate), ring)
+        };
+        self.upload_parsed(call, asked, cost, parse).await
+    }
+
+    async fn upload_parsed(
+        &self,
+        call: &Call,
+        asked: Asked,
+        cost: Cost,
+        parse: impl FnOnce(&SealingRing) -> (Option<ClientToken>, Result<ParsedUpload, Error>) + Send + 'static,
+    ) -> Result<Uploaded, Error> {
+        let Asked {
+            kind,
+            answer,
+            validate_only,
+        } = asked;
         let ring = self.0.key_ring.current();
-        let (cost, app, caller, sealing) = (request.cost(), self.clone(), call.clone(), ring.clone());
-        let parse = move || app.parse_upload(&caller, request, &sealing);
-        let (client_token, parsed) = self.0.cpu_pool.run(cost, parse).await?;
+        let sealing = ring.clone();
+        let (client_token, parsed) = self.0.cpu_pool.run(cost, move || parse(&sealing)).await?;
         let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return self.replay_or(call, kind, client_token, answer, (error, None)).await,
@@ -121,6 +195,7 @@ impl App {
         }
         let new = NewCertificate {
             name: parsed.name.unwrap_or_else(|| CertificateName::from(id)),
+            ali_cloud: parsed.ali_cloud,
             content: parsed.content,
             actor: call.actor(),
             region: parsed.region,
@@ -164,6 +239,7 @@ impl App {
             id: None,
             region: parsed.region,
             name: parsed.name,
+            ali_cloud: parsed.ali_cloud,
             revision: FIRST,
             version: FIRST,
             resource_group,
@@ -219,6 +295,7 @@ impl App {
             id: Some(id),
             region: new.region,
             name: Some(new.name),
+            ali_cloud: new.ali_cloud,
             revision: FIRST,
             version: FIRST,
             resource_group: new.resource_group,
@@ -317,20 +394,35 @@ impl Upload {
         }
     }
 
-    fn refuse_unsupported(&self) -> Result<(), Error> {
-        let CertificateText::Server {
-            ali_cloud_certificate_id: id,
-            ali_cloud_certificate_name: name,
-            ali_cloud_certificate_region_id: region_id,
-            ..
-        } = &self.certificate
-        else {
-            return Ok(());
-        };
-        refuse_unsupported(&[
-            (!id.is_empty(), Field::AliCloudCertificateId),
-            (!name.is_empty(), Field::AliCloudCertificateName),
-            (!region_id.is_empty(), Field::AliCloudCertificateRegionId),
-        ])
+    fn asked(&self) -> Asked {
+        Asked {
+            kind: self.kind(),
+            answer: self.answer_fingerprints(),
+            validate_only: self.validate_only,
+        }
+    }
+
+    fn names_ali_cloud(&self) -> bool {
+        self.named_fields().is_some_and(|named| !named.id.is_empty())
+    }
+
+    /// The fields that name a certificate of Alibaba Cloud.
+    pub(super) fn named_fields(&self) -> Option<NamedFields<'_>> {
+        match &self.certificate {
+            CertificateText::Server {
+                server_certificate,
+                private_key,
+                ali_cloud_certificate_id,
+                ali_cloud_certificate_name,
+                ali_cloud_certificate_region_id,
+                ..
+            } => Some(NamedFields {
+                id: ali_cloud_certificate_id,
+                name: ali_cloud_certificate_name,
+                region_id: ali_cloud_certificate_region_id,
+                given: NamedFields::given(server_certificate.expose(), private_key.expose()),
+            }),
+            CertificateText::Ca { .. } => None,
+        }
     }
 }

@@ -97,11 +97,7 @@ impl App {
         // If another call changes the certificate between the read and the write, that call made progress. This call reads again.
         loop {
             let current = self.live(call, &target).await?;
-            if target.revision.is_some_and(|asked| asked != current.revision) {
-                return Err(Error::EtagMismatch {
-                    revision: current.revision,
-                });
-            }
+            target.refuse_other_revision(&current)?;
             let earlier = self.0.store.earlier_version(target.id, version).await?;
             let Some(earlier) = earlier.filter(|_| version != current.version) else {
                 return Err(Error::VersionNotFound {
@@ -122,6 +118,7 @@ impl App {
                     version: current.version + 1,
                     facts: earlier.facts,
                     chain_length: earlier.chain_length,
+                    ali_cloud: earlier.ali_cloud,
                     renewed: Some(at),
                     ..current
                 });
@@ -130,7 +127,7 @@ impl App {
     }
 
     /// The live server certificate that the caller named.
-    async fn live(&self, call: &Call, target: &Target) -> Result<StoredCertificate, Error> {
+    pub(super) async fn live(&self, call: &Call, target: &Target) -> Result<StoredCertificate, Error> {
         let (kind, region) = (CertificateKind::Server, target.region.as_ref());
         let found = self.0.store.find(target.id, kind, region, Liveness::Live).await?;
         found

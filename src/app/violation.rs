@@ -155,6 +155,10 @@ pub enum FieldError {
     Required,
     /// The field and another field exclude each other.
     Excludes(Field),
+    /// The field is set without this one.
+    Needs(Field),
+    /// The text is not the id of a certificate of Alibaba Cloud.
+    AliCloudCertificateId,
     /// The field has more entries than a call accepts.
     TooMany {
         /// The number of entries.
@@ -309,6 +313,17 @@ impl Violations {
             }
         });
         checked.ok()
+    }
+
+    /// Puts the violations of the pair where the request has its fields. The other violations keep their order.
+    pub(super) fn sort(&mut self) {
+        self.noted.sort_by_key(|violation| match violation.field {
+            Field::RegionId | Field::CertificateId(_) => 0,
+            Field::Certificate(_) => 1,
+            Field::CertificateName(_) => 2,
+            Field::PrivateKey => 3,
+            _ => 4,
+        });
     }
 
     /// Whether there are no violations.

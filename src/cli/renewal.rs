@@ -18,11 +18,14 @@ pub(super) struct RenewArgs {
     /// Id of the certificate.
     id: String,
     /// PEM file with the new certificate and its chain.
-    #[arg(long, value_name = "FILE")]
-    cert: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
+    cert: Option<PathBuf>,
     /// PEM file with the new private key.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
+    key: Option<PathBuf>,
+    /// Id of a certificate in Alibaba Cloud Certificate Management Service, from which the service fetches the new pair.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["cert", "key"])]
+    ali_cloud_certificate_id: Option<String>,
     /// Only if the certificate is in this region.
     #[arg(long)]
     region: Option<String>,
@@ -83,8 +86,15 @@ pub(super) async fn renew(args: RenewArgs) -> Result<(), Failure> {
     let request = pb::RenewServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id,
-        server_certificate: read(&args.cert)?.to_string(),
-        private_key: std::mem::take(&mut *read(&args.key)?),
+        server_certificate: args
+            .cert
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .unwrap_or_default()
+            .to_string(),
+        private_key: std::mem::take(&mut *args.key.as_deref().map(read).transpose()?.unwrap_or_default()),
+        ali_cloud_certificate_id: args.ali_cloud_certificate_id.unwrap_or_default(),
         allow_lost_names: args.allow_lost_names,
         everywhere: args.everywhere,
         if_etag: args.if_etag.unwrap_or_default(),

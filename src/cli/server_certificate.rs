@@ -15,11 +15,14 @@ use crate::grpc::pb;
 #[derive(Args)]
 pub(super) struct UploadArgs {
     /// PEM file with the certificate and its chain.
-    #[arg(long, value_name = "FILE")]
-    cert: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
+    cert: Option<PathBuf>,
     /// PEM file with the private key.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
+    key: Option<PathBuf>,
+    /// Id of a certificate in Alibaba Cloud Certificate Management Service, from which the service fetches the pair.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["cert", "key"])]
+    ali_cloud_certificate_id: Option<String>,
     #[command(flatten)]
     options: UploadOptions,
 }
@@ -138,8 +141,15 @@ pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
     let request = pb::UploadServerCertificateRequest {
         region_id: options.connection.region(options.region)?,
-        server_certificate: read(&args.cert)?.to_string(),
-        private_key: std::mem::take(&mut *read(&args.key)?),
+        server_certificate: args
+            .cert
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .unwrap_or_default()
+            .to_string(),
+        private_key: std::mem::take(&mut *args.key.as_deref().map(read).transpose()?.unwrap_or_default()),
+        ali_cloud_certificate_id: args.ali_cloud_certificate_id.unwrap_or_default(),
         server_certificate_name: options.name.unwrap_or_default(),
         client_token: options.client_token.unwrap_or_default(),
         validate_only: options.validate_only,

@@ -67,10 +67,29 @@ pub struct Config {
     pub version_retention_time: Duration,
     /// The age at which audit events are purged. `None`: they are kept for ever.
     pub audit_retention: Option<Duration>,
+    /// Where certificates of Alibaba Cloud are fetched. `None`: none are fetched.
+    pub cas: Option<CasService>,
     /// The regions. `None`: Alibaba Cloud's public regions.
     pub regions: Option<Vec<RegionConfig>>,
     /// The key ring and the database.
     pub database: DatabaseConfig,
+}
+
+/// Alibaba Cloud Certificate Management Service, and who may use it.
+#[derive(Clone, Debug)]
+pub struct CasService {
+    /// The URL of the service, without a path: https, or http on a loopback address.
+    pub endpoint: http::Uri,
+    /// File that contains the id and the secret of an access key of Alibaba Cloud.
+    pub credentials_file: PathBuf,
+    /// The number of the account of certkeep that may use it.
+    pub account: i64,
+    /// File with the CA certificates that verify the service. `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time for one answer. It is no setting.
+    pub timeout: Duration,
+    /// Time for which the service is not called after it did not answer. It is no setting.
+    pub pause: Duration,
 }
 
 /// The PEM files of the TLS listeners.

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use super::layers::{ConfigError, Layers, Source};
 use super::otlp::{Headers, HttpUrl, Ratio};
-use super::{Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, TlsFiles, TransitService};
+use super::{CasService, Config, DatabaseConfig, DatabaseSource, KeyProviders, Pkcs11Device, TlsFiles, TransitService};
 
 /// With less, the largest request or answer would take most of it.
 const MIN_CALL_MEMORY_MIB: u32 = 8;
 /// Purges follow a time that the clocks have shown for this long.
 const PURGE_WAIT: Duration = Duration::from_secs(60 * 60);
+/// The time for an answer of Alibaba Cloud.
+const CAS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for which Alibaba Cloud is not called after it did not answer.
+const CAS_PAUSE: Duration = Duration::from_secs(30);
 
 impl Layers {
     /// The configuration, or all its errors. `read` reads a file with a secret, or says why it can't.
@@ -80,6 +84,7 @@ impl Layers {
         let version_retention: Option<u32> = self.parsed("version_retention", "a whole number of versions");
         let version_retention_days: Option<u32> = self.parsed("version_retention_days", "a whole number of days");
         let audit_retention_days: Option<u32> = self.parsed("audit_retention_days", "a whole number of days");
+        let cas = self.cas();
         let database = self.database(read);
         let slb_listen = self.slb_listen(listen, danger_plaintext, database.as_ref());
         let all = (
@@ -153,6 +158,7 @@ impl Layers {
             version_retention,
             version_retention_time: days(version_retention_days),
             audit_retention: (audit_retention_days > 0).then(|| days(audit_retention_days)),
+            cas,
             regions: self.regions,
             database,
         })
@@ -284,14 +290,7 @@ impl Layers {
         });
         let transit = self.all_or_none(["transit_url", "transit_key", "transit_token_file"]);
         let transit = transit.and_then(|[_, key, token_file]| {
-            let wanted = "an https URL with a host, or an http URL with a loopback address";
-            let HttpUrl(url) = self.parsed("transit_url", wanted)?;
-            if url.scheme_str() == Some("http") && !is_loopback(url.host().unwrap_or_default()) {
-                self.error(
-                    "transit_url",
-                    "is http and not a loopback address, so keys would cross the network in plain text: use https",
-                );
-            }
+            let url = self.protected_url("transit_url")?;
             let mount = self
                 .value("transit_mount")
                 .unwrap_or_default()
@@ -312,6 +311,39 @@ impl Layers {
             })
         });
         KeyProviders { pkcs11, transit }
+    }
+
+    fn cas(&mut self) -> Option<CasService> {
+        let [credentials_file, account] = self.all_or_none(["cas_credentials_file", "cas_account"])?;
+        let endpoint = self.protected_url("cas_endpoint")?;
+        if endpoint.path() != "/" || endpoint.query().is_some() {
+            self.error("cas_endpoint", "has a path: use the scheme and the host alone");
+        }
+        let is_id =
+            account.len() == 16 && account.bytes().all(|byte| byte.is_ascii_digit()) && !account.starts_with('0');
+        if !is_id {
+            self.error("cas_account", "is not the id of an account: it has 16 digits");
+        }
+        Some(CasService {
+            endpoint,
+            credentials_file: PathBuf::from(credentials_file),
+            account: account.parse().ok()?,
+            ca_file: self.path("cas_ca_file"),
+            timeout: CAS_TIMEOUT,
+            pause: CAS_PAUSE,
+        })
+    }
+
+    /// The URL of a service that gets secrets.
+    fn protected_url(&mut self, key: &'static str) -> Option<http::Uri> {
+        let HttpUrl(url) = self.parsed(key, "an https URL with a host, or an http URL with a loopback address")?;
+        if url.scheme_str() == Some("http") && !is_loopback(url.host().unwrap_or_default()) {
+            self.error(
+                key,
+                "is http and not a loopback address, so keys would cross the network in plain text: use https",
+            );
+        }
+        Some(url)
     }
 
     /// The values of settings that belong together. Some without the others are an error.

@@ -48,7 +48,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 49] = [
+pub const SETTINGS: [Setting; 53] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -256,6 +256,35 @@ pub const SETTINGS: [Setting; 49] = [
         shape: Shape::Number("days"),
         default: Some("400"),
         help: "Days after which audit events are purged. 0 keeps them for ever",
+        for_database: false,
+    },
+    Setting {
+        key: "cas_credentials_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "File with an access key of Alibaba Cloud, its id and its secret on two lines, with which certkeep fetches certificates \
+               from Certificate Management Service. Only its owner may read it. Default: certkeep fetches none",
+        for_database: false,
+    },
+    Setting {
+        key: "cas_account",
+        shape: Shape::Text("ID"),
+        default: None,
+        help: "The account of certkeep that may store and renew certificates from cas_endpoint",
+        for_database: false,
+    },
+    Setting {
+        key: "cas_endpoint",
+        shape: Shape::Text("URL"),
+        default: Some("https://cas.aliyuncs.com"),
+        help: "Alibaba Cloud Certificate Management Service: https, or http on a loopback address",
+        for_database: false,
+    },
+    Setting {
+        key: "cas_ca_file",
+        shape: Shape::Text("FILE"),
+        default: None,
+        help: "PEM file of CA certificates that verify cas_endpoint. Default: the system's",
         for_database: false,
     },
     Setting {

@@ -5,7 +5,8 @@ use tonic::Code;
 use super::pb::Reason;
 use super::words::Refusal;
 use crate::app::{
-    CaCertificateError, CertificateError, CertificateKind, Error, FieldError, PrivateKeyError, RegionError, Resource,
+    CaCertificateError, CasError, CertificateError, CertificateKind, Error, FieldError, PrivateKeyError, RegionError,
+    Resource,
 };
 
 /// The reason of an error. For invalid fields, the reason of the first one.
@@ -14,7 +15,6 @@ pub fn of_error(error: &Error) -> Reason {
         Error::Fields { violations, .. } => violations
             .first()
             .map_or(Reason::Internal, |first| of_field(&first.error)),
-        Error::FieldsNotSupported(_) => Reason::FieldNotSupported,
         Error::NotFound(Resource::Certificate(Some(CertificateKind::Server), _)) => Reason::ServerCertificateNotFound,
         Error::NotFound(Resource::Certificate(Some(CertificateKind::Ca), _)) => Reason::CaCertificateNotFound,
         Error::NotFound(Resource::Certificate(None, _)) => Reason::ResourceNotFound,
@@ -60,6 +60,13 @@ pub fn of_error(error: &Error) -> Reason {
         Error::StoredCertificateDamaged { .. } => Reason::StoredCertificateDamaged,
         Error::StreamEnded { .. } => Reason::StreamEnded,
         Error::WatcherTooSlow { .. } => Reason::WatcherTooSlow,
+        Error::AliCloudNotConfigured | Error::AliCloud(_, CasError::Credentials(_)) => Reason::AliCloudNotConfigured,
+        Error::AliCloud(_, CasError::NotFound(_)) => Reason::AliCloudCertificateNotFound,
+        Error::AliCloud(_, CasError::Refused(_)) => Reason::AliCloudRefused,
+        Error::AliCloud(_, CasError::Answer(_)) => Reason::AliCloudAnswerInvalid,
+        Error::AliCloud(_, CasError::Unavailable(_)) => Reason::AliCloudUnavailable,
+        Error::AliCloud(_, CasError::Paused { .. }) => Reason::AliCloudPaused,
+        Error::AliCloud(_, CasError::Random(_)) => Reason::Internal,
         Error::DatabaseUnavailable(_) => Reason::DatabaseUnavailable,
         Error::ResourceBusy(_) => Reason::ResourceBusy,
         Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
@@ -95,6 +102,8 @@ pub(super) fn of_field(error: &FieldError) -> Reason {
         | FieldError::Identity(_)
         | FieldError::Required
         | FieldError::Excludes(_)
+        | FieldError::Needs(_)
+        | FieldError::AliCloudCertificateId
         | FieldError::TooMany { .. }
         | FieldError::TooManyCertificates { .. }
         | FieldError::ClientToken
@@ -167,6 +176,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::ClientIdentityNotFound
         | Reason::KeyEncryptionKeyNotFound
         | Reason::LeaseNotFound
+        | Reason::AliCloudCertificateNotFound
         | Reason::VersionNotFound => Code::NotFound,
         Reason::MessageTooLarge | Reason::QuotaExceeded | Reason::RateLimited | Reason::WatcherTooSlow => {
             Code::ResourceExhausted
@@ -182,9 +192,12 @@ pub fn code(reason: Reason) -> Code {
         | Reason::KeyRingRotationInProgress
         | Reason::CertificateInUse
         | Reason::FormatUnfit
+        | Reason::AliCloudNotConfigured
+        | Reason::AliCloudRefused
+        | Reason::AliCloudAnswerInvalid
         | Reason::NamesLost
         | Reason::ServerCertificateNameAmbiguous => Code::FailedPrecondition,
-        Reason::FieldNotSupported | Reason::MethodUnknown => Code::Unimplemented,
+        Reason::MethodUnknown => Code::Unimplemented,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Unauthenticated
         | Reason::AccessKeyDisabled
@@ -195,7 +208,9 @@ pub fn code(reason: Reason) -> Code {
         | Reason::ClientCertificateExpired => Code::Unauthenticated,
         Reason::PermissionDenied | Reason::OutOfScope | Reason::CredentialsConflict => Code::PermissionDenied,
         Reason::ResumeTokenExpired => Code::OutOfRange,
-        Reason::DatabaseUnavailable | Reason::StreamEnded => Code::Unavailable,
+        Reason::DatabaseUnavailable | Reason::StreamEnded | Reason::AliCloudUnavailable | Reason::AliCloudPaused => {
+            Code::Unavailable
+        }
         Reason::SealedKeyUnreadable | Reason::StoredCertificateDamaged => Code::DataLoss,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::Internal | Reason::Unspecified => Code::Internal,

@@ -6,12 +6,12 @@ use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Account, Call, Caller, CertificateFacts, CertificateId, CertificateVersion, CheckReport, ClientIdentity,
-    DescribedKeyRing, DescribedRegion, EncodedPair, Fault, Finding, IdentityKind, KeyAlgorithm, KeyEncryptionKey,
-    KeyEncryptionKeyId, KeyPair, KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota, QuotaKind,
-    RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation, RowFault, Scope,
-    SealError, Severity, StoredCertificate, StoredPairError, Tag, Tags, Uploaded, VerifiedCounts, VerifiedRows,
-    Violation,
+    Account, AliCloudCertificate, Call, Caller, CertificateFacts, CertificateId, CertificateVersion, CheckReport,
+    ClientIdentity, DescribedKeyRing, DescribedRegion, EncodedPair, Fault, Finding, IdentityKind, KeyAlgorithm,
+    KeyEncryptionKey, KeyEncryptionKeyId, KeyPair, KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota,
+    QuotaKind, RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation,
+    RowFault, Scope, SealError, Severity, StoredCertificate, StoredPairError, Tag, Tags, Uploaded, VerifiedCounts,
+    VerifiedRows, Violation,
 };
 use crate::clock;
 use crate::secret::Secret;
@@ -175,10 +175,17 @@ pub(super) fn etag(revision: i64) -> String {
     revision.to_string()
 }
 
+/// The fields about the certificate of Alibaba Cloud from which a pair came.
+fn ali_cloud(certificate: Option<AliCloudCertificate>) -> (i32, String, String) {
+    certificate.map_or_else(Default::default, |of| (1, of.id.to_string(), of.name))
+}
+
 /// The answer to an upload.
 pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCertificateResponse {
     let facts = uploaded.facts;
     let created = uploaded.id.map(|id| id.created);
+    let (is_ali_cloud_certificate, ali_cloud_certificate_id, ali_cloud_certificate_name) =
+        ali_cloud(uploaded.ali_cloud);
     pb::UploadServerCertificateResponse {
         request_id: request_id.to_string(),
         server_certificate_id: uploaded.id.map(|id| id.to_string()).unwrap_or_default(),
@@ -192,9 +199,9 @@ pub fn uploaded(request_id: RequestId, uploaded: Uploaded) -> pb::UploadServerCe
         expire_time_stamp: facts.not_after.millis_of_whole_secs(),
         common_name: facts.common_name,
         subject_alternative_names: facts.subject_alternative_names,
-        is_ali_cloud_certificate: 0,
-        ali_cloud_certificate_id: String::new(),
-        ali_cloud_certificate_name: String::new(),
+        is_ali_cloud_certificate,
+        ali_cloud_certificate_id,
+        ali_cloud_certificate_name,
         region_id: uploaded.region.as_str().to_owned(),
         region_id_alias: uploaded.region.as_str().to_owned(),
         resource_group_id: uploaded.resource_group.to_string(),
@@ -358,7 +365,12 @@ pub fn finding(finding: &Finding, name: FieldName) -> pb::Finding {
 }
 
 pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertificate {
+    let tags = tags(&stored);
+    let (is_ali_cloud_certificate, ali_cloud_certificate_id, ali_cloud_certificate_name) = ali_cloud(stored.ali_cloud);
     pb::ServerCertificate {
+        is_ali_cloud_certificate,
+        ali_cloud_certificate_id,
+        ali_cloud_certificate_name,
         server_certificate_id: stored.id.to_string(),
         server_certificate_name: stored.name.as_str().to_owned(),
         create_time: stored.id.created.to_string(),
@@ -366,7 +378,7 @@ pub(super) fn server_certificate(stored: StoredCertificate) -> pb::ServerCertifi
         region_id: stored.region.as_str().to_owned(),
         region_id_alias: stored.region.as_str().to_owned(),
         resource_group_id: stored.resource_group.to_string(),
-        tags: tags(&stored),
+        tags,
         etag: etag(stored.revision),
         upload_time: Some(timestamp(stored.id.created)),
         delete_time: stored.deleted.map(timestamp),

@@ -13,8 +13,8 @@ use super::reason::{self, code};
 use super::render::{self, etag};
 use super::words::{self, Refusal, field_name};
 use crate::app::{
-    CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, IdentityKind, IdentityName,
-    NameError, PrivateKeyError, RESOURCE_TYPE, RequestId, Resource, TagError, TagsError, TextError,
+    CaCertificateError, CasError, CertificateError, CertificateKind, Error, Field, FieldError, IdentityKind,
+    IdentityName, NameError, PrivateKeyError, RESOURCE_TYPE, RequestId, Resource, TagError, TagsError, TextError,
 };
 use crate::telemetry::{self, metrics};
 
@@ -51,16 +51,6 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
                     details.metadata(name, value);
                 }
             }
-        }
-        Error::FieldsNotSupported(fields) => {
-            let names: Vec<_> = fields.iter().map(|field| field_name(*field)).collect();
-            details.violations(names.iter().map(|name| {
-                let mut listed =
-                    FieldViolation::new(name.as_ref(), format!("{name} is not supported yet; leave it empty"));
-                listed.reason = reason.name().to_owned();
-                listed
-            }));
-            details.metadata("fields", names.join(","));
         }
         Error::NotFound(Resource::Certificate(Some(kind), id)) => {
             let id = id.map(|id| id.to_string()).unwrap_or_default();
@@ -205,6 +195,26 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
             details.metadata(&field_name(Field::CertificateId(*kind)), certificate.to_string());
             log(reason, error);
         }
+        Error::AliCloud(id, cause) => {
+            details.metadata(&field_name(Field::AliCloudCertificateId), id.as_str());
+            match cause {
+                CasError::NotFound(refusal) | CasError::Refused(refusal) => {
+                    details.metadata("ali_cloud_code", &refusal.code);
+                    details.metadata("ali_cloud_request_id", &refusal.request_id);
+                }
+                CasError::Unavailable(_) => {
+                    details.others.set_retry_info(Some(RETRY_AFTER));
+                }
+                CasError::Paused { wait } => {
+                    details.others.set_retry_info(Some(*wait));
+                }
+                CasError::Answer(_) | CasError::Credentials(_) | CasError::Random(_) => {}
+            }
+            // A pause was logged when it began. An unknown id is the caller's.
+            if !matches!(cause, CasError::NotFound(_) | CasError::Paused { .. }) {
+                log(reason, error);
+            }
+        }
         Error::OutcomeUnknown(_) | Error::Internal(_) => log(reason, error),
         Error::Unauthenticated
         | Error::Signature(_)
@@ -212,6 +222,7 @@ pub(super) fn status(request_id: RequestId, error: &Error) -> Status {
         | Error::ClientCertificateExpired
         | Error::CredentialsConflict(_)
         | Error::AccountNotFound
+        | Error::AliCloudNotConfigured
         | Error::ClientIdentityNotFound
         | Error::ClientIdentityExists
         | Error::AccessKeyDisabled

@@ -1,6 +1,7 @@
 //! The data that a store keeps about certificates: ids, names, tags, resource groups, regions and search criteria. Pure: no I/O, no
 //! clock, no protocol.
 
+mod ali_cloud;
 mod alibaba_regions;
 mod criteria;
 mod domain;
@@ -14,6 +15,7 @@ mod scope;
 mod searchable;
 mod tag;
 
+pub use ali_cloud::{AliCloudCertificate, AliCloudCertificateId};
 pub use criteria::{
     Criteria, CriterionError, ExpiryWindow, SoughtFingerprint, SoughtKeyType, SoughtSerial, parse_name_prefix,
     parse_spki_sha256,

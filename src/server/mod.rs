@@ -30,8 +30,8 @@ pub use key_blocklists::{BlocklistError, read_key_blocklists};
 pub use key_ring::add_key;
 pub use tls::TlsError;
 
-use crate::app::{App, DueUses, FirstAccount, Policy, Settings};
-use crate::config::{Config, RegionConfig};
+use crate::app::{AccountId, AliCloud, App, Cas, CasSetUpError, DueUses, FirstAccount, Policy, Settings};
+use crate::config::{CasService, Config, RegionConfig};
 use crate::grpc::{self, CallMemory};
 use crate::inventory::{Region, RegionId, Regions};
 use crate::secret::Existing;
@@ -71,6 +71,9 @@ pub enum StartError {
     /// A list of compromised keys can't be used.
     #[error(transparent)]
     Blocklist(#[from] BlocklistError),
+    /// Alibaba Cloud can't be called.
+    #[error(transparent)]
+    Cas(#[from] CasSetUpError),
     /// The database can't be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -115,6 +118,7 @@ impl Server {
         let blocklist_stamps = key_blocklists::stamps(&config.key_blocklists);
         let blocklists = read_key_blocklists(&config.key_blocklists)?;
         key_blocklists::log(&blocklists);
+        let ali_cloud = config.cas.as_ref().map(ali_cloud).transpose()?;
         let places = Places {
             max: config.max_connections,
             max_newcomers: (config.max_connections / 4).max(1),
@@ -193,7 +197,7 @@ impl Server {
         let mut database = Database::start(&config.database, path_env, cancel, true).await?;
         // Before the ring is read: a change during the read is seen.
         let ring_stamp = stamp(&config.database.key_ring);
-        let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy));
+        let opened = cancel.run_until_cancelled(open_app(&mut database, config, &policy, &ali_cloud));
         let app = match opened.await {
             Some(Ok(app)) => app,
             Some(Err(error)) => {
@@ -297,17 +301,27 @@ async fn listen(
 }
 
 /// Migrates the schema and opens the use cases. Waits until the database accepts writes.
-async fn open_app(database: &mut Database, config: &Config, policy: &Policy) -> Result<App, DatabaseError> {
+async fn open_app(
+    database: &mut Database,
+    config: &Config,
+    policy: &Policy,
+    ali_cloud: &Option<AliCloud>,
+) -> Result<App, DatabaseError> {
     let mut wait = Wait::of_service();
     loop {
-        match try_open_app(database, config, policy.clone()).await {
+        match try_open_app(database, config, policy.clone(), ali_cloud.clone()).await {
             Ok(app) => return Ok(app),
             Err(error) => wait.after(error, database).await?,
         }
     }
 }
 
-async fn try_open_app(database: &mut Database, config: &Config, policy: Policy) -> Result<App, DatabaseError> {
+async fn try_open_app(
+    database: &mut Database,
+    config: &Config,
+    policy: Policy,
+    ali_cloud: Option<AliCloud>,
+) -> Result<App, DatabaseError> {
     database.migrate().await?;
     let store = database.store();
     for warning in store.check_durability().await? {
@@ -328,6 +342,11 @@ async fn try_open_app(database: &mut Database, config: &Config, policy: Policy) 
         // This database has no access key. A key that is in the file is another database's.
         FirstAccount::make(store, &config.database.admin_key, Existing::Replace).await?;
     }
+    if let Some(AliCloud { account, .. }) = ali_cloud
+        && store.account_of_all_accounts(account).await?.is_none()
+    {
+        tracing::warn!(%account, "cas_account is no account of this service: nobody can use certificates of Alibaba Cloud");
+    }
     let regions = match &config.regions {
         None => Regions::alibaba(),
         Some(regions) => regions.iter().map(region).collect(),
@@ -345,8 +364,16 @@ async fn try_open_app(database: &mut Database, config: &Config, policy: Policy) 
         version_retention: config.version_retention,
         version_retention_time: config.version_retention_time,
         audit_retention: config.audit_retention,
+        ali_cloud,
     };
     Ok(App::open(store.clone(), key_ring, settings, &host()).await?)
+}
+
+fn ali_cloud(service: &CasService) -> Result<AliCloud, CasSetUpError> {
+    Ok(AliCloud {
+        account: AccountId::from_i64(service.account),
+        cas: Cas::new(service.clone())?,
+    })
 }
 
 /// The name of this host.

@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::field::{Parameter, field_name, parameter_of};
 use crate::app::{
-    CaCertificateError, CertificateError, CertificateKind, Error, Field, FieldError, NameError, PrivateKeyError,
-    RegionError, Resource, SignatureError, TagError, TagPart, TagsError, Violation,
+    CaCertificateError, CasError, CertificateError, CertificateKind, Error, Field, FieldError, NameError,
+    PrivateKeyError, RegionError, Resource, SignatureError, TagError, TagPart, TagsError, Violation,
 };
 use crate::grpc::pb::Reason;
 use crate::grpc::{reason_of, words_of, words_of_violation};
@@ -127,7 +127,7 @@ impl Failure {
                 | Refusal::SignatureIncomplete
                 | Refusal::SecurityToken => Reason::Unauthenticated,
                 Refusal::Missing(_) | Refusal::ParameterFormat => Reason::MessageMalformed,
-                Refusal::UnsupportedParameter => Reason::FieldNotSupported,
+                Refusal::UnsupportedParameter => Reason::FieldInvalid,
                 Refusal::TooLarge => Reason::MessageTooLarge,
                 Refusal::DeadlineExceeded => Reason::DeadlineExceeded,
                 Refusal::Starting => Reason::DatabaseUnavailable,
@@ -161,6 +161,7 @@ fn note(error: &Error) {
         | Error::OutcomeUnknown(_)
         | Error::SealedKeyUnreadable { .. }
         | Error::StoredCertificateDamaged { .. }
+        | Error::AliCloud(..)
         | Error::Internal(_) => {
             tracing::error!(reason = reason_of(error).name(), cause = causes(error), "call failed");
         }
@@ -214,11 +215,22 @@ fn of_refusal(refusal: Refusal) -> Told {
 fn of_error(error: &Error) -> Told {
     match error {
         Error::Fields { violations, .. } => of_violations(violations),
-        Error::FieldsNotSupported(fields) => {
-            let names: Vec<_> = fields.iter().map(|field| field_name(*field)).collect();
-            let message = format!("The specified parameter is not supported: {}.", names.join(", "));
-            bad("UnsupportedParameter", message)
+        Error::AliCloudNotConfigured | Error::AliCloud(_, CasError::Credentials(_)) => {
+            forbidden("The service fetches no certificates from Alibaba Cloud for this account.")
         }
+        Error::AliCloud(_, CasError::NotFound(_)) => not_found(
+            "AliCloudCertificateId.NotFound",
+            "The specified AliCloudCertificateId does not exist.",
+        ),
+        // The codes of Alibaba Cloud stay in the log: clients look for codes in messages.
+        Error::AliCloud(_, CasError::Refused(_)) => forbidden("Alibaba Cloud refused to hand the certificate out."),
+        Error::AliCloud(_, CasError::Answer(_)) => {
+            internal("Alibaba Cloud answered without a certificate and its private key.")
+        }
+        Error::AliCloud(_, CasError::Unavailable(_) | CasError::Paused { .. }) => {
+            unavailable("Alibaba Cloud's certificate service does not answer. Nothing was changed.")
+        }
+        Error::AliCloud(_, CasError::Random(_)) => internal(""),
         Error::NotFound(Resource::Certificate(Some(CertificateKind::Server), _)) => not_found(
             "ServerCertificateId.NotFound",
             "The specified ServerCertificateId does not exist.",

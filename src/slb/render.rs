@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, List, Rest};
 use crate::app::{
-    CertificateFacts, CertificateKind, DescribeCertificates, Described, DescribedRegion, ListedFingerprints,
-    ListedTagResources, RESOURCE_TYPE, StoredCertificate, Tag, Uploaded,
+    AliCloudCertificate, CertificateFacts, CertificateKind, DescribeCertificates, Described, DescribedRegion,
+    ListedFingerprints, ListedTagResources, RESOURCE_TYPE, StoredCertificate, Tag, Uploaded,
 };
 
 /// The fields of an object.
@@ -26,7 +26,7 @@ pub(super) fn uploaded(uploaded: Uploaded) -> Answer {
         ("RegionIdAlias", json!(uploaded.region.as_str())),
     ]));
     answer.extend(of_leaf(&uploaded.facts));
-    answer.extend(ali_cloud());
+    answer.extend(ali_cloud(uploaded.ali_cloud.as_ref()));
     Answer {
         fields: answer,
         list: Some(fingerprints(uploaded.account_fingerprints)),
@@ -100,7 +100,7 @@ fn server_certificate(stored: &StoredCertificate) -> Fields {
     ]);
     certificate.extend(of_both(stored));
     certificate.extend(of_leaf(&stored.facts));
-    certificate.extend(ali_cloud());
+    certificate.extend(ali_cloud(stored.ali_cloud.as_ref()));
     certificate
 }
 
@@ -149,11 +149,12 @@ fn of_certificate(facts: &CertificateFacts) -> Fields {
 }
 
 /// The certificate of Alibaba Cloud from which a server certificate comes.
-fn ali_cloud() -> Fields {
+fn ali_cloud(certificate: Option<&AliCloudCertificate>) -> Fields {
+    let text = |text: Option<&str>| json!(text.unwrap_or_default());
     fields([
-        ("IsAliCloudCertificate", json!(0)),
-        ("AliCloudCertificateId", json!("")),
-        ("AliCloudCertificateName", json!("")),
+        ("IsAliCloudCertificate", json!(i32::from(certificate.is_some()))),
+        ("AliCloudCertificateId", text(certificate.map(|of| of.id.as_str()))),
+        ("AliCloudCertificateName", text(certificate.map(|of| of.name.as_str()))),
     ])
 }
 

@@ -60,6 +60,9 @@ const CERTIFICATE: &[Column] = &[
     Column { name: "signature_algorithm", value: Text(|new| Some(&new.content.certificate().facts().signature_algorithm)) },
     Column { name: "spki_sha256", value: Bytes(|new| Some(&new.content.certificate().facts().spki_sha256)) },
     Column { name: "chain_length", value: Int(|new| new.content.certificate().chain().der().count() as i32) },
+    Column { name: "ali_cloud_certificate_id", value: Text(|new| new.ali_cloud.as_ref().map(|of| of.id.as_str())) },
+    Column { name: "ali_cloud_certificate_name", value: Text(|new| new.ali_cloud.as_ref().map(|of| of.name.as_str())) },
+    Column { name: "ali_cloud_certificate_region_id", value: Text(|new| new.ali_cloud.as_ref().map(|of| of.region_id.as_str())) },
     Column { name: "resource_group_id", value: Text(|new| new.resource_group.stored(new.content.id().account)) },
 ];
 

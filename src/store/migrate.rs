@@ -279,7 +279,7 @@ mod tests {
             .map(|migration| hex::encode(digest::sha256(migration.sql.as_bytes())));
         assert_eq!(
             checksums.collect::<Vec<_>>(),
-            ["1c39eba2487adcbb9fcae12047efc5b5a49a89636de55f8a0c10a4f3b868cee7"]
+            ["66844df88365bd52301be949b47947eb9741ea51861ece520bcf31f6a4835661"]
         );
     }
 }

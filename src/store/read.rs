@@ -13,7 +13,10 @@ use super::{Error, Params, Statement, Store, id_columns};
 use crate::account::AccountId;
 use crate::certificate::{CertificateFacts, Chain};
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Tags};
+use crate::inventory::{
+    AliCloudCertificate, AliCloudCertificateId, CertificateId, CertificateKind, CertificateName, RegionId,
+    ResourceGroupId, Tags,
+};
 
 /// A position in an account's list of certificates. The list is ordered by creation time and id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -72,6 +75,8 @@ pub struct StoredCertificate {
     pub deleted: Option<Timestamp>,
     /// When the certificate got its present pair by a renewal or a rollback. `None`: by its upload.
     pub renewed: Option<Timestamp>,
+    /// The certificate of Alibaba Cloud from which the present pair came. `None`: an uploaded pair.
+    pub ali_cloud: Option<AliCloudCertificate>,
 }
 
 impl StoredCertificate {
@@ -82,7 +87,9 @@ impl StoredCertificate {
         let facts = &self.facts;
         let names = facts.subject_alternative_names.iter().map(|name| name.len() + 3);
         let tags = self.tags.iter().map(|tag| tag.key().len() + tag.value().len() + 9);
+        let ali_cloud = self.ali_cloud.iter().map(|of| of.name.len() + of.region_id.len());
         FACTS
+            + ali_cloud.sum::<usize>()
             + facts.common_name.len()
             + facts.issuer.len()
             + facts.subject.len()
@@ -157,6 +164,9 @@ read_columns! {
     KeySize "key_size",
     SignatureAlgorithm "signature_algorithm",
     SpkiSha256 "spki_sha256",
+    AliCloudCertificateId "ali_cloud_certificate_id",
+    AliCloudCertificateName "ali_cloud_certificate_name",
+    AliCloudCertificateRegionId "ali_cloud_certificate_region_id",
     ChainLength "chain_length",
     ResourceGroupId "resource_group_id",
     DeletedMs "(extract(epoch from deleted_at) * 1000)::bigint as deleted_ms",
@@ -392,6 +402,11 @@ pub(super) fn stored(row: &Row) -> Result<StoredCertificate, Error> {
         resource_group: ResourceGroupId::from_stored(account, value(row, C::ResourceGroupId)),
         deleted: value::<Option<i64>>(row, C::DeletedMs).map(Timestamp::from_millis),
         renewed: value::<Option<i64>>(row, C::RenewedMs).map(Timestamp::from_millis),
+        ali_cloud: value::<Option<String>>(row, C::AliCloudCertificateId).map(|id| AliCloudCertificate {
+            id: AliCloudCertificateId::from_stored(id),
+            name: value(row, C::AliCloudCertificateName),
+            region_id: value(row, C::AliCloudCertificateRegionId),
+        }),
         tags: Tags::from_stored(pairs.iter().cloned().map(|[key, value]| (key, value)).collect()),
     })
 }

@@ -12,7 +12,7 @@ use super::{ClientToken, Error, Params, Position, Statement, Store, UsedToken, i
 use crate::account::{AccountId, Actor};
 use crate::certificate::VerifiedCertificate;
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, searchable_issuer, searchable_names};
+use crate::inventory::{AliCloudCertificate, CertificateId, searchable_issuer, searchable_names};
 use crate::seal::SealedKey;
 
 /// A renewal of server certificates of one account: all of them or none.
@@ -22,6 +22,8 @@ pub struct Renewal {
     pub actor: Actor,
     /// The new certificate and its chain. It was verified.
     pub certificate: VerifiedCertificate,
+    /// The certificate of Alibaba Cloud from which the pair came.
+    pub ali_cloud: Option<AliCloudCertificate>,
     /// The certificates that get the new pair. Not empty.
     pub rows: Vec<RenewedRow>,
     /// Identifies a retry.
@@ -149,7 +151,8 @@ impl Store {
                      $19::bigint as not_after_ms, $20::text as serial_number, $21::text as issuer, $22::text as subject,
                      $23::text as key_algorithm, $24::int as key_size, $25::text as signature_algorithm,
                      $26::bytea as spki_sha256, $27::bytea[] as chain, cardinality($27::bytea[]) as chain_length,
-                     $28::bigint as chain_not_after_ms, $29::text as searchable_issuer
+                     $28::bigint as chain_not_after_ms, $29::text as searchable_issuer, $30::text as ali_cloud_certificate_id,
+                     $31::text as ali_cloud_certificate_name, $32::text as ali_cloud_certificate_region_id
                  ),
                  target as materialized (
                    select certificate.*, asked.new_key_id, asked.sealed from (
@@ -189,6 +192,7 @@ impl Store {
         let Renewal {
             actor,
             certificate,
+            ali_cloud,
             rows,
             client_token,
         } = renewal;
@@ -210,7 +214,7 @@ impl Store {
         let chain: Vec<_> = certificate.chain().der().collect();
         let account = first.account.as_i64();
         // The order of the parameters is that of the columns of `pair`.
-        let params: [&(dyn ToSql + Sync); 29] = [
+        let params: [&(dyn ToSql + Sync); 32] = [
             &account,
             &created,
             &random,
@@ -240,6 +244,9 @@ impl Store {
             &chain,
             &facts.chain_not_after.millis(),
             &searchable_issuer(&facts.issuer),
+            &ali_cloud.as_ref().map(|of| of.id.as_str()),
+            &ali_cloud.as_ref().map(|of| of.name.as_str()),
+            &ali_cloud.as_ref().map(|of| of.region_id.as_str()),
         ];
         self.new_version(STATEMENT, (first, actor), &params).await
     }

@@ -18,7 +18,9 @@ use super::write::{Lost, Outcome, Trace};
 use super::{Error, Store};
 use crate::account::{AccountId, Actor};
 use crate::certificate::{VerifiedCa, VerifiedCertificate};
-use crate::inventory::{CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Scope, Tags};
+use crate::inventory::{
+    AliCloudCertificate, CertificateId, CertificateKind, CertificateName, RegionId, ResourceGroupId, Scope, Tags,
+};
 use crate::seal::SealedPair;
 use crate::telemetry::metrics;
 
@@ -33,6 +35,8 @@ pub struct NewCertificate {
     pub region: RegionId,
     /// Its name.
     pub name: CertificateName,
+    /// The certificate of Alibaba Cloud from which the pair came.
+    pub ali_cloud: Option<AliCloudCertificate>,
     /// Its resource group.
     pub resource_group: ResourceGroupId,
     /// Its tags.

@@ -8,7 +8,7 @@ use super::{Error, Params, Statement, Store, StoredCertificate, id_columns};
 use crate::account::AccountId;
 use crate::certificate::{CertificateFacts, Chain, Fingerprint, Sha256Fingerprint};
 use crate::clock::Timestamp;
-use crate::inventory::{CertificateId, Scope};
+use crate::inventory::{AliCloudCertificate, AliCloudCertificateId, CertificateId, Scope};
 
 /// A version of a server certificate.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct CertificateVersion {
     pub facts: CertificateFacts,
     /// The number of certificates that are served, including the leaf.
     pub chain_length: i32,
+    /// The certificate of Alibaba Cloud from which the pair came.
+    pub ali_cloud: Option<AliCloudCertificate>,
 }
 
 /// The columns that `certificate` and `certificate_version` share, besides the id and the key.
@@ -34,7 +36,7 @@ macro_rules! facts {
     () => {
         "fingerprint, fingerprint_sha256, common_name, subject_alternative_names, searchable_names, not_before_ms, not_after_ms,
          chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm,
-         spki_sha256, chain, chain_length"
+         spki_sha256, chain, chain_length, ali_cloud_certificate_id, ali_cloud_certificate_name, ali_cloud_certificate_region_id"
     };
 }
 pub(super) use facts;
@@ -45,7 +47,8 @@ macro_rules! version_columns {
         "version, (extract(epoch from began_at) * 1000)::bigint as began_ms, began_by,
            (extract(epoch from ended_at) * 1000)::bigint as ended_ms, rolled_back_to, fingerprint, fingerprint_sha256, common_name,
            subject_alternative_names, not_before_ms, not_after_ms, chain_not_after_ms, serial_number, issuer, subject, key_algorithm, key_size,
-           signature_algorithm, spki_sha256, chain_length"
+           signature_algorithm, spki_sha256, chain_length, ali_cloud_certificate_id, ali_cloud_certificate_name,
+           ali_cloud_certificate_region_id"
     };
 }
 
@@ -216,6 +219,13 @@ fn version(row: &Row) -> Result<CertificateVersion, Error> {
         rolled_back_to: row.get("rolled_back_to"),
         facts: facts_of(row)?,
         chain_length: row.get("chain_length"),
+        ali_cloud: row
+            .get::<_, Option<String>>("ali_cloud_certificate_id")
+            .map(|id| AliCloudCertificate {
+                id: AliCloudCertificateId::from_stored(id),
+                name: row.get("ali_cloud_certificate_name"),
+                region_id: row.get("ali_cloud_certificate_region_id"),
+            }),
     })
 }
 

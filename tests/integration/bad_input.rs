@@ -203,10 +203,18 @@ fn bad_uploads() -> Vec<(&'static str, pb::UploadServerCertificateRequest)> {
             with(&|r| r.server_certificate.push_str(&encrypted_pair.key)),
         ),
         (
-            "not supported",
+            "the region of no certificate of Alibaba Cloud",
             with(&|r| {
                 r.client_token = "token".into();
                 r.ali_cloud_certificate_region_id = "cn-hangzhou".into();
+            }),
+        ),
+        (
+            "a certificate of Alibaba Cloud, which this service does not fetch",
+            with(&|r| {
+                r.server_certificate.clear();
+                r.private_key.clear();
+                r.ali_cloud_certificate_id = "1".into();
             }),
         ),
         ("no such resource group", with(&|r| r.resource_group_id = "rg-1".into())),

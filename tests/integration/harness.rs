@@ -429,6 +429,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         otlp_endpoint: None,
         otlp_headers: http::HeaderMap::new(),
         trace_sample_ratio: 1.0,
+        cas: None,
         regions: None,
         database: DatabaseConfig {
             // At least ten connections are shared, for any number of cores.

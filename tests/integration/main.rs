@@ -17,6 +17,7 @@ mod bodies;
 mod ca_certificates;
 mod callers;
 mod calls;
+mod cas;
 mod certificates;
 mod client_certificates;
 mod clients;

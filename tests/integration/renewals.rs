@@ -262,11 +262,11 @@ async fn what_is_wrong_with_a_renewal_is_told_and_nothing_changes() {
         (with(|request| request.client_token = "\u{e9}".into()), "FIELD_INVALID"),
         (
             with(|request| request.ali_cloud_certificate_id = "1".into()),
-            "FIELD_NOT_SUPPORTED",
+            "ALI_CLOUD_NOT_CONFIGURED",
         ),
         (
             with(|request| request.ali_cloud_certificate_region_id = "1".into()),
-            "FIELD_NOT_SUPPORTED",
+            "FIELD_INVALID",
         ),
     ] {
         for validate_only in [true, false] {

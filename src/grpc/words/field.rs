@@ -91,3 +91,12 @@ pub fn field_name(field: Field) -> Cow<'static, str> {
         Field::Versions => "versions",
     })
 }
+
+/// The words for a pair that certkeep fetched from Alibaba Cloud: no field of the request has it.
+pub(super) fn fetched(field: Field) -> Cow<'static, str> {
+    match field {
+        Field::Certificate(_) => Cow::Borrowed("the fetched certificate"),
+        Field::PrivateKey => Cow::Borrowed("the fetched private key"),
+        field => field_name(field),
+    }
+}

@@ -9,7 +9,10 @@ mod inventory;
 
 use std::borrow::Cow;
 
-use crate::app::{CertificateKind, Conflict, Error, Field, FieldError, FindingCode, Limit, Resource, Violation};
+use crate::app::{
+    AliCloudCertificateId, CasError, CertificateKind, Conflict, Error, Field, FieldError, FindingCode, Limit, Resource,
+    Violation,
+};
 pub(super) use certificate::key_kind;
 pub use field::field_name;
 pub(super) use finding::{finding, remedy};
@@ -42,15 +45,12 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
     }
 }
 
+const INTERNAL: &str = "internal error; the log of this service has the cause under this request id";
+
 /// The words for an error.
 pub fn error(error: &Error) -> String {
     match error {
         Error::Fields { violations, .. } => fields(violations),
-        Error::FieldsNotSupported(fields) => {
-            let names: Vec<_> = fields.iter().map(|field| field_name(*field)).collect();
-            let (are, them) = if fields.len() == 1 { ("is", "it") } else { ("are", "them") };
-            format!("{} {are} not supported yet; leave {them} empty", names.join(", "))
-        }
         Error::NotFound(Resource::Certificate(Some(kind), _)) => {
             format!("no such {} in this account and region; check the id and the region", noun(*kind))
         }
@@ -190,13 +190,44 @@ pub fn error(error: &Error) -> String {
              them faster"
                 .to_owned()
         }
+        Error::AliCloudNotConfigured => {
+            "this service fetches no certificates from Alibaba Cloud for this account; upload the pair itself, or ask the operator of \
+             this service to set cas_credentials_file and cas_account"
+                .to_owned()
+        }
+        Error::AliCloud(id, error) => not_fetched(id, error),
         Error::DatabaseUnavailable(_) => "the database is unavailable and nothing was changed; try again".to_owned(),
         Error::ResourceBusy(_) => "the call waited too long for other calls and nothing was changed; try again".to_owned(),
         Error::OutcomeUnknown(_) => {
             "the connection to the database was lost during the commit; check whether the change took effect before you repeat it"
                 .to_owned()
         }
-        Error::Internal(_) => "internal error; the log of this service has the cause under this request id".to_owned(),
+        Error::Internal(_) => INTERNAL.to_owned(),
+    }
+}
+
+/// Why a certificate was not fetched from Alibaba Cloud.
+fn not_fetched(id: &AliCloudCertificateId, error: &CasError) -> String {
+    match error {
+        CasError::NotFound(_) => format!("Alibaba Cloud has no certificate {id} for this service; check the id"),
+        CasError::Refused(refusal) => format!(
+            "Alibaba Cloud refused the call ({}); ask the operator of this service to check its access key there, which needs the \
+             permission yundun-cert:GetUserCertificateDetail",
+            refusal.code
+        ),
+        CasError::Answer(part) => {
+            format!("the answer of Alibaba Cloud does not contain a {part}; upload the pair itself")
+        }
+        CasError::Unavailable(_) => "Alibaba Cloud does not answer and nothing was changed; try again".to_owned(),
+        CasError::Paused { wait } => format!(
+            "Alibaba Cloud did not answer a moment ago and nothing was changed; try again in {} seconds",
+            wait.as_secs() + 1
+        ),
+        CasError::Credentials(_) => {
+            "this service cannot read its access key of Alibaba Cloud; its log has the cause under this request id"
+                .to_owned()
+        }
+        CasError::Random(_) => INTERNAL.to_owned(),
     }
 }
 
@@ -267,10 +298,14 @@ fn fields(violations: &[Violation]) -> String {
 /// The words for one invalid field.
 pub fn violation(violation: &Violation, name: FieldName) -> String {
     let field = name(violation.field);
+    let name_of_pair = match violation.field {
+        Field::AliCloudCertificateId => field::fetched,
+        _ => name,
+    };
     match &violation.error {
-        FieldError::Certificate(error) => certificate::certificate(error, name),
+        FieldError::Certificate(error) => certificate::certificate(error, name_of_pair),
         FieldError::CaCertificate(error) => certificate::ca_certificate(error, name),
-        FieldError::PrivateKey(error) => certificate::private_key(error, name),
+        FieldError::PrivateKey(error) => certificate::private_key(error, name_of_pair),
         FieldError::Compromised(codes) => {
             let of = match violation.field {
                 Field::Certificate(_) => format!(" of {field}"),
@@ -298,6 +333,10 @@ pub fn violation(violation: &Violation, name: FieldName) -> String {
         FieldError::Choice => format!("{field} is not set, or this call does not accept its value"),
         FieldError::Required => format!("{field} is empty; it is required"),
         FieldError::Excludes(other) => format!("{field} and {} exclude each other; use one of them", name(*other)),
+        FieldError::Needs(other) => format!("{field} needs {}; set both or none", name(*other)),
+        FieldError::AliCloudCertificateId => {
+            format!("{field} is not the id of a certificate; use the decimal number of CertId")
+        }
         FieldError::TooManyCertificates { max } => {
             format!("{field} would change more than {max} certificates; renew them one by one")
         }

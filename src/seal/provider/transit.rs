@@ -1,20 +1,16 @@
 //! A transit secrets engine with the HTTP API of HashiCorp Vault: the encryption key never leaves the service.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use reqwest::{Client, StatusCode, redirect};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::PlainKey;
 use crate::config::TransitService;
+use crate::http_client::{self, BodyError, ClientError};
 use crate::secret::{PrivateFileError, read_private};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,17 +30,9 @@ pub enum TransitError {
     /// The token is not a header value.
     #[error("transit_token_file contains no token")]
     NoToken,
-    /// The CA certificates can't be used.
-    #[error("transit_ca_file names {path}, which cannot be used: {cause}")]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
-    /// TLS can't be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
+    /// The HTTP client can't be set up.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// There was no answer.
     #[error("there was no answer from transit_url")]
     Http(#[from] reqwest::Error),
@@ -106,7 +94,8 @@ async fn call(
     );
     let text = Zeroizing::new(body.to_string().into_bytes());
     wipe(&mut body);
-    let mut answer = client(service)?
+    let client = http_client::client(&service.url, service.ca_file.as_deref(), [CONNECT_TIMEOUT, TIMEOUT])?;
+    let answer = client
         .post(url)
         .header("X-Vault-Token", token)
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -116,13 +105,11 @@ async fn call(
         .await
         .map_err(reqwest::Error::without_url)?;
     let status = answer.status();
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_LEN));
-    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
-        if text.len() + chunk.len() > MAX_ANSWER_LEN {
-            return Err(TransitError::Answer(field));
-        }
-        text.extend_from_slice(&chunk);
-    }
+    let text = match http_client::body(answer, MAX_ANSWER_LEN).await {
+        Ok(text) => text,
+        Err(BodyError::Http(error)) => return Err(error.into()),
+        Err(BodyError::TooLong) => return Err(TransitError::Answer(field)),
+    };
     let mut json: Value = serde_json::from_slice(&text).unwrap_or_default();
     if !status.is_success() {
         let error = json["errors"][0].as_str().unwrap_or("no error text");
@@ -142,39 +129,4 @@ fn wipe(body: &mut Value) {
             drop(Zeroizing::new(text));
         }
     }
-}
-
-fn client(service: &TransitService) -> Result<Client, TransitError> {
-    let mut authorities = RootCertStore::empty();
-    match &service.ca_file {
-        Some(path) => {
-            let unusable = |cause: String| TransitError::Authorities {
-                path: path.clone(),
-                cause,
-            };
-            let certificates = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| unusable(error.to_string()))?;
-            for certificate in certificates {
-                authorities
-                    .add(certificate)
-                    .map_err(|error| unusable(error.to_string()))?;
-            }
-        }
-        None => {
-            authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(authorities)
-        .with_no_client_auth();
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .build();
-    Ok(client?)
 }

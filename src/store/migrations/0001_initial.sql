@@ -183,6 +183,10 @@ create table certificate (
   renewed_by text,
   -- The version whose pair the present version took back. Null: none.
   rolled_back_to bigint,
+  -- The certificate of Alibaba Cloud from which the pair came. Null: an uploaded pair.
+  ali_cloud_certificate_id text,
+  ali_cloud_certificate_name text check ((ali_cloud_certificate_id is null) = (ali_cloud_certificate_name is null)),
+  ali_cloud_certificate_region_id text check ((ali_cloud_certificate_id is null) = (ali_cloud_certificate_region_id is null)),
   -- Whether it was deleted by force: whether or not a lease held it (keep_held).
   deleted_by_force boolean not null default false,
   -- The account's fingerprints are read from this index alone.
@@ -304,6 +308,9 @@ create table certificate_version (
   spki_sha256 bytea not null,
   chain bytea[] not null,
   chain_length int not null,
+  ali_cloud_certificate_id text,
+  ali_cloud_certificate_name text,
+  ali_cloud_certificate_region_id text,
   primary key (account_id, created_ms, random, version),
   foreign key (account_id, created_ms, random) references certificate on delete cascade,
   -- Deferred: a purge of the certificate removes its versions and its keys by cascades, in any order.
