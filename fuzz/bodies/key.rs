@@ -55,29 +55,21 @@ pub fn key(input: &[u8]) {
     again::pair(&pair, &first, AT, &policy);
 }
 
-/// The first key, as OpenSSL reads it.
+/// The first key, as OpenSSL reads it. The content decides about its form, and not the label.
 fn by_openssl(given: &[(&str, &[u8])]) -> Option<PKey<Private>> {
-    let mut parameters = None;
-    for (label, body) in given {
-        return match *label {
-            "PRIVATE KEY" => PKey::private_key_from_pkcs8(body).ok(),
-            "RSA PRIVATE KEY" => PKey::from_rsa(Rsa::private_key_from_der(body).ok()?).ok(),
-            "EC PRIVATE KEY" => match parameters {
-                // The key may not contain its curve. The parameters contain it.
-                Some(curve) => {
-                    let id_ec = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
-                    let algorithm = sequence(&[&id_ec, curve]);
-                    PKey::private_key_from_pkcs8(&sequence(&[&[2, 1, 0], &algorithm, &der(4, body)])).ok()
-                }
-                None => PKey::from_ec_key(EcKey::private_key_from_der(body).ok()?).ok(),
-            },
-            _ => {
-                parameters = Some(*body);
-                continue;
-            }
-        };
-    }
-    None
+    let place = given.iter().position(|(label, _)| *label != FORMS[3])?;
+    let body = given[place].1;
+    let before = place.checked_sub(1).map(|before| given[before].1);
+    let pkcs8 = || PKey::private_key_from_pkcs8(body).ok();
+    let rsa = || PKey::from_rsa(Rsa::private_key_from_der(body).ok()?).ok();
+    let ec = || PKey::from_ec_key(EcKey::private_key_from_der(body).ok()?).ok();
+    // The key may not contain its curve. The parameters before it contain it.
+    let ec_with_parameters = || {
+        let id_ec = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+        let algorithm = sequence(&[&id_ec, before?]);
+        PKey::private_key_from_pkcs8(&sequence(&[&[2, 1, 0], &algorithm, &der(4, body)])).ok()
+    };
+    rsa().or_else(ec).or_else(ec_with_parameters).or_else(pkcs8)
 }
 
 /// A certificate for a key, signed by another key.

@@ -116,11 +116,12 @@ pub use watch::{Watch, WatchCertificates, Watched, WatchedEvent, WatchedKind};
 pub use crate::account::{AccountId, IdentityKind, IdentityName, Principal, QuotaKind, Role};
 pub use crate::alibaba::cas::{Cas, CasError, CasSetUpError};
 pub use crate::certificate::{
-    CaCertificateError, CaMark, CertificateError, CertificateFacts, ClientCertificate, ClientFamily, CompromisedKey,
-    Contents, EncodedPair, Encoding, ExponentError, Finding, FindingCode, FindingKind, FoundCertificate, KeyAlgorithm,
-    KeyBlocklist, KeyBlocklistError, KeyFlaw, KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, MlDsaForm,
-    NameKind, PemError, Place, Policy, PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity,
-    Sha256Fingerprint, StoredPairError, TextError, UnsupportedKey, Validity, WeakHash, X509Error,
+    CaCertificateError, CaMark, CertificateError, CertificateFacts, Chain, ClientCertificate, ClientFamily,
+    CompromisedKey, Contents, DroppedBlock, EncodedPair, Encoding, ExponentError, FileFormat, FileFormatError, Finding,
+    FindingCode, FindingKind, FormatCause, FoundCertificate, KeyAlgorithm, KeyBlocklist, KeyBlocklistError, KeyFlaw,
+    KeyId, KeyIdentifierPart, KeyPairFormat, ListedCertificate, MlDsaForm, NameKind, PemError, PemFile, Place, Policy,
+    PolicyError, PrivateKeyError, Report, SanError, SerialError, Severity, Sha256Fingerprint, StoredPairError,
+    TextError, UnsupportedKey, Validity, WeakHash, X509Error, has_issued,
 };
 pub use crate::inventory::{
     AliCloudCertificate, AliCloudCertificateId, CertificateId, CertificateKind, CertificateName, CriterionError,

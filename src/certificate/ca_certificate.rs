@@ -4,6 +4,8 @@ use super::given::{Given, TextError, Unread};
 use super::issuing::SelfSignature;
 use super::public_key::PublicKeyError;
 use super::rules::{self, Findings};
+use super::text::PlainText;
+use super::text_notes::TextNotes;
 use super::unsupported_key::UnsupportedKey;
 use super::x509::{Certificate, X509Error};
 use super::{Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, VerifiedCertificate};
@@ -48,6 +50,7 @@ pub struct UnverifiedCa(Result<One, CaCertificateError>);
 struct One {
     der: Vec<u8>,
     is_repeated: bool,
+    notes: TextNotes,
 }
 
 /// A CA certificate that was verified and that the policy accepts. Only a `VerifiedCa` is stored.
@@ -78,12 +81,17 @@ impl UnverifiedCa {
             certificate: Some(error),
             ..CaError::default()
         };
-        let One { der, is_repeated } = self.0.map_err(refused)?;
+        let One {
+            der,
+            is_repeated,
+            notes,
+        } = self.0.map_err(refused)?;
         let certificate =
             Certificate::read(&der, authorities).map_err(|error| refused(CaCertificateError::Malformed(error)))?;
         let signature = SelfSignature::of(&certificate, authorities);
         let key = certificate.public_key();
         let mut findings = Findings::by(policy);
+        notes.tell(&mut findings);
         if is_repeated {
             findings.note(FindingKind::DuplicateDropped, Some(&certificate));
         }
@@ -113,8 +121,9 @@ impl UnverifiedCa {
 
 impl One {
     fn of(text: &[u8]) -> Result<Self, CaCertificateError> {
-        let given = Given::read(text)?;
-        if given.keys.iter().any(|block| block.label.is_private_key()) {
+        let text = PlainText::of(text);
+        let given = Given::read(&text)?;
+        if !given.keys.is_empty() {
             return Err(CaCertificateError::HoldsPrivateKey);
         }
         let mut decoded = Vec::new();
@@ -126,7 +135,11 @@ impl One {
         let is_repeated = decoded.len() > 1;
         decoded.dedup();
         match <[_; 1]>::try_from(decoded) {
-            Ok([der]) => Ok(Self { der, is_repeated }),
+            Ok([der]) => Ok(Self {
+                der,
+                is_repeated,
+                notes: given.notes,
+            }),
             Err(_) => Err(CaCertificateError::Several),
         }
     }

@@ -17,7 +17,8 @@ impl Chain {
         Self(certificates)
     }
 
-    pub(super) fn of(der: impl Iterator<Item = Vec<u8>>) -> Self {
+    /// Certificates in this order.
+    pub fn of(der: impl Iterator<Item = Vec<u8>>) -> Self {
         Self(der.collect())
     }
 

@@ -3,6 +3,8 @@
 use super::given::{CertificateError, TextError};
 use super::pem::{self, Label};
 use super::public_key::PublicKey;
+use super::text::PlainText;
+use super::text_notes::TextNotes;
 use super::x509::Certificate;
 use super::{Authorities, CertificateFacts, PrivateKey, PrivateKeyError, Sha256Fingerprint};
 use crate::digest;
@@ -28,6 +30,10 @@ pub struct FoundCertificate {
     pub key: Option<KeyId>,
     /// The facts about the certificate. `None` if certkeep does not support the key.
     pub facts: Option<CertificateFacts>,
+    /// Whether its basic constraints mark it as a CA certificate.
+    pub is_ca: bool,
+    /// Its DER encoding.
+    pub der: Vec<u8>,
 }
 
 /// Identifies a key pair by a hash of the public key. A certificate and its private key have the same id in every
@@ -58,7 +64,8 @@ impl Contents {
         let authorities = Authorities::default();
         let mut keys = Vec::new();
         let mut broken = None;
-        for block in pem::blocks(text) {
+        let text = PlainText::of(text);
+        for block in pem::blocks(&text) {
             match block {
                 Ok(block) => match block.label {
                     Label::Certificate => match block.decode() {
@@ -67,6 +74,7 @@ impl Contents {
                     },
                     Label::TrustedCertificate => contents.note(CertificateError::Text(TextError::Trusted)),
                     Label::Pkcs7 => contents.note(CertificateError::Text(TextError::Pkcs7)),
+                    Label::Pkcs12 => contents.note(CertificateError::Text(TextError::Pkcs12)),
                     label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
                     _ => {}
                 },
@@ -75,11 +83,12 @@ impl Contents {
         }
         // A block of curve parameters alone is not a key.
         if keys.iter().any(|block| block.label.is_private_key()) {
-            contents.private_key = Some(PrivateKey::of_blocks(&keys).map(|key| KeyId::of(key.public_key())));
+            let key = PrivateKey::of_blocks(&keys, &mut TextNotes::default());
+            contents.private_key = Some(key.map(|key| KeyId::of(key.public_key())));
         }
         if let Some(error) = broken {
             // For a block without its END line, `pem::blocks` yields an error instead of the block.
-            let begun: Vec<_> = pem::begun(text).collect();
+            let begun: Vec<_> = pem::begun(&text).collect();
             if begun.contains(&Label::Certificate) {
                 contents.note(CertificateError::Text(TextError::Pem(error)));
             }
@@ -98,6 +107,8 @@ impl Contents {
                     fingerprint: Sha256Fingerprint::of_der(der),
                     key: key.map(KeyId::of),
                     facts: key.map(|key| CertificateFacts::of(&certificate.fields, key)),
+                    is_ca: certificate.fields.is_ca(),
+                    der: der.to_vec(),
                 });
             }
             Err(error) => self.note(CertificateError::Malformed {

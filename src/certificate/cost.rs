@@ -196,6 +196,29 @@ fn the_dearest_certificates_of_an_authority() {
 }
 
 #[test]
+fn texts_that_are_made_plain() {
+    let labels = format!("----BEGIN {}", "A---".repeat(20));
+    for unit in [
+        "-----BEGIN ",
+        "-----END A-----",
+        "-",
+        "---- ",
+        &labels,
+        "\\",
+        "\\n",
+        "\\x",
+        "\u{feff}",
+        "B\0E\0G\0I\0N\0",
+        "LS0t",
+        "-----BEGIN A-----\n-----END A-----",
+        "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n",
+    ] {
+        let text = unit.repeat(256 * 1024 / unit.len());
+        assert!(verify(&format!("a text of {unit:.20?}"), text.as_bytes(), b"").is_err());
+    }
+}
+
+#[test]
 fn many_private_keys() {
     let pair = test_pair::ec();
     let certificate = pair.certificate_pem();

@@ -181,6 +181,26 @@ pub enum FindingKind {
     NamesNotSearchable {
         names: usize,
     },
+    /// `right` is the label that fits the content of the block.
+    LabelWrong {
+        right: &'static str,
+    },
+    BlockDropped {
+        block: DroppedBlock,
+    },
+}
+
+/// A kind of block that is neither read nor refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DroppedBlock {
+    DhParameters,
+    DsaParameters,
+    EcParameters,
+    PublicKey,
+    Crl,
+    /// A certificate in the text of the private key.
+    Certificate,
 }
 
 /// A family of TLS clients.
@@ -375,6 +395,8 @@ impl FindingKind {
             Self::NameNotInSan { .. } => Code::NameNotInSan,
             Self::KeyFactorable { .. } => Code::KeyFactorable,
             Self::NamesNotSearchable { .. } => Code::NamesNotSearchable,
+            Self::LabelWrong { .. } => Code::LabelWrong,
+            Self::BlockDropped { .. } => Code::BlockDropped,
         }
     }
 }

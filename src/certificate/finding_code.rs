@@ -67,6 +67,8 @@ pub enum FindingCode {
     NameNotInSan,
     KeyFactorable,
     NamesNotSearchable,
+    LabelWrong,
+    BlockDropped,
 }
 
 /// A text that is not the name of a code.
@@ -136,7 +138,7 @@ impl FromStr for FindingCode {
 
 use FindingCode as Code;
 
-const ROWS: [Row; 45] = [
+const ROWS: [Row; 47] = [
     Row {
         code: Code::ChainReordered,
         name: "CHAIN_REORDERED",
@@ -406,6 +408,18 @@ const ROWS: [Row; 45] = [
         name: "NAMES_NOT_SEARCHABLE",
         severity: Severity::Info,
         rule: "RFC 5280 4.2.1.6",
+    },
+    Row {
+        code: Code::LabelWrong,
+        name: "LABEL_WRONG",
+        severity: Severity::Info,
+        rule: "RFC 7468 4",
+    },
+    Row {
+        code: Code::BlockDropped,
+        name: "BLOCK_DROPPED",
+        severity: Severity::Info,
+        rule: "RFC 7468 2",
     },
 ];
 

@@ -1,6 +1,8 @@
 //! Finds the certificates in a PEM text.
 
+use super::finding::DroppedBlock;
 use super::pem::{self, Block, Label, PemError};
+use super::text_notes::TextNotes;
 use super::unsupported_key::UnsupportedKey;
 use super::x509::X509Error;
 
@@ -23,9 +25,11 @@ pub enum TextError {
     Trusted,
     /// The text contains a PKCS #7 bundle.
     Pkcs7,
+    /// The text contains a PKCS #12 key store.
+    Pkcs12,
     /// The text contains a certificate signing request.
     Request,
-    /// The text contains a bare public key.
+    /// The text contains a bare public key and no certificate.
     PublicKey,
     /// The text contains a block of another kind.
     OtherBlock,
@@ -53,6 +57,8 @@ pub enum CertificateError {
     },
     /// certkeep does not support the leaf's key.
     UnsupportedKey(UnsupportedKey),
+    /// The text contains two server certificates and their private keys.
+    TwoPairs,
     /// Two different certificates belong to the private key.
     LeafAmbiguous {
         /// Which certificate, counted from 1.
@@ -103,10 +109,12 @@ pub(super) struct Given<'a> {
     pub(super) certificates: Vec<Block<'a>>,
     /// Private keys in the same text, and the parameters of their curves.
     pub(super) keys: Vec<Block<'a>>,
+    /// Wrong labels, and the blocks that are left out.
+    pub(super) notes: TextNotes,
 }
 
 impl<'a> Given<'a> {
-    /// Splits a PEM text of 1 to 20 certificates and at most 256 KiB. Decodes nothing yet.
+    /// Splits a plain text of 1 to 20 certificates and at most 256 KiB. Decodes nothing yet.
     pub(super) fn read(text: &'a [u8]) -> Result<Self, Unread> {
         if text.trim_ascii().is_empty() {
             return Err(Unread::Missing);
@@ -117,9 +125,13 @@ impl<'a> Given<'a> {
         let mut given = Self {
             certificates: Vec::new(),
             keys: Vec::new(),
+            notes: TextNotes::default(),
         };
         for block in pem::blocks(text) {
             let block = block.map_err(|error| Unread::Text(TextError::Pem(error)))?;
+            if given.notes.see(&block) {
+                continue;
+            }
             match block.label {
                 Label::Certificate if given.certificates.len() == MAX_CERTIFICATES => {
                     return Err(Unread::TooMany);
@@ -127,17 +139,24 @@ impl<'a> Given<'a> {
                 Label::Certificate => given.certificates.push(block),
                 Label::TrustedCertificate => return Err(Unread::Text(TextError::Trusted)),
                 Label::Pkcs7 => return Err(Unread::Text(TextError::Pkcs7)),
+                Label::Pkcs12 => return Err(Unread::Text(TextError::Pkcs12)),
                 Label::CertificateRequest => return Err(Unread::Text(TextError::Request)),
-                Label::PublicKey => return Err(Unread::Text(TextError::PublicKey)),
                 Label::EcParameters => given.keys.push(block),
                 label if label.is_private_key() => given.keys.push(block),
                 _ => return Err(Unread::Text(TextError::OtherBlock)),
             }
         }
-        match (given.certificates.is_empty(), given.keys.is_empty()) {
-            (false, _) => Ok(given),
-            (true, false) => Err(Unread::HoldsPrivateKey),
-            (true, true) => Err(Unread::Text(TextError::Pem(PemError::NoBlock))),
+        let holds_key = given.keys.iter().any(|block| block.label.is_private_key());
+        if !holds_key && !given.keys.is_empty() {
+            given.keys.clear();
+            given.notes.drop(DroppedBlock::EcParameters);
+        }
+        match (given.certificates.is_empty(), holds_key, given.notes.first_dropped()) {
+            (false, ..) => Ok(given),
+            (true, true, _) => Err(Unread::HoldsPrivateKey),
+            (true, false, Some(DroppedBlock::PublicKey)) => Err(Unread::Text(TextError::PublicKey)),
+            (true, false, Some(_)) => Err(Unread::Text(TextError::OtherBlock)),
+            (true, false, None) => Err(Unread::Text(TextError::Pem(PemError::NoBlock))),
         }
     }
 }
@@ -193,13 +212,34 @@ mod tests {
             ("PKCS7", TextError::Pkcs7),
             ("CERTIFICATE REQUEST", TextError::Request),
             ("NEW CERTIFICATE REQUEST", TextError::Request),
-            ("PUBLIC KEY", TextError::PublicKey),
-            ("DH PARAMETERS", TextError::OtherBlock),
+            ("PKCS12", TextError::Pkcs12),
+            ("A", TextError::OtherBlock),
         ] {
             let text = [certificate.clone(), pem(label, b"x")].concat();
             assert_eq!(read(&text), Err(Unread::Text(error)), "{label}");
         }
         assert_eq!(read(&test_pair::rsa().key_pem()), Err(Unread::HoldsPrivateKey));
+    }
+
+    #[test]
+    fn a_block_that_is_neither_a_secret_nor_a_certificate_is_left_out() {
+        let certificate = test_pair::ec().certificate_pem();
+        for (label, kind, alone) in [
+            ("PUBLIC KEY", DroppedBlock::PublicKey, TextError::PublicKey),
+            ("DH PARAMETERS", DroppedBlock::DhParameters, TextError::OtherBlock),
+            ("X9.42 DH PARAMETERS", DroppedBlock::DhParameters, TextError::OtherBlock),
+            ("X509 CRL", DroppedBlock::Crl, TextError::OtherBlock),
+            ("DSA PARAMETERS", DroppedBlock::DsaParameters, TextError::OtherBlock),
+            ("EC PARAMETERS", DroppedBlock::EcParameters, TextError::OtherBlock),
+        ] {
+            let block = pem(label, b"x");
+            for text in [[&certificate[..], &block].concat(), [&block[..], &certificate].concat()] {
+                let given = Given::read(&text).map_err(|_| label).unwrap();
+                assert_eq!((given.certificates.len(), given.keys.len()), (1, 0));
+                assert_eq!(given.notes.first_dropped(), Some(kind));
+            }
+            assert_eq!(read(&block), Err(Unread::Text(alone)), "{label}");
+        }
     }
 
     #[test]

@@ -35,6 +35,17 @@ pub(super) enum Proof {
     Names,
 }
 
+/// Whether one certificate issued another, both in DER: the names fit, and the signature is right or cannot be verified.
+pub fn has_issued(issuer: &[u8], child: &[u8]) -> bool {
+    let authorities = Authorities::default();
+    let read = [child, issuer].map(|der| Certificate::read(der, &authorities));
+    let [Ok(child), Ok(issuer)] = read else { return false };
+    let both = [child, issuer];
+    Issuing::among(&both, &authorities)
+        .proof(0, 1)
+        .is_ok_and(|proof| proof.is_some())
+}
+
 /// Verifies signatures. Verifies each signature once.
 pub(super) struct Issuing<'a> {
     certificates: &'a [Certificate<'a>],

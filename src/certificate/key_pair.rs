@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::given::{CertificateError, Given, TextError};
+use super::given::{CertificateError, Given, TextError, Unread};
 use super::listing::{self, ListedCertificate};
 use super::path::Path;
 use super::path_search;
-use super::pem::Block;
+use super::pem::{self, Block};
 use super::rules::{self, Findings, Refusals, cut_at};
+use super::text::PlainText;
+use super::text_notes::TextNotes;
 use super::x509::Certificate;
 use super::{
     Authorities, CertificateFacts, Chain, Finding, FindingCode, FindingKind, Policy, PrivateKey, PrivateKeyError,
@@ -32,6 +34,9 @@ pub struct UnverifiedPair {
     /// The errors of the text of the certificates.
     errors: Vec<CertificateError>,
     key_was_among_certificates: bool,
+    /// Whether the errors of one text are about the other text too, which is empty.
+    is_told: bool,
+    notes: TextNotes,
 }
 
 /// A certificate of the text.
@@ -99,20 +104,35 @@ impl UnverifiedPair {
     /// The certificates: 1 to 20 in any order, at most 256 KiB. The private key: one, not encrypted, at most 64 KiB, with a
     /// supported algorithm and consistent parts. It may be in the text of the certificates instead.
     pub fn read(server_certificate: &[u8], private_key: &Secret) -> Self {
+        // People give the file that has both twice.
+        let is_same = private_key.expose() == server_certificate;
+        let (private_key, notes) = match is_same {
+            true => (Err(PrivateKeyError::Missing), TextNotes::default()),
+            false => PrivateKey::parse(private_key),
+        };
         let mut pair = Self {
             certificates: Vec::new(),
-            private_key: PrivateKey::parse(private_key),
+            private_key,
             errors: Vec::new(),
             key_was_among_certificates: false,
+            is_told: false,
+            notes,
         };
-        match Given::read(server_certificate) {
+        let text = PlainText::of(server_certificate);
+        match Given::read(&text) {
             Ok(given) => {
                 pair.decode(&given.certificates);
+                pair.notes.add(given.notes);
                 if !given.keys.is_empty() {
                     pair.take_key(&given.keys);
                 }
             }
-            Err(unread) => pair.errors.push(unread.into()),
+            Err(Unread::Missing) if matches!(pair.private_key, Err(PrivateKeyError::HoldsCertificate)) => {}
+            Err(unread) => {
+                let is_key_missing = matches!(pair.private_key, Err(PrivateKeyError::Missing));
+                pair.is_told = is_key_missing && pem::begun(&text).any(|label| label.is_private_key());
+                pair.errors.push(unread.into());
+            }
         }
         pair
     }
@@ -142,16 +162,32 @@ impl UnverifiedPair {
     fn take_key(&mut self, blocks: &[Block<'_>]) {
         self.key_was_among_certificates = true;
         match &self.private_key {
-            Err(PrivateKeyError::Missing) => self.private_key = PrivateKey::of_blocks(blocks),
+            Err(PrivateKeyError::Missing) => {
+                self.private_key = PrivateKey::of_blocks(blocks, &mut self.notes);
+                if matches!(self.private_key, Err(PrivateKeyError::TwoKeys)) && self.has_two_leaves() {
+                    self.errors.push(CertificateError::TwoPairs);
+                    self.is_told = true;
+                    // Which certificates belong together, nobody has said.
+                    self.certificates.clear();
+                }
+            }
             Ok(key) => {
-                let is_same = PrivateKey::of_blocks(blocks).is_ok_and(|other| other.public_key() == key.public_key());
-                if !is_same {
+                let other = PrivateKey::of_blocks(blocks, &mut self.notes);
+                if !other.is_ok_and(|other| other.public_key() == key.public_key()) {
                     self.errors.push(CertificateError::OtherPrivateKey);
                 }
             }
             // The error of the other key comes first.
             Err(_) => {}
         }
+    }
+
+    fn has_two_leaves(&self) -> bool {
+        let authorities = Authorities::default();
+        let is_leaf = |given: &&GivenCertificate| {
+            Certificate::read(&given.der, &authorities).is_ok_and(|certificate| !certificate.fields.is_ca())
+        };
+        self.certificates.iter().filter(is_leaf).count() > 1
     }
 
     /// Proves that the private key belongs to one of the certificates, the leaf. Orders the chain, collects the
@@ -195,13 +231,14 @@ impl UnverifiedPair {
             listing: Vec::new(),
             error: PairError {
                 certificate: self.errors.clone(),
-                private_key: self.private_key.as_ref().err().cloned(),
+                private_key: self.private_key.as_ref().err().filter(|_| !self.is_told).cloned(),
                 ..PairError::default()
             },
         };
         if self.key_was_among_certificates {
             findings.note(FindingKind::KeyFoundInCertificateField, None);
         }
+        self.notes.tell(&mut findings);
         // The certificates that can be parsed, with their positions in the text.
         let (mut certificates, mut places) = (Vec::new(), Vec::new());
         for given in &self.certificates {
@@ -378,7 +415,7 @@ mod tests {
 
     use super::super::key_type::MlDsa;
     use super::super::test_pair::{self, AT, Entity, TestPair, der, integer, pem, sequence, verify};
-    use super::super::{PemError, Severity, UnsupportedKey, X509Error};
+    use super::super::{DroppedBlock, PemError, Severity, UnsupportedKey, X509Error};
     use super::*;
 
     fn codes(findings: &[Finding]) -> Vec<FindingCode> {
@@ -571,6 +608,91 @@ mod tests {
         let error = verify(&both, &test_pair::ec().key_pem()).unwrap_err();
         assert_eq!(error.certificate, [CertificateError::OtherPrivateKey]);
         assert_eq!(error.private_key, Some(PrivateKeyError::Mismatch));
+    }
+
+    #[test]
+    fn both_texts_may_be_the_same_and_other_blocks_are_left_out() {
+        let pair = test_pair::ec();
+        let both = [pair.certificate_pem(), pair.key_pem()].concat();
+        let verified = verify(&both, &both).unwrap();
+        let dropped = |found: &[Finding]| {
+            let mut dropped = Vec::new();
+            for finding in found {
+                if let FindingKind::BlockDropped { block } = finding.kind {
+                    dropped.push(block);
+                }
+            }
+            dropped
+        };
+        assert_eq!(dropped(verified.certificate().findings()), []);
+        let verified = verify(&pair.certificate_pem(), &both).unwrap();
+        assert_eq!(dropped(verified.certificate().findings()), [DroppedBlock::Certificate]);
+
+        let parameters = pem("DH PARAMETERS", b"x");
+        let (certificate, key) = (
+            [pair.certificate_pem(), parameters.clone(), parameters].concat(),
+            [pem("EC PARAMETERS", b"x"), pair.key_pem()].concat(),
+        );
+        let verified = verify(&certificate, &key).unwrap();
+        assert_eq!(
+            dropped(verified.certificate().findings()),
+            [DroppedBlock::EcParameters, DroppedBlock::DhParameters]
+        );
+    }
+
+    #[test]
+    fn wrong_labels_are_told() {
+        let pair = test_pair::ec();
+        let key = pem("RSA PRIVATE KEY", &pair.key.private_key_to_pkcs8().unwrap());
+        let certificate = pem("PKCS7", &pair.certificate.to_der().unwrap());
+        let verified = verify(&certificate, &key).unwrap();
+        let wrong = |right| FindingKind::LabelWrong { right };
+        let kinds: Vec<_> = verified
+            .certificate()
+            .findings()
+            .iter()
+            .map(|finding| &finding.kind)
+            .collect();
+        assert!(
+            kinds.contains(&&wrong("PRIVATE KEY")) && kinds.contains(&&wrong("CERTIFICATE")),
+            "{kinds:?}"
+        );
+        // A key under the label of a certificate is a key.
+        let key = pem("CERTIFICATE", &pair.key.private_key_to_pkcs8().unwrap());
+        let verified = verify(&[pair.certificate_pem(), key].concat(), b"").unwrap();
+        assert!(codes(verified.certificate().findings()).contains(&FindingCode::KeyFoundInCertificateField));
+    }
+
+    #[test]
+    fn one_mistake_gives_one_error() {
+        let pair = test_pair::ec();
+        let request = pem("CERTIFICATE REQUEST", b"x");
+        let told = |certificate: &[u8], key: &[u8]| {
+            let error = verify(certificate, key).unwrap_err();
+            (error.certificate, error.private_key)
+        };
+        // The key stands in the other field.
+        assert_eq!(
+            told(&pair.key_pem(), b""),
+            (vec![CertificateError::HoldsPrivateKey], None)
+        );
+        assert_eq!(
+            told(&[request, pair.key_pem()].concat(), b""),
+            (vec![CertificateError::Text(TextError::Request)], None)
+        );
+        assert_eq!(
+            told(b"", &pair.certificate_pem()),
+            (vec![], Some(PrivateKeyError::HoldsCertificate))
+        );
+        assert_eq!(
+            told(b"", b""),
+            (vec![CertificateError::Missing], Some(PrivateKeyError::Missing))
+        );
+        let other = test_pair::rsa();
+        let two = [&pair, &other]
+            .map(|pair| [pair.certificate_pem(), pair.key_pem()].concat())
+            .concat();
+        assert_eq!(told(&two, b""), (vec![CertificateError::TwoPairs], None));
     }
 
     #[test]

@@ -8,10 +8,12 @@ mod client_certificate;
 mod contents;
 #[cfg(test)]
 mod cost;
+mod der_form;
 mod der_reader;
 mod distinguished_name;
 mod factors;
 mod facts;
+mod file_format;
 mod finding;
 mod finding_code;
 mod fingerprint;
@@ -41,6 +43,8 @@ mod spiffe_id;
 mod stored_pair;
 #[cfg(test)]
 pub(crate) mod test_pair;
+mod text;
+mod text_notes;
 mod unsupported_key;
 mod validity;
 mod verified_certificate;
@@ -53,13 +57,15 @@ pub use client_certificate::{ClientCertificate, is_host_name};
 pub use contents::{Contents, FoundCertificate, KeyId};
 pub use distinguished_name::{is_distinguished_name, text_of_der};
 pub use facts::CertificateFacts;
+pub use file_format::{FileFormat, FileFormatError, FormatCause, PemFile};
 pub use finding::{
-    CaMark, ClientFamily, CompromisedKey, Encoding, ExponentError, Finding, FindingKind, KeyFlaw, KeyIdentifierPart,
-    NameKind, SanError, SerialError, WeakHash,
+    CaMark, ClientFamily, CompromisedKey, DroppedBlock, Encoding, ExponentError, Finding, FindingKind, KeyFlaw,
+    KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
 };
 pub use finding_code::{FindingCode, FindingCodeError, Severity};
 pub use fingerprint::{Fingerprint, Sha1Fingerprint, Sha256Fingerprint};
 pub use given::{CertificateError, TextError};
+pub use issuing::has_issued;
 pub use key_blocklist::{KeyBlocklist, KeyBlocklistError, is_compromised};
 pub use key_pair::{MAX_SEARCHABLE_NAMES, PairError, Report, UnverifiedPair, VerifiedPair};
 pub use key_pair_format::{EncodeError, EncodedPair, KeyPairFormat};

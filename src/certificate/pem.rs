@@ -1,13 +1,17 @@
-//! Reads and writes PEM text (RFC 7468). It is read as people have it: any line ends and widths, blank lines, indentation, text around the blocks, a byte
-//! order mark, no newline at the end. The text between BEGIN and END is read strictly.
+//! Reads and writes PEM text (RFC 7468). It is read as people have it: any line ends and widths, or none, blank lines, indentation, text before,
+//! between and after the blocks, quotation marks, four dashes, no newline at the end. [`PlainText`](super::text::PlainText) makes other texts plain
+//! first. The text between BEGIN and END is read strictly.
 //!
-//! Reading takes linear time. Only [`Block::decode`] decodes base64.
+//! Reading takes linear time. Only [`Block::decode`] decodes the base64 of a whole block.
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
+
+use super::der_form::{self, DerForm};
+use super::finding::DroppedBlock;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
@@ -33,8 +37,8 @@ pub enum PemError {
         /// Which block, counted from 1.
         block: usize,
     },
-    /// A BEGIN or END line contains other text.
-    NotAlone {
+    /// A BEGIN or END has no dashes after its label.
+    Incomplete {
         /// Which block, counted from 1.
         block: usize,
     },
@@ -53,20 +57,20 @@ impl PemError {
             Self::NotClosed { block }
             | Self::NotOpened { block }
             | Self::LabelMismatch { block }
-            | Self::NotAlone { block }
+            | Self::Incomplete { block }
             | Self::NotBase64 { block } => Some(block),
         }
     }
 }
 
-/// The label of a BEGIN line.
+/// The kind of a block, by its content if the first octets tell, else by its label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Label {
     Certificate,
     TrustedCertificate,
     CertificateRequest,
     Pkcs7,
-    PublicKey,
+    Pkcs12,
     Pkcs8,
     Pkcs1,
     Sec1,
@@ -74,6 +78,8 @@ pub(super) enum Label {
     OpenSsh,
     Encrypted,
     EcParameters,
+    /// Neither a secret nor a certificate.
+    Harmless(DroppedBlock),
     Other,
 }
 
@@ -81,18 +87,21 @@ pub(super) enum Label {
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     pub(super) label: Label,
+    /// Whether its label is that of another kind.
+    pub(super) is_mislabelled: bool,
+    /// From BEGIN to END.
+    pub(super) whole: &'a [u8],
     /// Its number in the text, counted from 1.
     index: usize,
     body: &'a [u8],
 }
 
-/// The blocks of a text in order. Ends after the first error.
+/// The blocks of a plain text in order. Ends after the first error.
 pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemError>> {
-    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut index = 0;
+    let (mut rest, mut index) = (text, 0);
     std::iter::from_fn(move || {
-        let block = next_block(&mut rest, index + 1);
         index += 1;
+        let block = next_block(&mut rest, index);
         if let Some(Err(_)) = block {
             rest = &[];
         }
@@ -100,13 +109,18 @@ pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PemE
     })
 }
 
-/// The labels of all BEGIN lines without other text, even of blocks that are not closed.
+/// The labels of all BEGINs, even of blocks that are not closed.
 pub(super) fn begun(text: &[u8]) -> impl Iterator<Item = Label> {
-    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    std::iter::from_fn(move || take_line(&mut rest)).filter_map(|line| match Line::read(line) {
-        Line::Begin(label) => Some(Label::read(label)),
-        _ => None,
+    let mut rest = text;
+    std::iter::from_fn(move || next_mark(&mut rest)).filter_map(|mark| match mark.kind {
+        MarkKind::Begin(label) => Some(Label::read(label)),
+        MarkKind::End(_) | MarkKind::Incomplete => None,
     })
+}
+
+/// Whether a block begins in the text.
+pub(super) fn begins(text: &[u8]) -> bool {
+    begun(text).next().is_some()
 }
 
 /// The octets that fill the 64 characters of a line (RFC 7468 2).
@@ -138,50 +152,83 @@ pub(super) fn written_len(label: &str, octets: usize) -> usize {
 }
 
 fn next_block<'a>(rest: &mut &'a [u8], index: usize) -> Option<Result<Block<'a>, PemError>> {
-    let opened = loop {
-        match Line::read(take_line(rest)?) {
-            Line::Text => {}
-            Line::Begin(label) => break label,
-            Line::End(_) => return Some(Err(PemError::NotOpened { block: index - 1 })),
-            Line::Crowded => return Some(Err(PemError::NotAlone { block: index })),
-        }
+    let begin = next_mark(rest)?;
+    let opened = match begin.kind {
+        MarkKind::Begin(label) => label,
+        MarkKind::End(_) => return Some(Err(PemError::NotOpened { block: index - 1 })),
+        MarkKind::Incomplete => return Some(Err(PemError::Incomplete { block: index })),
     };
     let inside = *rest;
-    loop {
-        let body = &inside[..inside.len() - rest.len()];
-        let Some(line) = take_line(rest) else {
-            return Some(Err(PemError::NotClosed { block: index }));
-        };
-        match Line::read(line) {
-            Line::Text => {}
-            Line::Begin(_) => return Some(Err(PemError::NotClosed { block: index })),
-            Line::End(closed) if closed == opened => {
-                return Some(Ok(Block {
-                    label: Label::read(opened),
-                    index,
-                    body,
-                }));
-            }
-            Line::End(_) => return Some(Err(PemError::LabelMismatch { block: index })),
-            Line::Crowded => return Some(Err(PemError::NotAlone { block: index })),
-        }
+    let Some(end) = next_mark(rest) else {
+        return Some(Err(PemError::NotClosed { block: index }));
+    };
+    match end.kind {
+        MarkKind::Begin(_) => return Some(Err(PemError::NotClosed { block: index })),
+        MarkKind::Incomplete => return Some(Err(PemError::Incomplete { block: index })),
+        MarkKind::End(closed) if closed != opened => return Some(Err(PemError::LabelMismatch { block: index })),
+        MarkKind::End(_) => {}
     }
+    let stated = Label::read(opened);
+    let mut block = Block {
+        label: stated,
+        is_mislabelled: false,
+        whole: &begin.from[..begin.from.len() - rest.len()],
+        index,
+        body: &inside[..inside.len() - end.from.len()],
+    };
+    block.label = block.kind(stated);
+    block.is_mislabelled = block.label != stated;
+    Some(Ok(block))
 }
 
 impl Block<'_> {
-    /// Whether the first line is RFC 1421's header of an encrypted block (4.6.1.1), as OpenSSL's old private keys have it.
+    /// Whether it begins with RFC 1421's header of an encrypted block (4.6.1.1), as OpenSSL's old private keys have it.
     pub(super) fn has_encrypted_header(&self) -> bool {
-        let mut body = self.body;
-        std::iter::from_fn(|| take_line(&mut body))
-            .map(<[u8]>::trim_ascii)
-            .find(|line| !line.is_empty())
-            .is_some_and(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
+        const VALUE: &[u8] = b"4,ENCRYPTED";
+        let value = self.body.trim_ascii_start().strip_prefix(b"Proc-Type:");
+        value.is_some_and(|value| value.trim_ascii_start().starts_with(VALUE))
+    }
+
+    /// The kind by the content, if the label is of a kind that certkeep reads.
+    fn kind(&self, stated: Label) -> Label {
+        let is_read = match stated {
+            // An EC or a DSA key has OpenSSL's parameters in other forms, and explicit parameters look like a key.
+            Label::Dsa | Label::EcParameters | Label::TrustedCertificate | Label::Other => false,
+            Label::Harmless(block) => block == DroppedBlock::PublicKey,
+            _ => true,
+        };
+        let form = if is_read { self.form() } else { None };
+        match form {
+            None => stated,
+            Some(DerForm::Certificate) => Label::Certificate,
+            Some(DerForm::Pkcs8) => Label::Pkcs8,
+            Some(DerForm::Pkcs1) => Label::Pkcs1,
+            Some(DerForm::Sec1) => Label::Sec1,
+            Some(DerForm::EncryptedPkcs8) => Label::Encrypted,
+            Some(DerForm::PublicKey) => Label::Harmless(DroppedBlock::PublicKey),
+            Some(DerForm::Pkcs7) => Label::Pkcs7,
+            Some(DerForm::Pkcs12) => Label::Pkcs12,
+        }
+    }
+
+    /// The structure of the content, by its first octets.
+    fn form(&self) -> Option<DerForm> {
+        let mut digits = Zeroizing::new([0; der_form::OCTETS / 3 * 4]);
+        let mut len = 0;
+        let body = self.body.iter().filter(|byte| !is_ignored(**byte));
+        for (place, digit) in digits.iter_mut().zip(body) {
+            *place = *digit;
+            len += 1;
+        }
+        let mut octets = Zeroizing::new([0; der_form::OCTETS]);
+        let octets_len = BASE64.decode_slice(&digits[..len], octets.as_mut_slice()).ok()?;
+        DerForm::of(&octets[..octets_len])
     }
 
     /// Decodes the base64 text. Wipes the text and leaves no copy of the bytes in memory.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, PemError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));
-        for part in self.body.split(|byte| is_space(*byte)) {
+        for part in self.body.split(|byte| is_ignored(*byte)) {
             text.extend_from_slice(part);
         }
         let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
@@ -201,58 +248,72 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(false),
 );
 
-/// The white space of RFC 7468 3.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
+/// The white space of RFC 7468 3, and the quotation marks of a text in a program.
+fn is_ignored(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'"' | b'\'')
 }
 
-/// Takes the next line without its end. `None` at the end of the text. CR LF counts as two ends with an empty line
-/// between them.
-fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    if rest.is_empty() {
-        return None;
-    }
-    let end = memchr::memchr2(b'\r', b'\n', rest);
-    let (line, after) = match end {
-        Some(end) => (&rest[..end], &rest[end + 1..]),
-        None => (*rest, &rest[rest.len()..]),
-    };
-    *rest = after;
-    Some(line)
+/// A BEGIN or an END with its label and its dashes.
+struct Mark<'a> {
+    kind: MarkKind<'a>,
+    /// The text from its first dash on.
+    from: &'a [u8],
 }
 
-enum Line<'a> {
-    Text,
+enum MarkKind<'a> {
     Begin(&'a [u8]),
     End(&'a [u8]),
-    /// A BEGIN or END line with other text.
-    Crowded,
+    /// No dashes follow the label.
+    Incomplete,
 }
 
-impl<'a> Line<'a> {
-    fn read(line: &'a [u8]) -> Self {
-        // Almost every line is base64, which contains no dash.
-        if !line.contains(&b'-') {
-            return Self::Text;
+/// The fewest dashes before and after a label. RFC 7468 3 has five, and people lose one.
+const MIN_DASHES: usize = 4;
+/// The longest text between the dashes. A label has no limit (RFC 7468 3), and no program writes a longer one.
+const MAX_LABEL: usize = 80;
+
+/// Takes the text up to the end of the next BEGIN or END. `None` if there is none.
+fn next_mark<'a>(rest: &mut &'a [u8]) -> Option<Mark<'a>> {
+    while let Some(place) = memchr::memchr(b'-', rest) {
+        let from = &rest[place..];
+        let dashes = dashes(from);
+        let after = &from[dashes..];
+        *rest = after;
+        if dashes < MIN_DASHES {
+            continue;
         }
-        let line = line.trim_ascii();
-        let label = |prefix| {
-            let label = line.strip_prefix(prefix)?.strip_suffix(DASHES)?;
-            (!label.windows(2).any(|pair| pair == b"--")).then_some(label)
+        let words = after.strip_prefix(b" ").unwrap_or(after);
+        let (label, is_begin) = match (words.strip_prefix(b"BEGIN "), words.strip_prefix(b"END ")) {
+            (Some(label), _) => (label, true),
+            (_, Some(label)) => (label, false),
+            (None, None) => continue,
         };
-        if let Some(label) = label(BEGIN) {
-            Self::Begin(label)
-        } else if let Some(label) = label(END) {
-            Self::End(label)
-        } else if [BEGIN, END]
-            .iter()
-            .any(|mark| line.windows(mark.len()).any(|window| window == *mark))
-        {
-            Self::Crowded
-        } else {
-            Self::Text
-        }
+        let kind = match take_label(label, rest) {
+            None => MarkKind::Incomplete,
+            Some(label) if is_begin => MarkKind::Begin(label),
+            Some(label) => MarkKind::End(label),
+        };
+        return Some(Mark { kind, from });
     }
+    *rest = &[];
+    None
+}
+
+/// The label at the beginning of a text. `rest` is the text after its dashes.
+fn take_label<'a>(text: &'a [u8], rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let line = &text[..text.len().min(MAX_LABEL)];
+    let end = (0..line.len())
+        .find(|end| matches!(line[*end], b'\r' | b'\n') || (line[*end] == b'-' && dashes(&text[*end..]) >= MIN_DASHES));
+    let end = end.filter(|end| line[*end] == b'-')?;
+    let count = dashes(&text[end..]);
+    // An END and the next BEGIN on one line share their dashes.
+    let own = if count < 2 * MIN_DASHES { count } else { count / 2 };
+    *rest = &text[end + own..];
+    Some(text[..end].trim_ascii())
+}
+
+fn dashes(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| **byte == b'-').count()
 }
 
 impl Label {
@@ -263,7 +324,7 @@ impl Label {
             b"TRUSTED CERTIFICATE" => Self::TrustedCertificate,
             b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Self::CertificateRequest,
             b"PKCS7" | b"PKCS #7 SIGNED DATA" | b"CMS" => Self::Pkcs7,
-            b"PUBLIC KEY" | b"RSA PUBLIC KEY" => Self::PublicKey,
+            b"PKCS12" | b"PFX" => Self::Pkcs12,
             b"PRIVATE KEY" => Self::Pkcs8,
             b"RSA PRIVATE KEY" => Self::Pkcs1,
             b"EC PRIVATE KEY" => Self::Sec1,
@@ -271,7 +332,30 @@ impl Label {
             b"OPENSSH PRIVATE KEY" => Self::OpenSsh,
             b"ENCRYPTED PRIVATE KEY" => Self::Encrypted,
             b"EC PARAMETERS" => Self::EcParameters,
+            b"PUBLIC KEY" | b"RSA PUBLIC KEY" | b"SSH2 PUBLIC KEY" => Self::Harmless(DroppedBlock::PublicKey),
+            b"DH PARAMETERS" | b"X9.42 DH PARAMETERS" => Self::Harmless(DroppedBlock::DhParameters),
+            b"DSA PARAMETERS" => Self::Harmless(DroppedBlock::DsaParameters),
+            b"X509 CRL" => Self::Harmless(DroppedBlock::Crl),
             _ => Self::Other,
+        }
+    }
+
+    /// The label that a block of this kind has (RFC 7468 4). Empty for a kind that has none.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "CERTIFICATE",
+            Self::TrustedCertificate => "TRUSTED CERTIFICATE",
+            Self::CertificateRequest => "CERTIFICATE REQUEST",
+            Self::Pkcs7 => "PKCS7",
+            Self::Pkcs8 => "PRIVATE KEY",
+            Self::Pkcs1 => "RSA PRIVATE KEY",
+            Self::Sec1 => "EC PRIVATE KEY",
+            Self::Dsa => "DSA PRIVATE KEY",
+            Self::OpenSsh => "OPENSSH PRIVATE KEY",
+            Self::Encrypted => "ENCRYPTED PRIVATE KEY",
+            Self::EcParameters => "EC PARAMETERS",
+            Self::Harmless(DroppedBlock::PublicKey) => "PUBLIC KEY",
+            Self::Pkcs12 | Self::Harmless(_) | Self::Other => "",
         }
     }
 
@@ -286,10 +370,12 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_pair::{self, pem};
+    use super::super::text::PlainText;
     use super::*;
 
     fn read(text: &[u8]) -> Result<Vec<(Label, Vec<u8>)>, PemError> {
-        blocks(text)
+        blocks(&PlainText::of(text))
             .map(|block| block.and_then(|block| Ok((block.label, block.decode()?.to_vec()))))
             .collect()
     }
@@ -317,6 +403,15 @@ mod tests {
             plain.replace('=', ""),
             plain.trim_end().to_owned(),
             format!("\u{feff}{plain}"),
+            plain.replace('\n', "\\n"),
+            plain.replace('\n', " "),
+            plain.replace("s\nb", "s\u{feff}\nb"),
+            plain.replace("-----", "----"),
+            plain.replace("-----", "------"),
+            plain.replace("-----\n", "-----"),
+            format!("tls.crt: \"{}\"", plain.trim_end()),
+            format!("# the server's {plain}"),
+            plain.lines().map(|line| format!("\"{line}\\n\"\n")).collect(),
             format!("Bag Attributes\n    localKeyID: 01\nsubject=CN = a\n{plain}trailing - text -----\n"),
         ] {
             assert_eq!(read_one(&text).as_deref(), Ok(&b"hello"[..]), "{text:?}");
@@ -362,25 +457,67 @@ mod tests {
                 PemError::LabelMismatch { block: 2 },
             ),
             ("-----END A-----\n", PemError::NotOpened { block: 1 }),
-            (
-                "-----BEGIN A----- aGVs -----END A-----\n",
-                PemError::NotAlone { block: 2 },
-            ),
-            ("-----BEGIN A-----\\n-----END A-----\n", PemError::NotAlone { block: 2 }),
-            (
-                "x -----BEGIN A-----\n-----END A-----\n",
-                PemError::NotAlone { block: 2 },
-            ),
-            (
-                "-----BEGIN A-----\naGVs-----END A-----\n",
-                PemError::NotAlone { block: 2 },
-            ),
-            ("-----BEGIN A\n-----END A-----\n", PemError::NotAlone { block: 2 }),
+            ("-----BEGIN A---\n-----END A-----\n", PemError::Incomplete { block: 2 }),
+            ("-----BEGIN A-----\n-----END A\n", PemError::Incomplete { block: 2 }),
+            ("-----BEGIN A\n-----END A-----\n", PemError::Incomplete { block: 2 }),
         ] {
             let text = format!("{good}{bad}{good}");
             let read: Vec<_> = blocks(text.as_bytes()).collect();
             assert_eq!(read.len(), 2, "nothing is read after an error: {bad}");
             assert_eq!(read[1].as_ref().err(), Some(&error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_and_the_next_begin_may_share_a_line() {
+        let (a, b) = (
+            "-----BEGIN A-----\naGVs\n-----END A-----",
+            "-----BEGIN B-----\nbG8=\n-----END B-----",
+        );
+        for text in [
+            format!("{a}{b}\n"),
+            format!("{a} {b}"),
+            format!("{a}{b}").replace("-----", "----"),
+        ] {
+            let read = read(text.as_bytes()).unwrap();
+            assert_eq!(
+                read.iter().map(|(_, der)| der.as_slice()).collect::<Vec<_>>(),
+                [b"hel", &b"lo"[..]],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_label_is_corrected_by_the_content() {
+        let pair = test_pair::ec();
+        let pkcs8 = pair.key.private_key_to_pkcs8().unwrap();
+        let sec1 = pair.key.ec_key().unwrap().private_key_to_der().unwrap();
+        let certificate = pair.certificate.to_der().unwrap();
+        let public = Label::Harmless(DroppedBlock::PublicKey);
+        for (label, der, expected, is_wrong) in [
+            ("RSA PRIVATE KEY", &pkcs8, Label::Pkcs8, true),
+            ("CERTIFICATE", &pkcs8, Label::Pkcs8, true),
+            ("PUBLIC KEY", &pkcs8, Label::Pkcs8, true),
+            ("PRIVATE KEY", &sec1, Label::Sec1, true),
+            ("PRIVATE KEY", &certificate, Label::Certificate, true),
+            ("PKCS7", &certificate, Label::Certificate, true),
+            ("PRIVATE KEY", &pair.key.public_key_to_der().unwrap(), public, true),
+            ("X509 CERTIFICATE", &certificate, Label::Certificate, false),
+            ("PRIVATE KEY", &pkcs8, Label::Pkcs8, false),
+            ("TRUSTED CERTIFICATE", &certificate, Label::TrustedCertificate, false),
+            (
+                "DH PARAMETERS",
+                &pkcs8,
+                Label::Harmless(DroppedBlock::DhParameters),
+                false,
+            ),
+            ("A", &pkcs8, Label::Other, false),
+            ("PRIVATE KEY", &vec![1], Label::Pkcs8, false),
+        ] {
+            let text = pem(label, der);
+            let block = blocks(&text).next().unwrap().unwrap();
+            assert_eq!((block.label, block.is_mislabelled), (expected, is_wrong), "{label}");
         }
     }
 

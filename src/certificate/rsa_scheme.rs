@@ -96,7 +96,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn private(pkcs8: &[u8]) -> Result<PrivateKey, PrivateKeyError> {
-        PrivateKey::parse(&Secret::from(pem("PRIVATE KEY", pkcs8)))
+        PrivateKey::parse(&Secret::from(pem("PRIVATE KEY", pkcs8))).0
     }
 
     #[test]

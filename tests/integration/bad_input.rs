@@ -134,12 +134,12 @@ fn bad_uploads() -> Vec<(&'static str, pb::UploadServerCertificateRequest)> {
             }),
         ),
         (
-            "certificate label wrong",
-            with(&|r| r.server_certificate = r.server_certificate.replace("CERTIFICATE", "PUBLIC KEY")),
+            "certificate is a public key",
+            with(&|r| r.server_certificate = String::from_utf8(key.public_key_to_pem().unwrap()).unwrap()),
         ),
         (
-            "key label wrong",
-            with(&|r| r.private_key = r.private_key.replace("PRIVATE KEY", "PUBLIC KEY")),
+            "key is a public key",
+            with(&|r| r.private_key = String::from_utf8(key.public_key_to_pem().unwrap()).unwrap()),
         ),
         (
             "swapped",

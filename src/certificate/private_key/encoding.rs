@@ -3,7 +3,9 @@
 use zeroize::Zeroizing;
 
 use super::{PrivateKey, PrivateKeyError, ec, pkcs8_form, rsa};
+use crate::certificate::finding::DroppedBlock;
 use crate::certificate::pem::{Block, Label};
+use crate::certificate::text_notes::TextNotes;
 use crate::certificate::unsupported_key::UnsupportedKey;
 
 /// The limit of different encodings in a text. A key has few forms, and parsing each form costs arithmetic.
@@ -19,8 +21,9 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    /// The different encodings in blocks of private keys and of EC PARAMETERS, in the order of the blocks.
-    pub(super) fn distinct(blocks: &[Block<'_>]) -> Result<Vec<Self>, PrivateKeyError> {
+    /// The different encodings in blocks of private keys and of EC PARAMETERS, in the order of the blocks. Parameters are left out if no EC
+    /// PRIVATE KEY follows them.
+    pub(super) fn distinct(blocks: &[Block<'_>], notes: &mut TextNotes) -> Result<Vec<Self>, PrivateKeyError> {
         if blocks
             .iter()
             .any(|block| block.label == Label::Encrypted || block.has_encrypted_header())
@@ -30,15 +33,18 @@ impl Encoding {
         let mut encodings = Vec::new();
         let mut parameters = None;
         for block in blocks {
+            let before = parameters.take();
+            if before.is_some() && block.label != Label::Sec1 {
+                notes.drop(DroppedBlock::EcParameters);
+            }
             match block.label {
-                Label::EcParameters if parameters.is_none() => parameters = Some(decode(block)?),
-                Label::Sec1 => push(&mut encodings, block, parameters.take())?,
-                label if label.is_private_key() && parameters.is_none() => push(&mut encodings, block, None)?,
-                _ => return Err(PrivateKeyError::OtherBlock),
+                Label::EcParameters => parameters = Some(block),
+                Label::Sec1 => push(&mut encodings, block, before.map(decode).transpose()?)?,
+                _ => push(&mut encodings, block, None)?,
             }
         }
         if parameters.is_some() {
-            return Err(PrivateKeyError::OtherBlock);
+            notes.drop(DroppedBlock::EcParameters);
         }
         Ok(encodings)
     }
@@ -94,7 +100,8 @@ mod tests {
     use crate::secret::Secret;
 
     fn parse(text: &[u8]) -> Result<Vec<u8>, PrivateKeyError> {
-        PrivateKey::parse(&Secret::from(text.to_vec())).map(|key| key.pkcs8_der().expose().to_vec())
+        let (key, _) = PrivateKey::parse(&Secret::from(text.to_vec()));
+        key.map(|key| key.pkcs8_der().expose().to_vec())
     }
 
     fn pkcs8(key: &PKey<Private>) -> Vec<u8> {
@@ -294,16 +301,17 @@ mod tests {
     }
 
     #[test]
-    fn ec_parameters_stand_before_an_ec_private_key() {
+    fn parameters_without_an_ec_private_key_after_them_are_left_out() {
         let ec = test_pair::ec_key(Nid::X9_62_PRIME256V1);
-        let parameters = p256_parameters();
+        let parameters = p384_parameters();
+        let alone = parse(&traditional(&ec));
         for texts in [
-            vec![parameters.clone()],
             vec![traditional(&ec), parameters.clone()],
-            vec![parameters.clone(), parameters.clone(), traditional(&ec)],
-            vec![parameters, pkcs8(&ec)],
+            vec![parameters.clone(), p256_parameters(), traditional(&ec)],
         ] {
-            assert_eq!(parse(&texts.concat()), Err(PrivateKeyError::OtherBlock));
+            assert_eq!(parse(&texts.concat()), alone);
         }
+        assert_eq!(parse(&[parameters.clone(), pkcs8(&ec)].concat()), parse(&pkcs8(&ec)));
+        assert_eq!(parse(&parameters), Err(PrivateKeyError::OtherBlock));
     }
 }

@@ -15,8 +15,11 @@ use openssl::pkey::PKey;
 use openssl::sign::{Signer, Verifier};
 use zeroize::Zeroizing;
 
+use super::finding::DroppedBlock;
 use super::pem::{self, Block, Label, PemError};
 use super::public_key::{PublicKey, PublicKeyError};
+use super::text::PlainText;
+use super::text_notes::TextNotes;
 use super::unsupported_key::UnsupportedKey;
 use crate::secret::Secret;
 use encoding::Encoding;
@@ -46,12 +49,16 @@ pub enum PrivateKeyError {
     Pem(PemError),
     /// The text is a certificate.
     HoldsCertificate,
-    /// The text has a private key and a certificate.
-    CertificateBeside,
     /// The text has different private keys.
     TwoKeys,
-    /// The text has a public key.
+    /// The text has a public key and no private key.
     PublicKey,
+    /// The text has a certificate request.
+    Request,
+    /// The text has a PKCS #7 bundle.
+    Pkcs7,
+    /// The text has a PKCS #12 key store.
+    Pkcs12,
     /// The text has a block of another kind.
     OtherBlock,
     /// The key is encrypted.
@@ -89,16 +96,19 @@ pub enum MlDsaForm {
 type Derived = Result<PublicKey, PrivateKeyError>;
 
 impl PrivateKey {
-    /// Parses the PEM text of one private key, at most 64 KiB.
-    pub(super) fn parse(text: &Secret) -> Result<Self, PrivateKeyError> {
+    /// Parses the PEM text of one private key, at most 64 KiB, and notes what is remarkable about its blocks.
+    pub(super) fn parse(text: &Secret) -> (Result<Self, PrivateKeyError>, TextNotes) {
+        let mut notes = TextNotes::default();
         let text = text.expose();
         if text.trim_ascii().is_empty() {
-            return Err(PrivateKeyError::Missing);
+            return (Err(PrivateKeyError::Missing), notes);
         }
         if text.len() > MAX_BYTES {
-            return Err(PrivateKeyError::TooLarge { bytes: text.len() });
+            return (Err(PrivateKeyError::TooLarge { bytes: text.len() }), notes);
         }
-        Self::of_blocks(&blocks(text)?)
+        let text = PlainText::of(text);
+        let key = blocks(&text, &mut notes).and_then(|blocks| Self::of_blocks(&blocks, &mut notes));
+        (key, notes)
     }
 
     /// Parses the private key in blocks of private keys and of EC PARAMETERS, in the order of the text: PKCS#8 version 1 or
@@ -106,8 +116,8 @@ impl PrivateKey {
     /// together. Nothing is signed, and no prime is tested.
     ///
     /// Several blocks with the same public key are one key: the first block is the result.
-    pub(super) fn of_blocks(blocks: &[Block<'_>]) -> Result<Self, PrivateKeyError> {
-        let mut encodings = Encoding::distinct(blocks)?.into_iter();
+    pub(super) fn of_blocks(blocks: &[Block<'_>], notes: &mut TextNotes) -> Result<Self, PrivateKeyError> {
+        let mut encodings = Encoding::distinct(blocks, notes)?.into_iter();
         let first = encodings
             .next()
             .ok_or(PrivateKeyError::Pem(PemError::NoBlock))?
@@ -189,25 +199,34 @@ impl From<PublicKeyError> for PrivateKeyError {
     }
 }
 
-/// The blocks of private keys in a text, with the blocks of EC PARAMETERS that OpenSSL writes before them.
-fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, PrivateKeyError> {
+/// The blocks of private keys in a plain text, with the blocks of EC PARAMETERS that OpenSSL writes before them. At least one is a key.
+fn blocks<'a>(text: &'a [u8], notes: &mut TextNotes) -> Result<Vec<Block<'a>>, PrivateKeyError> {
     let (mut keys, mut certificate) = (Vec::new(), false);
     for block in pem::blocks(text) {
         let block = block.map_err(PrivateKeyError::Pem)?;
+        if notes.see(&block) {
+            continue;
+        }
         match block.label {
             label if label.is_private_key() || label == Label::EcParameters => keys.push(block),
             Label::Certificate => certificate = true,
-            Label::PublicKey => return Err(PrivateKeyError::PublicKey),
+            Label::CertificateRequest => return Err(PrivateKeyError::Request),
+            Label::Pkcs7 => return Err(PrivateKeyError::Pkcs7),
+            Label::Pkcs12 => return Err(PrivateKeyError::Pkcs12),
             _ => return Err(PrivateKeyError::OtherBlock),
         }
     }
-    if !certificate {
+    if keys.iter().any(|block| block.label.is_private_key()) {
+        if certificate {
+            notes.drop(DroppedBlock::Certificate);
+        }
         return Ok(keys);
     }
-    Err(if keys.iter().any(|block| block.label.is_private_key()) {
-        PrivateKeyError::CertificateBeside
-    } else {
-        PrivateKeyError::HoldsCertificate
+    Err(match notes.first_dropped() {
+        _ if certificate => PrivateKeyError::HoldsCertificate,
+        Some(DroppedBlock::PublicKey) => PrivateKeyError::PublicKey,
+        None if keys.is_empty() => PrivateKeyError::Pem(PemError::NoBlock),
+        _ => PrivateKeyError::OtherBlock,
     })
 }
 
@@ -227,7 +246,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &[u8]) -> Result<Vec<u8>, PrivateKeyError> {
-        PrivateKey::parse(&Secret::from(text.to_vec())).map(|key| key.pkcs8_der().expose().to_vec())
+        let (key, _) = PrivateKey::parse(&Secret::from(text.to_vec()));
+        key.map(|key| key.pkcs8_der().expose().to_vec())
     }
 
     /// Loads the stored form with OpenSSL.
@@ -311,16 +331,15 @@ mod tests {
                 PrivateKeyError::TwoKeys,
             ),
             (certificate.clone(), PrivateKeyError::HoldsCertificate),
-            ([certificate, key.clone()].concat(), PrivateKeyError::CertificateBeside),
             (pair.key.public_key_to_pem().unwrap(), PrivateKeyError::PublicKey),
-            (pem("CERTIFICATE REQUEST", b"x"), PrivateKeyError::OtherBlock),
+            (pem("CERTIFICATE REQUEST", b"x"), PrivateKeyError::Request),
+            (pem("PKCS7", b"x"), PrivateKeyError::Pkcs7),
+            (pem("PKCS12", b"x"), PrivateKeyError::Pkcs12),
+            (pem("DH PARAMETERS", b"x"), PrivateKeyError::OtherBlock),
+            (pem("A", b"x"), PrivateKeyError::OtherBlock),
             (pem("DSA PRIVATE KEY", b"x"), PrivateKeyError::Unsupported(dsa)),
             (pem("OPENSSH PRIVATE KEY", b"x"), PrivateKeyError::Unsupported(open_ssh)),
             (pem("PRIVATE KEY", b"x"), PrivateKeyError::Malformed),
-            (
-                pem("RSA PRIVATE KEY", &pair.key.private_key_to_pkcs8().unwrap()),
-                PrivateKeyError::Malformed,
-            ),
             (
                 key[..key.len() - 30].to_vec(),
                 PrivateKeyError::Pem(PemError::NotClosed { block: 1 }),
@@ -328,6 +347,44 @@ mod tests {
         ] {
             assert_eq!(parse(&text), Err(error));
         }
+    }
+
+    #[test]
+    fn other_blocks_beside_the_key_are_left_out() {
+        let pair = test_pair::ec();
+        for beside in [
+            pair.certificate_pem(),
+            pair.key.public_key_to_pem().unwrap(),
+            pem("DH PARAMETERS", b"x"),
+            pem("EC PARAMETERS", b"x"),
+            pem("X509 CRL", b"x"),
+        ] {
+            for text in [
+                [pair.key_pem(), beside.clone()].concat(),
+                [beside, pair.key_pem()].concat(),
+            ] {
+                assert!(stored(&text).public_eq(&pair.key));
+            }
+        }
+    }
+
+    #[test]
+    fn the_content_decides_and_not_the_label() {
+        for key in [test_pair::ec().key, test_pair::rsa_key(1024), test_pair::ed25519().key] {
+            let pkcs8 = key.private_key_to_pkcs8().unwrap();
+            for label in [
+                "PRIVATE KEY",
+                "RSA PRIVATE KEY",
+                "EC PRIVATE KEY",
+                "CERTIFICATE",
+                "PUBLIC KEY",
+            ] {
+                assert_eq!(parse(&pem(label, &pkcs8)).as_ref(), Ok(&pkcs8), "{label}");
+            }
+        }
+        let ec = test_pair::ec().key;
+        let sec1 = ec.ec_key().unwrap().private_key_to_der().unwrap();
+        assert!(stored(&pem("PRIVATE KEY", &sec1)).public_eq(&ec));
     }
 
     #[test]
@@ -346,7 +403,7 @@ mod tests {
         let key = EcKey::generate(super::super::key_type::Curve::P256.group().unwrap()).unwrap();
         let text = Secret::from(key.private_key_to_pem().unwrap());
         assert_eq!(
-            format!("{:?}", PrivateKey::parse(&text).unwrap()),
+            format!("{:?}", PrivateKey::parse(&text).0.unwrap()),
             "PrivateKey(<redacted>)"
         );
     }

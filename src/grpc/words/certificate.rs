@@ -9,6 +9,9 @@ use crate::app::{
 const SUPPORTED_KEYS: &str =
     "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA on P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
 
+/// Portable: csplit of macOS and BusyBox knows other options than GNU's.
+const SPLIT: &str = "`awk '/-----BEGIN/ {n++} {print > (\"block\" n \".pem\")}' FILE`";
+
 pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
     let field = name(Field::Certificate(CertificateKind::Server));
     let key = name(Field::PrivateKey);
@@ -31,6 +34,9 @@ pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
             )
         }
         CertificateError::UnsupportedKey(key) => unsupported_key("the certificate is for", key),
+        CertificateError::TwoPairs => format!(
+            "{field} contains two pairs; give one pair, or write each block to its own file with {SPLIT} and run `certkeep import` on their folder"
+        ),
         CertificateError::LeafAmbiguous { first, second } => format!(
             "certificates {first} and {second} of {field} both belong to {key}; keep only the one that is to be served"
         ),
@@ -80,20 +86,26 @@ pub(super) fn private_key(error: &PrivateKeyError, name: FieldName) -> String {
         PrivateKeyError::HoldsCertificate => format!(
             "{field} contains a certificate and no private key; check whether the certificate and the key are swapped"
         ),
-        PrivateKeyError::CertificateBeside => format!(
-            "{field} contains a certificate beside the private key; move the certificate to {}",
-            name(Field::Certificate(CertificateKind::Server))
-        ),
         PrivateKeyError::TwoKeys => {
             format!("{field} contains two private keys; keep only the key that belongs to the certificate")
         }
         PrivateKeyError::PublicKey => format!("{field} contains a public key; use the private key that belongs to it"),
+        PrivateKeyError::Request => {
+            format!("{field} contains a certificate request; use the private key that was made with it")
+        }
+        PrivateKeyError::Pkcs7 => {
+            format!("{field} contains a PKCS #7 bundle, which holds no private key; use the file with the private key")
+        }
+        PrivateKeyError::Pkcs12 => pkcs12(&field),
         PrivateKeyError::OtherBlock => {
             format!("{field} contains a PEM block that is not a private key; keep only the private key")
         }
         PrivateKeyError::Encrypted => {
-            format!("{field} is encrypted; decrypt it with `openssl pkey` and use the result")
+            format!("{field} is encrypted; decrypt it with `openssl pkey -in FILE -out FILE.pem` and use the result")
         }
+        PrivateKeyError::Unsupported(UnsupportedKey::Format { name }) => format!(
+            "{field} is in the format of {name}; convert a copy of it with `ssh-keygen -p -P '' -N '' -m PKCS8 -f FILE`"
+        ),
         PrivateKeyError::Unsupported(key) => unsupported_key(&format!("{field} is"), key),
         PrivateKeyError::Malformed => format!("{field} is not encoded as its BEGIN line says; export it again"),
         PrivateKeyError::MlDsaForm(form) => {
@@ -129,11 +141,14 @@ fn text(error: TextError, field: &str) -> String {
         TextError::TooLarge { bytes } => format!("{field} has {bytes} bytes; at most 262144 are allowed"),
         TextError::Pem(error) => pem(error, field),
         TextError::Trusted => format!(
-            "{field} contains a TRUSTED CERTIFICATE block, which only OpenSSL reads; convert it with `openssl x509`"
+            "{field} contains a TRUSTED CERTIFICATE block, which only OpenSSL reads; convert it with `openssl x509 -in FILE -out FILE.pem`"
         ),
         TextError::Pkcs7 => {
-            format!("{field} contains a PKCS #7 bundle; convert it with `openssl pkcs7 -print_certs`")
+            format!(
+                "{field} contains a PKCS #7 bundle; convert it with `openssl pkcs7 -print_certs -in FILE -out FILE.pem`"
+            )
         }
+        TextError::Pkcs12 => pkcs12(field),
         TextError::Request => {
             format!("{field} contains a certificate request; use the certificate that the CA issued for it")
         }
@@ -147,7 +162,7 @@ fn text(error: TextError, field: &str) -> String {
 fn pem(error: PemError, field: &str) -> String {
     match error {
         PemError::NoBlock => format!(
-            "{field} contains no PEM block; include the BEGIN and END lines, or convert DER to PEM with `openssl`"
+            "{field} contains no PEM block; include the BEGIN and END lines; the commands of `certkeep` also read DER, PKCS #7 and PKCS #12"
         ),
         PemError::NotClosed { block } => {
             format!("block {block} of {field} has a BEGIN line without its END line; use the whole block")
@@ -158,13 +173,17 @@ fn pem(error: PemError, field: &str) -> String {
         PemError::LabelMismatch { block } => {
             format!("the BEGIN and END lines of block {block} of {field} differ; use the whole block")
         }
-        PemError::NotAlone { block } => format!(
-            "block {block} of {field} has other text on its BEGIN or END line; keep the line breaks of the original"
-        ),
+        PemError::Incomplete { block } => {
+            format!("block {block} of {field} has a BEGIN or an END without the dashes after it; use the whole block")
+        }
         PemError::NotBase64 { block } => {
             format!("block {block} of {field} contains other text than base64; use the block unchanged")
         }
     }
+}
+
+fn pkcs12(field: &str) -> String {
+    format!("{field} contains a PKCS #12 key store; convert it with `openssl pkcs12 -nodes -in FILE -out FILE.pem`")
 }
 
 /// A predicate of the certificate.

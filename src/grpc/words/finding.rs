@@ -3,8 +3,8 @@
 use super::FieldName;
 use super::certificate::key_kind;
 use crate::app::{
-    CaMark, CertificateKind, ClientFamily, CompromisedKey, Encoding, ExponentError, Field, FindingCode, FindingKind,
-    KeyFlaw, KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
+    CaMark, CertificateKind, ClientFamily, CompromisedKey, DroppedBlock, Encoding, ExponentError, Field, FindingCode,
+    FindingKind, KeyFlaw, KeyIdentifierPart, NameKind, SanError, SerialError, WeakHash,
 };
 
 /// What was found, in one sentence.
@@ -233,6 +233,18 @@ pub(in crate::grpc) fn finding(kind: &FindingKind, name: FieldName) -> String {
         FindingKind::NamesNotSearchable { names } => {
             format!("the certificate has {names} names, and a search by domain finds the first 1,000")
         }
+        FindingKind::LabelWrong { right } => {
+            format!("the BEGIN line of a block says something else than its content, which is a {right}")
+        }
+        FindingKind::BlockDropped { block } => match block {
+            DroppedBlock::DhParameters => "a block of DH PARAMETERS was left out",
+            DroppedBlock::DsaParameters => "a block of DSA PARAMETERS was left out",
+            DroppedBlock::EcParameters => "a block of EC PARAMETERS was left out",
+            DroppedBlock::PublicKey => "a public key was left out",
+            DroppedBlock::Crl => "a list of revoked certificates (X509 CRL) was left out",
+            DroppedBlock::Certificate => "a certificate beside the private key was left out",
+        }
+        .to_owned(),
     }
 }
 
@@ -341,6 +353,10 @@ pub(in crate::grpc) fn remedy(code: FindingCode) -> &'static str {
         FindingCode::NamesNotSearchable => {
             "nothing to do if you search by other criteria; otherwise use several certificates with fewer names"
         }
+        FindingCode::LabelWrong => {
+            "nothing to do here: certkeep goes by the content; correct the label for other programs"
+        }
+        FindingCode::BlockDropped => "nothing to do: certkeep stores only the certificates and the private key",
     }
 }
 
