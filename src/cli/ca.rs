@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
-use super::file::read;
+use super::file::read_certificate;
 use super::print;
 use super::server_certificate::{DeleteArgs, DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
 use super::tag::tags;
@@ -55,7 +55,7 @@ async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
     let request = pb::UploadCaCertificateRequest {
         region_id: options.connection.region(options.region)?,
-        ca_certificate: std::mem::take(&mut *read(&args.file)?),
+        ca_certificate: std::mem::take(&mut *read_certificate(&args.file).await?),
         ca_certificate_name: options.name.unwrap_or_default(),
         client_token: options.client_token.unwrap_or_default(),
         validate_only: options.validate_only,

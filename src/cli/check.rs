@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::file::read;
+use super::file::{PairTexts, PasswordArgs, read_pair};
 use super::print::{self, Output, expiry, key, millis, plain};
 use super::words::{self, argument};
 use super::{Failure, WARNED};
@@ -17,10 +17,12 @@ use crate::server::read_key_blocklists;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
-    /// The certificate and its chain, in PEM.
+    /// File with the certificate and its chain, and perhaps the private key: PEM, DER, PKCS #7 or PKCS #12. `-`: standard input.
     cert: PathBuf,
-    /// The private key, in PEM. Without a key, only the certificates are checked.
+    /// File with the private key: PEM or DER. Without a key, only the certificates are checked.
     key: Option<PathBuf>,
+    #[command(flatten)]
+    password: PasswordArgs,
     /// The findings to refuse: default or strict, then exceptions, for example `strict,EXPIRES_SOON=report`. docs/findings.md lists
     /// the codes.
     #[arg(long, default_value = "default", conflicts_with = "online")]
@@ -39,8 +41,10 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
-    let mut server_certificate = read(&args.cert)?;
-    let mut private_key = args.key.as_deref().map(read).transpose()?.unwrap_or_default();
+    let PairTexts {
+        certificate: mut server_certificate,
+        key: mut private_key,
+    } = read_pair(&args.cert, args.key.as_deref(), &args.password).await?;
     let answer = if args.online {
         let request = pb::CheckServerCertificateRequest {
             server_certificate: std::mem::take(&mut *server_certificate),

@@ -1,12 +1,16 @@
-//! The files of certificates and keys.
+//! The files of certificates and keys, in every format that certkeep reads.
 
-use std::io;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::secret::read_private_or_pipe;
+use super::login::hidden_line;
+use crate::app::{FileFormat, FileFormatError, FormatCause, PemFile};
+use crate::secret::{Secret, quoted, read_private_or_pipe};
 use crate::telemetry::causes;
 
 /// The maximum size of a file with a private key or certificates.
@@ -19,21 +23,188 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(text.into_text()))
 }
 
+/// Reads a text.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > MAX_FILE_LEN {
-        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display())));
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    match String::from_utf8(bytes) {
+    let mut bytes = read_bytes(path)?;
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
-            Err(Failure::usage(format!(
-                "{} is binary: convert it to PEM, with `openssl x509 -inform der` or `openssl pkey -inform der`",
-                path.display()
-            )))
+            Err(Failure::usage(format!("{} is not a text in UTF-8", path.display())))
         }
+    }
+}
+
+/// The password of files.
+#[derive(Args)]
+pub(super) struct PasswordArgs {
+    /// File with the password of a PKCS #12 file or of an encrypted private key, on one line. Default: asked for on a terminal.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl PasswordArgs {
+    /// The password, if the command line names its file.
+    pub(super) fn read(&self) -> Result<Option<Secret>, Failure> {
+        let Some(file) = &self.password_file else {
+            return Ok(None);
+        };
+        let mut text = read(file)?;
+        let end = text.trim_end_matches(['\r', '\n']).len();
+        text.truncate(end);
+        Ok(Some(Secret::from(std::mem::take(&mut *text))))
+    }
+}
+
+/// A certificate with its chain, and its private key, in PEM. The key is empty if it stands beside the certificate, or was not given.
+pub(super) struct PairTexts {
+    pub(super) certificate: Zeroizing<String>,
+    pub(super) key: Zeroizing<String>,
+}
+
+/// The pair of an upload or a renewal: its files, or the id of a certificate of Alibaba Cloud.
+#[derive(Args)]
+pub(super) struct PairArgs {
+    /// File with the certificate and its chain, and perhaps the private key: PEM, DER, PKCS #7 or PKCS #12. `-`: standard input.
+    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
+    cert: Option<PathBuf>,
+    /// File with the private key: PEM or DER. Default: the key is in the file of --cert.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    password: PasswordArgs,
+    /// Id of a certificate in Alibaba Cloud Certificate Management Service, from which the service fetches the pair.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["cert", "key"])]
+    pub(super) ali_cloud_certificate_id: Option<String>,
+}
+
+impl PairArgs {
+    /// The texts of the files. Both are empty if the service fetches the pair.
+    pub(super) async fn read(&self) -> Result<PairTexts, Failure> {
+        match &self.cert {
+            Some(cert) => read_pair(cert, self.key.as_deref(), &self.password).await,
+            None => Ok(PairTexts {
+                certificate: Zeroizing::default(),
+                key: Zeroizing::default(),
+            }),
+        }
+    }
+}
+
+/// Reads the files of a pair. `-` is standard input. Both may be the same file, and the certificate's file may also contain the key.
+pub(super) async fn read_pair(
+    certificate: &Path,
+    key: Option<&Path>,
+    password: &PasswordArgs,
+) -> Result<PairTexts, Failure> {
+    let mut password = password.read()?;
+    let key = key.filter(|key| !is_same(certificate, key));
+    Ok(PairTexts {
+        certificate: read_pem(certificate, &mut password).await?,
+        key: match key {
+            Some(key) => read_pem(key, &mut password).await?,
+            None => Zeroizing::default(),
+        },
+    })
+}
+
+/// Reads the file of a certificate without a private key.
+pub(super) async fn read_certificate(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    read_pem(path, &mut None).await
+}
+
+/// Reads a file in any format as PEM. Asks for a missing password on a terminal.
+async fn read_pem(path: &Path, password: &mut Option<Secret>) -> Result<Zeroizing<String>, Failure> {
+    let bytes = read_bytes(path)?;
+    loop {
+        let error = match PemFile::read(&bytes, password.as_ref()) {
+            Ok(file) => return Ok(file.text),
+            Err(error) => error,
+        };
+        let is_unknown = matches!(error.format, FileFormat::Unknown | FileFormat::Empty);
+        match std::str::from_utf8(&bytes) {
+            // The service says what the text lacks.
+            Ok(text) if is_unknown => return Ok(Zeroizing::new(text.to_owned())),
+            _ if error.cause == FormatCause::PasswordMissing && !is_stdin(path) && io::stdin().is_terminal() => {
+                let mut line = hidden_line(&format!("password of {}: ", path.display())).await?;
+                *password = Some(Secret::from(std::mem::take(&mut *line)));
+            }
+            _ => {
+                let what = path.display();
+                return Err(Failure::usage(format!(
+                    "{what} ({}) {}",
+                    error.format,
+                    way_out(error, path)
+                )));
+            }
+        }
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Whether both paths name one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || (!is_stdin(one) && !is_stdin(other) && real(one).is_some_and(|one| real(other) == Some(one)))
+}
+
+/// Reads a file or standard input.
+fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
+    let bytes = match is_stdin(path) {
+        true => read_all(io::stdin().lock(), 0),
+        false => {
+            let file = File::open(path).map_err(failed)?;
+            let len = file.metadata().map_err(failed)?.len();
+            read_all(file, len)
+        }
+    };
+    let bytes = bytes.map_err(failed)?;
+    match bytes.len() as u64 > MAX_FILE_LEN {
+        true => Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()))),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads at most one octet more than a file may have. `len` is the likely length: growing leaves copies in memory until they are freed.
+pub(super) fn read_all(source: impl Read, len: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let capacity = MAX_FILE_LEN.min(len) as usize + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    source.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What is wrong with a file, and the way out, as the rest of a sentence about the file.
+pub(super) fn way_out(error: FileFormatError, path: &Path) -> String {
+    let file = quoted(path);
+    match (error.cause, error.format) {
+        (FormatCause::PasswordMissing, _) => "is encrypted: give its password with --password-file".to_owned(),
+        (FormatCause::PasswordWrong, _) => {
+            "does not open with this password: check the password, or export the file again".to_owned()
+        }
+        (FormatCause::Damaged, _) => "is damaged: export it again".to_owned(),
+        (FormatCause::NotRead, FileFormat::JavaKeyStore) => format!(
+            "is not read: convert it with `keytool -importkeystore -srckeystore {file} -destkeystore {file}.p12 -deststoretype PKCS12`"
+        ),
+        (FormatCause::NotRead, FileFormat::AcmeJson) => format!(
+            "is not read: write its pairs into a folder with `mkdir -m 700 pairs && jq -r '.[].Certificates[] | .certificate, .key' {file} | \
+             split -a 4 -l 1 - pairs/`, and run `certkeep import pairs`"
+        ),
+        (FormatCause::NotRead, FileFormat::PuttyKey) => {
+            "is not read: export it as an OpenSSH key with PuTTYgen, and convert that with `ssh-keygen -p -P '' -N '' -m PKCS8 -f FILE`"
+                .to_owned()
+        }
+        (FormatCause::NotRead, FileFormat::OpenSshKey) => {
+            format!("is not read: convert a copy of it with `ssh-keygen -p -P '' -N '' -m PKCS8 -f {file}`")
+        }
+        (FormatCause::NotRead, _) => "is not read: convert it to PEM".to_owned(),
+        (FormatCause::HoldsNeither, FileFormat::CertificateRequest) => {
+            "holds no certificate: use the certificate that the CA issued for it".to_owned()
+        }
+        (FormatCause::HoldsNeither, FileFormat::Empty) => "has no content".to_owned(),
+        (FormatCause::HoldsNeither, _) => "holds neither a certificate nor a private key".to_owned(),
     }
 }

@@ -153,9 +153,18 @@ fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
 
 /// The access key from a terminal, which does not show it, or else from standard input.
 async fn entered_key(endpoint: &str) -> Result<Zeroizing<String>, Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("the access key cannot be read: {error}"));
+    let line = hidden_line(&format!("access key for {endpoint} (<id>.<secret>, not shown): ")).await?;
+    match connection::access_key(&line) {
+        Some(_) => Ok(line),
+        None => Err(Failure::usage("this is no access key: it is one line, <id>.<secret>")),
+    }
+}
+
+/// The first line of standard input. A terminal shows the prompt, and not the line.
+pub(super) async fn hidden_line(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("standard input cannot be read: {error}"));
     let _hidden = match io::stdin().is_terminal() {
-        true => Some(HiddenInput::begin(endpoint).map_err(failed)?),
+        true => Some(HiddenInput::begin(prompt).map_err(failed)?),
         false => None,
     };
     // A thread of its own: the read cannot be interrupted, and the runtime would wait for its own threads.
@@ -164,14 +173,10 @@ async fn entered_key(endpoint: &str) -> Result<Zeroizing<String>, Failure> {
         // If the command has ended, nobody needs the line.
         let _ = sender.send(read_line());
     });
-    let line = tokio::select! {
-        line = line => line.map_err(|error| Failure::from_error(&error))?.map_err(failed)?,
+    tokio::select! {
+        line = line => line.map_err(|error| Failure::from_error(&error))?.map_err(failed),
         // The terminal shows again what is typed.
-        _ = tokio::signal::ctrl_c() => return Err(Failure::silent(130)),
-    };
-    match connection::access_key(&line) {
-        Some(_) => Ok(line),
-        None => Err(Failure::usage("this is no access key: it is one line, <id>.<secret>")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::silent(130)),
     }
 }
 
@@ -201,7 +206,7 @@ fn read_line() -> io::Result<Zeroizing<String>> {
 struct HiddenInput(Termios);
 
 impl HiddenInput {
-    fn begin(endpoint: &str) -> io::Result<Self> {
+    fn begin(prompt: &str) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
@@ -210,11 +215,7 @@ impl HiddenInput {
         tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
         let hidden = Self(before);
         let mut screen = io::stderr();
-        write!(
-            screen,
-            "access key for {} (<id>.<secret>, not shown): ",
-            plain(endpoint)
-        )?;
+        write!(screen, "{}", plain(prompt))?;
         screen.flush()?;
         Ok(hidden)
     }

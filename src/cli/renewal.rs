@@ -7,7 +7,7 @@ use clap::Args;
 use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
-use super::file::read;
+use super::file::{PairArgs, PairTexts};
 use super::print::{self, ListOutput, line, lines, moment, plain};
 use crate::grpc::pb;
 
@@ -17,15 +17,8 @@ pub(super) struct RenewArgs {
     connection: ConnectionArgs,
     /// Id of the certificate.
     id: String,
-    /// PEM file with the new certificate and its chain.
-    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
-    cert: Option<PathBuf>,
-    /// PEM file with the new private key.
-    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
-    key: Option<PathBuf>,
-    /// Id of a certificate in Alibaba Cloud Certificate Management Service, from which the service fetches the new pair.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["cert", "key"])]
-    ali_cloud_certificate_id: Option<String>,
+    #[command(flatten)]
+    pair: PairArgs,
     /// Only if the certificate is in this region.
     #[arg(long)]
     region: Option<String>,
@@ -83,18 +76,13 @@ pub(super) struct RollbackArgs {
 }
 
 pub(super) async fn renew(args: RenewArgs) -> Result<(), Failure> {
+    let PairTexts { certificate, mut key } = args.pair.read().await?;
     let request = pb::RenewServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
         server_certificate_id: args.id,
-        server_certificate: args
-            .cert
-            .as_deref()
-            .map(read)
-            .transpose()?
-            .unwrap_or_default()
-            .to_string(),
-        private_key: std::mem::take(&mut *args.key.as_deref().map(read).transpose()?.unwrap_or_default()),
-        ali_cloud_certificate_id: args.ali_cloud_certificate_id.unwrap_or_default(),
+        server_certificate: certificate.to_string(),
+        private_key: std::mem::take(&mut *key),
+        ali_cloud_certificate_id: args.pair.ali_cloud_certificate_id.unwrap_or_default(),
         allow_lost_names: args.allow_lost_names,
         everywhere: args.everywhere,
         if_etag: args.if_etag.unwrap_or_default(),

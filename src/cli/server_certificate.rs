@@ -7,22 +7,15 @@ use clap::Args;
 use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
-use super::file::read;
+use super::file::{PairArgs, PairTexts};
 use super::print::{self, ListOutput, Output};
 use super::tag::tags;
 use crate::grpc::pb;
 
 #[derive(Args)]
 pub(super) struct UploadArgs {
-    /// PEM file with the certificate and its chain.
-    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
-    cert: Option<PathBuf>,
-    /// PEM file with the private key.
-    #[arg(long, value_name = "FILE", required_unless_present = "ali_cloud_certificate_id")]
-    key: Option<PathBuf>,
-    /// Id of a certificate in Alibaba Cloud Certificate Management Service, from which the service fetches the pair.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["cert", "key"])]
-    ali_cloud_certificate_id: Option<String>,
+    #[command(flatten)]
+    pair: PairArgs,
     #[command(flatten)]
     options: UploadOptions,
 }
@@ -139,17 +132,12 @@ pub(super) struct TargetArgs {
 
 pub(super) async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
+    let PairTexts { certificate, mut key } = args.pair.read().await?;
     let request = pb::UploadServerCertificateRequest {
         region_id: options.connection.region(options.region)?,
-        server_certificate: args
-            .cert
-            .as_deref()
-            .map(read)
-            .transpose()?
-            .unwrap_or_default()
-            .to_string(),
-        private_key: std::mem::take(&mut *args.key.as_deref().map(read).transpose()?.unwrap_or_default()),
-        ali_cloud_certificate_id: args.ali_cloud_certificate_id.unwrap_or_default(),
+        server_certificate: certificate.to_string(),
+        private_key: std::mem::take(&mut *key),
+        ali_cloud_certificate_id: args.pair.ali_cloud_certificate_id.unwrap_or_default(),
         server_certificate_name: options.name.unwrap_or_default(),
         client_token: options.client_token.unwrap_or_default(),
         validate_only: options.validate_only,
