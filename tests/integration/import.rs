@@ -163,16 +163,21 @@ duplicate       all/chain  of all/combined
 uploaded        all/combined  ID  1 warning
 unreadable      broken.crt  CERTIFICATE_MALFORMED: certificate 1 of the file is not encoded in DER; get it from the CA again
 uploaded        certs/2024/one.crt + keys/seven  ID  1 warning
-unreadable      encrypted.key  PRIVATE_KEY_ENCRYPTED: the file is encrypted; decrypt it with `openssl pkey` and use the result
+ignored         dangling  a link to nothing
+unreadable      encrypted.key  PASSWORD_MISSING: PEM is encrypted: give its password with --password-file
+duplicate       ignored/cert.der  of certs/2024/one.crt
+unreadable      ignored/large.pem  FILE_TOO_LARGE: PEM of more than 1 MiB: split it
+ignored         ignored/notes.txt  NO_PAIR: unknown format holds neither a certificate nor a private key
 duplicate       keys/seven.bak  of keys/seven
-unreadable      latin1.crt  the text around the PEM blocks is not UTF-8: remove it
+no key          latin1.crt
 duplicate       link  of certs/2024/one.crt
+ignored         linked-certs  a link to a folder: import that folder too
 uploaded        old.pem + renewed.key  ID  1 warning
 no key          orphan.crt
 no certificate  orphan.key
 refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate (CN=unrelated.example) is on no path from the server certificate to a root; remove it, or add the certificate that is missing between them
 uploaded        renewed.pem + renewed.key  ID  1 warning
-4 uploaded, 3 duplicate, 1 refused, 1 no key, 1 no certificate, 3 unreadable, 5 ignored
+4 uploaded, 4 duplicate, 1 refused, 2 no key, 1 no certificate, 3 unreadable, 3 ignored
 ";
     let stored = stored(&server).await;
     let ids: Vec<_> = stored
@@ -238,6 +243,7 @@ async fn a_second_run_stores_nothing_and_names_the_same_certificates() {
         serde_json::json!({
             "state": "uploaded",
             "files": ["certs/2024/one.crt", "keys/seven"],
+            "format": "",
             "id": ids(&first)["certs/2024/one.crt"],
             "name": "certs/2024/one",
             "reason": "",

@@ -37,6 +37,7 @@ mod etags;
 mod events;
 mod external;
 mod faults;
+mod files;
 mod findings;
 mod harness;
 mod hostile;

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::super::file::MAX_FILE_LEN;
-use crate::app::Contents;
+use super::super::file::{MAX_FILE_LEN, read_all};
+use crate::app::{Contents, FileFormat, FileFormatError, FormatCause, PemFile};
 use crate::digest;
+use crate::secret::Secret;
 
 /// A file with a certificate or a private key. The text is read again before the upload: a folder may be larger than memory.
 pub(super) struct FoundFile {
@@ -25,16 +26,26 @@ pub(super) struct FoundFile {
 pub(super) struct Folder {
     /// Sorted by path.
     pub(super) files: Vec<FoundFile>,
-    /// The files that are unreadable, and the causes.
-    pub(super) unreadable: Vec<(PathBuf, String)>,
-    /// Number of files above 1 MiB, or with neither a certificate nor a private key.
-    pub(super) ignored: usize,
+    /// The files that are not taken.
+    pub(super) others: Vec<(PathBuf, NotTaken)>,
+}
+
+/// Why a file is not taken.
+pub(super) enum NotTaken {
+    /// The file cannot be read. The cause.
+    Unreadable(String),
+    /// The file is too large, and is of this format by its beginning.
+    TooLarge(FileFormat),
+    /// The contents cannot be made PEM, or are neither a certificate nor a private key.
+    Format(FileFormatError),
+    /// There is no regular file at this path. What there is.
+    NoFile(&'static str),
 }
 
 impl Folder {
     /// Reads every regular file in the folder and its subfolders. Symbolic links to files are followed. Links to directories are not:
-    /// they could form a circle. Fails if the folder itself is unreadable. Ends early after `stop`.
-    pub(super) fn read(root: &Path, stop: &CancellationToken) -> io::Result<Self> {
+    /// they could form a circle. Fails if the folder itself is unreadable. Ends early after `stop`. `password` opens encrypted files.
+    pub(super) fn read(root: &Path, password: Option<&Secret>, stop: &CancellationToken) -> io::Result<Self> {
         let mut folder = Self::default();
         let mut directories = vec![PathBuf::new()];
         while let Some(directory) = directories.pop() {
@@ -42,7 +53,7 @@ impl Folder {
                 Ok(entries) => entries,
                 Err(error) if directory.as_os_str().is_empty() => return Err(error),
                 Err(error) => {
-                    folder.unreadable.push((directory, error.to_string()));
+                    folder.others.push((directory, NotTaken::Unreadable(error.to_string())));
                     continue;
                 }
             };
@@ -53,66 +64,97 @@ impl Folder {
                 let entry = match entry {
                     Ok(entry) => entry,
                     Err(error) => {
-                        folder.unreadable.push((directory.clone(), error.to_string()));
+                        let cause = NotTaken::Unreadable(error.to_string());
+                        folder.others.push((directory.clone(), cause));
                         break;
                     }
                 };
                 let path = directory.join(entry.file_name());
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => directories.push(path),
-                    Ok(kind) if kind.is_file() || kind.is_symlink() => folder.add(root, path),
-                    Ok(_) => {}
-                    Err(error) => folder.unreadable.push((path, error.to_string())),
+                    Ok(kind) if kind.is_file() || kind.is_symlink() => folder.add(root, path, password),
+                    Ok(_) => folder.others.push((path, NotTaken::NoFile("not a regular file"))),
+                    Err(error) => folder.others.push((path, NotTaken::Unreadable(error.to_string()))),
                 }
             }
         }
         folder.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        folder.unreadable.sort_unstable();
         Ok(folder)
     }
 
-    fn add(&mut self, root: &Path, path: PathBuf) {
-        let bytes = match read(&root.join(&path)) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return self.ignored += 1,
-            Err(error) => return self.unreadable.push((path, error.to_string())),
-        };
-        let contents = Contents::of(&bytes);
-        if contents == Contents::default() {
-            self.ignored += 1;
-        } else if std::str::from_utf8(&bytes).is_err() {
-            // The texts of a request are UTF-8.
-            let message = "the text around the PEM blocks is not UTF-8: remove it";
-            self.unreadable.push((path, message.to_owned()));
-        } else {
-            let hash = digest::sha256(&bytes);
-            self.files.push(FoundFile { path, hash, contents });
+    /// Whether a password could open more files.
+    pub(super) fn is_locked(&self) -> bool {
+        let is_locked =
+            |other: &NotTaken| matches!(other, NotTaken::Format(error) if error.cause == FormatCause::PasswordMissing);
+        self.others.iter().any(|(_, other)| is_locked(other))
+    }
+
+    fn add(&mut self, root: &Path, path: PathBuf, password: Option<&Secret>) {
+        match FoundFile::read(root, &path, password) {
+            Ok(file) => self.files.push(file),
+            Err(other) => self.others.push((path, other)),
         }
     }
 }
 
-/// The bytes of a regular file of at most 1 MiB. `None` for any other file, and for a dangling link.
-fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+/// The bytes of a regular file of at most 1 MiB.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, NotTaken> {
+    /// The octets that tell the format of a large file.
+    const BEGINNING: u64 = 4096;
+    let failed = |error: io::Error| NotTaken::Unreadable(error.to_string());
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NotTaken::NoFile("a link to nothing")),
+        metadata => metadata.map_err(failed)?,
     };
-    if !metadata.is_file() || metadata.len() > MAX_FILE_LEN {
-        return Ok(None);
+    if metadata.is_dir() {
+        return Err(NotTaken::NoFile("a link to a folder: import that folder too"));
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN.min(metadata.len()) as usize + 1));
-    File::open(path)?.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= MAX_FILE_LEN).then_some(bytes))
+    if !metadata.is_file() {
+        return Err(NotTaken::NoFile("not a regular file"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    if metadata.len() > MAX_FILE_LEN {
+        let beginning = read_all(file.take(BEGINNING), BEGINNING).map_err(failed)?;
+        return Err(NotTaken::TooLarge(FileFormat::of(&beginning)));
+    }
+    let bytes = read_all(file, metadata.len()).map_err(failed)?;
+    match bytes.len() as u64 > MAX_FILE_LEN {
+        true => Err(NotTaken::TooLarge(FileFormat::of(&bytes))),
+        false => Ok(bytes),
+    }
 }
 
 impl FoundFile {
-    /// Reads the text again. `None` if the file has changed.
-    pub(super) fn text(&self, root: &Path) -> Option<Zeroizing<String>> {
-        let mut bytes = read(&root.join(&self.path)).ok()??;
+    fn read(root: &Path, path: &Path, password: Option<&Secret>) -> Result<Self, NotTaken> {
+        let bytes = read(&root.join(path))?;
+        let file = PemFile::read(&bytes, password).map_err(NotTaken::Format)?;
+        let contents = Contents::of(file.text.as_bytes());
+        if contents == Contents::default() {
+            let cause = match file.format {
+                // PEM of no kind that certkeep knows.
+                FileFormat::Pem => FormatCause::HoldsNeither,
+                format if format.may_hold_pair() => FormatCause::NotRead,
+                _ => FormatCause::HoldsNeither,
+            };
+            return Err(NotTaken::Format(FileFormatError {
+                format: file.format,
+                cause,
+            }));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            hash: digest::sha256(&bytes),
+            contents,
+        })
+    }
+
+    /// Reads the text again, as PEM. `None` if the file has changed.
+    pub(super) fn text(&self, root: &Path, password: Option<&Secret>) -> Option<Zeroizing<String>> {
+        let bytes = read(&root.join(&self.path)).ok()?;
         if digest::sha256(&bytes) != self.hash {
             return None;
         }
-        // The first read found that these bytes are UTF-8.
-        String::from_utf8(std::mem::take(&mut *bytes)).ok().map(Zeroizing::new)
+        // The first read made PEM of these bytes.
+        PemFile::read(&bytes, password).ok().map(|file| file.text)
     }
 }

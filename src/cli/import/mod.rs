@@ -6,6 +6,7 @@ mod renewing;
 mod report;
 mod sending;
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Effect, failed};
 use super::connection::ConnectionArgs;
+use super::file::{PasswordArgs, way_out};
+use super::login::hidden_line;
 use super::print::ListOutput;
 use super::tag::tags;
 use super::{Failure, words};
+use crate::app::{FileFormatError, FormatCause};
 use crate::grpc;
-use folder::{Folder, FoundFile};
+use crate::secret::Secret;
+use folder::{Folder, FoundFile, NotTaken};
 use pairs::{Left, Pair, pair_up};
 use renewing::{Renewal, Step, steps};
 use report::{Entry, Report, State};
@@ -31,6 +36,8 @@ use sending::Sender;
 pub(super) struct ImportArgs {
     /// The folder. Files in subfolders and targets of symbolic links are included.
     dir: PathBuf,
+    #[command(flatten)]
+    password: PasswordArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
     /// The region of the certificates. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
@@ -87,7 +94,10 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
         is_renewing: args.renew,
         retry_for: Duration::from_secs(args.retry_for),
         stop: stop.clone(),
+        password: args.password.read()?,
+        bar: ProgressBar::no_length(),
     };
+    sender.bar.set_style(style("{spinner} {msg}"));
     if sender.region.is_empty() {
         sender.region = match sender.only_region().await {
             Ok(Some(region)) => region,
@@ -100,25 +110,20 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
             Err(status) => return Err(failed(status, Effect::Reads)),
         };
     }
+    let mut folder = read_folder(&sender).await?;
+    if folder.is_locked() && sender.password.is_none() && io::stdin().is_terminal() {
+        let mut line = hidden_line("password of the encrypted files: ").await?;
+        sender.password = Some(Secret::from(std::mem::take(&mut *line)));
+        folder = read_folder(&sender).await?;
+    }
     let sender = Arc::new(sender);
-    let (root, stop_reading) = (sender.root.clone(), stop.clone());
-    let reading = tokio::task::spawn_blocking(move || Folder::read(&root, &stop_reading));
-    let folder = reading.await.map_err(|error| Failure::from_error(&error))?;
-    let Folder {
-        files,
-        unreadable,
-        ignored,
-    } = folder.map_err(|error| Failure::usage(format!("{} is not readable: {error}", sender.root.display())))?;
+    let Folder { files, others } = folder;
     let (pairs, left) = pair_up(&files);
     let mut entries: Vec<_> = left
         .iter()
         .map(|(index, left)| entry_of(&files, *index, left))
         .collect();
-    entries.extend(
-        unreadable
-            .iter()
-            .map(|(path, message)| Entry::new(State::Unreadable, [path.as_path()]).because("", message.as_str())),
-    );
+    entries.extend(others.iter().map(|(path, why)| entry_of_other(&sender.root, path, why)));
     // Listed before the first upload, so that existing certificates are recognised without comparing clocks, and are unchanged even
     // if the client tokens of an earlier import have expired.
     let stored = match sender.stored().await {
@@ -140,11 +145,17 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     entries.sort_by(|a, b| (&a.files, &a.id).cmp(&(&b.files, &b.id)));
     let report = Report {
         entries,
-        ignored,
         was_interrupted: stop.is_cancelled(),
     };
     report.print(args.output)?;
     report.exit_code()
+}
+
+async fn read_folder(sender: &Sender) -> Result<Folder, Failure> {
+    let (root, password, stop) = (sender.root.clone(), sender.password.clone(), sender.stop.clone());
+    let reading = tokio::task::spawn_blocking(move || Folder::read(&root, password.as_ref(), &stop));
+    let folder = reading.await.map_err(|error| Failure::from_error(&error))?;
+    folder.map_err(|error| Failure::usage(format!("{} is not readable: {error}", sender.root.display())))
 }
 
 async fn cancel_at_interrupt(stop: CancellationToken) {
@@ -163,7 +174,9 @@ async fn send_all(
     jobs: usize,
 ) -> Vec<Entry> {
     let files = Arc::new(files);
-    let bar = bar(calls.len());
+    let bar = &sender.bar;
+    bar.set_length(calls.len() as u64);
+    bar.set_style(style("{bar:40} {pos} of {len}, {eta} left  {msg}"));
     let mut entries = Vec::with_capacity(calls.len());
     let mut waiting = calls.into_iter();
     let mut running = JoinSet::new();
@@ -172,10 +185,7 @@ async fn send_all(
         while running.len() < jobs && !is_unavailable && !sender.stop.is_cancelled() {
             let Some((pair, renewal)) = waiting.next() else { break };
             let (sender, files) = (sender.clone(), files.clone());
-            running.spawn(async move {
-                let key = pair.key.map(|key| &files[key]);
-                sender.send(&files[pair.certificate], key, renewal.as_ref()).await
-            });
+            running.spawn(async move { sender.send(&files, &pair, renewal.as_ref()).await });
         }
         let Some(done) = running.join_next().await else { break };
         // No task is aborted, so an error is a panic.
@@ -190,18 +200,46 @@ async fn send_all(
     entries
 }
 
-/// A progress bar on standard error, if that is a terminal.
-fn bar(len: usize) -> ProgressBar {
-    let bar = ProgressBar::new(len as u64);
-    match ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+/// The style of a progress bar, which indicatif shows on standard error if that is a terminal.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn paths<'a>(files: &'a [FoundFile], pair: &Pair) -> impl Iterator<Item = &'a Path> {
-    let indexes = [pair.certificate].into_iter().chain(pair.key);
-    indexes.map(|index| files[index].path.as_path())
+    pair.files().map(|index| files[index].path.as_path())
+}
+
+/// The entry of a file that is not taken.
+fn entry_of_other(root: &Path, path: &Path, why: &NotTaken) -> Entry {
+    let entry = |state, format| Entry {
+        format,
+        ..Entry::new(state, [path])
+    };
+    match why {
+        NotTaken::Unreadable(cause) => entry(State::Unreadable, None).because("", cause.as_str()),
+        NotTaken::NoFile(what) => entry(State::Ignored, None).because("", *what),
+        NotTaken::TooLarge(format) => {
+            // A large file of an unknown format is no certificate.
+            let state = if format.may_hold_pair() {
+                State::Unreadable
+            } else {
+                State::Ignored
+            };
+            entry(state, Some(*format)).because("FILE_TOO_LARGE", format!("{format} of more than 1 MiB: split it"))
+        }
+        NotTaken::Format(error) => {
+            let FileFormatError { format, cause } = *error;
+            let (state, reason) = match cause {
+                FormatCause::PasswordMissing => (State::Unreadable, "PASSWORD_MISSING"),
+                FormatCause::PasswordWrong => (State::Unreadable, "PASSWORD_WRONG"),
+                FormatCause::Damaged => (State::Unreadable, "FILE_DAMAGED"),
+                FormatCause::NotRead => (State::Unreadable, "FORMAT_NOT_READ"),
+                FormatCause::HoldsNeither => (State::Ignored, "NO_PAIR"),
+            };
+            let way_out = way_out(*error, &root.join(path));
+            entry(state, Some(format)).because(reason, format!("{format} {way_out}"))
+        }
+    }
 }
 
 /// The entry of a file that is in no pair.
@@ -213,6 +251,14 @@ fn entry_of(files: &[FoundFile], index: usize, left: &Left) -> Entry {
         Left::Unreadable(violation) => {
             let told = grpc::violation(violation, words::file);
             entry(State::Unreadable).because(told.reason().name(), told.description)
+        }
+        Left::Authority => entry(State::Authority).because("", "`certkeep ca upload` stores CA certificates"),
+        Left::AuthorityPair(key) => {
+            let both = [index].into_iter().chain(*key).map(|index| files[index].path.as_path());
+            Entry::new(State::AuthorityPair, both).because(
+                "",
+                "of a CA and not of a server, so it is not stored: keep the private key with the CA",
+            )
         }
         Left::Duplicate(of) => entry(State::Duplicate).because("", format!("of {}", files[*of].path.display())),
     }

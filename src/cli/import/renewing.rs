@@ -19,6 +19,7 @@ pub(super) struct Stored {
     names: BTreeSet<String>,
     expiry: i64,
     key_type: pb::KeyAlgorithm,
+    chain_length: i32,
 }
 
 impl Stored {
@@ -31,6 +32,7 @@ impl Stored {
             names,
             expiry: certificate.expire_time_stamp,
             key_type: certificate.key_algorithm(),
+            chain_length: certificate.chain_length,
             id: certificate.server_certificate_id,
             name: certificate.server_certificate_name,
             etag: certificate.etag,
@@ -51,6 +53,24 @@ pub(super) struct Renewal {
     pub(super) target: Target,
     /// The ids and names of the other certificates in the region.
     pub(super) others: Vec<(String, String)>,
+    /// The length of the present chain, if only the chain is new. Nothing is renewed unless it gets longer.
+    pub(super) chain_length: Option<i32>,
+}
+
+impl Renewal {
+    fn of(target: &Stored, others: &[&Stored], chain_length: Option<i32>) -> Self {
+        let target = Target {
+            id: target.id.clone(),
+            name: target.name.clone(),
+            etag: target.etag.clone(),
+        };
+        let others = others.iter().map(|other| (other.id.clone(), other.name.clone()));
+        Self {
+            target,
+            others: others.collect(),
+            chain_length,
+        }
+    }
 }
 
 /// The steps of the import for a pair. A pair has several steps if it renews certificates with different leaves.
@@ -87,7 +107,10 @@ pub(super) fn steps<'a>(
     stored: &'a [Stored],
     is_renewing: bool,
 ) -> Vec<(Pair, Step<'a>)> {
-    let by_leaf: HashMap<&str, &Stored> = stored.iter().map(|one| (one.fingerprint.as_str(), one)).collect();
+    let mut by_leaf: HashMap<&str, Vec<&Stored>> = HashMap::new();
+    for one in stored {
+        by_leaf.entry(&one.fingerprint).or_default().push(one);
+    }
     let mut renewing: HashMap<usize, Vec<Step<'_>>> = HashMap::new();
     if is_renewing {
         for namesakes in namesakes(files, &pairs, stored) {
@@ -98,13 +121,23 @@ pub(super) fn steps<'a>(
     for (index, pair) in pairs.into_iter().enumerate() {
         let of_renewal = renewing.remove(&index).unwrap_or_default();
         let existing = pair.leaf.and_then(|leaf| by_leaf.get(leaf.to_string().as_str()));
+        let is_longer = |stored: &&&Stored| (stored.chain_length as i64) < pair.path_len as i64;
         let is_older = of_renewal.iter().any(|step| matches!(step, Step::Older(_)));
         match existing {
-            Some(stored) if !is_older => steps.push((pair, Step::AlreadyThere(stored))),
-            None if of_renewal.is_empty() => steps.push((pair, Step::Upload)),
+            Some(stored) if !is_older => {
+                let short: Vec<_> = stored.iter().filter(is_longer).copied().collect();
+                match short.is_empty() {
+                    true => steps.extend(stored.last().map(|stored| (pair.clone(), Step::AlreadyThere(stored)))),
+                    false => steps.extend(short.into_iter().map(|short| {
+                        let renewal = Renewal::of(short, &[], Some(short.chain_length));
+                        (pair.clone(), Step::Renew(renewal))
+                    })),
+                }
+            }
+            None if of_renewal.is_empty() => steps.push((pair.clone(), Step::Upload)),
             Some(_) | None => {}
         }
-        steps.extend(of_renewal.into_iter().map(|step| (pair, step)));
+        steps.extend(of_renewal.into_iter().map(|step| (pair.clone(), step)));
     }
     steps
 }
@@ -181,19 +214,8 @@ impl Namesakes<'_> {
         }
         for ((pair, _), group) in renewals {
             let [first, others @ ..] = &group[..] else { continue };
-            let target = Target {
-                id: first.id.clone(),
-                name: first.name.clone(),
-                etag: first.etag.clone(),
-            };
-            let others = others
-                .iter()
-                .map(|other| (other.id.clone(), other.name.clone()))
-                .collect();
-            steps
-                .entry(pair)
-                .or_default()
-                .push(Step::Renew(Renewal { target, others }));
+            let renewal = Renewal::of(first, others, None);
+            steps.entry(pair).or_default().push(Step::Renew(renewal));
         }
         for one in newest {
             let newer = self

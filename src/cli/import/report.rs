@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::Failure;
 use super::super::print::{self, ListOutput, plain};
+use crate::app::FileFormat;
 use crate::grpc::pb;
 
 /// The result for a pair, or for a file that is in no pair.
@@ -32,11 +33,17 @@ pub(super) enum State {
     Unreadable,
     /// The server was unavailable, or the import was interrupted.
     NotSent,
+    /// The file has only certificates of CAs.
+    Authority,
+    /// The pair of a CA.
+    AuthorityPair,
+    /// The file holds neither a certificate nor a private key.
+    Ignored,
 }
 
 impl State {
-    /// All states, in the order of the summary.
-    const ALL: [Self; 12] = [
+    /// All states, in the order of the summary. It always tells the last one.
+    const ALL: [Self; 15] = [
         Self::Uploaded,
         Self::Accepted,
         Self::Renewed,
@@ -49,6 +56,9 @@ impl State {
         Self::NoCertificate,
         Self::Unreadable,
         Self::NotSent,
+        Self::Authority,
+        Self::AuthorityPair,
+        Self::Ignored,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -65,20 +75,25 @@ impl State {
             Self::NoCertificate => "no certificate",
             Self::Unreadable => "unreadable",
             Self::NotSent => "not sent",
+            Self::Authority => "CA certificate",
+            Self::AuthorityPair => "CA pair",
+            Self::Ignored => "ignored",
         }
     }
 
     /// The state in JSON.
     fn code(self) -> String {
-        self.as_str().replace(' ', "_")
+        self.as_str().replace(' ', "_").to_lowercase()
     }
 }
 
 /// A line of the report.
 pub(super) struct Entry {
     pub(super) state: State,
-    /// The certificate file, then the key file if it is another file.
+    /// The certificate file, then the files of issuers, then the key file if it is another file.
     pub(super) files: Vec<String>,
+    /// The format of a file that is not taken.
+    pub(super) format: Option<FileFormat>,
     pub(super) id: String,
     pub(super) name: String,
     /// The reason of the server's error. Empty if there is none.
@@ -94,6 +109,7 @@ impl Entry {
         Self {
             state,
             files: files.collect(),
+            format: None,
             id: String::new(),
             name: String::new(),
             reason: String::new(),
@@ -147,6 +163,7 @@ impl Entry {
         json!({
             "state": self.state.code(),
             "files": self.files,
+            "format": self.format.map(|format| format.to_string()).unwrap_or_default(),
             "id": self.id,
             "name": self.name,
             "reason": self.reason,
@@ -159,8 +176,6 @@ impl Entry {
 /// The results of all files, sorted by path.
 pub(super) struct Report {
     pub(super) entries: Vec<Entry>,
-    /// Number of files with neither a certificate nor a private key.
-    pub(super) ignored: usize,
     pub(super) was_interrupted: bool,
 }
 
@@ -171,20 +186,20 @@ impl Report {
 
     pub(super) fn print(&self, output: ListOutput) -> Result<(), Failure> {
         let counts = State::ALL.map(|state| (state, self.count(state)));
-        let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+        let counts = counts
+            .into_iter()
+            .filter(|(state, count)| *count > 0 || *state == State::Ignored);
         match output {
             ListOutput::Table => {
                 let mut text: String = self.entries.iter().map(|entry| entry.line() + "\n").collect();
                 let counts = counts.map(|(state, count)| format!("{count} {}", state.as_str()));
-                let ignored = format!("{} ignored", self.ignored);
-                text.push_str(&counts.chain([ignored]).collect::<Vec<_>>().join(", "));
+                text.push_str(&counts.collect::<Vec<_>>().join(", "));
                 text.push('\n');
                 print::print(&text)
             }
             ListOutput::Json => {
-                let mut summary: serde_json::Map<_, _> =
+                let summary: serde_json::Map<_, _> =
                     counts.map(|(state, count)| (state.code(), json!(count))).collect();
-                summary.insert("ignored".to_owned(), json!(self.ignored));
                 let entries: Vec<_> = self.entries.iter().map(Entry::json).collect();
                 let document = json!({
                     "results": entries,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -10,14 +11,19 @@ use zeroize::Zeroizing;
 
 use super::super::answer::is_busy;
 use super::super::connection::Client;
+use super::super::print::plain;
 use super::NameFrom;
 use super::folder::FoundFile;
+use super::pairs::Pair;
 use super::renewing::{Renewal, Stored};
 use super::report::{Entry, State};
-use crate::app::CertificateName;
+use crate::app::{CertificateName, Chain};
 use crate::digest;
 use crate::grpc::pb;
+use crate::secret::Secret;
 
+/// The service remembers a token for a day. Nobody deletes a pair more often.
+const MAX_DELETED: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The import continues soon after the server is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -37,6 +43,10 @@ pub(super) struct Sender {
     pub(super) retry_for: Duration,
     /// Interrupts the pauses between attempts.
     pub(super) stop: CancellationToken,
+    /// Opens encrypted files.
+    pub(super) password: Option<Secret>,
+    /// Shows on a terminal what the import waits for.
+    pub(super) bar: ProgressBar,
 }
 
 /// The texts of a pair.
@@ -80,22 +90,11 @@ impl Sender {
         }
     }
 
-    /// Uploads a pair, or renews stored certificates with it. Without `key`, the certificate file also contains the key.
-    pub(super) async fn send(
-        &self,
-        certificate: &FoundFile,
-        key: Option<&FoundFile>,
-        renewal: Option<&Renewal>,
-    ) -> Vec<Entry> {
-        let files = || [certificate].into_iter().chain(key).map(|file| file.path.as_path());
-        let entry = |state| Entry::new(state, files());
-        let texts = match key.map_or_else(|| Some(Zeroizing::default()), |key| key.text(&self.root)) {
-            Some(key) => certificate
-                .text(&self.root)
-                .map(|certificate| Texts { certificate, key }),
-            None => None,
-        };
-        let Some(texts) = texts else {
+    /// Uploads a pair, or renews stored certificates with it.
+    pub(super) async fn send(&self, files: &[FoundFile], pair: &Pair, renewal: Option<&Renewal>) -> Vec<Entry> {
+        let entry = |state| Entry::new(state, pair.files().map(|file| files[file].path.as_path()));
+        let certificate = &files[pair.certificate];
+        let Some(texts) = self.texts(files, pair) else {
             return vec![entry(State::Refused).because("FILE_CHANGED", "changed while it was read: import it again")];
         };
         let sent = match renewal {
@@ -118,6 +117,27 @@ impl Sender {
         })
     }
 
+    /// The texts of a pair. `None` if a file has changed.
+    fn texts(&self, files: &[FoundFile], pair: &Pair) -> Option<Texts> {
+        let text = |file: usize| files[file].text(&self.root, self.password.as_ref());
+        let (certificate, key) = (text(pair.certificate)?, pair.key.map(text));
+        let issuers = pair.issuers.iter();
+        let issuers = issuers.map(|(file, place)| files[*file].contents.certificates[*place].der.clone());
+        let issuers = Chain::of(issuers).to_pem();
+        // With its final capacity: the text may contain the key, and growing would leave a copy in memory.
+        let mut whole = Zeroizing::new(String::with_capacity(certificate.len() + 1 + issuers.len()));
+        for part in [certificate.as_str(), "\n", &issuers] {
+            whole.push_str(part);
+        }
+        Some(Texts {
+            certificate: if issuers.is_empty() { certificate } else { whole },
+            key: match key {
+                Some(key) => key?,
+                None => Zeroizing::default(),
+            },
+        })
+    }
+
     async fn upload(&self, texts: &Texts, path: &Path, entry: impl Fn(State) -> Entry) -> Result<Entry, Status> {
         let name = match self.name_from {
             NameFrom::Certificate => String::new(),
@@ -125,24 +145,33 @@ impl Sender {
         };
         let tags = self.tags.iter().flat_map(|tag| [tag.key.as_str(), tag.value.as_str()]);
         let group = (!self.resource_group.is_empty()).then_some(self.resource_group.as_str());
-        let token = self.client_token(texts, &name, tags.chain(group));
-        let upload = || {
-            let request = pb::UploadServerCertificateRequest {
-                region_id: self.region.clone(),
-                server_certificate: texts.certificate.to_string(),
-                private_key: texts.key.to_string(),
-                server_certificate_name: name.clone(),
-                resource_group_id: self.resource_group.clone(),
-                tags: self.tags.clone(),
-                client_token: token.clone(),
-                validate_only: self.is_dry_run,
-                omit_account_fingerprints: true,
-                ..Default::default()
+        let parts: Vec<_> = tags.chain(group).collect();
+        let mut deleted = 0;
+        let answer = loop {
+            // A token belongs to one certificate, and that may be deleted: then the next token is for the next certificate.
+            let before = (deleted > 0).then(|| format!("deleted {deleted}"));
+            let token = self.client_token(texts, &name, parts.iter().copied().chain(before.as_deref()));
+            let upload = || {
+                let request = pb::UploadServerCertificateRequest {
+                    region_id: self.region.clone(),
+                    server_certificate: texts.certificate.to_string(),
+                    private_key: texts.key.to_string(),
+                    server_certificate_name: name.clone(),
+                    resource_group_id: self.resource_group.clone(),
+                    tags: self.tags.clone(),
+                    client_token: token.clone(),
+                    validate_only: self.is_dry_run,
+                    omit_account_fingerprints: true,
+                    ..Default::default()
+                };
+                let mut client = self.client.clone();
+                async move { client.upload_server_certificate(request).await }
             };
-            let mut client = self.client.clone();
-            async move { client.upload_server_certificate(request).await }
+            match self.retried(upload).await {
+                Err(status) if deleted < MAX_DELETED && is_of_deleted(&status) => deleted += 1,
+                answer => break answer?.into_inner(),
+            }
         };
-        let answer = self.retried(upload).await?.into_inner();
         let state = if self.is_dry_run {
             State::Accepted
         } else {
@@ -161,9 +190,13 @@ impl Sender {
         renewal: &Renewal,
         entry: impl Fn(State) -> Entry,
     ) -> Result<Vec<Entry>, Status> {
-        let Renewal { target, others } = renewal;
+        let Renewal {
+            target,
+            others,
+            chain_length,
+        } = renewal;
         let token = self.client_token(texts, &target.id, [target.etag.as_str()]);
-        let renew = || {
+        let renew = |is_dry_run: bool| {
             let request = pb::RenewServerCertificateRequest {
                 region_id: self.region.clone(),
                 server_certificate_id: target.id.clone(),
@@ -171,14 +204,21 @@ impl Sender {
                 private_key: texts.key.to_string(),
                 everywhere: !others.is_empty(),
                 if_etag: target.etag.clone(),
-                client_token: token.clone(),
-                validate_only: self.is_dry_run,
+                client_token: if is_dry_run { String::new() } else { token.clone() },
+                validate_only: is_dry_run,
                 ..Default::default()
             };
             let mut client = self.client.clone();
             async move { client.renew_server_certificate(request).await }
         };
-        let answer = self.retried(renew).await?.into_inner();
+        if let Some(present) = chain_length {
+            let dry = self.retried(|| renew(true)).await?.into_inner();
+            let length = dry.server_certificate.map_or(0, |certificate| certificate.chain_length);
+            if length <= *present {
+                return Ok(vec![entry(State::AlreadyThere).about(&target.id, &target.name)]);
+            }
+        }
+        let answer = self.retried(|| renew(self.is_dry_run)).await?.into_inner();
         let state = if self.is_dry_run {
             State::ToBeRenewed
         } else {
@@ -197,6 +237,7 @@ impl Sender {
             0,
             Entry {
                 findings: answer.findings,
+                message: chain_length.map_or_else(String::new, |_| "with a longer chain".to_owned()),
                 ..entry(state).about(&target.id, &target.name)
             },
         );
@@ -235,9 +276,19 @@ impl Sender {
         loop {
             let outcome = call().await;
             let left = self.retry_for.saturating_sub(began.elapsed());
-            if left.is_zero() || !outcome.as_ref().is_err_and(is_transient) {
-                return outcome;
-            }
+            let status = match &outcome {
+                Err(status) if !left.is_zero() && is_transient(status) => status,
+                _ => {
+                    self.bar.set_message("");
+                    return outcome;
+                }
+            };
+            self.bar.set_message(format!(
+                "waiting for the service for {} s: {}",
+                left.as_secs(),
+                plain(status.message())
+            ));
+            self.bar.tick();
             tokio::select! {
                 () = self.stop.cancelled() => return outcome,
                 () = tokio::time::sleep(pause.min(left)) => {}
@@ -245,6 +296,13 @@ impl Sender {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Whether an earlier upload with the same token stored a certificate that was deleted or purged since.
+fn is_of_deleted(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    reason == Some(pb::Reason::ServerCertificateNotFound.name())
 }
 
 /// Whether the same call may succeed later without a change.
