@@ -63,7 +63,7 @@ install-run:
 	@tools/install rust compiler postgres
 
 install-test:
-	@tools/install rust compiler postgres openssl certtool softhsm python java go node promtool nginx haproxy
+	@tools/install rust compiler postgres openssl certtool softhsm python java ssh-keygen jq go node promtool nginx haproxy
 
 # Lints proto/, and compares it with the accepted schema: nothing breaks a client, and nothing new is missing from the accepted file.
 schema: $(TOOLS)/buf/.made

@@ -1,7 +1,9 @@
 //! Finds the certificates in a PEM text.
 
+use super::der_form::DerForm;
 use super::finding::DroppedBlock;
 use super::pem::{self, Block, Label, PemError};
+use super::text;
 use super::text_notes::TextNotes;
 use super::unsupported_key::UnsupportedKey;
 use super::x509::X509Error;
@@ -156,8 +158,17 @@ impl<'a> Given<'a> {
             (true, true, _) => Err(Unread::HoldsPrivateKey),
             (true, false, Some(DroppedBlock::PublicKey)) => Err(Unread::Text(TextError::PublicKey)),
             (true, false, Some(_)) => Err(Unread::Text(TextError::OtherBlock)),
-            (true, false, None) => Err(Unread::Text(TextError::Pem(PemError::NoBlock))),
+            (true, false, None) => Err(Unread::Text(without_block(text))),
         }
+    }
+}
+
+/// The error of a text without a block. It may be the base64 of another format.
+fn without_block(text: &[u8]) -> TextError {
+    match text::decode_base64(text).and_then(|octets| DerForm::of(&octets)) {
+        Some(DerForm::Pkcs7) => TextError::Pkcs7,
+        Some(DerForm::Pkcs12) => TextError::Pkcs12,
+        _ => TextError::Pem(PemError::NoBlock),
     }
 }
 
@@ -239,6 +250,21 @@ mod tests {
                 assert_eq!(given.notes.first_dropped(), Some(kind));
             }
             assert_eq!(read(&block), Err(Unread::Text(alone)), "{label}");
+        }
+    }
+
+    #[test]
+    fn base64_of_another_format_is_named() {
+        use base64::Engine;
+        let pkcs12 = [&hex::decode("3082100002010330820f").unwrap()[..], &[7; 60]].concat();
+        let pkcs7 = [&hex::decode("3082100006092a864886f70d010702a0").unwrap()[..], &[7; 60]].concat();
+        for (octets, error) in [
+            (pkcs12, TextError::Pkcs12),
+            (pkcs7, TextError::Pkcs7),
+            (vec![7; 60], TextError::Pem(PemError::NoBlock)),
+        ] {
+            let text = base64::prelude::BASE64_STANDARD.encode(octets);
+            assert_eq!(read(text.as_bytes()), Err(Unread::Text(error)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Files in every format, from the command line to the store, and the commands that certkeep names for the formats that it does not read.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -12,6 +14,7 @@ use openssl::pkcs12::Pkcs12;
 use openssl::provider::Provider;
 use openssl::stack::Stack;
 use openssl::x509::X509Req;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,7 +72,7 @@ fn run_named(sentence: &str, place: usize, file: &str, folder: &Folder) {
 
 /// What `check` says, and its exit code.
 fn check(args: &[&str]) -> (i32, String) {
-    let output = run(CERTKEEP, &[&["check"], args].concat(), None);
+    let output = run(CERTKEEP, &[&["check"][..], args].concat(), None);
     (output.status.code().unwrap(), stdout(&output) + &stderr(&output))
 }
 
@@ -153,7 +156,7 @@ fn texts_are_read_as_people_have_them() {
         assert!(said.contains("LABEL_WRONG") && said.contains("PRIVATE KEY"), "{said}");
     }
     let parameters = "-----BEGIN DH PARAMETERS-----\nMAYCAQUCAQI=\n-----END DH PARAMETERS-----\n";
-    let all = folder.write("haproxy.pem", [&pair.certificate, &pair.key, parameters].concat());
+    let all = folder.write("haproxy.pem", pair.certificate.clone() + &pair.key + parameters);
     is_accepted(&[&all]);
     assert!(check(&[&all]).1.contains("BLOCK_DROPPED"));
 }
@@ -302,7 +305,7 @@ async fn every_format_is_uploaded_and_renewed() {
         "json",
     ];
     let call = |args: &[&str], stdin: Option<&str>, code: i32| {
-        let output = run(CERTKEEP, &[args, &common].concat(), stdin.map(Path::new));
+        let output = run(CERTKEEP, &[args, &common[..]].concat(), stdin.map(Path::new));
         assert_eq!(
             output.status.code(),
             Some(code),
@@ -333,7 +336,7 @@ async fn every_format_is_uploaded_and_renewed() {
         (&["--cert", &store, "--password-file", &password], None, 2),
     ];
     for (args, stdin, chain_length) in cases {
-        let (answer, _) = call(&[&["upload"], args].concat(), stdin, 0);
+        let (answer, _) = call(&[&["upload"][..], args].concat(), stdin, 0);
         let answer: Value = serde_json::from_str(&answer).unwrap();
         id = answer["serverCertificateId"]
             .as_str()
@@ -385,11 +388,79 @@ async fn every_format_is_uploaded_and_renewed() {
             "is encrypted: give its password with --password-file",
         ),
     ] {
-        let (_, said) = call(&[&["upload"], args].concat(), None, 2);
+        let (_, said) = call(&[&["upload"][..], args].concat(), None, 2);
         assert!(said.contains(sentence) && !said.contains("hunter2"), "{said}");
     }
     assert_eq!(server.rows().await, rows);
     server.stop().await;
+}
+
+/// A command on a terminal. `answer` is typed when the screen shows `until`. The whole screen, and the exit code.
+fn on_a_terminal(args: &[&str], until: &str, answer: &str) -> (String, Option<i32>) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let end = || std::fs::File::options().read(true).write(true).open(&name).unwrap();
+    let mut command = Command::new(CERTKEEP);
+    command
+        .args(args)
+        .env("TERM", "xterm")
+        .stdin(end())
+        .stdout(end())
+        .stderr(end());
+    let mut child = command.spawn().unwrap();
+    // The command holds the terminal too.
+    drop(command);
+    let mut terminal = std::fs::File::from(terminal);
+    let (mut screen, mut chunk) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&screen).contains(until) {
+        match terminal.read(&mut chunk) {
+            Ok(len) => screen.extend_from_slice(&chunk[..len]),
+            // Nobody holds the other end any more.
+            Err(_) => break,
+        }
+    }
+    let _ = terminal.write_all(answer.as_bytes());
+    let _ = terminal.read_to_end(&mut screen);
+    (
+        String::from_utf8_lossy(&screen).into_owned(),
+        child.wait().unwrap().code(),
+    )
+}
+
+#[test]
+fn a_terminal_is_asked_for_the_password_and_shows_the_wait() {
+    let folder = Folder::new();
+    let pair = pki::self_signed(Key::P256, "asked.example");
+    let store = folder.write("store.pfx", old_pkcs_12(&pair, &[]));
+    let (screen, code) = on_a_terminal(&["check", &store], "password of ", &format!("{PASSWORD}\n"));
+    assert_eq!(code, Some(5), "{screen}");
+    assert!(
+        screen.contains("an upload would store this pair") && !screen.contains(PASSWORD),
+        "{screen}"
+    );
+
+    let access_key = folder.write("access-key", "ck1.secret");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("http://{nobody}");
+    let import = [
+        "import",
+        &folder.path(""),
+        "--region",
+        REGION,
+        "--endpoint",
+        &endpoint,
+        "--access-key-file",
+        &access_key,
+        "--password-file",
+        &folder.path("password"),
+        "--retry-for",
+        "2",
+    ];
+    let (screen, code) = on_a_terminal(&import, "waiting for the service", "");
+    assert_eq!(code, Some(3), "{screen}");
+    assert!(screen.contains("waiting for the service for "), "{screen}");
 }
 
 fn import(folder: &Path, server: &TestServer, args: &[&str], code: i32) -> Value {
@@ -407,7 +478,7 @@ fn import(folder: &Path, server: &TestServer, args: &[&str], code: i32) -> Value
         "--output",
         "json",
     ];
-    let output = run(CERTKEEP, &[&common, args].concat(), None);
+    let output = run(CERTKEEP, &[&common[..], args].concat(), None);
     assert_eq!(
         output.status.code(),
         Some(code),

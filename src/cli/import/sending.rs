@@ -279,7 +279,9 @@ impl Sender {
             let status = match &outcome {
                 Err(status) if !left.is_zero() && is_transient(status) => status,
                 _ => {
-                    self.bar.set_message("");
+                    if !self.bar.message().is_empty() {
+                        self.bar.set_message("");
+                    }
                     return outcome;
                 }
             };
