@@ -1,7 +1,5 @@
 //! `renew`, `versions` and `rollback`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::Failure;

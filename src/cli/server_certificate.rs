@@ -1,7 +1,5 @@
 //! The commands on one server certificate, and their arguments. The commands on CA certificates have the same arguments.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::Failure;
