@@ -50,6 +50,9 @@ pub enum SettingsError {
     /// The text is not a connection string. The error does not repeat the text, because it may contain a password.
     #[error("the database URL is not one that libpq would read: {0}")]
     Malformed(&'static str),
+    /// A user name or password has a character that separates parts of a URL, and how to write it instead.
+    #[error("the user name or password in the database URL has a `{0}` that is not percent-encoded: write it as {1}")]
+    Unencoded(&'static str, &'static str),
     /// libpq does not know this value of `sslmode`.
     #[error("sslmode in the database URL must be disable, allow, prefer, require, verify-ca or verify-full")]
     SslMode,

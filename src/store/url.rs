@@ -77,9 +77,11 @@ pub fn check_database_url(text: &str) -> Result<(), SettingsError> {
 }
 
 fn without_query_parameters(text: &str, tls: &mut TlsParameters) -> Result<String, SettingsError> {
-    let Some((address, query)) = text.split_once('?') else {
-        return Ok(text.to_owned());
-    };
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    check_credentials(address, query)?;
+    if query.is_empty() {
+        return Ok(address.to_owned());
+    }
     let mut kept = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair
@@ -93,6 +95,26 @@ fn without_query_parameters(text: &str, tls: &mut TlsParameters) -> Result<Strin
         }
     }
     Ok(format!("{address}?{}", kept.join("&")))
+}
+
+/// Refuses a character in the user name or password that ends them too early: libpq would look for another host.
+fn check_credentials(address: &str, query: &str) -> Result<(), SettingsError> {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.matches('@').count() > 1 {
+        return Err(SettingsError::Unencoded("@", "%40"));
+    }
+    if path.contains('@') {
+        return Err(SettingsError::Unencoded("/", "%2F"));
+    }
+    // A parameter's value can contain `@`, but its name cannot.
+    if query
+        .split('&')
+        .any(|pair| pair.split('=').next().is_some_and(|name| name.contains('@')))
+    {
+        return Err(SettingsError::Unencoded("?", "%3F"));
+    }
+    Ok(())
 }
 
 /// `name = value` pairs. A value may be in single quotes. A backslash escapes one character.
@@ -163,6 +185,27 @@ mod tests {
         assert_eq!(tls.mode, SslMode::VerifyCa);
         assert_eq!(tls.certificate, Some(PathBuf::from("/a b")));
         assert_eq!(config.get_password(), Some(b"it's = x".as_slice()));
+    }
+
+    #[test]
+    fn says_how_to_write_a_character_of_a_password() {
+        let secret = "hunter2";
+        for (character, encoded) in [("@", "%40"), ("/", "%2F"), ("?", "%3F")] {
+            for query in ["", "?sslmode=disable"] {
+                let text = format!("postgres://u:{secret}{character}{secret}@h/db{query}");
+                let error = parse(&text).unwrap_err();
+                let is_told =
+                    matches!(error, SettingsError::Unencoded(found, told) if (found, told) == (character, encoded));
+                assert!(is_told, "{text}: {error:?}");
+                assert!(!error.to_string().contains(secret));
+            }
+            let (config, _) = parse(&format!("postgres://u:{secret}{encoded}{secret}@h/db")).unwrap();
+            let password = format!("{secret}{character}{secret}");
+            assert_eq!(config.get_password(), Some(password.as_bytes()));
+            parse(&format!("host=h user=u dbname=db password={password}")).unwrap();
+        }
+        parse("postgres://u:p@h/db?sslrootcert=/a@b&options=-c%20a=b").unwrap();
+        parse("postgres://u:p@h,h2/db").unwrap();
     }
 
     #[test]
