@@ -8,6 +8,11 @@ ENVOY_VERSIONS := 1.40.0 1.36.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_DEB_VERSION := 3.8.0
+HELM_VERSION := v4.3.2
+COMPOSE_VERSION := v2.16.2
+# It contains Kubernetes' schemas.
+KUBERNETES_VALIDATE_VERSION := 1.37.0
 CARGO_DENY := $(TOOLS)/deny/$(CARGO_DENY_VERSION)/bin/cargo-deny
 # The database of known vulnerabilities.
 ADVISORIES := https://github.com/RustSec/advisory-db
@@ -31,7 +36,7 @@ PROOFS ?=
 # tools/install puts programs there that the machine lacks.
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: run test check bench prove schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
+.PHONY: run test check bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
 	install-run install-test test-tools $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: install-run
@@ -58,6 +63,31 @@ bench: install-run $(TOOLS)/python/.made $(TOOLS)/bin/ghz-$(GHZ_VERSION) $(TOOLS
 	cargo build --locked --release --bin certkeep
 	$(TOOLS)/python/bin/python benches/bench.py --certkeep target/release/certkeep --ghz $(TOOLS)/bin/ghz-$(GHZ_VERSION) \
 		--envoy $(TOOLS)/bin/envoy-$(firstword $(ENVOY_VERSIONS)) --report target/bench.md $(BENCH_ARGS)
+
+# Writes a package for the Debian of this machine to target/debian.
+deb: install-run $(TOOLS)/cargo-deb/$(CARGO_DEB_VERSION)/bin/cargo-deb
+	PATH="$(CURDIR)/$(TOOLS)/cargo-deb/$(CARGO_DEB_VERSION)/bin:$$PATH" cargo deb --locked
+
+# Unoptimized: it builds sooner, and packs for seconds.
+$(TOOLS)/cargo-deb/$(CARGO_DEB_VERSION)/bin/cargo-deb:
+	cargo install --locked --quiet --debug --root $(TOOLS)/cargo-deb/$(CARGO_DEB_VERSION) cargo-deb@$(CARGO_DEB_VERSION)
+
+# Checks the chart for Kubernetes, and the compose file.
+manifests: $(TOOLS)/bin/helm-$(HELM_VERSION) $(TOOLS)/kubernetes-validate/.made $(TOOLS)/bin/compose-spec-$(COMPOSE_VERSION)
+	@tools/manifests $< $(TOOLS)/kubernetes-validate/bin/kubernetes-validate $(TOOLS)/bin/compose-spec-$(COMPOSE_VERSION)
+
+$(TOOLS)/bin/helm-$(HELM_VERSION): | install-test
+	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	mv $(TOOLS)/bin/helm $@
+
+$(TOOLS)/bin/compose-spec-$(COMPOSE_VERSION): | install-test
+	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_VERSION)
+	mv $(TOOLS)/bin/cmd $@
+
+$(TOOLS)/kubernetes-validate/.made: Makefile
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	touch $@
 
 install-run:
 	@tools/install rust compiler postgres

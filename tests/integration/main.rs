@@ -56,6 +56,7 @@ mod load;
 mod memory;
 mod misleading;
 mod operation;
+mod packaging;
 mod pki;
 mod plans;
 mod private_postgres;
