@@ -47,6 +47,7 @@ mod seal_audit_trails;
 mod search;
 mod secrets;
 mod settings;
+mod standing;
 mod tag;
 mod tail_audit_events;
 mod target;
@@ -104,6 +105,7 @@ pub use secrets::{
     Proxy, SECRET_TYPE, SecretContent, SecretOrRemoved, Secrets, SecretsRequest, SecretsResponse, SentSecret, Subscribe,
 };
 pub use settings::Settings;
+pub use standing::NEARLY_FULL;
 pub use tag::Revisions;
 pub use tail_audit_events::{AuditTail, TailedAuditEvent};
 pub use target::TargetCertificate;

@@ -39,6 +39,8 @@ pub struct Config {
     pub drain_time: Duration,
     /// Address of the listener for metrics and health. `None`: no listener.
     pub metrics_listen: Option<SocketAddr>,
+    /// How many certificates that expire next the metrics name.
+    pub metrics_certificates: u32,
     /// OTLP endpoint for traces: an http or https URL with a host. `None`: no traces.
     pub otlp_endpoint: Option<http::Uri>,
     /// Headers for the OTLP endpoint.

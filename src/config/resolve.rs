@@ -63,6 +63,10 @@ impl Layers {
                 .parsed("metrics_listen", "an address, for example 127.0.0.1:9464")
                 .map(Some),
         };
+        let metrics_certificates: Option<u32> = self.parsed("metrics_certificates", "a whole number between 0 and 100");
+        if metrics_certificates.is_some_and(|number| number > 100) {
+            self.error("metrics_certificates", "is not between 0 and 100");
+        }
         let otlp_endpoint = match self.value("otlp_endpoint") {
             None => Some(None),
             Some(_) => self
@@ -94,7 +98,7 @@ impl Layers {
             max_connection_age,
             keepalive,
             drain_time,
-            (metrics_listen, slb_listen),
+            (metrics_listen, metrics_certificates, slb_listen),
             otlp_endpoint,
             otlp_headers,
             trace_sample_ratio,
@@ -113,7 +117,7 @@ impl Layers {
             Some(max_connection_age),
             Some(keepalive),
             Some(drain_time),
-            (Some(metrics_listen), Some(slb_listen)),
+            (Some(metrics_listen), Some(metrics_certificates), Some(slb_listen)),
             Some(otlp_endpoint),
             Some(Headers(otlp_headers)),
             Some(Ratio(trace_sample_ratio)),
@@ -144,6 +148,7 @@ impl Layers {
             keepalive,
             drain_time,
             metrics_listen,
+            metrics_certificates,
             otlp_endpoint,
             otlp_headers,
             trace_sample_ratio,

@@ -48,7 +48,7 @@ impl Setting {
 }
 
 /// All settings except the regions. Only the file can contain regions.
-pub const SETTINGS: [Setting; 53] = [
+pub const SETTINGS: [Setting; 54] = [
     Setting {
         key: "listen",
         shape: Shape::Text("ADDRESS"),
@@ -155,6 +155,13 @@ pub const SETTINGS: [Setting; 53] = [
         shape: Shape::Text("ADDRESS"),
         default: None,
         help: "Address and port for Prometheus (/metrics) and health (/healthz, /readyz), over HTTP. Default: none",
+        for_database: false,
+    },
+    Setting {
+        key: "metrics_certificates",
+        shape: Shape::Number("certificates"),
+        default: Some("0"),
+        help: "Certificates that expire next, of all accounts, that /metrics lists with their names, at most 100. 0 lists none",
         for_database: false,
     },
     Setting {

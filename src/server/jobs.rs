@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, State};
 use crate::app::{App, DueUses, Error, RotationProgress};
+use crate::clock;
 use crate::store::{Access, Store};
+use crate::telemetry::rankings::{self, Ending, QuotaUse};
 use crate::telemetry::{causes, metrics};
 
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
@@ -13,6 +15,8 @@ const PROBE_TIME: Duration = Duration::from_secs(3);
 /// So many failed probes in a row make the service unready. One slow answer is no reason to send callers elsewhere.
 const MAX_FAILED_PROBES: u32 = 2;
 const COUNT_PAUSE: Duration = Duration::from_secs(300);
+/// How many quotas that are nearly full the metrics list.
+const LISTED_QUOTAS: u32 = 10;
 const SEAL_PAUSE: Duration = Duration::from_secs(1);
 const KEY_USE_PAUSE: Duration = Duration::from_secs(2);
 const MAINTENANCE_PAUSE: Duration = Duration::from_secs(300);
@@ -64,12 +68,17 @@ pub(super) async fn watch_database(store: Store, health: Health) {
     }
 }
 
-/// Counts the certificates by the time left until they expire.
-pub(super) async fn count_certificates(app: App) {
-    metrics::job_exists("count");
+/// Counts the certificates by the time left until they expire, and finds `named` certificates that expire next and the fullest quotas.
+pub(super) async fn count_certificates(app: App, named: u32) {
+    exists("count");
     loop {
-        report("count", count(&app).await);
-        report("count", count_compromised(&app).await);
+        let counted = async {
+            count(&app).await?;
+            count_compromised(&app).await?;
+            rank_certificates(&app, named).await?;
+            rank_quotas(&app).await
+        };
+        report("count", counted.await);
         tokio::time::sleep(COUNT_PAUSE).await;
     }
 }
@@ -86,10 +95,46 @@ async fn count(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
+async fn rank_certificates(app: &App, named: u32) -> Result<(), Error> {
+    if named == 0 {
+        return Ok(());
+    }
+    let endings = app.expiring_next(named).await?.into_iter().map(|certificate| Ending {
+        kind: certificate.kind.as_str(),
+        account: certificate.id.account.to_string(),
+        region: certificate.region.to_string(),
+        id: certificate.id.to_string(),
+        name: certificate.name,
+        ends_with: if certificate.is_ended_by_issuer {
+            "issuer"
+        } else {
+            "leaf"
+        },
+        secs: certificate.ends.millis() / 1000,
+    });
+    rankings::set_endings(endings.collect());
+    Ok(())
+}
+
+async fn rank_quotas(app: &App) -> Result<(), Error> {
+    let quotas = app
+        .nearly_full_quotas(LISTED_QUOTAS)
+        .await?
+        .into_iter()
+        .map(|quota| QuotaUse {
+            kind: quota.kind.as_str(),
+            account: quota.account.to_string(),
+            region: quota.region.map(|region| region.to_string()).unwrap_or_default(),
+            ratio: quota.used as f64 / quota.maximum.max(1) as f64,
+        });
+    rankings::set_quotas(quotas.collect());
+    Ok(())
+}
+
 /// Notes the certificates with a compromised key: after the start, after each change of the operator's lists, and once a day. Half of the time
 /// is left to calls.
 pub(super) async fn find_compromised(app: App) {
-    metrics::job_exists("compromised");
+    exists("compromised");
     loop {
         let mut walk = app.walk_compromised();
         loop {
@@ -121,7 +166,7 @@ async fn count_compromised(app: &App) -> Result<(), Error> {
 
 /// Purges what is older than its retention.
 pub(super) async fn run_maintenance(app: App) {
-    metrics::job_exists("purge");
+    exists("purge");
     let mut maintenance = app.maintenance();
     loop {
         report("purge", maintenance.run().await);
@@ -131,7 +176,7 @@ pub(super) async fn run_maintenance(app: App) {
 
 /// Tells the database that this replica is alive, and learns which key seals.
 pub(super) async fn tell_replica(app: App) {
-    metrics::job_exists("replica");
+    exists("replica");
     loop {
         report("replica", app.heartbeat().await);
         tokio::time::sleep(HEARTBEAT_PAUSE).await;
@@ -140,7 +185,7 @@ pub(super) async fn tell_replica(app: App) {
 
 /// Does the steps of a rotation of the key ring, with pauses that leave half of the time to calls.
 pub(super) async fn rotate_key_ring(app: App) {
-    metrics::job_exists("rotate");
+    exists("rotate");
     let mut continues = false;
     loop {
         let began = Instant::now();
@@ -158,7 +203,7 @@ pub(super) async fn rotate_key_ring(app: App) {
 
 /// Seals the new events of the audit trails.
 pub(super) async fn seal_audit_trails(app: App) {
-    metrics::job_exists("seal");
+    exists("seal");
     let mut sealer = app.sealer();
     loop {
         report("seal", sealer.run().await);
@@ -168,16 +213,23 @@ pub(super) async fn seal_audit_trails(app: App) {
 
 /// Records the last use of access keys.
 pub(super) async fn record_key_uses(app: App) {
-    metrics::job_exists("key_use");
+    exists("key_use");
     loop {
         tokio::time::sleep(KEY_USE_PAUSE).await;
         report("key_use", app.record_key_uses(DueUses::Old).await);
     }
 }
 
+fn exists(job: &'static str) {
+    metrics::job_exists(job, clock::now().millis() / 1000);
+}
+
 fn report(job: &'static str, outcome: Result<(), Error>) {
-    if let Err(error) = outcome {
-        metrics::job_failed(job);
-        tracing::error!(job, cause = causes(&error), "a job failed");
+    match outcome {
+        Ok(()) => metrics::job_succeeded(job, clock::now().millis() / 1000),
+        Err(error) => {
+            metrics::job_failed(job);
+            tracing::error!(job, cause = causes(&error), "a job failed");
+        }
     }
 }

@@ -216,7 +216,7 @@ impl Server {
         health.set(State::Serving).await;
         let mut jobs = JoinSet::new();
         jobs.spawn(jobs::watch_database(database.store().clone(), health.clone()));
-        jobs.spawn(jobs::count_certificates(app.clone()));
+        jobs.spawn(jobs::count_certificates(app.clone(), config.metrics_certificates));
         jobs.spawn(jobs::find_compromised(app.clone()));
         jobs.spawn(jobs::run_maintenance(app.clone()));
         jobs.spawn(jobs::seal_audit_trails(app.clone()));

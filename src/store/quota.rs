@@ -84,7 +84,7 @@ impl Store {
     }
 }
 
-fn kind(name: &str) -> Result<QuotaKind, Error> {
+pub(super) fn kind(name: &str) -> Result<QuotaKind, Error> {
     let found = QuotaKind::ALL.into_iter().find(|kind| kind.as_str() == name);
     found.ok_or(Error::Row("quota"))
 }

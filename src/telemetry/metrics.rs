@@ -1,10 +1,14 @@
-//! Metrics for Prometheus. A label has few values: never an account, an id or a caller's text.
+//! Metrics for Prometheus. A label has few values: never an account, an id or a caller's text. The exceptions are [`rankings`].
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+#[cfg(target_os = "linux")]
+use super::process;
+use super::rankings;
 
 const CALLS: &str = "certkeep_calls_total";
 const CALL_DURATION: &str = "certkeep_call_duration_seconds";
@@ -42,6 +46,7 @@ const AUDIT_PURGE_ENABLED: &str = "certkeep_audit_purge_enabled";
 const AUDIT_DENIALS_DROPPED: &str = "certkeep_audit_denials_dropped_total";
 const DATABASE_HOSTS_REFUSED: &str = "certkeep_database_hosts_refused_total";
 const JOB_FAILURES: &str = "certkeep_job_failures_total";
+const JOB_SUCCESS: &str = "certkeep_job_last_success_timestamp_seconds";
 const STATEMENT_DURATION: &str = "certkeep_statement_duration_seconds";
 const STATEMENT_RETRIES: &str = "certkeep_statement_retries_total";
 const QUEUE_LENGTH: &str = "certkeep_batch_queue_length";
@@ -128,6 +133,10 @@ pub fn begin() {
             "Connections to hosts of the database that were closed, because the host is an old primary or another cluster"
         );
         describe_counter!(JOB_FAILURES, "Failed runs of the jobs in the background, by task");
+        describe_gauge!(
+            JOB_SUCCESS,
+            "Last time when a job in the background succeeded or began, in Unix seconds, by task"
+        );
         describe_histogram!(
             STATEMENT_DURATION,
             "Duration of statements in Postgres by statement, without the wait for a connection, in seconds"
@@ -164,8 +173,14 @@ pub fn upkeep() {
 
 /// All metrics in Prometheus's text format.
 pub fn render() -> String {
-    let handle = RECORDER.get().and_then(Option::as_ref);
-    handle.map(PrometheusHandle::render).unwrap_or_default()
+    let Some(handle) = RECORDER.get().and_then(Option::as_ref) else {
+        return String::new();
+    };
+    let mut text = handle.render();
+    rankings::render(&mut text);
+    #[cfg(target_os = "linux")]
+    process::render(&mut text);
+    text
 }
 
 /// Counts a call that has ended, and its duration if it answered one message.
@@ -268,9 +283,15 @@ pub fn database_host_refused() {
     counter!(DATABASE_HOSTS_REFUSED).increment(1);
 }
 
-/// Declares a job, so that its first failure is seen as an increase.
-pub fn job_exists(job: &'static str) {
+/// Declares a job that begins at this time, in seconds since 1970: its first failure is seen as an increase.
+pub fn job_exists(job: &'static str, secs: i64) {
     counter!(JOB_FAILURES, "task" => job).absolute(0);
+    job_succeeded(job, secs);
+}
+
+/// Notes that a run of a job succeeded at this time, in seconds since 1970. A job that hangs or is gone no longer does.
+pub fn job_succeeded(job: &'static str, secs: i64) {
+    gauge!(JOB_SUCCESS, "task" => job).set(secs as f64);
 }
 
 /// Counts a failed run of a job. The label is `task`: Prometheus itself adds a label `job`.

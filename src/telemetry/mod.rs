@@ -4,6 +4,9 @@
 mod causes;
 mod json;
 pub mod metrics;
+#[cfg(target_os = "linux")]
+mod process;
+pub mod rankings;
 mod seldom;
 mod traces;
 

@@ -426,6 +426,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         drain_time: Duration::from_secs(5),
         slb_listen: None,
         metrics_listen: None,
+        metrics_certificates: 0,
         otlp_endpoint: None,
         otlp_headers: http::HeaderMap::new(),
         trace_sample_ratio: 1.0,

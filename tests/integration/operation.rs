@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{TestServer, bearer, temp_dir, upload_of};
+use crate::harness::{REGION, TestServer, bearer, temp_dir, upload_of};
 use crate::pki::{self, Key};
 use crate::process::{CERTKEEP, Certkeep, DataDir, certkeep, stderr, stdout};
 use crate::slb::SlbCaller;
@@ -102,6 +102,92 @@ async fn metrics_count_calls_refusals_and_uploads_and_show_nothing_of_them() {
     ] {
         assert!(!text.contains(secret));
     }
+    server.stop().await;
+}
+
+/// The lists are the process's, so a process of its own shows them.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_name_what_expires_next_and_nearly_full_quotas_and_describe_the_process() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let mut ids = Vec::new();
+    for (name, pair) in [
+        ("in-10-days", pki::expiring("a.example", 10)),
+        ("in-20-days", pki::expiring("b.example", 20)),
+        ("issuer-in-5-days", pki::issued_until("c.example", 90, 5)),
+        ("expired", pki::expiring("d.example", 3)),
+    ] {
+        let request = pb::UploadServerCertificateRequest {
+            server_certificate_name: name.to_owned(),
+            ..upload_of(&pair)
+        };
+        ids.push(crate::calls::stored(&client, &request).await);
+    }
+    let ca = pb::UploadCaCertificateRequest {
+        region_id: REGION.to_owned(),
+        ca_certificate: pki::root_expiring("Test Root", 4),
+        ca_certificate_name: "ca-in-4-days".to_owned(),
+        ..Default::default()
+    };
+    client.clone().upload_ca_certificate(ca).await.unwrap();
+    let sql = server.sql().await;
+    let past = "update certificate set chain_not_after_ms = 1000, not_after_ms = 1000 where name = 'expired'";
+    assert_eq!(sql.execute(past, &[]).await.unwrap(), 1);
+
+    let args = [
+        ["--database-url", server.database()],
+        ["--metrics-listen", "127.0.0.1:0"],
+        ["--metrics-certificates", "3"],
+        ["--server-certificate-quota", "5"],
+    ];
+    let process = Certkeep::start_with(server.data_dir(), &args.concat());
+    let address = process
+        .banner
+        .lines()
+        .find_map(|line| line.strip_prefix("metrics   http://")?.strip_suffix("/metrics"));
+    let address = address.unwrap().parse().unwrap();
+    let text = async || {
+        tokio::task::spawn_blocking(move || http(address, "/metrics").1)
+            .await
+            .unwrap()
+    };
+    crate::harness::until(async || text().await.contains("certkeep_quota_used_ratio{")).await;
+    let text = text().await;
+    let listed: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("certkeep_expires_next_timestamp_seconds{"))
+        .collect();
+    let labels = |line: &str| -> Vec<String> { line.split('"').skip(1).step_by(2).map(str::to_owned).collect() };
+    let shown: Vec<_> = listed.iter().map(|line| labels(line)).collect();
+    let names: Vec<_> = shown.iter().map(|labels| labels[4].as_str()).collect();
+    assert_eq!(names, ["ca-in-4-days", "issuer-in-5-days", "in-10-days"]);
+    let account = shown[0][1].clone();
+    let of_the_issuer = ["server", &account, REGION, &ids[2], "issuer-in-5-days", "issuer"];
+    assert_eq!(shown[1], of_the_issuer);
+    assert_eq!((shown[0][0].as_str(), shown[2][5].as_str()), ("ca", "leaf"));
+    let days = [4.0, 5.0, 10.0];
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    for (line, days) in listed.iter().zip(days) {
+        let end: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!((end - now - days * 86_400.0).abs() < 600.0, "{line}");
+    }
+    let quotas: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("certkeep_quota_used_ratio{"))
+        .collect();
+    let full = format!("certkeep_quota_used_ratio{{kind=\"server\",account=\"{account}\",region=\"{REGION}\"}} 0.8");
+    assert_eq!(quotas, [full]);
+
+    for task in ["count", "purge", "seal", "replica"] {
+        let line = format!("certkeep_job_last_success_timestamp_seconds{{task=\"{task}\"}}");
+        assert!((metric(&text, &line) - now).abs() < 60.0, "{line}");
+    }
+    assert!((metric(&text, "process_start_time_seconds ") - now).abs() < 60.0);
+    assert!(metric(&text, "process_cpu_seconds_total ") > 0.0);
+    assert!(metric(&text, "process_resident_memory_bytes ") > 1e6);
+    let (open, max) = (metric(&text, "process_open_fds "), metric(&text, "process_max_fds "));
+    assert!(open > 5.0 && open < max, "{open} of {max}");
+    process.terminate();
     server.stop().await;
 }
 

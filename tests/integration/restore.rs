@@ -1,5 +1,7 @@
 //! The steps of docs/operations.md bring back everything that was backed up, private keys included.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -31,13 +33,17 @@ fn steps(heading: &str) -> String {
     commands.join("\n")
 }
 
-/// Runs these commands in the directory of the dump.
+/// Runs the commands below this heading in the directory of the dump.
 fn follow(heading: &str, backup: &Path, database: &str, data_dir: &Path) {
+    run(&steps(heading), backup, database, data_dir);
+}
+
+fn run(commands: &str, backup: &Path, database: &str, data_dir: &Path) {
     let programs = Path::new(CERTKEEP).parent().unwrap().to_owned();
     let path = path_env().unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path))).unwrap();
     let output = Command::new("sh")
-        .args(["-euc", &steps(heading)])
+        .args(["-euc", commands])
         .current_dir(backup)
         .env("PATH", path)
         .env("DATABASE", database)
@@ -72,6 +78,10 @@ async fn backup() -> Backup {
     let answer = get(server.channel(), admin_key.trim(), &id).await;
     let dir = temp_dir();
     follow("Back up", dir.path(), &data_dir.connection_string(), data_dir.path());
+    for file in ["certkeep.dump", "key-ring"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
     server.terminate();
     Backup {
         dir,
@@ -161,14 +171,14 @@ async fn a_dump_and_the_ring_make_the_service_anew_on_a_private_postgres() {
     let backup = backup().await;
     let data_dir = DataDir::new();
     let ring = data_dir.path().join("key-ring");
-    std::fs::copy(backup.dir.path().join("key-ring"), &ring).unwrap();
+    let steps = steps("Restore into a private PostgreSQL");
+    let (before, after) = steps.split_at(steps.find("pg_restore").unwrap());
+    // Nothing but the document says who may enter the directory. As root, certkeep runs PostgreSQL as another user.
+    std::fs::set_permissions(data_dir.path(), Permissions::from_mode(0o700)).unwrap();
+    run(before, backup.dir.path(), "", data_dir.path());
     let empty = Certkeep::start(&data_dir);
-    follow(
-        "Restore into a private PostgreSQL",
-        backup.dir.path(),
-        &data_dir.connection_string(),
-        data_dir.path(),
-    );
+    let database = data_dir.connection_string();
+    run(after, backup.dir.path(), &database, data_dir.path());
     empty.terminate();
 
     let server = Certkeep::start(&data_dir);
