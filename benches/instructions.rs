@@ -132,6 +132,7 @@ impl Upload {
             facts,
             findings,
             account_fingerprints: ListedFingerprints::default(),
+            ali_cloud: None,
         };
         grpc::uploaded(self.request_id, uploaded).encode_to_vec()
     }
