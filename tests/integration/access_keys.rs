@@ -246,7 +246,7 @@ async fn only_the_secret_of_a_key_that_can_sign_is_stored_sealed() {
     let sealed = "select access_key_id, sealed from access_key where sealed is not null";
     let rows = sql.query(sealed, &[]).await.unwrap();
     let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(ids, [key.access_key_id.clone()]);
+    assert_eq!(ids, std::slice::from_ref(&key.access_key_id));
     let (secret, sealed): (_, &[u8]) = (text.split_once('.').unwrap().1, rows[0].get(1));
     assert!(!sealed.windows(8).any(|octets| secret.as_bytes().starts_with(octets)));
     let events = audited(&server, &key.access_key_id).await;
