@@ -31,12 +31,13 @@ pub(super) enum Scheme {
 }
 
 impl Scheme {
-    /// Clients that sign with V2 send `x-acs-*` headers too, so only `Authorization` tells.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Clients that sign with V2 send `x-acs-*` headers too, so only `Authorization` tells. V3 has other methods too, for example with SM3.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        match value.is_some_and(acs3::Authorization::is_meant) {
-            true => Self::Acs3,
-            false => Self::V2,
+        match value {
+            Some(value) if acs3::Authorization::is_meant(value) => Ok(Self::Acs3),
+            Some(value) if value.starts_with("ACS3-") => Err(Refusal::SignatureMethod),
+            _ => Ok(Self::V2),
         }
     }
 }

@@ -113,7 +113,7 @@ async fn read_parts(
     if !form.is_empty() && !is_form(&parts.headers) {
         return Err(Refusal::ParameterFormat.into());
     }
-    let scheme = Scheme::of(&parts.headers);
+    let scheme = Scheme::of(&parts.headers)?;
     let mut of_query = Parameters::default();
     if scheme == Scheme::Acs3 {
         of_query.read(query)?;
