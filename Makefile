@@ -181,7 +181,8 @@ $(TOOLS)/fuzz/bin/cargo-fuzz:
 
 # Clients that the tests call certkeep with: grpcurl, and one generated from proto/ for each language, each complete in its folder.
 test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) \
-	$(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS)) $(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made)
+	$(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS)) \
+	$(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made slb-go/.made slb-node/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
@@ -209,7 +210,7 @@ $(TOOLS)/bin/ghz-$(GHZ_VERSION): | install-test
 	GOBIN="$(CURDIR)/$(TOOLS)/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 	mv $(TOOLS)/bin/ghz $@
 
-$(TOOLS)/python/.made: examples/python/requirements.txt tools/cryptography/requirements.txt | install-test
+$(TOOLS)/python/.made: examples/python/requirements.txt tools/cryptography/requirements.txt tests/slb/python/requirements.txt | install-test
 	python3 -m venv --clear $(TOOLS)/python
 	$(TOOLS)/python/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$^)
 	touch $@
@@ -230,6 +231,17 @@ $(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.* te
 		--go-grpc_out=$(@D)/gen --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
 	cd $(@D) && go build -buildvcs=false -o upload . && go build -buildvcs=false -o renew ./tests \
 		&& go build -buildvcs=false -o verdicts ./tests/verdicts
+	touch $@
+
+# Alibaba Cloud's clients of the SLB API. Those for Python are in $(TOOLS)/python.
+$(TOOLS)/slb-go/.made: $(wildcard tests/slb/go/*.*) | install-test
+	rm -rf $(@D) && mkdir -p $(@D)
+	cd tests/slb/go && go build -buildvcs=false -o $(CURDIR)/$(@D)/client .
+	touch $@
+
+$(TOOLS)/slb-node/.made: $(wildcard tests/slb/node/*.*) | install-test
+	rm -rf $(@D) && mkdir -p $(@D) && cp tests/slb/node/*.* $(@D)
+	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
 $(TOOLS)/java/.made: $(PROTOS) examples/java/pom.xml $(wildcard examples/java/src/main/java/io/certkeep/examples/*.java) | install-test

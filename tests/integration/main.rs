@@ -82,6 +82,7 @@ mod secrets;
 #[path = "../../fuzz/seeds.rs"]
 mod seeds;
 mod slb;
+mod slb_clients;
 mod standby;
 mod starts;
 mod store;
