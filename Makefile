@@ -36,7 +36,7 @@ PROOFS ?=
 # tools/install puts programs there that the machine lacks.
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: run test check bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
+.PHONY: run test check man bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
 	install-run install-test test-tools $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: install-run
@@ -52,6 +52,10 @@ check: install-run
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+# The manual pages: `man -l target/man/certkeep-upload.1`.
+man: install-run
+	cargo run --locked --quiet --bin certkeep -- man target/man
 
 # The proofs that take too long for `make test`: docs/proofs.md.
 prove: install-test

@@ -7,8 +7,9 @@ use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
 use super::new_key::{Created, NewKeyArgs, key_lines, state};
-use super::print::{self, ListOutput, lines, moment, plain, role, scope, table};
+use super::print::{self, ListOutput, day as date, lines, moment, plain, role, scope};
 use super::search::{day, seconds};
+use super::table::{Column, Row, TableArgs};
 use crate::clock;
 use crate::grpc::pb;
 
@@ -137,9 +138,8 @@ pub(super) struct ListArgs {
     /// Only keys that were not used for this number of days, and are at least that old.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=36_500))]
     unused: Option<i32>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::AccessKey>,
 }
 
 #[derive(Args)]
@@ -234,26 +234,30 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         }
         request.page_token = page.next_page_token;
     }
-    if args.output == ListOutput::Json {
-        return print::json("ListAccessKeysResponse", &all);
-    }
-    let rows = all.access_keys.iter().map(|key| {
-        let last = key.last_use.as_ref();
-        let used = last.map(|last| format!("{} {} {}", moment(last.use_time), last.address, last.method));
-        [
-            plain(&key.access_key_id),
-            role(key.role()),
-            state(key).to_owned(),
-            moment(key.expire_time),
-            plain(&used.unwrap_or_default()),
-            plain(&scope(key.scope.as_ref())),
-            plain(&key.description),
-        ]
-    });
-    table(
-        &["ID", "ROLE", "STATE", "EXPIRES", "LAST USE", "SCOPE", "DESCRIPTION"],
-        rows,
-    )
+    args.shown
+        .print("ListAccessKeysResponse", &all, "access keys", &all.access_keys)
+}
+
+impl Row for pb::AccessKey {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("description", |key| plain(&key.description)),
+        Column::new("role", |key| role(key.role())),
+        Column::new("state", |key| state(key).to_owned()),
+        Column::new("expires", |key| date(key.expire_time)),
+        Column::new("last-use", |key| {
+            date(key.last_use.as_ref().and_then(|last| last.use_time))
+        }),
+        Column::extra("last-address", |key| {
+            plain(key.last_use.as_ref().map_or("", |last| &last.address))
+        }),
+        Column::extra("last-method", |key| {
+            plain(key.last_use.as_ref().map_or("", |last| &last.method))
+        }),
+        Column::extra("scope", |key| plain(&scope(key.scope.as_ref()))),
+        Column::extra("created", |key| moment(key.create_time)),
+        Column::extra("created-by", |key| plain(&key.created_by)),
+        Column::new("id", |key| plain(&key.access_key_id)),
+    ];
 }
 
 async fn set_disabled(args: KeyArgs, disabled: bool) -> Result<(), Failure> {
@@ -272,9 +276,9 @@ async fn update(
 ) -> Result<(), Failure> {
     let answer = connection.connect_as_admin()?.update_access_key(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    match output {
-        ListOutput::Json => print::json("UpdateAccessKeyResponse", &answer),
-        ListOutput::Table => lines(&key_lines(&answer.access_key.unwrap_or_default())),
+    match output.document() {
+        Some(document) => document.print("UpdateAccessKeyResponse", &answer),
+        None => lines(&key_lines(&answer.access_key.unwrap_or_default())),
     }
 }
 

@@ -6,7 +6,8 @@ use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
 use super::new_key::{Created, NewKeyArgs};
-use super::print::{self, ListOutput, line, lines, moment, plain, table};
+use super::print::{ListOutput, day, line, lines, plain};
+use super::table::{Column, Row, TableArgs};
 use crate::grpc::pb;
 
 #[derive(Subcommand)]
@@ -39,9 +40,8 @@ pub(super) struct CreateArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::Account>,
 }
 
 #[derive(Args)]
@@ -126,19 +126,18 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         }
         request.page_token = page.next_page_token;
     }
-    if args.output == ListOutput::Json {
-        return print::json("ListAccountsResponse", &all);
-    }
-    let rows = all.accounts.iter().map(|account| {
-        [
-            plain(&account.account_id),
-            plain(&account.name),
-            state(account).to_owned(),
-            account.server_certificate_count.to_string(),
-            moment(account.create_time),
-        ]
-    });
-    table(&["ID", "NAME", "STATE", "SERVER CERTIFICATES", "CREATED"], rows)
+    args.shown
+        .print("ListAccountsResponse", &all, "accounts", &all.accounts)
+}
+
+impl Row for pb::Account {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("name", |account| plain(&account.name)),
+        Column::new("state", |account| state(account).to_owned()),
+        Column::new("certificates", |account| account.server_certificate_count.to_string()),
+        Column::new("created", |account| day(account.create_time)),
+        Column::new("id", |account| plain(&account.account_id)),
+    ];
 }
 
 async fn set_disabled(args: AccountArgs, disabled: bool) -> Result<(), Failure> {
@@ -157,9 +156,9 @@ async fn update(
 ) -> Result<(), Failure> {
     let answer = connection.connect_as_operator()?.update_account(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    match output {
-        ListOutput::Json => print::json("UpdateAccountResponse", &answer),
-        ListOutput::Table => lines(&account_lines(&answer.account.unwrap_or_default())),
+    match output.document() {
+        Some(document) => document.print("UpdateAccountResponse", &answer),
+        None => lines(&account_lines(&answer.account.unwrap_or_default())),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The answer of the service, or the reason why there is no answer.
 
-use certkeep_client::{CallError, ConnectError, ConnectFault, Outcome, refused_key};
+use certkeep_client::{CallError, ConnectError, ConnectFault, Outcome};
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
-use super::print::{self, plain};
-use super::{Failure, words};
+use super::Failure;
+use super::print::plain;
+use super::service_error::ServiceError;
 use crate::grpc::pb;
 
 pub(super) use certkeep_client::pages;
@@ -17,57 +18,20 @@ pub(super) fn answered<T>(answer: Result<Response<T>, Status>, effect: Effect) -
         .map_err(|status| failed(status, effect))
 }
 
-/// The error of the service. Each invalid field has its own line.
+/// The failure of a call. Each invalid field has its own line.
 pub(super) fn failed(status: Status, effect: Effect) -> Failure {
     if let Some(error) = ConnectError::of(&status) {
         return not_sent(error);
     }
-    let error = CallError::from(status);
-    let status = &error.status;
-    let details = status.get_error_details();
-    let mut lines = Vec::new();
-    if let Some(info) = details.error_info() {
-        lines.push(("reason", &info.reason));
-    }
-    if let Some(bad_request) = details.bad_request() {
-        lines.extend(
-            bad_request
-                .field_violations
-                .iter()
-                .map(|wrong| (words::flag(&wrong.field), &wrong.description)),
-        );
-    }
-    if let Some(failed) = details.precondition_failure() {
-        let in_use = failed
-            .violations
-            .iter()
-            .filter(|wrong| wrong.r#type == pb::Reason::CertificateInUse.name());
-        lines.extend(in_use.map(|wrong| ("held by", &wrong.description)));
-    }
-    let lost_names = details.error_info().and_then(|info| info.metadata.get("lost_names"));
-    lines.extend(lost_names.map(|names| ("lost names", names)));
-    let refusing = error.findings.iter();
-    let refusing = refusing.filter(|one| one.severity() == pb::Severity::Error);
-    let refused_key = refused_key(status);
-    if let Some([key, endpoint]) = &refused_key {
-        lines.extend([("access key", key), ("endpoint", endpoint)]);
-    }
-    lines.extend(refusing.map(|finding| (print::code(finding), &finding.message)));
-    if let Some(info) = details.request_info() {
-        lines.push(("request id", &info.request_id));
-    }
-    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or_default();
-    let lines: String = lines
-        .iter()
-        .map(|(label, value)| format!("\n  {:<width$}  {}", plain(label), plain(value)))
-        .collect();
-    let message = plain(status.message());
-    let text = format!("{message}{lines}");
-    match error.outcome {
+    let call = CallError::from(status);
+    let error = ServiceError::of(&call);
+    let text = error.text();
+    let failure = match call.outcome {
         Outcome::Refused => Failure::refused(text),
         Outcome::Unchanged => Failure::unavailable(text),
         Outcome::Unknown => effect.failure(&text),
-    }
+    };
+    failure.because_of(error)
 }
 
 /// Nothing was sent. A wrong scheme is an error of the command line.

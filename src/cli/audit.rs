@@ -9,6 +9,7 @@ use prost_types::Timestamp;
 use super::Failure;
 use super::answer::{Effect, answered, failed};
 use super::connection::ConnectionArgs;
+use super::document::Document;
 use super::print::{self, AuditOutput};
 use super::search::day;
 use crate::grpc::pb;
@@ -29,7 +30,6 @@ pub(super) struct AuditArgs {
 #[derive(Subcommand)]
 enum AuditCommand {
     /// Verify that no audit event is missing or was changed.
-    #[command(after_help = "Exit code: 0 the trails are whole, 1 a trail is broken or a head is missing.")]
     Verify(VerifyArgs),
 }
 
@@ -142,7 +142,7 @@ async fn list(args: &EventsArgs) -> Result<(), Failure> {
         }
     }
     match args.output {
-        AuditOutput::Json => print::json("ListAuditEventsResponse", &all),
+        AuditOutput::Json => Document::Json.print("ListAuditEventsResponse", &all),
         _ => Ok(()),
     }
 }

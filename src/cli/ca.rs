@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
 use super::file::read_certificate;
 use super::print;
 use super::server_certificate::{DeleteArgs, DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
 use super::tag::tags;
+use super::{Failure, target};
 use crate::grpc::pb;
 
 #[derive(Subcommand)]
@@ -121,7 +121,8 @@ async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     };
     let all = all(&args.connection, request).await?;
     let listed: Vec<_> = all.ca_certificates.iter().cloned().map(shown).collect();
-    print::described(&listed, "DescribeCACertificatesResponse", &all, args.output)
+    args.shown
+        .print("DescribeCACertificatesResponse", &all, "CA certificates", &listed)
 }
 
 /// All pages of a listing.
@@ -149,7 +150,7 @@ pub(super) async fn all(
 async fn get(args: GetArgs) -> Result<(), Failure> {
     let request = pb::GetCaCertificateRequest {
         region_id: String::new(),
-        ca_certificate_id: args.id,
+        ca_certificate_id: target::ca_certificate(&args.connection, &args.id, "").await?,
     };
     let answer = args.connection.connect()?.get_ca_certificate(request).await;
     let answer = answered(answer, Effect::Reads)?;
@@ -158,16 +159,18 @@ async fn get(args: GetArgs) -> Result<(), Failure> {
 }
 
 async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let region = args.connection.region(args.region)?;
+    let id = target::ca_certificate(&args.connection, &args.id, &region).await?;
     let request = pb::SetCaCertificateNameRequest {
-        region_id: args.connection.region(args.region)?,
-        ca_certificate_id: args.id.clone(),
+        region_id: region,
+        ca_certificate_id: id.clone(),
         ca_certificate_name: args.name.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.set_ca_certificate_name(request).await;
     let answer = answered(answer, Effect::Changes)?;
     print::renamed(
-        (&args.id, &args.name, &answer.etag),
+        (&id, &args.name, &answer.etag),
         "SetCACertificateNameResponse",
         &answer,
         args.output,
@@ -175,16 +178,18 @@ async fn rename(args: RenameArgs) -> Result<(), Failure> {
 }
 
 async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Result<(), Failure> {
+    let region = args.region.unwrap_or_default();
+    let id = target::ca_certificate(&args.connection, &args.id, &region).await?;
     let request = pb::DeleteCaCertificateRequest {
-        region_id: args.region.unwrap_or_default(),
-        ca_certificate_id: args.id.clone(),
+        region_id: region,
+        ca_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
         force,
     };
     let answer = args.connection.connect()?.delete_ca_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
     print::changed(
-        ("deleted", &args.id, &answer.etag),
+        ("deleted", &id, &answer.etag),
         "DeleteCACertificateResponse",
         &answer,
         args.output,

@@ -66,10 +66,10 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
         let request_id = RequestId::random().map_err(|error| Failure::from_error(&error))?;
         checked(request_id, check_here(&request, &policy), argument)
     };
-    match args.output {
-        Output::Json => print::json("CheckServerCertificateResponse", &answer)?,
-        Output::Pem => print::print(&answer.server_certificate.clone().unwrap_or_default().certificate_chain)?,
-        Output::Table => print::print(&report(&answer))?,
+    match (args.output.document(), args.output) {
+        (Some(document), _) => document.print("CheckServerCertificateResponse", &answer)?,
+        (None, Output::Pem) => print::print(&answer.server_certificate.clone().unwrap_or_default().certificate_chain)?,
+        (None, _) => print::print(&report(&answer))?,
     }
     let severities = answer.findings.iter().map(pb::Finding::severity);
     match severities.max() {

@@ -6,9 +6,10 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::connection::ConnectionArgs;
-use super::contexts::ContextDir;
-use super::print::{line, lines, table};
+use super::contexts::{Context, ContextDir};
+use super::print::{line, lines, plain};
 use super::settings::variable;
+use super::table::{self, Column, Row};
 
 const SYSTEM: &str = "the system's CA certificates";
 
@@ -57,16 +58,35 @@ pub(super) fn dir() -> Result<ContextDir, Failure> {
 
 fn list() -> Result<(), Failure> {
     let contexts = dir()?.read()?;
-    let rows = contexts.by_name.iter().map(|(name, context)| {
-        let mark = match contexts.current.as_ref() == Some(name) {
-            true => "*",
-            false => "",
-        };
-        let region = context.region.clone().unwrap_or_default();
-        let key = shown(context.access_key_file.as_deref());
-        [mark.to_owned(), name.clone(), context.endpoint.clone(), region, key]
-    });
-    table(&["", "NAME", "ENDPOINT", "REGION", "ACCESS KEY"], rows)
+    let rows: Vec<_> = contexts
+        .by_name
+        .iter()
+        .map(|(name, context)| ListedContext {
+            is_current: contexts.current.as_ref() == Some(name),
+            name: name.clone(),
+            context: context.clone(),
+        })
+        .collect();
+    table::show("contexts", &rows)
+}
+
+/// A context of the list.
+pub(super) struct ListedContext {
+    pub(super) is_current: bool,
+    pub(super) name: String,
+    pub(super) context: Context,
+}
+
+impl Row for ListedContext {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("", |row| if row.is_current { "*" } else { "" }.to_owned()),
+        Column::text("name", |row| plain(&row.name)),
+        Column::text("endpoint", |row| plain(&row.context.endpoint)),
+        Column::text("region", |row| plain(row.context.region.as_deref().unwrap_or_default())),
+        Column::text("access-key", |row| {
+            plain(&shown(row.context.access_key_file.as_deref()))
+        }),
+    ];
 }
 
 fn shown(path: Option<&Path>) -> String {

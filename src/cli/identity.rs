@@ -5,7 +5,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput};
+use super::print::{self, ListOutput, plain, role, scope};
+use super::table::{Column, Row, TableArgs};
 use crate::grpc::pb;
 
 #[derive(Subcommand)]
@@ -73,9 +74,8 @@ pub(super) struct ListArgs {
     /// Only client identities of this account.
     #[arg(long, value_name = "ID")]
     account: Option<String>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::ClientIdentity>,
 }
 
 #[derive(Args)]
@@ -152,7 +152,12 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         all.request_id = page.request_id;
         all.client_identities.extend(page.client_identities);
         if page.next_page_token.is_empty() {
-            return print::client_identities(&all, args.output);
+            return args.shown.print(
+                "ListClientIdentitiesResponse",
+                &all,
+                "client identities",
+                &all.client_identities,
+            );
         }
         request.page_token = page.next_page_token;
     }
@@ -176,4 +181,14 @@ async fn delete(args: DeleteArgs) -> Result<(), Failure> {
         &answer,
         args.output,
     )
+}
+
+impl Row for pb::ClientIdentity {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("value", |identity| plain(&identity.value)),
+        Column::new("kind", |identity| print::identity_kind(identity).to_owned()),
+        Column::new("role", |identity| role(identity.role())),
+        Column::text("scope", |identity| plain(&scope(identity.scope.as_ref()))),
+        Column::new("account", |identity| plain(&identity.account_id)),
+    ];
 }

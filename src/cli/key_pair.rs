@@ -9,7 +9,7 @@ use super::Failure;
 use super::answer::{Effect, answered};
 use super::escape::{Form, escaped};
 use super::file::read;
-use super::print::{self, Output, line, lines};
+use super::print::{Output, line, lines};
 use super::server_certificate::GetArgs;
 use crate::app::CertificateId;
 use crate::grpc::pb;
@@ -22,7 +22,7 @@ const UNCHANGED: u8 = 6;
 pub(super) struct GetPairArgs {
     #[command(flatten)]
     certificate: GetArgs,
-    /// Get the private key too. Needs the role consumer. ID can also be the name of the certificate, if no other certificate has it.
+    /// Get the private key too. Needs the role consumer.
     #[arg(long)]
     with_key: bool,
     #[command(flatten)]
@@ -209,8 +209,8 @@ impl Target {
 
     /// Writes the key pair, and takes it out of the answer. Returns the files.
     fn write(&self, answer: &mut pb::GetKeyPairResponse, output: Output) -> Result<Vec<String>, Failure> {
-        if let (Self::Stdout { .. }, Output::Json) = (self, output) {
-            print::json("GetKeyPairResponse", answer)?;
+        if let (Self::Stdout { .. }, Some(document)) = (self, output.document()) {
+            document.print("GetKeyPairResponse", answer)?;
             return Ok(Vec::new());
         }
         let chain = Secret::from(std::mem::take(&mut answer.certificate_chain));
@@ -263,8 +263,8 @@ fn replaceable(path: PathBuf) -> Result<PathBuf, Failure> {
 
 /// Tells what was written. The answer has no key any more.
 fn report(answer: &pb::GetKeyPairResponse, written: &[String], output: Output) -> Result<(), Failure> {
-    if output == Output::Json {
-        return print::json("GetKeyPairResponse", answer);
+    if let Some(document) = output.document() {
+        return document.print("GetKeyPairResponse", answer);
     }
     let certificate = answer.server_certificate.as_ref();
     let text = |value: fn(&pb::ServerCertificate) -> &String| certificate.map(value).cloned().unwrap_or_default();

@@ -9,8 +9,10 @@ use tonic::Code;
 
 use super::answer::{Effect, answered, failed};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput, line, lines, moment, plain, table};
+use super::document::json_line;
+use super::print::{self, ListOutput, day, line, lines, moment, plain};
 use super::settings::Flags;
+use super::table::{Column, Row, show};
 use super::{Failure, serve};
 use crate::app::RowFault;
 use crate::grpc::{pb, verification_fault, verified_counts};
@@ -31,7 +33,6 @@ pub(super) enum KeyringCommand {
     Retire(KeyArgs),
     /// Open every sealed key with the key ring of this host, compare it with its row and its chain, and report every fault. Needs no
     /// service: also for a restored database.
-    #[command(after_help = "Exit code: 0 no fault, 1 a fault, or the database or the key ring cannot be used.")]
     Verify(VerifyArgs),
     /// Let the service do what `verify` does, with the key ring of the replica that answers. Needs the role operator.
     VerifyRemotely(VerifyRemotelyArgs),
@@ -126,48 +127,32 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     let request = pb::DescribeKeyRingRequest {};
     let answer = args.connection.connect_as_operator()?.describe_key_ring(request).await;
     let answer = answered(answer, Effect::Reads)?;
-    if args.output == ListOutput::Json {
-        return print::json("DescribeKeyRingResponse", &answer);
+    if let Some(document) = args.output.document() {
+        return document.print("DescribeKeyRingResponse", &answer);
     }
-    let replicas = answer.replicas.len();
-    let keys = answer.keys.iter().map(|key| {
-        let id = &key.key_encryption_key_id;
-        let has_it = |replica: &&pb::Replica| replica.key_encryption_key_ids.contains(id);
-        [
-            plain(id),
-            state(key.state()),
-            format!("{} of {replicas}", answer.replicas.iter().filter(has_it).count()),
-            moment(key.first_seen_time),
-            moment(key.sealing_time),
-            moment(key.retire_time),
-        ]
-    });
-    table(
-        &["KEY", "STATE", "REPLICAS", "FIRST SEEN", "SEALING SINCE", "RETIRED"],
-        keys,
-    )?;
+    let key = |key: &pb::KeyEncryptionKey| ListedRingKey {
+        replicas: answer.replicas.len(),
+        having: answer
+            .replicas
+            .iter()
+            .filter(|replica| replica.key_encryption_key_ids.contains(&key.key_encryption_key_id))
+            .count(),
+        key: key.clone(),
+    };
+    show("keys", &answer.keys.iter().map(key).collect::<Vec<_>>())?;
     print::print("\n")?;
-    let rows = answer.replicas.iter().map(|replica| {
+    let replica = |replica: &pb::Replica| {
         let lacks = |key: &&pb::KeyEncryptionKey| {
             key.state() != pb::KeyEncryptionKeyState::Retired
                 && !replica.key_encryption_key_ids.contains(&key.key_encryption_key_id)
         };
-        let lacking: Vec<_> = answer
-            .keys
-            .iter()
-            .filter(lacks)
-            .map(|key| plain(&key.key_encryption_key_id))
-            .collect();
-        [
-            plain(&replica.host),
-            plain(&replica.replica_id),
-            plain(&replica.version),
-            moment(replica.start_time),
-            plain(&replica.sealing_key_encryption_key_ids.join(" ")),
-            lacking.join(" "),
-        ]
-    });
-    table(&["HOST", "REPLICA", "VERSION", "STARTED", "SEALS WITH", "LACKS"], rows)?;
+        let lacking = answer.keys.iter().filter(lacks);
+        ListedReplica {
+            replica: replica.clone(),
+            lacking: lacking.map(|key| key.key_encryption_key_id.clone()).collect(),
+        }
+    };
+    show("replicas", &answer.replicas.iter().map(replica).collect::<Vec<_>>())?;
     match &answer.rotation {
         Some(rotation) => {
             print::print("\n")?;
@@ -175,6 +160,42 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
+}
+
+/// A key of the ring, and the number of replicas that have it.
+pub(super) struct ListedRingKey {
+    pub(super) key: pb::KeyEncryptionKey,
+    pub(super) having: usize,
+    pub(super) replicas: usize,
+}
+
+impl Row for ListedRingKey {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("key", |row| plain(&row.key.key_encryption_key_id)),
+        Column::new("state", |row| state(row.key.state())),
+        Column::new("replicas", |row| format!("{} of {}", row.having, row.replicas)),
+        Column::new("first-seen", |row| day(row.key.first_seen_time)),
+        Column::new("sealing-since", |row| day(row.key.sealing_time)),
+        Column::new("retired", |row| day(row.key.retire_time)),
+    ];
+}
+
+/// A replica, and the keys that its ring lacks.
+pub(super) struct ListedReplica {
+    pub(super) replica: pb::Replica,
+    pub(super) lacking: Vec<String>,
+}
+
+impl Row for ListedReplica {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("host", |row| plain(&row.replica.host)),
+        Column::text("version", |row| plain(&row.replica.version)),
+        Column::text("seals-with", |row| {
+            plain(&row.replica.sealing_key_encryption_key_ids.join(" "))
+        }),
+        Column::text("lacks", |row| plain(&row.lacking.join(" "))),
+        Column::new("replica", |row| plain(&row.replica.replica_id)),
+    ];
 }
 
 fn state(state: pb::KeyEncryptionKeyState) -> String {
@@ -229,9 +250,9 @@ async fn rotate(args: KeyArgs) -> Result<(), Failure> {
     };
     let answer = args.connection.connect_as_operator()?.rotate_key_ring(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    match args.output {
-        ListOutput::Json => print::json("RotateKeyRingResponse", &answer),
-        ListOutput::Table => {
+    match args.output.document() {
+        Some(document) => document.print("RotateKeyRingResponse", &answer),
+        None => {
             print_rotation(&answer.rotation.unwrap_or_default())?;
             lines(&[line("next", "wait for its end: certkeep keyring list")])
         }
@@ -248,9 +269,9 @@ async fn retire(args: KeyArgs) -> Result<(), Failure> {
         .retire_key_encryption_key(request)
         .await;
     let answer = answered(answer, Effect::Changes)?;
-    match args.output {
-        ListOutput::Json => print::json("RetireKeyEncryptionKeyResponse", &answer),
-        ListOutput::Table => lines(&[
+    match args.output.document() {
+        Some(document) => document.print("RetireKeyEncryptionKeyResponse", &answer),
+        None => lines(&[
             line("retired", &args.id),
             line("next", "remove its line from the key ring of every replica"),
         ]),
@@ -353,7 +374,7 @@ fn sum(one: &pb::VerifyKeyRingResponse, other: &pb::VerifyKeyRingResponse) -> pb
 
 fn end_verification(counts: &pb::VerifyKeyRingResponse, output: VerifyOutput) -> Result<(), Failure> {
     match output {
-        VerifyOutput::Jsonl => print::json_line("VerifyKeyRingResponse", counts)?,
+        VerifyOutput::Jsonl => json_line("VerifyKeyRingResponse", counts)?,
         VerifyOutput::Text => lines(&[
             line("service keys", &counts.service_keys.to_string()),
             line("signing keys", &counts.access_keys.to_string()),
@@ -375,7 +396,7 @@ fn end_verification(counts: &pb::VerifyKeyRingResponse, output: VerifyOutput) ->
 fn print_fault(fault: &pb::VerificationFault, output: VerifyOutput) -> Result<(), Failure> {
     use pb::VerificationCause as Cause;
     if output == VerifyOutput::Jsonl {
-        return print::json_line("VerificationFault", fault);
+        return json_line("VerificationFault", fault);
     }
     let cause: &str = match fault.cause() {
         Cause::KeyEncryptionKeyMissing => {

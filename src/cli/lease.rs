@@ -5,7 +5,8 @@ use clap::Args;
 use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput, moment, plain};
+use super::print::{moment, plain};
+use super::table::{Column, Row, TableArgs};
 use crate::grpc::pb;
 
 #[derive(Args)]
@@ -21,9 +22,8 @@ pub(super) struct LeasesArgs {
     /// Only holders that do not serve the present version, have not said which one they serve, or refused the present one.
     #[arg(long)]
     behind: bool,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::Lease>,
 }
 
 pub(super) async fn leases(args: LeasesArgs) -> Result<(), Failure> {
@@ -47,51 +47,39 @@ pub(super) async fn leases(args: LeasesArgs) -> Result<(), Failure> {
         Ok(page.next_page_token)
     })
     .await?;
-    match args.output {
-        ListOutput::Json => print::json("ListLeasesResponse", &all),
-        ListOutput::Table => print::table(
-            &[
-                "CERTIFICATE",
-                "HOLDER",
-                "KIND",
-                "SENT",
-                "SERVED",
-                "REJECTED",
-                "ENDS",
-                "PRINCIPAL",
-            ],
-            all.leases.iter().map(row),
-        ),
-    }
+    args.shown.print("ListLeasesResponse", &all, "leases", &all.leases)
 }
 
-fn row(lease: &pb::Lease) -> [String; 8] {
-    let version = |version: i64| match version {
+impl Row for pb::Lease {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("holder", |lease| plain(&lease.holder)),
+        Column::new("served", |lease| version(lease.served_version)),
+        Column::new("sent", |lease| version(lease.sent_version)),
+        Column::extra("rejected", |lease| match lease.rejected_version {
+            0 => String::new(),
+            refused => plain(&format!("{refused}: {}", lease.rejection)),
+        }),
+        Column::extra("kind", |lease| {
+            let kind = match lease.kind() {
+                pb::LeaseKind::Timed => "timed",
+                pb::LeaseKind::Watch => "watch",
+                pb::LeaseKind::Sds => "SDS",
+                pb::LeaseKind::Unspecified => "",
+            };
+            kind.to_owned()
+        }),
+        Column::extra("ends", |lease| match lease.expire_time {
+            Some(time) => moment(Some(time)),
+            None => "with its stream".to_owned(),
+        }),
+        Column::extra("principal", |lease| plain(&lease.principal)),
+        Column::new("certificate", |lease| plain(&lease.server_certificate_id)),
+    ];
+}
+
+fn version(version: i64) -> String {
+    match version {
         0 => String::new(),
         version => version.to_string(),
-    };
-    let rejected = match lease.rejected_version {
-        0 => String::new(),
-        refused => format!("{refused}: {}", lease.rejection),
-    };
-    let kind = match lease.kind() {
-        pb::LeaseKind::Timed => "timed",
-        pb::LeaseKind::Watch => "watch",
-        pb::LeaseKind::Sds => "SDS",
-        pb::LeaseKind::Unspecified => "",
-    };
-    let ends = match lease.expire_time {
-        Some(time) => moment(Some(time)),
-        None => "with its stream".to_owned(),
-    };
-    [
-        plain(&lease.server_certificate_id),
-        plain(&lease.holder),
-        kind.to_owned(),
-        version(lease.sent_version),
-        version(lease.served_version),
-        plain(&rejected),
-        ends,
-        plain(&lease.principal),
-    ]
+    }
 }

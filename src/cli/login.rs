@@ -11,13 +11,13 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::{self, AccessKey, Connection, Origin, Value};
 use super::context;
 use super::contexts::{self, ClientCertificate, Context};
 use super::print::{self, ListOutput, line, lines, plain};
 use super::settings::variable;
+use super::{CONNECTION, Failure};
 use crate::grpc::pb;
 
 const DEFAULT_NAME: &str = "default";
@@ -31,27 +31,27 @@ pub(super) struct LoginArgs {
     #[arg(default_value = DEFAULT_NAME, value_parser = contexts::name)]
     name: String,
     /// URL of the server. Default: that of the existing context with this name.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = CONNECTION)]
     endpoint: Option<String>,
     /// Send keys in plain text to an http endpoint that is not this machine. The context keeps this choice. Default: the existing
     /// context's, else no. [env: CERTKEEP_DANGER_PLAINTEXT=true]
-    #[arg(long)]
+    #[arg(long, help_heading = CONNECTION)]
     danger_plaintext: bool,
     /// PEM file of CA certificates that verify an https endpoint. Default: the existing context's, else the system's.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     ca_file: Option<PathBuf>,
     /// Region of commands that need one. Default: the existing context's.
     #[arg(long)]
     region: Option<String>,
     /// File with one line, `<id>.<secret>`. The context keeps the path. Without it and without a client certificate, the access key
     /// is read from the terminal or from standard input, and kept in a file of its own.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     access_key_file: Option<PathBuf>,
     /// PEM file with a client certificate and its chain, for an https endpoint. Default: the existing context's.
-    #[arg(long, value_name = "FILE", requires = "client_key")]
+    #[arg(long, value_name = "FILE", requires = "client_key", help_heading = CONNECTION)]
     client_cert: Option<PathBuf>,
     /// PEM file with the private key of --client-cert.
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = CONNECTION)]
     client_key: Option<PathBuf>,
 }
 

@@ -10,8 +10,12 @@ mod check;
 mod connection;
 mod context;
 mod contexts;
+mod document;
 mod escape;
+mod failure;
 mod file;
+mod health;
+mod help;
 mod identity;
 mod import;
 mod key_pair;
@@ -27,9 +31,12 @@ mod resource_group;
 mod search;
 mod serve;
 mod server_certificate;
+mod service_error;
 mod settings;
 mod sync;
+mod table;
 mod tag;
+mod target;
 mod watch;
 mod whoami;
 mod words;
@@ -37,26 +44,22 @@ mod words;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::Recovery;
-use crate::telemetry::causes;
+use failure::Failure;
 use settings::Flags;
 
-const CHECK_EXIT_CODES: &str =
-    "Exit code: 0 nothing to worry about, 1 an upload would be refused, 5 there are warnings.";
-const GET_EXIT_CODES: &str =
-    "Exit code: 0 done, 1 refused, 3 the service was unavailable, 6 --known-version is the present version.";
-const IMPORT_EXIT_CODES: &str = "Exit code: 0 every pair is stored, 1 something was refused, cannot be read or lacks its \
-                                 other half, 3 the service was unavailable, 130 interrupted. Repeat the command: no pair is stored twice.";
+/// The heading in the help of the arguments that name a server and prove who calls it. It comes last.
+const CONNECTION: &str = "Connection";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 
 /// The certificate store of a fleet.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, max_term_width = help::MAX_WIDTH)]
 struct Cli {
     /// Name of the context, for commands that call a service. Default: the current context. [env: CERTKEEP_CONTEXT]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = CONNECTION)]
     context: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -74,10 +77,8 @@ enum Command {
     /// Upload a server certificate and its private key.
     Upload(server_certificate::UploadArgs),
     /// Upload every certificate in a folder that also has its private key. File names do not matter.
-    #[command(after_help = IMPORT_EXIT_CODES)]
     Import(import::ImportArgs),
     /// Report everything that an upload would report about a pair. Works without a service.
-    #[command(after_help = CHECK_EXIT_CODES)]
     Check(check::CheckArgs),
     /// List server certificates.
     Describe(server_certificate::DescribeArgs),
@@ -86,7 +87,6 @@ enum Command {
     /// List server certificates that expire soon, expired certificates first.
     Expiring(search::ExpiringArgs),
     /// Show one server certificate, with its chain. With --with-key, get its private key too.
-    #[command(after_help = GET_EXIT_CODES)]
     Get(key_pair::GetPairArgs),
     /// Rename a server certificate.
     Rename(server_certificate::RenameArgs),
@@ -105,7 +105,9 @@ enum Command {
     /// Print the present server certificates and then each change, until Ctrl-C.
     Watch(watch::WatchArgs),
     /// Keep certificates and their private keys in a folder, for programs that read files.
-    #[command(after_help = sync::EXIT_CODES)]
+    ///
+    /// Each certificate is in DIR/<id>/fullchain.pem, privkey.pem and bundle.pem (the key, then the chain). All three change together.
+    /// The access key needs the role consumer.
     Sync(sync::SyncArgs),
     /// List who serves which certificate.
     Leases(lease::LeasesArgs),
@@ -147,6 +149,17 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Show the account, access key, client identity and role of the caller.
     Whoami(whoami::WhoamiArgs),
+    /// Ask a server whether it can serve. Needs no access key.
+    ///
+    /// For the health check of a container: without --endpoint, it asks the listener of this machine, with or without TLS, as the
+    /// settings of `certkeep serve` name it.
+    Health(health::HealthArgs),
+    /// Write the manual pages of all commands to a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory. Created if it does not exist.
+        dir: PathBuf,
+    },
     /// Print a shell completion script for this command.
     Completions {
         /// The shell.
@@ -163,7 +176,13 @@ impl Command {
                 command,
                 keyring::KeyringCommand::Add(_) | keyring::KeyringCommand::Verify(_)
             ),
-            Self::Serve(_) | Self::Migrate(_) | Self::Bootstrap(_) | Self::Login(_) | Self::Completions { .. } => false,
+            Self::Serve(_)
+            | Self::Migrate(_)
+            | Self::Bootstrap(_)
+            | Self::Login(_)
+            | Self::Health(_)
+            | Self::Man { .. }
+            | Self::Completions { .. } => false,
             _ => true,
         }
     }
@@ -205,7 +224,7 @@ impl BootstrapArgs {
 struct ServeArgs {
     #[command(flatten)]
     flags: Flags<true>,
-    /// Print the effective settings and the source of each, and exit.
+    /// Print the effective settings and the source of each, read the files that they name, and exit.
     #[arg(long)]
     print_config: bool,
 }
@@ -213,68 +232,19 @@ struct ServeArgs {
 /// The exit code if certificates need attention: `check` found warnings, or `expiring` lists a certificate.
 const WARNED: u8 = 5;
 
-/// A failed command: the text to print, and the exit code for scripts.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    text: String,
-}
-
-impl Failure {
-    /// The service refused the call, or the command failed.
-    fn refused(text: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            text: text.into(),
-        }
-    }
-
-    /// The command line is wrong. clap exits with the same code.
-    fn usage(text: impl Into<String>) -> Self {
-        Self {
-            code: 2,
-            text: text.into(),
-        }
-    }
-
-    /// The service can't be reached or is unavailable, or another call holds the resource. Nothing was changed. A retry may help.
-    fn unavailable(text: impl Into<String>) -> Self {
-        Self {
-            code: 3,
-            text: text.into(),
-        }
-    }
-
-    /// It is unknown whether the call took effect. The user must check before a retry.
-    fn unknown(text: impl Into<String>) -> Self {
-        Self {
-            code: 4,
-            text: text.into(),
-        }
-    }
-
-    /// Whether a retry may help.
-    fn is_unavailable(&self) -> bool {
-        self.code == 3
-    }
-
-    /// Standard output already has everything.
-    fn silent(code: u8) -> Self {
-        Self {
-            code,
-            text: String::new(),
-        }
-    }
-
-    /// An error and its causes.
-    fn from_error(error: &dyn std::error::Error) -> Self {
-        Self::refused(causes(error))
-    }
+/// The commands and their arguments.
+fn command() -> clap::Command {
+    help::complete(Cli::command())
 }
 
 /// Runs the command from the process's arguments.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let parsed = command().try_get_matches_from(&arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return failure::of_arguments(&error, &arguments),
+    };
     let outcome = serve::no_core_dumps()
         .and_then(|()| {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -284,9 +254,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.text.is_empty() {
-                print::error(&failure.text);
-            }
+            failure.report(&arguments);
             ExitCode::from(failure.code)
         }
     }
@@ -300,7 +268,7 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => {
             let layers = args.flags.layers()?;
             if args.print_config {
-                return serve::print_config(layers);
+                return serve::print_config(layers).await;
             }
             let (config, policy, _telemetry) = serve::configure(layers)?;
             serve::serve(&config, policy).await
@@ -349,14 +317,14 @@ async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Context(command) => context::run(command),
         Command::Audit(args) => audit::audit(args).await,
         Command::Whoami(args) => whoami::whoami(args).await,
+        Command::Health(args) => health::health(args).await,
+        Command::Man { dir } => {
+            let written = std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(command(), &dir));
+            written.map_err(|error| Failure::refused(format!("{} cannot be written: {error}", dir.display())))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(
-                shell,
-                &mut <Cli as clap::CommandFactory>::command(),
-                "certkeep",
-                &mut script,
-            );
+            clap_complete::generate(shell, &mut command(), "certkeep", &mut script);
             // The script is certkeep's own.
             print::write(&script)
         }

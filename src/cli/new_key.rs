@@ -45,8 +45,8 @@ impl NewKeyArgs {
 
     /// Writes the secret and prints the key.
     pub(super) fn print<T: Created>(&self, mut answer: T) -> Result<(), Failure> {
-        if self.secret_file.is_none() && self.output == ListOutput::Json {
-            return print::json(T::NAME, &answer);
+        if let (None, Some(document)) = (&self.secret_file, self.output.document()) {
+            return document.print(T::NAME, &answer);
         }
         let (key, secret) = answer.key();
         let id = key.map(|key| key.access_key_id.clone()).unwrap_or_default();
@@ -62,9 +62,9 @@ impl NewKeyArgs {
                 file.display()
             ))
         })?;
-        match self.output {
-            ListOutput::Json => print::json(T::NAME, &answer),
-            ListOutput::Table => {
+        match self.output.document() {
+            Some(document) => document.print(T::NAME, &answer),
+            None => {
                 let mut shown = answer.before();
                 if let Some(key) = answer.key().0 {
                     shown.extend(key_lines(key));

@@ -4,16 +4,15 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use super::Failure;
+use super::document::{Document, json_line, json_text};
 use super::escape::{Form, escaped};
 use super::settings::variable;
 use crate::app::{DAYS_LEFT, KeyAlgorithm};
 use crate::clock::{self, Timestamp};
-use crate::grpc::{DESCRIPTORS, key_algorithm_of, pb};
+use crate::grpc::{key_algorithm_of, pb};
 
 /// Output formats of answers without PEM.
 #[derive(Clone, Copy, Default, Eq, PartialEq, ValueEnum)]
@@ -23,6 +22,19 @@ pub(super) enum ListOutput {
     Table,
     /// JSON with every field, in protobuf's mapping.
     Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+impl ListOutput {
+    /// The format of the whole answer. `None`: a table.
+    pub(super) fn document(self) -> Option<Document> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(Document::Json),
+            Self::Yaml => Some(Document::Yaml),
+        }
+    }
 }
 
 /// Output formats of audit events.
@@ -45,8 +57,21 @@ pub(super) enum Output {
     Table,
     /// JSON with every field, in protobuf's mapping.
     Json,
+    /// The same as YAML.
+    Yaml,
     /// The certificate and its chain.
     Pem,
+}
+
+impl Output {
+    /// The format of the whole answer. `None`: a table or PEM.
+    pub(super) fn document(self) -> Option<Document> {
+        match self {
+            Self::Table | Self::Pem => None,
+            Self::Json => Some(Document::Json),
+            Self::Yaml => Some(Document::Yaml),
+        }
+    }
 }
 
 /// An uploaded certificate. `answer` is the message for JSON.
@@ -56,9 +81,9 @@ pub(super) fn uploaded(
     answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => {
+    match output.document() {
+        Some(document) => document.print(message, answer),
+        None => {
             let facts = [
                 line("id", &shown.server_certificate_id),
                 line("name", &shown.server_certificate_name),
@@ -84,9 +109,9 @@ pub(super) fn renamed(
     answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => lines(&[line("id", id), line("name", name), line("etag", etag)]),
+    match output.document() {
+        Some(document) => document.print(message, answer),
+        None => lines(&[line("id", id), line("name", name), line("etag", etag)]),
     }
 }
 
@@ -97,48 +122,10 @@ pub(super) fn changed(
     answer: &impl Message,
     output: ListOutput,
 ) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => lines(&[line(done, id), line("etag", etag)]),
+    match output.document() {
+        Some(document) => document.print(message, answer),
+        None => lines(&[line(done, id), line("etag", etag)]),
     }
-}
-
-pub(super) fn described(
-    certificates: &[pb::ServerCertificate],
-    message: &str,
-    answer: &impl Message,
-    output: ListOutput,
-) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => certificate_table(certificates),
-    }
-}
-
-/// The certificates as a table, with the earliest end of each chain.
-pub(super) fn certificate_table(certificates: &[pb::ServerCertificate]) -> Result<(), Failure> {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_header(["ID", "NAME", "REGION", "COMMON NAME", "EXPIRES", "KEY"]);
-    for certificate in certificates {
-        table.add_row([
-            plain(&certificate.server_certificate_id),
-            plain(&certificate.server_certificate_name),
-            plain(&certificate.region_id),
-            plain(&certificate.common_name),
-            expiry(end(certificate)),
-            key(certificate.key_algorithm(), certificate.key_size),
-        ]);
-    }
-    let mut shown = table.lines();
-    let header = shown.next().unwrap_or_default();
-    // Each line after the header is a certificate.
-    let certificates = shown
-        .zip(certificates)
-        .map(|(line, certificate)| coloured(line.trim_end(), end(certificate)));
-    let header = header.trim_end().to_owned();
-    lines(&std::iter::once(header).chain(certificates).collect::<Vec<_>>())
 }
 
 /// The certificates with changed tags, and their new etags.
@@ -149,21 +136,10 @@ pub(super) fn retagged(
     output: ListOutput,
 ) -> Result<(), Failure> {
     let shown = |one: &pb::ResourceEtag| line(done, &format!("{} (etag {})", one.resource_id, one.etag));
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => lines(&etags.iter().map(shown).collect::<Vec<_>>()),
+    match output.document() {
+        Some(document) => document.print(message, answer),
+        None => lines(&etags.iter().map(shown).collect::<Vec<_>>()),
     }
-}
-
-pub(super) fn tags(answer: &pb::ListTagResourcesResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("ListTagResourcesResponse", answer);
-    }
-    let rows = answer.tag_resources.iter();
-    table(
-        &["ID", "KEY", "VALUE"],
-        rows.map(|tag| [&tag.resource_id, &tag.tag_key, &tag.tag_value].map(|text| plain(text))),
-    )
 }
 
 pub(super) fn group(
@@ -171,27 +147,16 @@ pub(super) fn group(
     (message, answer): (&str, &impl Message),
     output: ListOutput,
 ) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json(message, answer),
-        ListOutput::Table => lines(&[line("id", &group.resource_group_id), line("name", &group.name)]),
+    match output.document() {
+        Some(document) => document.print(message, answer),
+        None => lines(&[line("id", &group.resource_group_id), line("name", &group.name)]),
     }
-}
-
-pub(super) fn groups(answer: &pb::ListResourceGroupsResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("ListResourceGroupsResponse", answer);
-    }
-    let rows = answer.resource_groups.iter();
-    table(
-        &["ID", "NAME"],
-        rows.map(|group| [&group.resource_group_id, &group.name].map(|text| plain(text))),
-    )
 }
 
 pub(super) fn caller(answer: &pb::DescribeCallerResponse, output: ListOutput) -> Result<(), Failure> {
-    match output {
-        ListOutput::Json => json("DescribeCallerResponse", answer),
-        ListOutput::Table => lines(&[
+    match output.document() {
+        Some(document) => document.print("DescribeCallerResponse", answer),
+        None => lines(&[
             line("account", &answer.account_id),
             line("access key", &answer.access_key_id),
             line("identity", &answer.client_identity),
@@ -215,8 +180,8 @@ pub(super) fn role(role: pb::Role) -> String {
 }
 
 pub(super) fn client_identity(answer: &pb::CreateClientIdentityResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("CreateClientIdentityResponse", answer);
+    if let Some(document) = output.document() {
+        return document.print("CreateClientIdentityResponse", answer);
     }
     let identity = answer.client_identity.clone().unwrap_or_default();
     lines(&[
@@ -227,28 +192,7 @@ pub(super) fn client_identity(answer: &pb::CreateClientIdentityResponse, output:
     ])
 }
 
-pub(super) fn client_identities(answer: &pb::ListClientIdentitiesResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("ListClientIdentitiesResponse", answer);
-    }
-    let row = |identity: &pb::ClientIdentity| {
-        let kind = identity_kind(identity).to_owned();
-        let rest = [
-            &identity.value,
-            &identity.account_id,
-            &role(identity.role()),
-            &scope(identity.scope.as_ref()),
-        ];
-        let [value, account, role, scope] = rest.map(|text| plain(text));
-        [kind, value, account, role, scope]
-    };
-    table(
-        &["KIND", "VALUE", "ACCOUNT", "ROLE", "SCOPE"],
-        answer.client_identities.iter().map(row),
-    )
-}
-
-fn identity_kind(identity: &pb::ClientIdentity) -> &'static str {
+pub(super) fn identity_kind(identity: &pb::ClientIdentity) -> &'static str {
     match identity.kind() {
         pb::ClientIdentityKind::SpiffeId => "SPIFFE ID",
         pb::ClientIdentityKind::DnsName => "DNS name",
@@ -274,36 +218,18 @@ pub(super) fn scope(scope: Option<&pb::Scope>) -> String {
     shown.join("; ")
 }
 
-pub(super) fn table<const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> Result<(), Failure> {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    table.add_rows(rows);
-    print(&format!("{}\n", table.trim_fmt()))
-}
+const MINUTE: i64 = 60 * 1000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
-pub(super) fn regions(answer: &pb::DescribeRegionsResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("DescribeRegionsResponse", answer);
-    }
-    let rows = answer.regions.iter();
-    table(
-        &["ID", "NAME"],
-        rows.map(|region| [&region.region_id, &region.local_name].map(|text| plain(text))),
-    )
-}
-
+/// The whole days until an expiry, rounded towards zero.
 fn days_left(expire_time_stamp: i64) -> i64 {
-    (expire_time_stamp - clock::now().millis()).div_euclid(24 * 60 * 60 * 1000)
+    (expire_time_stamp - clock::now().millis()) / DAY
 }
 
 /// The day of an expiry and the time left.
 pub(super) fn expiry(expire_time_stamp: i64) -> String {
-    let time = Timestamp::from_millis(expire_time_stamp).to_string();
-    let day = time.split('T').next().unwrap_or_default();
-    format!("{day} {}", time_left(expire_time_stamp))
+    format!("{} {}", date(expire_time_stamp), time_left(expire_time_stamp))
 }
 
 /// The algorithm of a key, with the key size if the algorithm does not determine it.
@@ -321,7 +247,6 @@ pub(super) fn millis(moment: Option<prost_types::Timestamp>) -> i64 {
     moment.map(millis).unwrap_or_default()
 }
 
-/// The time left until an expiry.
 /// A moment to the second; empty if it is not set.
 pub(super) fn moment(moment: Option<prost_types::Timestamp>) -> String {
     moment
@@ -329,16 +254,49 @@ pub(super) fn moment(moment: Option<prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
+/// The day of a moment; empty if it is not set.
+pub(super) fn day(moment: Option<prost_types::Timestamp>) -> String {
+    moment.map(|moment| date(millis(Some(moment)))).unwrap_or_default()
+}
+
+/// The day of a moment in milliseconds since 1970.
+pub(super) fn date(millis: i64) -> String {
+    let time = Timestamp::from_millis(millis).to_string();
+    time.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// Tags in the form `KEY=VALUE`.
+pub(super) fn tag_list(tags: &[pb::Tag]) -> String {
+    let tags: Vec<_> = tags.iter().map(|tag| format!("{}={}", tag.key, tag.value)).collect();
+    tags.join(", ")
+}
+
+/// The time until an expiry, or since it.
 fn time_left(expire_time_stamp: i64) -> String {
-    let days = days_left(expire_time_stamp);
-    let count = match days.abs() {
-        1 => "1 day".to_owned(),
-        count => format!("{count} days"),
+    match expire_time_stamp - clock::now().millis() {
+        left if left < 0 => format!("(expired {} ago)", span(-left)),
+        left => format!("(in {})", span(left)),
+    }
+}
+
+/// The time until an expiry, or since it, for a column.
+pub(super) fn relative(expire_time_stamp: i64) -> String {
+    match expire_time_stamp - clock::now().millis() {
+        left if left < 0 => format!("{} ago", span(-left)),
+        left => format!("in {}", span(left)),
+    }
+}
+
+/// A time in the largest unit of which it has one, rounded towards zero.
+fn span(millis: i64) -> String {
+    let (count, unit) = match millis {
+        DAY.. => (millis / DAY, "day"),
+        HOUR.. => (millis / HOUR, "hour"),
+        _ => (millis / MINUTE, "minute"),
     };
-    if days < 0 {
-        format!("(expired {count} ago)")
-    } else {
-        format!("(in {count})")
+    match count {
+        1 => format!("1 {unit}"),
+        count => format!("{count} {unit}s"),
     }
 }
 
@@ -372,7 +330,7 @@ pub(super) fn code(finding: &pb::Finding) -> &'static str {
 }
 
 /// A line in the colour of this expiry. Only a terminal without NO_COLOR (no-color.org) gets colours.
-fn coloured(line: &str, expire_time_stamp: i64) -> String {
+pub(super) fn coloured(line: &str, expire_time_stamp: i64) -> String {
     if io::stdout().is_terminal() && variable("NO_COLOR").is_none() {
         let style = style(expire_time_stamp);
         format!("{style}{line}{style:#}")
@@ -387,15 +345,12 @@ pub(super) fn got(
     answer: &impl Message,
     output: Output,
 ) -> Result<(), Failure> {
+    if let Some(document) = output.document() {
+        return document.print(message, answer);
+    }
     match output {
-        Output::Json => json(message, answer),
         Output::Pem => print(&certificate.certificate_chain),
-        Output::Table => {
-            let tags: Vec<_> = certificate
-                .tags
-                .iter()
-                .map(|tag| format!("{}={}", tag.key, tag.value))
-                .collect();
+        _ => {
             let not_before = certificate.not_before.map(|moment| moment.to_string());
             // A CA certificate has no chain.
             let chain_length = match certificate.chain_length {
@@ -420,7 +375,7 @@ pub(super) fn got(
                 line("SHA-256", &certificate.fingerprint_sha256),
                 line("SPKI SHA-256", &certificate.spki_sha256),
                 line("group", &certificate.resource_group_id),
-                line("tags", &tags.join(", ")),
+                line("tags", &tag_list(&certificate.tags)),
                 line("created", &certificate.create_time),
                 line("etag", &certificate.etag),
             ])
@@ -473,7 +428,7 @@ pub(super) fn plain(value: &str) -> String {
 /// An audit event.
 pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result<(), Failure> {
     match output {
-        AuditOutput::Json => json("AuditEvent", event),
+        AuditOutput::Json => Document::Json.print("AuditEvent", event),
         AuditOutput::Jsonl => json_line("AuditEvent", event),
         AuditOutput::Text => print(&audit_line(event)),
     }
@@ -482,7 +437,7 @@ pub(super) fn audit_event(event: &pb::AuditEvent, output: AuditOutput) -> Result
 /// A message of a watch.
 pub(super) fn watched(message: &pb::WatchServerCertificatesResponse, output: AuditOutput) -> Result<(), Failure> {
     match output {
-        AuditOutput::Json => json("WatchServerCertificatesResponse", message),
+        AuditOutput::Json => Document::Json.print("WatchServerCertificatesResponse", message),
         AuditOutput::Jsonl => json_line("WatchServerCertificatesResponse", message),
         AuditOutput::Text => {
             let kind = message.kind().as_str_name();
@@ -541,7 +496,7 @@ fn audit_line(event: &pb::AuditEvent) -> String {
 
 /// A text as JSON.
 fn string(text: &str) -> String {
-    escaped(&serde_json::Value::from(text).to_string(), Form::Json).into_owned()
+    json_text(&serde_json::Value::from(text))
 }
 
 /// A value as JSON.
@@ -568,8 +523,8 @@ fn serialized_value(value: &prost_types::Value) -> String {
 
 /// The result of the verification of the audit trails.
 pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput) -> Result<(), Failure> {
-    if output == ListOutput::Json {
-        return json("VerifyAuditTrailResponse", result);
+    if let Some(document) = output.document() {
+        return document.print("VerifyAuditTrailResponse", result);
     }
     let mut text = String::new();
     for trail in &result.trails {
@@ -605,50 +560,9 @@ pub(super) fn verified(result: &pb::VerifyAuditTrailResponse, output: ListOutput
     print(&text)
 }
 
-pub(super) fn json(message: &str, answer: &impl Message) -> Result<(), Failure> {
-    let serializer = serde_json::Serializer::pretty(Vec::new());
-    print_json(&format!("{}\n", serialized(message, answer, serializer)?))
-}
-
-/// A message as a value of JSON.
-pub(super) fn value(message: &str, answer: &impl Message) -> Result<serde_json::Value, Failure> {
-    let text = serialized(message, answer, serde_json::Serializer::new(Vec::new()))?;
-    serde_json::from_str(&text).map_err(|error| Failure::from_error(&error))
-}
-
-/// A message as one line of JSON.
-pub(super) fn json_line(message: &str, answer: &impl Message) -> Result<(), Failure> {
-    let serializer = serde_json::Serializer::new(Vec::new());
-    print_json(&format!("{}\n", serialized(message, answer, serializer)?))
-}
-
-fn serialized<F: serde_json::ser::Formatter>(
-    message: &str,
-    answer: &impl Message,
-    mut serializer: serde_json::Serializer<Vec<u8>, F>,
-) -> Result<String, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::from_error(error);
-    let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| failed(&error))?;
-    let descriptor = pool
-        .get_message_by_name(&format!("certkeep.v1.{message}"))
-        .ok_or_else(|| Failure::refused("the answer is of an unknown type"))?;
-    let answer =
-        DynamicMessage::decode(descriptor, answer.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
-    let options = SerializeOptions::new().skip_default_fields(false);
-    answer
-        .serialize_with_options(&mut serializer, &options)
-        .map_err(|error| failed(&error))?;
-    Ok(String::from_utf8_lossy(&serializer.into_inner()).into_owned())
-}
-
 /// Prints lines for people.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     write(escaped(text, Form::Lines).as_bytes())
-}
-
-/// Prints a JSON document.
-pub(super) fn print_json(text: &str) -> Result<(), Failure> {
-    write(escaped(text, Form::Json).as_bytes())
 }
 
 /// An error, on standard error. If that is closed, nobody can read the error.
@@ -662,5 +576,31 @@ pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
         // The reader closed the pipe on purpose.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| Failure::from_error(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit_and_rounded_towards_zero() {
+        for (millis, told) in [
+            (0, "0 minutes"),
+            (MINUTE, "1 minute"),
+            (HOUR - 1, "59 minutes"),
+            (HOUR, "1 hour"),
+            (DAY - 1, "23 hours"),
+            (DAY, "1 day"),
+            (2 * DAY - 1, "1 day"),
+            (300 * DAY, "300 days"),
+        ] {
+            assert_eq!(span(millis), told, "{millis}");
+        }
+        let now = clock::now().millis();
+        assert_eq!(days_left(now - DAY / 2), 0);
+        assert_eq!(time_left(now - DAY - HOUR), "(expired 1 day ago)");
+        assert_eq!(relative(now - 2 * HOUR - MINUTE), "2 hours ago");
+        assert_eq!(relative(now + 3 * DAY + MINUTE), "in 3 days");
     }
 }

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput, plain, table};
+use super::print::{ListOutput, plain};
+use super::table::{Column, Row, TableArgs, show};
 use crate::grpc::pb;
 
 #[derive(Subcommand)]
@@ -52,9 +53,8 @@ pub(super) struct ListArgs {
     /// Id of the account. Needs the role operator.
     #[arg(long, value_name = "ID")]
     account: Option<String>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<ListedQuota>,
 }
 
 #[derive(Args)]
@@ -105,18 +105,19 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         let request = pb::DescribeQuotasRequest {};
         let answer = args.connection.connect_as_admin()?.describe_quotas(request).await;
         let answer = answered(answer, Effect::Reads)?;
-        return match args.output {
-            ListOutput::Json => print::json("DescribeQuotasResponse", &answer),
-            ListOutput::Table => quotas(&answer.quotas),
-        };
+        return args
+            .shown
+            .print("DescribeQuotasResponse", &answer, "quotas", &listed(&answer.quotas));
     };
     let request = pb::DescribeAccountQuotasRequest { account_id };
     let mut client = args.connection.connect_as_operator()?;
     let answer = answered(client.describe_account_quotas(request).await, Effect::Reads)?;
-    match args.output {
-        ListOutput::Json => print::json("DescribeAccountQuotasResponse", &answer),
-        ListOutput::Table => quotas(&answer.quotas),
-    }
+    args.shown.print(
+        "DescribeAccountQuotasResponse",
+        &answer,
+        "quotas",
+        &listed(&answer.quotas),
+    )
 }
 
 async fn update(
@@ -133,35 +134,48 @@ async fn update(
     };
     let answer = connection.connect_as_operator()?.update_quota(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    match output {
-        ListOutput::Json => print::json("UpdateQuotaResponse", &answer),
-        ListOutput::Table => quotas(answer.quota.as_slice()),
+    match output.document() {
+        Some(document) => document.print("UpdateQuotaResponse", &answer),
+        None => show("quotas", &listed(answer.quota.as_slice())),
     }
 }
 
+/// A quota, and its use in a region if it is one of certificates.
+pub(super) struct ListedQuota {
+    pub(super) quota: pb::Quota,
+    pub(super) region: String,
+    pub(super) used: Option<i64>,
+}
+
+impl Row for ListedQuota {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("quota", |row| {
+            let name = row.quota.kind().as_str_name();
+            let name = name.strip_prefix("QUOTA_KIND_").unwrap_or(name);
+            name.to_ascii_lowercase().replace('_', "-")
+        }),
+        Column::text("region", |row| plain(&row.region)),
+        Column::new("used", |row| row.used.map(|used| used.to_string()).unwrap_or_default()),
+        Column::new("maximum", |row| row.quota.maximum.to_string()),
+        Column::new("set-by", |row| {
+            if row.quota.overridden { "operator" } else { "default" }.to_owned()
+        }),
+    ];
+}
+
 /// A row for each quota, and for certificates a row for each region that has any.
-fn quotas(quotas: &[pb::Quota]) -> Result<(), Failure> {
-    let rows = quotas.iter().flat_map(|quota| {
-        let name = quota.kind().as_str_name();
-        let name = name.strip_prefix("QUOTA_KIND_").unwrap_or(name);
-        let name = name.to_ascii_lowercase().replace('_', "-");
-        let set_by = if quota.overridden { "operator" } else { "default" };
-        let row = move |region: &str, used: String| {
-            [
-                name.clone(),
-                plain(region),
-                used,
-                quota.maximum.to_string(),
-                set_by.to_owned(),
-            ]
-        };
-        match quota.uses.as_slice() {
-            [] => vec![row("", String::new())],
-            uses => uses
-                .iter()
-                .map(|used| row(&used.region_id, used.used.to_string()))
-                .collect(),
-        }
+fn listed(quotas: &[pb::Quota]) -> Vec<ListedQuota> {
+    let row = |quota: &pb::Quota, region: &str, used| ListedQuota {
+        quota: quota.clone(),
+        region: region.to_owned(),
+        used,
+    };
+    let rows = quotas.iter().flat_map(|quota| match quota.uses.as_slice() {
+        [] => vec![row(quota, "", None)],
+        uses => uses
+            .iter()
+            .map(|used| row(quota, &used.region_id, Some(used.used)))
+            .collect(),
     });
-    table(&["QUOTA", "REGION", "USED", "MAXIMUM", "SET BY"], rows)
+    rows.collect()
 }

@@ -5,7 +5,8 @@ use clap::Args;
 use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput};
+use super::print::plain;
+use super::table::{Column, Row, TableArgs};
 use crate::grpc::pb;
 
 #[derive(Args)]
@@ -15,9 +16,8 @@ pub(super) struct RegionsArgs {
     /// Language of the names: zh-CN, en-US or ja.
     #[arg(long, default_value = "en-US")]
     language: String,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::Region>,
 }
 
 pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
@@ -25,5 +25,14 @@ pub(super) async fn regions(args: RegionsArgs) -> Result<(), Failure> {
         accept_language: args.language,
     };
     let answer = args.connection.connect()?.describe_regions(request).await;
-    print::regions(&answered(answer, Effect::Reads)?, args.output)
+    let answer = answered(answer, Effect::Reads)?;
+    args.shown
+        .print("DescribeRegionsResponse", &answer, "regions", &answer.regions)
+}
+
+impl Row for pb::Region {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("name", |region| plain(&region.local_name)),
+        Column::new("id", |region| plain(&region.region_id)),
+    ];
 }

@@ -2,18 +2,19 @@
 
 use clap::Args;
 
-use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
 use super::file::{PairArgs, PairTexts};
 use super::print::{self, ListOutput, line, lines, moment, plain};
+use super::table::{Column, Row, TableArgs};
+use super::{Failure, target};
 use crate::grpc::pb;
 
 #[derive(Args)]
 pub(super) struct RenewArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Id of the certificate.
+    /// Id of the certificate, or its name if no other certificate has it.
     id: String,
     #[command(flatten)]
     pair: PairArgs,
@@ -44,21 +45,20 @@ pub(super) struct RenewArgs {
 pub(super) struct VersionsArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Id of the certificate.
+    /// Id of the certificate, or its name if no other certificate has it.
     id: String,
     /// Only if the certificate is in this region.
     #[arg(long)]
     region: Option<String>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::ServerCertificateVersion>,
 }
 
 #[derive(Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Id of the certificate.
+    /// Id of the certificate, or its name if no other certificate has it.
     id: String,
     /// The earlier version whose pair the certificate gets again. `certkeep versions` lists the versions.
     version: i64,
@@ -75,9 +75,11 @@ pub(super) struct RollbackArgs {
 
 pub(super) async fn renew(args: RenewArgs) -> Result<(), Failure> {
     let PairTexts { certificate, mut key } = args.pair.read().await?;
+    let region = args.region.unwrap_or_default();
+    let mut client = args.connection.connect()?;
     let request = pb::RenewServerCertificateRequest {
-        region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id,
+        server_certificate_id: target::server_certificate(&mut client, &args.id, &region).await?,
+        region_id: region,
         server_certificate: certificate.to_string(),
         private_key: std::mem::take(&mut *key),
         ali_cloud_certificate_id: args.pair.ali_cloud_certificate_id.unwrap_or_default(),
@@ -88,10 +90,10 @@ pub(super) async fn renew(args: RenewArgs) -> Result<(), Failure> {
         validate_only: args.validate_only,
         ..Default::default()
     };
-    let answer = args.connection.connect()?.renew_server_certificate(request).await;
+    let answer = client.renew_server_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    if args.output == ListOutput::Json {
-        return print::json("RenewServerCertificateResponse", &answer);
+    if let Some(document) = args.output.document() {
+        return document.print("RenewServerCertificateResponse", &answer);
     }
     let certificate = answer.server_certificate.unwrap_or_default();
     let mut shown = certificate_lines(&certificate, answer.previous_version).to_vec();
@@ -108,9 +110,10 @@ pub(super) async fn renew(args: RenewArgs) -> Result<(), Failure> {
 
 pub(super) async fn versions(args: VersionsArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect()?;
+    let region = args.region.unwrap_or_default();
     let request = pb::ListServerCertificateVersionsRequest {
-        region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id,
+        server_certificate_id: target::server_certificate(&mut client, &args.id, &region).await?,
+        region_id: region,
         page_size: 1000,
         page_token: String::new(),
     };
@@ -126,53 +129,52 @@ pub(super) async fn versions(args: VersionsArgs) -> Result<(), Failure> {
         Ok(page.next_page_token)
     })
     .await?;
-    if args.output == ListOutput::Json {
-        return print::json("ListServerCertificateVersionsResponse", &all);
-    }
-    let row = |version: &pb::ServerCertificateVersion| {
-        let number = match version.rolled_back_to {
+    args.shown
+        .print("ListServerCertificateVersionsResponse", &all, "versions", &all.versions)
+}
+
+impl Row for pb::ServerCertificateVersion {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("version", |version| match version.rolled_back_to {
             0 => version.version.to_string(),
             earlier => format!("{} (as {earlier})", version.version),
-        };
-        [
-            number,
-            moment(version.begin_time),
+        }),
+        Column::new("from", |version| moment(version.begin_time)),
+        Column::new("to", |version| {
             version
                 .end_time
-                .map_or_else(|| "present".to_owned(), |end| moment(Some(end))),
-            plain(&version.principal),
-            plain(&version.common_name),
-            moment(version.chain_expire_time.or(version.not_after)),
-            print::key(version.key_algorithm(), version.key_size),
-            version.purge_time.map(|time| moment(Some(time))).unwrap_or_default(),
-        ]
-    };
-    print::table(
-        &[
-            "VERSION",
-            "FROM",
-            "TO",
-            "BY",
-            "COMMON NAME",
-            "EXPIRES",
-            "KEY",
-            "PURGED BY",
-        ],
-        all.versions.iter().map(row),
-    )
+                .map_or_else(|| "present".to_owned(), |end| moment(Some(end)))
+        }),
+        Column::new("expires", |version| print::date(expiry(version))),
+        Column::extra("common-name", |version| plain(&version.common_name)),
+        Column::extra("key", |version| print::key(version.key_algorithm(), version.key_size)),
+        Column::extra("purged-by", |version| moment(version.purge_time)),
+        Column::text("by", |version| plain(&version.principal)),
+    ];
+
+    fn expiry(&self) -> Option<i64> {
+        Some(expiry(self))
+    }
+}
+
+/// The earliest end of the certificate and its issuers, in milliseconds since 1970.
+fn expiry(version: &pb::ServerCertificateVersion) -> i64 {
+    print::millis(version.chain_expire_time.or(version.not_after))
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
+    let region = args.region.unwrap_or_default();
+    let mut client = args.connection.connect()?;
     let request = pb::RollbackServerCertificateRequest {
-        region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id,
+        server_certificate_id: target::server_certificate(&mut client, &args.id, &region).await?,
+        region_id: region,
         version: args.version,
         if_etag: args.if_etag.unwrap_or_default(),
     };
-    let answer = args.connection.connect()?.rollback_server_certificate(request).await;
+    let answer = client.rollback_server_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    if args.output == ListOutput::Json {
-        return print::json("RollbackServerCertificateResponse", &answer);
+    if let Some(document) = args.output.document() {
+        return document.print("RollbackServerCertificateResponse", &answer);
     }
     let certificate = answer.server_certificate.unwrap_or_default();
     let mut shown = certificate_lines(&certificate, certificate.version - 1).to_vec();

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput};
+use super::print::{self, ListOutput, plain};
+use super::table::{Column, Row, TableArgs};
 use crate::app::RESOURCE_TYPE;
 use crate::grpc::pb;
 
@@ -38,9 +39,8 @@ pub(super) struct CreateArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::ResourceGroup>,
 }
 
 #[derive(Args)]
@@ -142,7 +142,12 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         all.request_id = page.request_id;
         all.resource_groups.extend(page.resource_groups);
         if page.next_page_token.is_empty() {
-            return print::groups(&all, args.output);
+            return args.shown.print(
+                "ListResourceGroupsResponse",
+                &all,
+                "resource groups",
+                &all.resource_groups,
+            );
         }
         request.page_token = page.next_page_token;
     }
@@ -164,4 +169,11 @@ async fn move_to(args: MoveArgs) -> Result<(), Failure> {
         &answer,
         args.output,
     )
+}
+
+impl Row for pb::ResourceGroup {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("name", |group| plain(&group.name)),
+        Column::new("id", |group| plain(&group.resource_group_id)),
+    ];
 }

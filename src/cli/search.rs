@@ -7,9 +7,9 @@ use time::{Date, Month};
 
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput};
+use super::table::TableArgs;
 use super::tag::tags;
-use super::{Failure, WARNED, ca};
+use super::{Failure, WARNED, ca, document, print};
 use crate::app::KeyAlgorithm;
 use crate::clock;
 use crate::grpc::{key_algorithm, pb};
@@ -98,9 +98,8 @@ struct ShownArgs {
     /// Maximum number of certificates. Default: all.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    table: TableArgs<pb::ServerCertificate>,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -178,26 +177,28 @@ pub(super) async fn expiring(args: ExpiringArgs) -> Result<(), Failure> {
         listed.is_empty(),
         listed.len() < found || !servers.next_page_token.is_empty(),
     );
-    match args.shown.output {
-        ListOutput::Json => {
+    match args.shown.table.document()? {
+        Some(document) => {
             for one in listed {
                 match one {
                     Listed::Server(certificate) => servers.server_certificates.push(certificate),
                     Listed::Authority(certificate) => authorities.ca_certificates.push(certificate),
                 }
             }
-            let mut servers = print::value("SearchServerCertificatesResponse", &servers)?;
-            let mut authorities = print::value("DescribeCACertificatesResponse", &authorities)?;
+            let mut servers = document::value("SearchServerCertificatesResponse", &servers)?;
+            let mut authorities = document::value("DescribeCACertificatesResponse", &authorities)?;
             let whole = serde_json::json!({
                 "serverCertificates": servers["serverCertificates"].take(),
                 "caCertificates": authorities["caCertificates"].take(),
                 "hasMore": has_more,
             });
-            print::print_json(&format!("{whole:#}\n"))?;
+            document.print_value(whole)?;
         }
-        ListOutput::Table => {
+        None => {
             let certificates: Vec<_> = listed.into_iter().map(Listed::shown).collect();
-            print::certificate_table(&certificates)?;
+            args.shown
+                .table
+                .table("certificates that expire in this time", &certificates)?;
         }
     }
     match is_empty {
@@ -236,11 +237,11 @@ async fn show(
     shown: &ShownArgs,
 ) -> Result<(), Failure> {
     let all = all(connection, request, shown.limit).await?;
-    print::described(
-        &all.server_certificates,
+    shown.table.print(
         "SearchServerCertificatesResponse",
         &all,
-        shown.output,
+        "server certificates",
+        &all.server_certificates,
     )
 }
 

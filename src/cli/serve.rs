@@ -15,7 +15,7 @@ use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::secret::{quoted, read_private};
-use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, STOP_WITHIN, Server};
+use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, STOP_WITHIN, Server, unusable_files};
 use crate::store::schema_version;
 use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 
@@ -59,13 +59,21 @@ fn resolve(mut layers: Layers) -> Result<(Config, Policy, Filter), Failure> {
     Ok((config, policy, filter))
 }
 
-/// Prints the effective settings, or their errors.
-pub(super) fn print_config(layers: Layers) -> Result<(), Failure> {
+/// Prints the effective settings, or their errors, and reads the files that they name.
+pub(super) async fn print_config(layers: Layers) -> Result<(), Failure> {
     let shown = layers.show();
-    resolve(layers)?;
+    let (config, ..) = resolve(layers)?;
     std::io::stdout()
         .write_all(shown.as_bytes())
-        .map_err(|error| Failure::from_error(&error))
+        .map_err(|error| Failure::from_error(&error))?;
+    let unusable = unusable_files(&config).await;
+    match unusable.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "files of the settings cannot be used:\n  {}",
+            unusable.join("\n  ")
+        ))),
+    }
 }
 
 pub(super) async fn serve(config: &Config, policy: Policy) -> Result<(), Failure> {

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::Failure;
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
 use super::file::{PairArgs, PairTexts};
-use super::print::{self, ListOutput, Output};
+use super::print::{self, ListOutput, Output, plain};
+use super::table::{Column, Row, TableArgs};
 use super::tag::tags;
+use super::{Failure, target};
 use crate::grpc::pb;
 
 #[derive(Args)]
@@ -65,16 +66,15 @@ pub(super) struct DescribeArgs {
     /// List deleted certificates that can be undeleted.
     #[arg(long)]
     pub(super) deleted: bool,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) output: ListOutput,
+    #[command(flatten)]
+    pub(super) shown: TableArgs<pb::ServerCertificate>,
 }
 
 #[derive(Args)]
 pub(super) struct GetArgs {
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-    /// Id of the certificate.
+    /// Id of the certificate, or its name if no other certificate has it.
     pub(super) id: String,
     /// Output format; `pem` prints only the chain.
     #[arg(long, value_enum, default_value_t)]
@@ -88,7 +88,7 @@ pub(super) struct RenameArgs {
     /// Region of the certificate. Default: the context's, else the only region of the service. [env: CERTKEEP_REGION]
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// Id of the certificate.
+    /// Id of the certificate, or its name if no other certificate has it.
     pub(super) id: String,
     /// New name of the certificate.
     pub(super) name: String,
@@ -118,7 +118,7 @@ pub(super) struct TargetArgs {
     /// Only if the certificate is in this region.
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// Id of the certificate.
+    /// Id of the certificate. `delete` also takes its name, if no other certificate has it.
     pub(super) id: String,
     /// Only if the certificate still has this etag.
     #[arg(long, value_name = "ETAG")]
@@ -173,36 +173,64 @@ pub(super) async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         Ok(page.next_page_token)
     })
     .await?;
-    print::described(
-        &all.server_certificates,
+    args.shown.print(
         "DescribeServerCertificatesResponse",
         &all,
-        args.output,
+        "server certificates",
+        &all.server_certificates,
     )
 }
 
+impl Row for pb::ServerCertificate {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("name", |one| plain(&one.server_certificate_name)),
+        Column::new("expires", |one| print::relative(print::end(one))),
+        Column::extra("expiry-date", |one| print::date(print::end(one))),
+        Column::extra("region", |one| plain(&one.region_id)),
+        Column::extra("common-name", |one| plain(&one.common_name)),
+        Column::extra("names", |one| plain(&one.subject_alternative_names.join(","))),
+        Column::extra("issuer", |one| plain(&one.issuer)),
+        Column::extra("key", |one| print::key(one.key_algorithm(), one.key_size)),
+        Column::extra("serial", |one| plain(&one.serial_number)),
+        Column::extra("fingerprint", |one| plain(&one.fingerprint)),
+        Column::extra("sha256", |one| plain(&one.fingerprint_sha256)),
+        Column::extra("group", |one| plain(&one.resource_group_id)),
+        Column::extra("tags", |one| plain(&print::tag_list(&one.tags))),
+        Column::extra("created", |one| plain(&one.create_time)),
+        Column::extra("version", |one| one.version.to_string()),
+        Column::extra("etag", |one| plain(&one.etag)),
+        Column::new("id", |one| plain(&one.server_certificate_id)),
+    ];
+
+    fn expiry(&self) -> Option<i64> {
+        Some(print::end(self))
+    }
+}
+
 pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
+    let mut client = args.connection.connect()?;
     let request = pb::GetServerCertificateRequest {
         region_id: String::new(),
-        server_certificate_id: args.id,
+        server_certificate_id: target::server_certificate(&mut client, &args.id, "").await?,
     };
-    let answer = args.connection.connect()?.get_server_certificate(request).await;
-    let answer = answered(answer, Effect::Reads)?;
+    let answer = answered(client.get_server_certificate(request).await, Effect::Reads)?;
     let certificate = answer.server_certificate.clone().unwrap_or_default();
     print::got(&certificate, "GetServerCertificateResponse", &answer, args.output)
 }
 
 pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
+    let region = args.connection.region(args.region)?;
+    let mut client = args.connection.connect()?;
+    let id = target::server_certificate(&mut client, &args.id, &region).await?;
     let request = pb::SetServerCertificateNameRequest {
-        region_id: args.connection.region(args.region)?,
-        server_certificate_id: args.id.clone(),
+        region_id: region,
+        server_certificate_id: id.clone(),
         server_certificate_name: args.name.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
-    let answer = args.connection.connect()?.set_server_certificate_name(request).await;
-    let answer = answered(answer, Effect::Changes)?;
+    let answer = answered(client.set_server_certificate_name(request).await, Effect::Changes)?;
     print::renamed(
-        (&args.id, &args.name, &answer.etag),
+        (&id, &args.name, &answer.etag),
         "SetServerCertificateNameResponse",
         &answer,
         args.output,
@@ -210,16 +238,18 @@ pub(super) async fn rename(args: RenameArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Result<(), Failure> {
+    let region = args.region.unwrap_or_default();
+    let mut client = args.connection.connect()?;
+    let id = target::server_certificate(&mut client, &args.id, &region).await?;
     let request = pb::DeleteServerCertificateRequest {
-        region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id.clone(),
+        region_id: region,
+        server_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
         force,
     };
-    let answer = args.connection.connect()?.delete_server_certificate(request).await;
-    let answer = answered(answer, Effect::Changes)?;
+    let answer = answered(client.delete_server_certificate(request).await, Effect::Changes)?;
     print::changed(
-        ("deleted", &args.id, &answer.etag),
+        ("deleted", &id, &answer.etag),
         "DeleteServerCertificateResponse",
         &answer,
         args.output,

@@ -10,6 +10,8 @@ use super::Failure;
 use crate::config::{Layers, SETTINGS, Setting, Shape};
 
 const CONFIG: &str = "config";
+/// The heading in the help.
+const HEADING: &str = "Settings";
 
 /// The flags of a command: for all settings, or only for the database settings.
 pub(super) struct Flags<const ALL: bool> {
@@ -24,17 +26,23 @@ impl<const ALL: bool> Flags<ALL> {
 
     /// The values of the defaults, the file, the environment and the flags.
     pub(super) fn layers(self) -> Result<Layers, Failure> {
-        let mut layers = Layers::new(default_data_dir().as_deref());
-        if let Some(path) = self.file.or_else(|| variable("CERTKEEP_CONFIG").map(PathBuf::from)) {
-            let text = std::fs::read_to_string(&path);
-            layers.file(&text.map_err(|error| Failure::usage(format!("{} is not readable: {error}", path.display())))?);
-        }
-        layers.environment(variables());
+        let mut layers = layers(self.file)?;
         for (setting, value) in self.values {
             layers.flag(setting, value);
         }
         Ok(layers)
     }
+}
+
+/// The values of the defaults, the file and the environment.
+pub(super) fn layers(file: Option<PathBuf>) -> Result<Layers, Failure> {
+    let mut layers = Layers::new(default_data_dir().as_deref());
+    if let Some(path) = file.or_else(|| variable("CERTKEEP_CONFIG").map(PathBuf::from)) {
+        let text = std::fs::read_to_string(&path);
+        layers.file(&text.map_err(|error| Failure::usage(format!("{} is not readable: {error}", path.display())))?);
+    }
+    layers.environment(variables());
+    Ok(layers)
 }
 
 /// The default data directory.
@@ -72,7 +80,10 @@ fn argument(setting: &'static Setting) -> Arg {
     if let Some(default) = setting.default.filter(|_| !setting.is_bare_flag()) {
         help.push_str(&format!(" [default: {default}]"));
     }
-    let argument = Arg::new(setting.key).long(setting.flag()).help(help);
+    let argument = Arg::new(setting.key)
+        .long(setting.flag())
+        .help(help)
+        .help_heading(HEADING);
     match setting.shape {
         Shape::Text(name) | Shape::Secret(name) => argument.value_name(name),
         Shape::Number(_) => argument.value_name("N"),
@@ -87,7 +98,8 @@ impl<const ALL: bool> Args for Flags<ALL> {
             .long(CONFIG)
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("TOML file with settings [env: CERTKEEP_CONFIG]");
+            .help("TOML file with settings [env: CERTKEEP_CONFIG]")
+            .help_heading(HEADING);
         command.arg(file).args(Self::settings().map(argument))
     }
 

@@ -5,7 +5,8 @@ use clap::Args;
 use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
-use super::print::{self, ListOutput};
+use super::print::{self, ListOutput, plain};
+use super::table::{Column, Row, TableArgs};
 use crate::app::RESOURCE_TYPE;
 use crate::grpc::pb;
 
@@ -61,9 +62,8 @@ pub(super) struct TagsArgs {
     /// Only certificates with this tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: ListOutput,
+    #[command(flatten)]
+    shown: TableArgs<pb::TagResource>,
 }
 
 /// Tags in the form `KEY=VALUE`.
@@ -127,8 +127,18 @@ pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {
         all.request_id = page.request_id;
         all.tag_resources.extend(page.tag_resources);
         if page.next_token.is_empty() {
-            return print::tags(&all, args.output);
+            return args
+                .shown
+                .print("ListTagResourcesResponse", &all, "tags", &all.tag_resources);
         }
         request.next_token = page.next_token;
     }
+}
+
+impl Row for pb::TagResource {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::text("key", |tag| plain(&tag.tag_key)),
+        Column::text("value", |tag| plain(&tag.tag_value)),
+        Column::new("id", |tag| plain(&tag.resource_id)),
+    ];
 }

@@ -22,45 +22,221 @@ pub(super) fn file(field: Field) -> Cow<'static, str> {
     }
 }
 
-/// The flag for a field of the schema. Errors name the field by this flag.
+/// The fields of the schema, and the arguments that set them.
+const FLAGS: [(&str, &str); 65] = [
+    ("accept_language", "--language"),
+    ("access_key_id", "ID"),
+    ("account_id", "--account"),
+    ("ali_cloud_certificate_id", "--ali-cloud-certificate-id"),
+    ("alias", "--alias"),
+    ("allow_lost_names", "--allow-lost-names"),
+    ("ca_certificate", "FILE"),
+    ("ca_certificate_id", "ID"),
+    ("ca_certificate_name", "--name"),
+    ("can_sign", "--can-sign"),
+    ("clear_expire_time", "--no-expiry"),
+    ("client_token", "--client-token"),
+    ("compromised", "--compromised"),
+    ("deleted", "--deleted"),
+    ("description", "--description"),
+    ("domain", "--domain"),
+    ("event_time_before", "--before"),
+    ("event_time_from", "--from"),
+    ("everywhere", "--everywhere"),
+    ("expire_time", "--expires"),
+    ("expire_time_before", "--expires-before"),
+    ("expire_time_from", "--expires-from"),
+    ("fingerprint", "--fingerprint"),
+    ("force", "--force"),
+    ("format", "--format"),
+    ("heads", "--head"),
+    ("holder", "--holder"),
+    ("if_etag", "--if-etag"),
+    ("issuer", "--issuer"),
+    ("key_algorithm", "--key-algorithm"),
+    ("key_encryption_key_id", "ID"),
+    ("key_size", "--key-size"),
+    ("known_version", "--known-version"),
+    ("maximum", "MAXIMUM"),
+    ("methods", "--method"),
+    ("name", "NAME"),
+    ("new_resource_group_id", "RESOURCE_GROUP"),
+    ("order_by", "--order"),
+    ("outcomes", "--outcome"),
+    ("password", "--password-file"),
+    ("principal", "--principal"),
+    ("private_key", "--key"),
+    ("rate", "--rate"),
+    ("region_id", "--region"),
+    ("resource_group_id", "--resource-group"),
+    ("resource_id", "ID"),
+    ("resource_ids", "ID"),
+    ("resume_token", "--resume-token"),
+    ("role", "--role"),
+    ("scope.name_prefixes", "--scope-name-prefix"),
+    ("scope.region_ids", "--scope-region"),
+    ("scope.resource_group_ids", "--scope-resource-group"),
+    ("serial_number", "--serial"),
+    ("server_certificate", "--cert"),
+    ("server_certificate_id", "ID"),
+    ("server_certificate_ids", "ID"),
+    ("server_certificate_name", "--name"),
+    ("server_certificate_name_prefix", "--name-prefix"),
+    ("spki_sha256", "--spki"),
+    ("tag_keys", "--key"),
+    ("tags", "--tag"),
+    ("unused_days", "--unused"),
+    ("validate_only", "--validate-only"),
+    ("version", "--version"),
+    ("with_certificate_chain", "--with-chain"),
+];
+
+/// Parts of the service's sentences that name its own calls and values, and the words for them here.
+const PHRASES: [(&str, &str); 9] = [
+    ("call DescribeRegions", "run `certkeep regions`"),
+    ("that DescribeCaller answers", "that `certkeep whoami` shows"),
+    ("ListServerCertificateVersions has", "`certkeep versions` lists"),
+    (
+        "ErrorInfo lists them; set allow_lost_names",
+        "they are listed below; use --allow-lost-names",
+    ),
+    ("or delete it with force", "or delete it with --force"),
+    (
+        "use PEM, PEM_ENCRYPTED or PEM_BUNDLE",
+        "use pem, pem-encrypted or bundle",
+    ),
+    (
+        "; send the metadata `authorization: Bearer <id>.<secret>`",
+        "; see --access-key-file",
+    ),
+    ("a time in the years 1 to 9999", "a day in the years 1 to 9999"),
+    ("use DONE, DENIED or DELIVERED", "use done, denied or delivered"),
+];
+
+/// The argument that sets a field of the schema. Errors name the field by it.
 pub(super) fn flag(field: &str) -> &str {
-    match field.split('[').next().unwrap_or(field) {
-        "access_key_id" => "ID",
-        "account_id" => "--account",
-        "alias" => "--alias",
-        "format" => "--format",
-        "known_version" => "--known-version",
-        "password" => "--password-file",
-        "version" => "--version",
-        "description" => "--description",
-        "expire_time" => "--expires",
-        "maximum" => "MAXIMUM",
-        "role" => "--role",
-        "scope.name_prefixes" => "--scope-name-prefix",
-        "scope.region_ids" => "--scope-region",
-        "scope.resource_group_ids" => "--scope-resource-group",
-        "unused_days" => "--unused",
-        "accept_language" => "--language",
-        "client_token" => "--client-token",
-        "everywhere" => "--everywhere",
-        "if_etag" => "--if-etag",
-        "key_encryption_key_id" => "ID",
-        "private_key" => "--key",
-        "rate" => "--rate",
-        "region_id" => "--region",
-        "server_certificate" | "ca_certificate" => "--cert",
-        "server_certificate_name" | "ca_certificate_name" => "--name",
-        "resource_group_id" => "--resource-group",
-        "tags" => "--tag",
-        "validate_only" => "--validate-only",
-        "heads" => "--head",
-        "methods" => "--method",
-        _ => field,
+    let name = field.split('[').next().unwrap_or(field);
+    let found = FLAGS.iter().find(|(known, _)| *known == name);
+    found.map_or(field, |(_, flag)| flag)
+}
+
+/// A sentence of the service in the words of the command line.
+pub(super) fn sentence(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (theirs, ours) in PHRASES {
+        text = text.replace(theirs, ours);
     }
+    let mut spoken = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(is_of_field) {
+        let from = &rest[start..];
+        let end = from.find(|c| !is_of_field(c)).unwrap_or(from.len());
+        spoken.push_str(&rest[..start]);
+        let (word, after) = from.split_at(end);
+        // Fields of one word are also words of English, but not in these places.
+        let is_field = word.contains('_')
+            || spoken.is_empty()
+            || ["unknown ", " does not use "]
+                .iter()
+                .any(|before| spoken.ends_with(before));
+        spoken.push_str(if is_field { flag(word) } else { word });
+        rest = after;
+    }
+    spoken + rest
+}
+
+fn is_of_field(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '.'
 }
 
 /// The text for a policy that cannot be read.
 pub(super) fn policy(_: PolicyError) -> String {
     "--policy is invalid; use default or strict, followed by exceptions such as ,EXPIRED=report or ,EXPIRED=reject"
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+    use crate::grpc::DESCRIPTORS;
+
+    #[test]
+    fn sentences_name_flags_and_commands() {
+        for (theirs, ours) in [
+            (
+                "server_certificate contains no certificate",
+                "--cert contains no certificate",
+            ),
+            (
+                "the private key is not that of server_certificate",
+                "the private key is not that of --cert",
+            ),
+            (
+                "unknown region_id; call DescribeRegions for the valid ids",
+                "unknown --region; run `certkeep regions` for the valid ids",
+            ),
+            (
+                "format does not use password; leave it out",
+                "--format does not use --password-file; leave it out",
+            ),
+            ("unknown role; a role has rights", "unknown --role; a role has rights"),
+            (
+                "this format cannot hold a private key of RSA",
+                "this format cannot hold a private key of RSA",
+            ),
+            (
+                "tags[2] has no key. A tag has one.",
+                "--tag[2] has no key. A tag has one.",
+            ),
+            ("no file is named a_b.", "no file is named a_b."),
+            ("", ""),
+        ] {
+            assert_eq!(sentence(theirs), ours);
+        }
+    }
+
+    /// A changed sentence needs its words here too.
+    #[test]
+    fn the_phrases_are_those_of_the_service() {
+        let sentences = include_str!("../grpc/words/mod.rs");
+        let joined = sentences.split("\\\n").map(str::trim_start).collect::<String>();
+        let others = include_str!("../grpc/words/inventory.rs");
+        for (theirs, _) in PHRASES {
+            assert!(joined.contains(theirs) || others.contains(theirs), "{theirs}");
+        }
+    }
+
+    /// Fields with an underscore that no argument sets.
+    const WITHOUT_FLAG: [&str; 10] = [
+        "ali_cloud_certificate_name",
+        "ali_cloud_certificate_region_id",
+        "domain_match",
+        "next_token",
+        "omit_account_fingerprints",
+        "page_size",
+        "page_token",
+        "resource_type",
+        "secret_sha256",
+        "ttl_seconds",
+    ];
+
+    #[test]
+    fn every_field_of_a_request_has_its_flag() {
+        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+        let requests = pool
+            .services()
+            .filter(|service| service.full_name().starts_with("certkeep."))
+            .flat_map(|service| service.methods().collect::<Vec<_>>());
+        let fields: BTreeSet<String> = requests
+            .flat_map(|method| method.input().fields().collect::<Vec<_>>())
+            .map(|field| field.name().to_owned())
+            .filter(|name| name.contains('_') && flag(name) == name)
+            .collect();
+        assert_eq!(fields, WITHOUT_FLAG.map(str::to_owned).into());
+        assert!(FLAGS.is_sorted());
+    }
 }

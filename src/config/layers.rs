@@ -94,7 +94,11 @@ impl Layers {
         for (key, value) in table {
             match (setting(&key), value) {
                 (None, toml::Value::Array(regions)) if key == "regions" => self.file_regions(regions),
-                (None, _) => self.errors.push(format!("file: unknown setting {key}")),
+                (None, _) => {
+                    let known = SETTINGS.iter().map(|setting| setting.key).chain(["regions"]);
+                    let meant = did_you_mean(&key, known);
+                    self.errors.push(format!("file: unknown setting {key}{meant}"));
+                }
                 (Some(setting), toml::Value::String(text)) => self.set(setting, text, Source::File),
                 (Some(setting), toml::Value::Integer(number)) => self.set(setting, number.to_string(), Source::File),
                 (Some(setting), toml::Value::Boolean(is_set)) => self.set(setting, is_set.to_string(), Source::File),
@@ -118,8 +122,10 @@ impl Layers {
             };
             let (id, zh_cn, en_us, ja) = (text("id"), text("zh_cn"), text("en_us"), text("ja"));
             if let Some(key) = table.keys().next() {
-                self.errors
-                    .push(format!("file: unknown setting regions[{place}].{key}, or not text"));
+                let meant = did_you_mean(key, ["id", "zh_cn", "en_us", "ja"]);
+                self.errors.push(format!(
+                    "file: unknown setting regions[{place}].{key}, or not text{meant}"
+                ));
             }
             match id {
                 Some(id) if regions.iter().any(|region: &RegionConfig| region.id == id) => {
@@ -160,7 +166,12 @@ impl Layers {
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
                 Some(setting) => self.set(setting, value, Source::Environment),
                 None if OTHER_VARIABLES.contains(&name.as_str()) => {}
-                None => self.errors.push(format!("environment: unknown setting {name}")),
+                None => {
+                    let others = OTHER_VARIABLES.iter().map(|name| (*name).to_owned());
+                    let known: Vec<_> = SETTINGS.iter().map(Setting::variable).chain(others).collect();
+                    let meant = did_you_mean(&name, known.iter().map(String::as_str));
+                    self.errors.push(format!("environment: unknown setting {name}{meant}"));
+                }
             }
         }
     }
@@ -213,6 +224,18 @@ impl Layers {
             }
         }
         text
+    }
+}
+
+/// Asks for the known name that is most like an unknown one, if one is alike.
+fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    // The prefix that all variables share does not count.
+    let own = |name: &str| name.trim_start_matches("CERTKEEP_").to_lowercase().replace('-', "_");
+    let likeness = |name: &&str| strsim::jaro_winkler(&own(unknown), &own(name));
+    let alike = known.into_iter().filter(|name| likeness(name) > 0.8);
+    match alike.max_by(|one, other| likeness(one).total_cmp(&likeness(other))) {
+        Some(name) => format!("; did you mean {name}?"),
+        None => String::new(),
     }
 }
 
@@ -282,6 +305,7 @@ mod tests {
         );
         layers.environment(variables(&[
             ("CERTKEEP_NONSENSE", "1"),
+            ("CERTKEEP_MAX_CONECTIONS", "1"),
             ("CERTKEEP_DRAIN_SECONDS", "0"),
             ("CERTKEEP_DATABASE_URL_FILE", "f"),
         ]));
@@ -289,12 +313,13 @@ mod tests {
         assert_eq!(layers.parsed::<u8>("log", "a number"), None);
         let error = layers.resolve(no_file).unwrap_err().to_string();
         for expected in [
-            "file: unknown setting lisen",
+            "file: unknown setting lisen; did you mean listen?\n",
             "file: listen is not an address, for example 127.0.0.1:50051",
             "file: log must be text, a whole number, true or false",
             "file: unknown setting regions[0].nmae, or not text",
             "file: regions[0] has no id",
-            "environment: unknown setting CERTKEEP_NONSENSE",
+            "environment: unknown setting CERTKEEP_NONSENSE\n",
+            "environment: unknown setting CERTKEEP_MAX_CONECTIONS; did you mean CERTKEEP_MAX_CONNECTIONS?\n",
             "default: log is not a number",
             "environment: drain_seconds is not between 1 and 1000000",
             "file: otlp_endpoint is not an http or https URL with a host",

@@ -9,7 +9,7 @@ use crate::grpc;
 
 /// The names in gRPC's health service of the readiness for reads and for writes. The names of the services, and the empty name, say
 /// what [`WRITE`] says.
-const READ: &str = "certkeep.read";
+pub(super) const READ: &str = "certkeep.read";
 const WRITE: &str = "certkeep.write";
 
 /// What the service can do now.

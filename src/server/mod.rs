@@ -1,6 +1,7 @@
 //! Starts and stops the service: the database, the doors and the jobs.
 
 mod database;
+mod files;
 mod health;
 mod http;
 mod jobs;
@@ -9,6 +10,7 @@ mod key_ring;
 mod listener;
 mod monitor;
 mod newcomers;
+mod probe;
 mod refusals;
 mod stamp;
 mod tls;
@@ -26,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 pub use crate::postgres::STOP_WITHIN;
 pub use crate::seal::{KeyRing, Provider};
 pub use database::{Database, DatabaseError};
+pub use files::unusable_files;
 pub use key_blocklists::{BlocklistError, read_key_blocklists};
 pub use key_ring::add_key;
+pub use probe::{Listening, ProbeError, is_serving};
 pub use tls::TlsError;
 
 use crate::app::{AccountId, AliCloud, App, Cas, CasSetUpError, DueUses, FirstAccount, Policy, Settings};

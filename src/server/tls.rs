@@ -136,6 +136,11 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
     Ok((Arc::new(config), validities))
 }
 
+/// Whether a listener can use the files.
+pub(super) fn check(files: &TlsFiles, protocol: Protocol) -> Result<(), TlsError> {
+    read(files, protocol).map(|_| ())
+}
+
 /// The private key of a file that only the user of certkeep and root may read.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let failed = |cause| unusable("tls_private_key", path, cause);

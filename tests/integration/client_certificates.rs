@@ -706,7 +706,7 @@ async fn the_command_line_manages_client_identities_and_uses_one() {
     );
     let listed = run(&[&["identity", "list"], &as_operator[..]].concat());
     assert!(
-        stdout(&listed).contains("SPIFFE ID  spiffe://example.org/*"),
+        stdout(&listed).contains("spiffe://example.org/*  SPIFFE ID  "),
         "{}",
         stdout(&listed)
     );

@@ -100,7 +100,7 @@ async fn the_days_left_are_told_and_coloured_on_a_terminal() {
         let shown = on_a_terminal(command(&server, &upload));
         let id = shown.lines().find_map(|line| line.strip_prefix("id ")).unwrap().trim();
         // A moment of the last day is gone.
-        let left = format!("(in {} days)", days - 1);
+        let left = format!("in {} days", days - 1);
         let get = on_a_terminal(command(&server, &["get", id]));
         let describe = on_a_terminal(command(&server, &["describe", "--id", id]));
         for shown in [&shown, &get, &describe] {
@@ -145,13 +145,13 @@ async fn tags_and_resource_groups_have_commands() {
     );
     let listed = stdout(&run(&server, &["tags", "--region", REGION, "--tag", "team=shop"]));
     let lines: Vec<Vec<_>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["ID", "KEY", "VALUE"]);
+    assert_eq!(lines[0], ["KEY", "VALUE", "ID"]);
     assert_eq!(
         lines[1..],
         [
-            vec![&id[..], "env"],
-            vec![&id, "team", "shop"],
-            vec![&other, "team", "shop"]
+            vec!["env", &id],
+            vec!["team", "shop", &id],
+            vec!["team", "shop", &other]
         ]
     );
     let json = ["tags", "--region", REGION, &other, "--output", "json"];
@@ -166,7 +166,7 @@ async fn tags_and_resource_groups_have_commands() {
     let listed = stdout(&run(&server, &["resource-group", "list"]));
     let names: Vec<_> = listed
         .lines()
-        .map(|line| line.split_whitespace().last().unwrap())
+        .map(|line| line.split_whitespace().next().unwrap())
         .collect();
     assert_eq!(names, ["NAME", "default", "shop"]);
     let moved = run(&server, &["resource-group", "move", "--region", REGION, &id, &group]);
@@ -205,8 +205,8 @@ async fn a_renewal_and_a_rollback_say_which_version_is_present() {
     let (told, _) = told.split_once("\n  request id ").unwrap();
     assert_eq!(
         told,
-        "error: the new certificate does not cover 2 of the names of the present one; ErrorInfo lists them; \
-         set allow_lost_names to renew all the same\n  \
+        "error: the new certificate does not cover 2 of the names of the present one; they are listed below; \
+         use --allow-lost-names to renew all the same\n  \
          reason      NAMES_LOST\n  lost names  shop.example www.shop.example"
     );
 
@@ -241,4 +241,224 @@ async fn a_renewal_and_a_rollback_say_which_version_is_present() {
         .collect();
     assert_eq!(numbers, ["VERSION", "4 (as 2)", "3", "2", "1"], "{table}");
     server.stop().await;
+}
+
+fn refused(server: &TestServer, args: &[&str], code: i32) -> String {
+    let output = command(server, args).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+    assert_eq!(stdout(&output), "", "{args:?}");
+    stderr(&output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_name_does_instead_of_an_id() {
+    let (server, dir) = (TestServer::start().await, temp_dir());
+    let shop = pki::self_signed(Key::P256, "shop.example");
+    let id = upload(&server, &shop).await;
+    let twins = [
+        upload(&server, &pki::self_signed(Key::P256, "twin.example")).await,
+        upload(&server, &pki::self_signed(Key::P256, "twin.example")).await,
+    ];
+    // A longer name that begins with it is another one.
+    upload(&server, &pki::self_signed(Key::P256, "shop.example.org")).await;
+    let id_line = format!("id            {id}");
+    let shown = stdout(&run(&server, &["get", "shop.example"]));
+    assert!(shown.lines().any(|line| line == id_line), "{shown}");
+    let [cert, key] = ["crt", "key"].map(|ending| dir.path().join(ending).to_str().unwrap().to_owned());
+    std::fs::write(&cert, &shop.certificate).unwrap();
+    std::fs::write(&key, &shop.key).unwrap();
+    let renewed = stdout(&run(
+        &server,
+        &["renew", "shop.example", "--cert", &cert, "--key", &key],
+    ));
+    assert!(renewed.lines().any(|line| line == id_line), "{renewed}");
+    assert!(stdout(&run(&server, &["versions", "shop.example"])).contains("present"));
+
+    let several = refused(&server, &["delete", "twin.example"], 1);
+    assert!(
+        several.starts_with("error: several server certificates have the name twin.example; "),
+        "{several}"
+    );
+    assert!(
+        twins
+            .iter()
+            .all(|twin| several.contains(&format!("\n  {twin}  {REGION}"))),
+        "{several}"
+    );
+    let other_region = ["delete", "shop.example", "--region", "cn-beijing"];
+    for args in [
+        &other_region[..],
+        &["get", "nothing.example"],
+        &["get", "no name?"],
+        &["delete", "shop"],
+    ] {
+        let told = refused(&server, args, 1);
+        assert!(told.contains("no server certificate has the id or the name"), "{told}");
+    }
+    let deleted = stdout(&run(&server, &["delete", "shop.example"]));
+    assert!(deleted.starts_with(&format!("deleted       {id}\n")), "{deleted}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_choose_columns_and_get_yaml_and_errors_as_json() {
+    let (server, dir) = (TestServer::start().await, temp_dir());
+    let empty = run(&server, &["describe"]);
+    assert_eq!(
+        (stdout(&empty), stderr(&empty)),
+        (String::new(), "no server certificates\n".to_owned())
+    );
+    let id = upload(&server, &pki::self_signed(Key::P256, "shop.example")).await;
+    let columns = stdout(&run(&server, &["describe", "--columns", "key,name,id"]));
+    assert_eq!(
+        columns,
+        format!("KEY          NAME          ID\nECDSA P-256  shop.example  {id}\n")
+    );
+    let wrong = refused(&server, &["describe", "--columns", "nmae"], 2);
+    assert!(wrong.contains("a similar value exists: 'name'"), "{wrong}");
+    let both = refused(&server, &["describe", "--columns", "name", "--output", "json"], 2);
+    assert!(both.contains("--columns is for tables"), "{both}");
+    let yaml = stdout(&run(&server, &["get", &id, "--output", "yaml"]));
+    for line in [
+        &format!("  serverCertificateId: {id}"),
+        "  certificateChain: |",
+        "  keySize: 256",
+    ] {
+        assert!(yaml.lines().any(|shown| shown == line), "{line} in {yaml}");
+    }
+
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let pair = pki::self_signed(Key::P256, "other.example");
+    std::fs::write(&cert, &pair.certificate).unwrap();
+    std::fs::write(&key, pki::self_signed(Key::P256, "a.example").key).unwrap();
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let upload = [
+        "upload", "--cert", cert, "--key", key, "--region", "mars-1", "--output", "json",
+    ];
+    let told = refused(&server, &upload, 1);
+    let error: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let error = &error["error"];
+    assert_eq!(
+        (&error["code"], &error["exitCode"], &error["violations"][0]["field"]),
+        (&"INVALID_ARGUMENT".into(), &1.into(), &"--region".into())
+    );
+    assert_eq!(
+        error["violations"][0]["message"],
+        "unknown --region; run `certkeep regions` for the valid ids"
+    );
+    assert!(
+        !told.contains("server_certificate ") && error["requestId"].is_string(),
+        "{told}"
+    );
+    let usage: serde_json::Value =
+        serde_json::from_str(&refused(&server, &["get", "--nonsense", "--output=yaml"], 2)).unwrap();
+    assert_eq!(usage["error"]["exitCode"], 2);
+    assert!(
+        usage["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("unexpected argument '--nonsense'"),
+        "{usage}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_needs_no_key_and_no_argument_on_the_servers_machine() {
+    let dir = temp_dir();
+    let pair = pki::self_signed(Key::P256, "certkeep.example");
+    let [cert, key] = ["tls.pem", "tls-key.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&cert, &pair.certificate).unwrap();
+    crate::harness::write_secret(&key, &pair.key);
+    let tls = certkeep::config::TlsFiles {
+        certificate: cert.clone(),
+        private_key: key,
+        client_ca: None,
+    };
+    let secure = TestServer::start_with(|config| config.tls = Some(tls)).await;
+    let plain = TestServer::start().await;
+    let health = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(CERTKEEP);
+        command.arg("health").args(args).env("HOME", dir.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        (output.status.code().unwrap(), stdout(&output), stderr(&output))
+    };
+    let serving = (0, "serving\n".to_owned(), String::new());
+    let addresses = [plain.address().to_string(), secure.address().to_string()];
+    assert_eq!(health(&["--endpoint", &plain.endpoint()], &[]), serving);
+    assert_eq!(health(&["--reads"], &[("CERTKEEP_LISTEN", &addresses[0])]), serving);
+    let here = [
+        ("CERTKEEP_LISTEN", &*addresses[1]),
+        ("CERTKEEP_TLS_CERTIFICATE", cert.to_str().unwrap()),
+    ];
+    assert_eq!(health(&[], &here), serving);
+    // The name is not that of the certificate, and only the listener of this machine may have another one.
+    let url = format!("https://{}", addresses[1]);
+    let named = health(&["--endpoint", &url, "--ca-file", cert.to_str().unwrap()], &[]);
+    assert_eq!((named.0, named.1.as_str()), (3, ""), "{}", named.2);
+    plain.stop().await;
+    let gone = health(&[], &[("CERTKEEP_LISTEN", &addresses[0])]);
+    assert!(
+        gone.0 == 3 && gone.2.contains("the service cannot be reached"),
+        "{gone:?}"
+    );
+    secure.stop().await;
+}
+
+#[test]
+fn printing_the_settings_reads_the_files_that_they_name() {
+    let dir = temp_dir();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let pair = pki::self_signed(Key::P256, "certkeep.example");
+    std::fs::write(path("tls.pem"), &pair.certificate).unwrap();
+    crate::harness::write_secret(path("tls-key.pem"), &pki::self_signed(Key::P256, "a.example").key);
+    std::fs::write(path("list"), "nothing").unwrap();
+    crate::harness::write_secret(path("key-ring"), "not a key ring\n");
+    let print = |args: &[&str]| {
+        let args = [
+            &["serve", "--print-config", "--data-dir", dir.path().to_str().unwrap()],
+            args,
+        ]
+        .concat();
+        std::process::Command::new(CERTKEEP).args(args).output().unwrap()
+    };
+    let of_ring = print(&[]);
+    assert_eq!(of_ring.status.code(), Some(2));
+    assert!(stderr(&of_ring).contains("\n  key_ring: "), "{}", stderr(&of_ring));
+    assert!(stdout(&of_ring).contains("data_dir = "));
+    std::fs::remove_file(path("key-ring")).unwrap();
+    assert!(print(&[]).status.success());
+    let (cert, key, list) = (path("tls.pem"), path("tls-key.pem"), path("list"));
+    let wrong = print(&[
+        "--tls-certificate",
+        &cert,
+        "--tls-private-key",
+        &key,
+        "--key-blocklist",
+        &list,
+    ]);
+    let told = stderr(&wrong);
+    assert_eq!(wrong.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("tls_private_key cannot be used with tls_certificate"),
+        "{told}"
+    );
+    assert!(
+        told.contains("key_blocklist names ") && told.contains("list, which cannot be used"),
+        "{told}"
+    );
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = temp_dir();
+    let written = std::process::Command::new(CERTKEEP)
+        .arg("man")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(written.status.success(), "{}", stderr(&written));
+    let page = std::fs::read_to_string(dir.path().join("certkeep-resource-group-move.1")).unwrap();
+    assert!(page.contains("Examples:") && page.contains("Exit codes:"), "{page}");
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() > 60);
 }

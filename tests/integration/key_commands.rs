@@ -101,13 +101,13 @@ async fn access_keys_have_commands() {
     let lines: Vec<_> = listed.lines().collect();
     assert_eq!(
         words(lines[0]),
-        ["ID", "ROLE", "STATE", "EXPIRES", "LAST", "USE", "SCOPE", "DESCRIPTION"]
+        ["DESCRIPTION", "ROLE", "STATE", "EXPIRES", "LAST", "USE", "ID"]
     );
     assert_eq!(lines.len(), 4);
     let one = stdout(&run(&server, &["access-key", "list", "--role", "reader"]));
     assert_eq!(
-        words(one.lines().nth(1).unwrap())[..2],
-        [line.split('.').next().unwrap(), "reader"]
+        words(one.lines().nth(1).unwrap()).last().copied(),
+        line.split('.').next()
     );
     let unused = run(&server, &["access-key", "list", "--unused", "30", "--output", "json"]);
     assert_eq!(json(&unused)["accessKeys"], serde_json::json!([]));
@@ -190,10 +190,7 @@ async fn accounts_and_quotas_have_commands() {
     assert!(caller.contains(&format!("account       {id}\n")), "{caller}");
 
     let listed = stdout(&run(&["account", "list"]));
-    assert_eq!(
-        words(listed.lines().last().unwrap())[..4],
-        [&*id, "shop", "enabled", "0"]
-    );
+    assert_eq!(words(listed.lines().last().unwrap())[..3], ["shop", "enabled", "0"]);
     let renamed = stdout(&run(&["account", "rename", &id, "store"]));
     assert_eq!(
         renamed,
@@ -205,7 +202,7 @@ async fn accounts_and_quotas_have_commands() {
     let second = dir.path().join("second.key");
     crate::harness::write_secret(&second, &line);
     let keys = stdout(&run_as(&server, &second, &["access-key", "list"]));
-    assert!(keys.lines().last().unwrap().ends_with("ticket 7"), "{keys}");
+    assert!(keys.lines().last().unwrap().starts_with("ticket 7 "), "{keys}");
 
     let set = stdout(&run(&[
         "quota",

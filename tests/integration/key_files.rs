@@ -107,17 +107,17 @@ async fn a_key_pair_is_written_to_private_files_and_elsewhere_only_when_told() {
         (
             &["--with-key", "--stdout", "--format", "pkcs12"],
             1,
-            "--password-file  password is empty; it is required",
+            "--password-file  --password-file is empty; it is required",
         ),
         (
             &["--with-key", "--stdout", "--password-file", &password],
             1,
-            "--password-file  format does not use password",
+            "--password-file  --format does not use --password-file",
         ),
         (
             &["--with-key", "--stdout", "--alias", "web"],
             1,
-            "--alias     format does not use alias",
+            "--alias     --format does not use --alias",
         ),
         (
             &["--with-key", "--stdout", "--version", "7"],

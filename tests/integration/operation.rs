@@ -381,7 +381,7 @@ fn all_wrong_settings_are_reported_at_once_with_their_sources() {
         assert_eq!(stdout(&refused), "");
         let told = stderr(&refused);
         for fault in [
-            "file: unknown setting lisen",
+            "file: unknown setting lisen; did you mean listen?",
             "file: drain_seconds is not between 1 and 1000000",
             "file: log is not a level or tracing directives, for example certkeep=debug",
             "environment: otlp_endpoint is not an http or https URL with a host",

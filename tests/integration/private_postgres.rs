@@ -122,11 +122,8 @@ async fn the_command_line_uploads_describes_and_gets_and_shows_what_is_wrong() {
     assert_eq!(answer["commonName"], "shop.example");
     assert_eq!(answer["expireTimeStamp"], "4000000000000");
 
-    let table = stdout(&run(&["describe"]));
-    assert!(
-        table.contains("2096-10-02 (in ") && !table.contains('\u{1b}'),
-        "{table}"
-    );
+    let table = stdout(&run(&["describe", "--columns", "expires,expiry-date,key,id"]));
+    assert!(table.contains("  2096-10-02  ") && !table.contains('\u{1b}'), "{table}");
     assert!(
         table.lines().count() == 2 && table.contains(id) && table.contains("RSA 2048"),
         "{table}"
@@ -154,13 +151,7 @@ async fn the_command_line_uploads_describes_and_gets_and_shows_what_is_wrong() {
     let swapped = run(&["upload", "--region", "mars-1", "--cert", key, "--key", cert]);
     assert_eq!(swapped.status.code(), Some(1));
     let text = stderr(&swapped);
-    for part in [
-        "REGION_NOT_FOUND",
-        "region_id",
-        "server_certificate",
-        "private_key",
-        "request id",
-    ] {
+    for part in ["REGION_NOT_FOUND", "--region", "--cert", "--key", "request id"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let missing = run(&["upload", "--region", "cn-hangzhou", "--cert", "none.pem", "--key", key]);

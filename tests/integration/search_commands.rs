@@ -16,7 +16,7 @@ fn names(server: &TestServer, args: &[&str]) -> Vec<String> {
 
 fn names_in(output: &Output) -> Vec<String> {
     let shown = stdout(output);
-    let name = |line: &str| line.split_whitespace().nth(1).unwrap().to_owned();
+    let name = |line: &str| line.split_whitespace().next().unwrap().to_owned();
     shown.lines().skip(1).map(name).collect()
 }
 

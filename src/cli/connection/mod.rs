@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::contexts::{ClientCertificate, ContextDir, Contexts};
 use super::file::{read, read_secret};
 use super::settings::{default_data_dir, variable};
-use super::{DEFAULT_ENDPOINT, Failure};
+use super::{CONNECTION, DEFAULT_ENDPOINT, Failure};
 use crate::app::AccessKeyText;
 use crate::grpc::pb::admin_service_client::AdminServiceClient;
 use crate::grpc::pb::certificate_service_client::CertificateServiceClient;
@@ -25,32 +25,32 @@ pub(super) use value::{AccessKey, Origin, Value};
 #[derive(Args, Default)]
 pub(super) struct ConnectionArgs {
     /// Name of the context. Default: the current context. [env: CERTKEEP_CONTEXT]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = CONNECTION)]
     context: Option<String>,
     /// URL of the server. Default: the context's, else http://127.0.0.1:50051. [env: CERTKEEP_ENDPOINT]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = CONNECTION)]
     endpoint: Option<String>,
     /// File with one line, `<id>.<secret>`. Default: the context's, else none with --client-cert, else `admin.key` in the data
     /// directory.
     /// [env: CERTKEEP_ACCESS_KEY_FILE; CERTKEEP_ACCESS_KEY is the key itself]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     access_key_file: Option<PathBuf>,
     /// Send keys in plain text to an http endpoint that is not this machine. Default: the context's, else no.
     /// [env: CERTKEEP_DANGER_PLAINTEXT=true]
-    #[arg(long)]
+    #[arg(long, help_heading = CONNECTION)]
     danger_plaintext: bool,
     /// PEM file of CA certificates that verify an https endpoint. Default: the context's, else the system's.
     /// [env: CERTKEEP_CA_FILE]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     ca_file: Option<PathBuf>,
     /// PEM file with a client certificate and its chain, for an https endpoint. Default: the context's. [env: CERTKEEP_CLIENT_CERT]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     client_cert: Option<PathBuf>,
     /// PEM file with the private key of the client certificate. Default: the context's. [env: CERTKEEP_CLIENT_KEY]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     client_key: Option<PathBuf>,
     /// Directory of admin.key. Default: as for `certkeep serve`. [env: CERTKEEP_DATA_DIR]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = CONNECTION)]
     data_dir: Option<PathBuf>,
 }
 

@@ -189,15 +189,15 @@ impl Report {
         let counts = counts
             .into_iter()
             .filter(|(state, count)| *count > 0 || *state == State::Ignored);
-        match output {
-            ListOutput::Table => {
+        match output.document() {
+            None => {
                 let mut text: String = self.entries.iter().map(|entry| entry.line() + "\n").collect();
                 let counts = counts.map(|(state, count)| format!("{count} {}", state.as_str()));
                 text.push_str(&counts.collect::<Vec<_>>().join(", "));
                 text.push('\n');
                 print::print(&text)
             }
-            ListOutput::Json => {
+            Some(format) => {
                 let summary: serde_json::Map<_, _> =
                     counts.map(|(state, count)| (state.code(), json!(count))).collect();
                 let entries: Vec<_> = self.entries.iter().map(Entry::json).collect();
@@ -206,7 +206,7 @@ impl Report {
                     "summary": summary,
                     "interrupted": self.was_interrupted,
                 });
-                print::print_json(&format!("{document:#}\n"))
+                format.print_value(document)
             }
         }
     }

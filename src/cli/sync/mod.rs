@@ -33,13 +33,6 @@ use link::Link;
 use owner::Owner;
 use state::State;
 
-pub(super) const EXIT_CODES: &str = "\
-Each certificate is in DIR/<id>/fullchain.pem, privkey.pem and bundle.pem (the key, then the chain). All three change together. \
-The access key needs the role consumer.
-
-Exit code of --once: 0 the folder is up to date, whether something changed or not, 1 a certificate, a link or the command failed, 3 the \
-service was unavailable. Without --once, the command ends on a signal, or when the service refuses the access key.";
-
 /// The pause before the stream begins again, and before what failed is tried again.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// While the service is unavailable, the pause doubles up to this.
