@@ -3,7 +3,7 @@
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
 OPENBAO_VERSION := 2.7.2
-# The newest version, and an older one that loads fewer types of keys.
+# The newest version, and, for `make prove`, an older one that loads fewer types of keys.
 ENVOY_VERSIONS := 1.40.0 1.36.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -36,7 +36,7 @@ PROOFS ?=
 # tools/install puts programs there that the machine lacks.
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: run test check man bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
+.PHONY: run test check format compile man bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
 	install-run install-test test-tools $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: install-run
@@ -47,18 +47,25 @@ test: install-test test-tools schema alerts
 	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 # Format, lints and documentation.
-check: install-run
-	cargo fmt --all --check
-	cargo fmt --check --manifest-path fuzz/Cargo.toml
+check: install-run format
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+format: install-run
+	cargo fmt --all --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+
+# Everything that `make test` runs, and the benchmarks.
+compile: install-run
+	cargo test --locked --no-run
+	cargo build --locked --bench instructions
 
 # The manual pages: `man -l target/man/certkeep-upload.1`.
 man: install-run
 	cargo run --locked --quiet --bin certkeep -- man target/man
 
 # The proofs that take too long for `make test`: docs/proofs.md.
-prove: install-test
+prove: install-test $(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS))
 	@tools/prove $(PROOFS)
 
 # Measures certkeep beside PostgreSQL's own benchmark, in about ten minutes once it is built. Nothing else should run on the machine.
@@ -185,7 +192,7 @@ $(TOOLS)/fuzz/bin/cargo-fuzz:
 
 # Clients that the tests call certkeep with: grpcurl, and one generated from proto/ for each language, each complete in its folder.
 test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) \
-	$(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS)) \
+	$(TOOLS)/bin/envoy-$(firstword $(ENVOY_VERSIONS)) \
 	$(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made slb-go/.made slb-node/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test

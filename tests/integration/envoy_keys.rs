@@ -1,4 +1,5 @@
-//! The table of key types is what the real Envoy loads, and serves in handshakes.
+//! The table of key types is what the real Envoy loads, and serves in handshakes. `make test` asks the newest Envoy, and `make prove` each
+//! version.
 
 use certkeep::app::KeyAlgorithm;
 use certkeep::certificate::{ENVOY_VERSIONS, EnvoyVersion};
@@ -9,6 +10,7 @@ use serde_json::json;
 use crate::envoy::{Envoy, sha256, static_config};
 use crate::harness::temp_dir;
 use crate::pki::{self, Key, Pair};
+use crate::proof::times;
 
 const NAME: &str = "shop.example";
 
@@ -51,7 +53,7 @@ fn keys() -> Vec<(KeyAlgorithm, u32, PKey<Private>)> {
     keys
 }
 
-/// The release of a version that `make test` installs.
+/// The release of a version that the Makefile installs.
 fn release(version: &EnvoyVersion) -> &'static str {
     match version.name {
         "1.36" => "1.36.4",
@@ -119,7 +121,7 @@ async fn envoy_serves_the_key_types_of_the_table_and_no_other() {
         .map(|(algorithm, bits, key)| (algorithm, bits, self_signed(&key)))
         .collect();
     let mut wrong = Vec::new();
-    for version in &ENVOY_VERSIONS {
+    for version in ENVOY_VERSIONS.iter().rev().take(times(1, ENVOY_VERSIONS.len())) {
         for (algorithm, bits, pair) in &keys {
             let outcome = outcome(release(version), pair).await;
             // docs/findings.md names the type that is loaded for nothing.
