@@ -15,7 +15,7 @@ use super::settings::variable;
 use crate::app::{FirstAccount, Policy, Recovery};
 use crate::config::{Config, DatabaseConfig, DatabaseSource, Layers};
 use crate::secret::{quoted, read_private};
-use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, STOP_WITHIN, Server, unusable_files};
+use crate::server::{Database, KeyRing, METRICS_CONNECTIONS, SLB_CONNECTIONS, STOP_WITHIN, Server, unusable_files};
 use crate::store::schema_version;
 use crate::telemetry::{self, Export, Filter, Telemetry, causes};
 
@@ -306,15 +306,21 @@ fn fitted(config: &Config, open_files: Option<u64>) -> Config {
     let mut config = config.clone();
     let others = METRICS_CONNECTIONS + config.database.max_connections + SPARE_FILES;
     let open_files = usize::try_from(open_files.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let doors = 1 + usize::from(config.slb_listen.is_some());
-    let connections = (open_files.saturating_sub(others) / doors).max(1);
+    let free = open_files.saturating_sub(others);
+    let (connections, of_slb) = match config.slb_listen {
+        Some(_) => (
+            free.saturating_sub(SLB_CONNECTIONS).max(free / 2).max(1),
+            config.max_connections.min(SLB_CONNECTIONS),
+        ),
+        None => (free.max(1), 0),
+    };
     if connections < config.max_connections {
         tracing::warn!(
             open_files,
             max_connections = config.max_connections,
             "max_connections is {connections}: the limit of open files is too low for the settings, raise it to {} (LimitNOFILE= in a \
              systemd unit)",
-            config.max_connections * doors + others
+            config.max_connections + of_slb + others
         );
         config.max_connections = connections;
     }

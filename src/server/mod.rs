@@ -54,6 +54,8 @@ const NEWCOMER_TIME: Duration = Duration::from_secs(10);
 const SEND_TIME: Duration = Duration::from_secs(30);
 /// The most connections for metrics and health. Each Prometheus needs one.
 pub(crate) const METRICS_CONNECTIONS: usize = 80;
+/// The most connections of Alibaba Cloud's clients, unless `max_connections` is less.
+pub(crate) const SLB_CONNECTIONS: usize = 1024;
 /// While there are more, the oldest are closed.
 const METRICS_CONNECTIONS_KEPT: usize = 64;
 /// The age of a connection for metrics and health. Nobody authenticates there.
@@ -146,6 +148,11 @@ impl Server {
         let slb_listener = match config.slb_listen {
             Some(address) => {
                 let tls = config.tls.as_ref().map(|files| Tls::start(files, Protocol::Both));
+                let places = Places {
+                    max: places.max.min(SLB_CONNECTIONS),
+                    max_newcomers: places.max_newcomers.min(SLB_CONNECTIONS / 4),
+                    ..places
+                };
                 Some(listen("slb", address, tls.transpose()?, places).await?)
             }
             None => None,
