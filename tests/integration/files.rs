@@ -114,7 +114,7 @@ fn old_pkcs_12(pair: &Pair, others: &[&str]) -> Vec<u8> {
     builder.build2(PASSWORD).unwrap().to_der().unwrap()
 }
 
-/// Each text of `/work/shared/cases/texts`, made again.
+/// Texts as editors, mail and Kubernetes make them.
 #[test]
 fn texts_are_read_as_people_have_them() {
     let folder = Folder::new();
