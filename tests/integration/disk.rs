@@ -66,7 +66,9 @@ impl OnSmallDisk {
             .unwrap();
         let words = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let banner: String = (0..4).map(|_| line(&mut answers)).collect();
+        let mut banner = String::new();
+        // Its last line is an example of an upload.
+        while !banner.contains("\nupload") && answers.read_line(&mut banner).unwrap() > 0 {}
         let first = banner.lines().next().unwrap_or_default();
         let address = first.rsplit(' ').next().unwrap_or_default();
         assert!(

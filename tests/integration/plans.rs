@@ -240,7 +240,7 @@ async fn new_certificate(sql: &Sql, number: i64, is_alone: bool) -> String {
         "account_id, 2100000000000, {number}, kind, region_id, 'new', key_id, fingerprint, fingerprint_sha256, common_name,
          not_before_ms, not_after_ms,
          chain_not_after_ms, serial_number, issuer, searchable_issuer, subject, key_algorithm, key_size, signature_algorithm, spki_sha256,
-         chain_length, null::text, cardinality(subject_alternative_names),
+         chain_length, null::text, null::text, null::text, null::text, cardinality(subject_alternative_names),
          cardinality(searchable_names), ''::bytea, 'key', gen_random_uuid(), '192.0.2.1'::inet,
          false, 'UploadServerCertificate', 'new token {number}', sha256(''), 1000000"
     );

@@ -155,14 +155,9 @@ async fn a_ring_that_is_deleted_replaced_or_exposed_while_certkeep_serves_is_log
     let replica = Certkeep::start_as(server.data_dir(), &args, |command| {
         command.stderr(Stdio::from(file));
     });
-    let address = replica.banner.lines().last().unwrap();
-    let address = address
-        .rsplit_once("http://")
-        .unwrap()
-        .1
-        .strip_suffix("/metrics")
-        .unwrap();
-    let address = address.parse().unwrap();
+    let mut lines = replica.banner.lines();
+    let address = lines.find_map(|line| line.strip_prefix("metrics   http://")?.strip_suffix("/metrics"));
+    let address = address.unwrap().parse().unwrap();
     let usable = || metric(&http(address, "/metrics").1, "certkeep_key_ring_usable ");
     until(async || http(address, "/metrics").1.contains("certkeep_key_ring_usable 1")).await;
 

@@ -174,7 +174,7 @@ async fn nothing_is_sent_to_a_server_that_speaks_no_grpc() {
             "https://nowhere.invalid:50051".into(),
             ca,
             3,
-            "cannot be reached: the name of its host has no address",
+            "cannot be reached: the address of its host is not found",
         ),
         case(
             http(tls),

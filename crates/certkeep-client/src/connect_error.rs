@@ -17,7 +17,7 @@ pub struct ConnectError {
 /// What went wrong before a call could be sent.
 #[derive(Debug)]
 pub enum ConnectFault {
-    /// The name of the host has no address.
+    /// The look-up of the host's name failed.
     NameUnknown,
     /// The network refused or broke the connection.
     Network(io::Error),
@@ -81,7 +81,7 @@ impl fmt::Display for ConnectError {
 impl fmt::Display for ConnectFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameUnknown => f.write_str("the name of its host has no address"),
+            Self::NameUnknown => f.write_str("the address of its host is not found"),
             Self::Network(error) => network(error, f),
             Self::TimedOut(limit) => write!(f, "no connection within {} s", limit.as_secs()),
             Self::Closed => f.write_str("the server closed the connection before it answered; it may expect TLS, or speak another protocol"),
@@ -116,7 +116,6 @@ impl fmt::Display for ConnectFault {
 fn network(error: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection broke before the server answered",
         io::ErrorKind::HostUnreachable => "no route to the host",
         io::ErrorKind::NetworkUnreachable => "the network is unreachable",
         _ => return write!(f, "{error}"),

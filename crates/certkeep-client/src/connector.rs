@@ -107,7 +107,8 @@ fn network(error: &(dyn std::error::Error + 'static)) -> ConnectFault {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return match error.raw_os_error() {
                 Some(number) => ConnectFault::Network(io::Error::from_raw_os_error(number)),
-                None => ConnectFault::Network(io::Error::new(error.kind(), error.to_string())),
+                // Only the look-up of the name has an error without a number of the operating system.
+                None => ConnectFault::NameUnknown,
             };
         }
         cause = error.source();

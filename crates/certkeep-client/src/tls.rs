@@ -69,8 +69,13 @@ pub(crate) fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, Se
 pub(crate) fn fault(error: io::Error, endpoint: &Endpoint) -> ConnectFault {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(tls) => of_tls(tls.clone(), endpoint),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => ConnectFault::Closed,
-        None => ConnectFault::Network(error),
+        None => match error.kind() {
+            // A server that closes before it has read everything resets the connection.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                ConnectFault::Closed
+            }
+            _ => ConnectFault::Network(error),
+        },
     }
 }
 
@@ -94,7 +99,10 @@ fn of_tls(error: Error, endpoint: &Endpoint) -> ConnectFault {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
         ) => Fault::ClientCertificateRefused,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Fault::IssuerUnknown,
+        // Another CA of the same name gives a bad signature.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            Fault::IssuerUnknown
+        }
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
             Fault::Expired(seconds(not_after.as_secs(), time.as_secs()))
         }
