@@ -3,7 +3,7 @@
 TOOLS := target/tools
 GRPCURL_VERSION := v1.9.4
 OPENBAO_VERSION := 2.7.2
-# The newest version, and, for `make prove`, an older one that loads fewer types of keys.
+# The newest version, and an older one that loads fewer types of keys.
 ENVOY_VERSIONS := 1.40.0 1.36.4
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -60,7 +60,7 @@ man: install-run
 	cargo run --locked --quiet --bin certkeep -- man target/man
 
 # The proofs that take too long for `make test`: docs/proofs.md.
-prove: install-test $(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS))
+prove: install-test
 	@tools/prove $(PROOFS)
 
 # Measures certkeep beside PostgreSQL's own benchmark, in about ten minutes once it is built. Nothing else should run on the machine.
@@ -187,7 +187,7 @@ $(TOOLS)/fuzz/bin/cargo-fuzz:
 
 # Clients that the tests call certkeep with: grpcurl, and one generated from proto/ for each language, each complete in its folder.
 test-tools: install-test $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION) $(TOOLS)/bin/bao-$(OPENBAO_VERSION) \
-	$(TOOLS)/bin/envoy-$(firstword $(ENVOY_VERSIONS)) \
+	$(addprefix $(TOOLS)/bin/envoy-,$(ENVOY_VERSIONS)) \
 	$(addprefix $(TOOLS)/,python/gen/.made go/.made java/.made typescript/.made slb-go/.made slb-node/.made)
 
 $(TOOLS)/bin/grpcurl-$(GRPCURL_VERSION): | install-test
