@@ -36,7 +36,7 @@ PROOFS ?=
 # tools/install puts programs there that the machine lacks.
 export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
 
-.PHONY: run test check format man bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
+.PHONY: run test check format compile man bench prove deb manifests schema schema-accept alerts deny advisories sbom bench-instructions fuzz fuzz-build \
 	install-run install-test test-tools $(addprefix fuzz-,$(FUZZ_TARGETS))
 
 run: install-run
@@ -54,6 +54,11 @@ check: install-run format
 format: install-run
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+
+# Everything that `make test` runs, and the benchmarks.
+compile: install-run
+	cargo test --locked --no-run
+	cargo build --locked --bench instructions
 
 # The manual pages: `man -l target/man/certkeep-upload.1`.
 man: install-run
