@@ -1,13 +1,18 @@
 //! Other clients: grpcurl through reflection, and a client generated for each language of `examples/`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use certkeep::config::TlsFiles;
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::calls::{stored, versions};
-use crate::harness::{REGION, TestServer, temp_dir, upload_of};
+use crate::harness::{REGION, TestServer, rows, temp_dir, upload_of};
 use crate::pki::{self, Key};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -169,72 +174,168 @@ async fn grpcurl_finds_the_schema_and_uploads_over_tls() {
     server.stop().await;
 }
 
-/// Runs an example with a pair, then with another certificate's key. Once in plain text, once over TLS.
-async fn uploads_tags_finds_and_reads_the_errors(client: impl Fn() -> Command) {
-    let dir = temp_dir();
-    let pair = pki::issued(Key::Rsa(2048), "shop.example");
-    let other = pki::self_signed(Key::P256, "other.example");
-    let listener = pki::self_signed(Key::P256, "localhost");
-    for (name, content) in [
-        ("cert.pem", &pair.certificate),
-        ("key.pem", &pair.key),
-        ("other.pem", &other.key),
-        ("tls.pem", &listener.certificate),
-        ("tls-key.pem", &listener.key),
-    ] {
-        crate::harness::write_secret(dir.path().join(name), content);
-    }
-    let tls = TlsFiles {
-        certificate: dir.path().join("tls.pem"),
-        private_key: dir.path().join("tls-key.pem"),
-        client_ca: None,
-    };
-    for (tls, trust) in [(None, [].as_slice()), (Some(tls), &["--ca-file", "tls.pem"])] {
-        let server = TestServer::start_with(|config| config.tls = tls).await;
-        let address = format!("localhost:{}", server.address().port());
-        let upload = |key: &str| {
-            let mut command = client();
-            command
-                .args(["--address", &address, "--region", REGION, "--access-key-file"])
-                .arg(server.admin_key_file())
-                .args(["--cert", "cert.pem", "--key", key])
-                .args(trust)
-                .current_dir(dir.path());
-            command
-        };
-        let uploaded = run(upload("key.pem")).await;
-        assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
-        let out = text(&uploaded.stdout);
-        assert_eq!(out.lines().count(), 2, "{out}");
-        assert!(out.contains("shop.example") && out.contains("RSA 2048 "), "{out}");
-        assert_eq!(server.rows().await[2], 1, "it is tagged");
-        let refused = run(upload("other.pem")).await;
-        assert_eq!(refused.status.code(), Some(1));
-        let error = text(&refused.stderr);
-        for part in ["reason PRIVATE_KEY_MISMATCH", "private_key: ", "request id "] {
-            assert!(error.contains(part), "{part} in {error}");
+/// The files that an example reads.
+struct Files {
+    dir: tempfile::TempDir,
+    pair: pki::Pair,
+    tls: TlsFiles,
+}
+
+impl Files {
+    fn new() -> Self {
+        let dir = temp_dir();
+        let pair = pki::issued(Key::Rsa(2048), "shop.example");
+        let other = pki::self_signed(Key::P256, "other.example");
+        let listener = pki::self_signed(Key::P256, "localhost");
+        for (name, content) in [
+            ("cert.pem", &pair.certificate),
+            ("key.pem", &pair.key),
+            ("other.pem", &other.key),
+            ("tls.pem", &listener.certificate),
+            ("tls-key.pem", &listener.key),
+        ] {
+            crate::harness::write_secret(dir.path().join(name), content);
         }
-        server.stop().await;
+        let tls = TlsFiles {
+            certificate: dir.path().join("tls.pem"),
+            private_key: dir.path().join("tls-key.pem"),
+            client_ca: None,
+        };
+        Self { dir, pair, tls }
+    }
+
+    /// The output of an example that uploads the pair, or its certificate with another key.
+    async fn upload(&self, mut example: Command, server: &TestServer, endpoint: &str, key: &str) -> Output {
+        example
+            .args(["--endpoint", endpoint, "--region", REGION, "--access-key-file"])
+            .arg(server.admin_key_file())
+            .args(["--cert", "cert.pem", "--key", key])
+            .current_dir(self.dir.path());
+        run(example).await
     }
 }
 
-#[tokio::test]
+/// Runs an example with a pair and with another certificate's key, in plain text and over TLS.
+async fn uploads_tags_finds_and_reads_the_errors(example: impl Fn() -> Command) {
+    let files = Files::new();
+    let server = TestServer::start().await;
+    let plain = format!("http://{}", server.address());
+
+    // The service stores the pair, and the answer is lost.
+    let (through, cutting) = cut_once_stored(&server).await;
+    let uploaded = files.upload(example(), &server, &through, "key.pem").await;
+    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    cutting.await.unwrap();
+    assert_eq!(server.rows().await[0], 1, "the repetition stores nothing");
+
+    // More than one page.
+    let client = server.client();
+    for _ in 0..100 {
+        stored(&client, &upload_of(&files.pair)).await;
+    }
+    let uploaded = files.upload(example(), &server, &plain, "key.pem").await;
+    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    let out = text(&uploaded.stdout);
+    assert_eq!(out.lines().count(), 102, "{out}");
+    assert!(
+        out.lines()
+            .all(|line| line.contains(" shop.example 20") && line.ends_with('Z')),
+        "{out}"
+    );
+    let findings = text(&uploaded.stderr);
+    assert!(findings.contains("warning CHAIN_INCOMPLETE: "), "{findings}");
+    assert_eq!(server.rows().await[2], 2, "both uploads are tagged");
+
+    let refused = files.upload(example(), &server, &plain, "other.pem").await;
+    assert_eq!(refused.status.code(), Some(1));
+    let error = text(&refused.stderr);
+    for part in ["reason PRIVATE_KEY_MISMATCH", "private_key: ", "request id "] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    // An address for documents, which no host has.
+    let refused = files
+        .upload(example(), &server, "http://192.0.2.1:50051", "key.pem")
+        .await;
+    assert_eq!(refused.status.code(), Some(2));
+    let error = text(&refused.stderr);
+    assert!(error.contains("in plain text over the network: use https"), "{error}");
+    server.stop().await;
+
+    let server = TestServer::start_with(|config| config.tls = Some(files.tls.clone())).await;
+    let endpoint = format!("https://localhost:{}", server.address().port());
+    let mut trusting = example();
+    trusting.args(["--ca-file", "tls.pem"]);
+    let uploaded = files.upload(trusting, &server, &endpoint, "key.pem").await;
+    assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    assert_eq!(server.rows().await[2], 1, "it is tagged");
+    server.stop().await;
+}
+
+/// The endpoint of a proxy that swallows the answers on its first connection, and cuts it as soon as a certificate is stored.
+async fn cut_once_stored(server: &TestServer) -> (String, tokio::task::JoinHandle<()>) {
+    /// The settings of HTTP/2 are shorter, and a request with a pair is longer.
+    const REQUEST: usize = 2_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (endpoint, upstream) = (format!("http://{}", listener.local_addr().unwrap()), server.address());
+    let sql = server.sql().await;
+    let first = tokio::spawn(async move {
+        let (mut client, mut server) = (
+            listener.accept().await.unwrap().0,
+            TcpStream::connect(upstream).await.unwrap(),
+        );
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let mut sent = 0;
+        let (mut request, mut answer) = ([0; 4096], [0; 4096]);
+        while rows(&sql).await[0] == 0 {
+            tokio::select! {
+                len = from_client.read(&mut request) => {
+                    let len = len.unwrap();
+                    sent += len;
+                    to_server.write_all(&request[..len]).await.unwrap();
+                }
+                len = from_server.read(&mut answer) => {
+                    let len = len.unwrap();
+                    if sent < REQUEST {
+                        to_client.write_all(&answer[..len]).await.unwrap();
+                    }
+                }
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+        drop((client, server));
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(upstream).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+    });
+    (endpoint, first)
+}
+
+fn python() -> Command {
+    let mut command = Command::new(tool("python/bin/python"));
+    command.arg(Path::new(ROOT).join("examples/python/upload.py"));
+    command.env("PYTHONPATH", tool("python/gen"));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_generated_for_python_uploads_tags_finds_and_reads_the_errors() {
-    uploads_tags_finds_and_reads_the_errors(|| {
-        let mut command = Command::new(tool("python/bin/python"));
-        command.arg(Path::new(ROOT).join("examples/python/upload.py"));
-        command.env("PYTHONPATH", tool("python/gen"));
-        command
-    })
-    .await;
+    uploads_tags_finds_and_reads_the_errors(python).await;
 }
 
-#[tokio::test]
+fn go() -> Command {
+    Command::new(tool("go/upload"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_generated_for_go_uploads_tags_finds_and_reads_the_errors() {
-    uploads_tags_finds_and_reads_the_errors(|| Command::new(tool("go/upload"))).await;
+    uploads_tags_finds_and_reads_the_errors(go).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_generated_for_java_uploads_tags_finds_and_reads_the_errors() {
     uploads_tags_finds_and_reads_the_errors(|| {
         let class_path = [tool("java/classes"), tool("java/lib").join("*")];
@@ -246,14 +347,95 @@ async fn a_client_generated_for_java_uploads_tags_finds_and_reads_the_errors() {
     .await;
 }
 
-#[tokio::test]
+fn typescript() -> Command {
+    let mut command = Command::new("node");
+    command.arg(tool("typescript/dist/upload.js"));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_generated_for_typescript_uploads_tags_finds_and_reads_the_errors() {
-    uploads_tags_finds_and_reads_the_errors(|| {
-        let mut command = Command::new("node");
-        command.arg(tool("typescript/dist/upload.js"));
-        command
-    })
-    .await;
+    uploads_tags_finds_and_reads_the_errors(typescript).await;
+}
+
+/// Cargo builds the examples of the client with the tests.
+fn rust() -> Command {
+    let tests = std::env::current_exe().unwrap();
+    Command::new(tests.ancestors().nth(2).unwrap().join("examples/upload"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_the_client_uploads_tags_finds_and_reads_the_errors() {
+    uploads_tags_finds_and_reads_the_errors(rust).await;
+}
+
+/// OpenSSL, Go and rustls read the system's roots from the file that this variable names.
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_trust_the_roots_of_the_system() {
+    let files = Files::new();
+    let server = TestServer::start_with(|config| config.tls = Some(files.tls.clone())).await;
+    let endpoint = format!("https://localhost:{}", server.address().port());
+    for example in [python, go, typescript, rust] {
+        let mut trusting = example();
+        trusting.env("SSL_CERT_FILE", "tls.pem");
+        let uploaded = files.upload(trusting, &server, &endpoint, "key.pem").await;
+        assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
+    }
+    server.stop().await;
+}
+
+/// Every service has a deadline, streams have none, and calls are repeated whose repetition changes nothing.
+#[test]
+fn the_service_config_fits_the_methods() {
+    let file = std::fs::read(Path::new(ROOT).join("proto/service_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    let entries = config["methodConfig"].as_array().unwrap();
+    let names = |entry: &serde_json::Value| {
+        let name = |name: &serde_json::Value| {
+            [&name["service"], &name["method"]].map(|part| part.as_str().unwrap_or_default().to_owned())
+        };
+        entry["name"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(name)
+            .collect::<BTreeSet<_>>()
+    };
+    let [services, streams, repeated] = entries.as_slice() else {
+        panic!("{} entries", entries.len())
+    };
+    assert_eq!(
+        (&services["timeout"], &repeated["timeout"], &streams["timeout"]),
+        (&"35s".into(), &"35s".into(), &serde_json::Value::Null)
+    );
+    let (mut all, mut streaming, mut repeatable) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let set = prost_types::FileDescriptorSet::decode(certkeep::grpc::DESCRIPTORS).unwrap();
+    for file in set.file.iter().filter(|file| file.package() == "certkeep.v1") {
+        for service in &file.service {
+            let service_name = format!("certkeep.v1.{}", service.name());
+            all.insert([service_name.clone(), String::new()]);
+            for method in &service.method {
+                let name = [service_name.clone(), method.name().to_owned()];
+                let request = method.input_type().rsplit('.').next().unwrap();
+                let has_token = file.message_type.iter().any(|message| {
+                    message.name() == request && message.field.iter().any(|field| field.name() == "client_token")
+                });
+                let reads = ["Check", "Describe", "Get", "List", "Search"];
+                let repeats = ["TagResources", "UntagResources", "BindServerCertificate", "RenewLeases"];
+                if method.server_streaming() {
+                    streaming.insert(name);
+                } else if has_token
+                    || reads.iter().any(|verb| method.name().starts_with(verb))
+                    || repeats.contains(&method.name())
+                {
+                    repeatable.insert(name);
+                }
+            }
+        }
+    }
+    assert_eq!(names(services), all);
+    assert_eq!(names(streams), streaming);
+    assert_eq!(names(repeated), repeatable);
 }
 
 /// The version of each renewal is in the output of exactly one process.
