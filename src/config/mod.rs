@@ -19,6 +19,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the listener for clients of Alibaba Cloud's SLB API, with the same rules. `None`: no listener.
     pub slb_listen: Option<SocketAddr>,
+    /// Whether the start fails if `slb_listen` is in use: the operator set it. Otherwise the service does without that listener, and warns.
+    pub slb_listen_required: bool,
     /// Certificate and key of both listeners. `None`: plain text.
     pub tls: Option<TlsFiles>,
     /// Connections served at once. Further connections wait.

@@ -91,6 +91,7 @@ impl Layers {
         let cas = self.cas();
         let database = self.database(read);
         let slb_listen = self.slb_listen(listen, danger_plaintext, database.as_ref());
+        let slb_listen_required = self.value("slb_listen").is_some();
         let all = (
             listen,
             (max_connections, max_per_address, call_memory, reflection),
@@ -138,6 +139,7 @@ impl Layers {
         Ok(Config {
             listen,
             slb_listen,
+            slb_listen_required,
             tls,
             max_connections: max_connections as usize,
             max_connections_per_address: (max_per_address > 0).then_some(max_per_address),

@@ -153,7 +153,15 @@ impl Server {
                     max_newcomers: places.max_newcomers.min(SLB_CONNECTIONS / 4),
                     ..places
                 };
-                Some(listen("slb", address, tls.transpose()?, places).await?)
+                match listen("slb", address, tls.transpose()?, places).await {
+                    Err(StartError::Listen(_, error))
+                        if error.kind() == io::ErrorKind::AddrInUse && !config.slb_listen_required =>
+                    {
+                        tracing::warn!(%address, "the address for Alibaba Cloud's clients is in use, so they are not served: set slb_listen");
+                        None
+                    }
+                    listened => Some(listened?),
+                }
             }
             None => None,
         };

@@ -407,10 +407,9 @@ async fn of_more_than_1000_deleted_ones_of_an_account_the_job_keeps_those_delete
          from private_key k join certificate using (account_id, created_ms, random), generate_series(1, 2299) as n
          where name = 'a.example' and account_id = (select account_id from account where name = 'default');
          insert into certificate
-         select (jsonb_populate_record(c, jsonb_build_object(
-           'created_ms', n, 'random', n, 'name', 'n' || n, 'deleted_at', now() - n * interval '1 minute'))).*
-         from certificate c, generate_series(1, 2299) as n
-         where name = 'a.example' and account_id = (select account_id from account where name = 'default');
+         select row.* from certificate c, generate_series(1, 2299) as n, jsonb_populate_record(c, jsonb_build_object(
+           'created_ms', n, 'random', n, 'name', 'n' || n, 'deleted_at', now() - n * interval '1 minute')) as row
+         where c.name = 'a.example' and c.account_id = (select account_id from account where name = 'default');
          update certificate_count set deleted = deleted + 2299
          where account_id = (select account_id from account where name = 'default');
          commit",
@@ -465,9 +464,8 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
          insert into private_key (account_id, created_ms, random, key_id, sealed)
          select account, n, n, k.key_id, '' from private_key k, generate_series(1, 20) as account, generate_series(1, 1000) as n;
          insert into certificate
-         select (jsonb_populate_record(c, jsonb_build_object(
-           'account_id', account, 'created_ms', n, 'random', n, 'deleted_at', now() - n * interval '1 minute'))).*
-         from certificate c, generate_series(1, 20) as account, generate_series(1, 1000) as n;
+         select row.* from certificate c, generate_series(1, 20) as account, generate_series(1, 1000) as n, jsonb_populate_record(c, jsonb_build_object(
+           'account_id', account, 'created_ms', n, 'random', n, 'deleted_at', now() - n * interval '1 minute')) as row;
          insert into certificate_count (account_id, kind, region_id, live, deleted)
          select account, 'server', region_id, 0, 1000 from certificate_count, generate_series(1, 20) as account;
          commit;

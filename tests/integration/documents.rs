@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use certkeep::account::Role;
 use certkeep::app::roles_of;
 use certkeep::certificate::FindingCode;
-use certkeep::config::{SETTINGS, Shape};
+use certkeep::config::{SETTINGS, Shape, TlsFiles};
 use certkeep::grpc::DESCRIPTORS;
 use prost_reflect::DescriptorPool;
 
-use crate::process::{certkeep, stderr, stdout};
+use crate::external::run;
+use crate::harness::{REGION, TestServer, temp_dir};
+use crate::process::{CERTKEEP, certkeep, stderr, stdout};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -270,4 +273,97 @@ fn no_command_of_the_documents_has_an_access_key_as_an_argument() {
             assert!(!is_argument, "{file}: {line}");
         }
     }
+}
+
+/// A pair for an upload, and one for the listener: `openssl` makes them as README says, and they have no warning and pass rustls.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pairs_of_the_readme_can_be_uploaded_and_served() {
+    let dir = temp_dir();
+    let readme = read("README.md");
+    let commands: Vec<_> = readme
+        .match_indices("    openssl req ")
+        .map(|(at, _)| &readme[at..])
+        .collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let command = command.split("\n\n").next().unwrap();
+        let made = Command::new("sh")
+            .args(["-ec", command])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
+    }
+    let [certificate, private_key] = ["tls.pem", "tls-key.pem"].map(|name| dir.path().join(name));
+    let tls = TlsFiles {
+        certificate,
+        private_key,
+        client_ca: None,
+    };
+    let server = TestServer::start_with(|config| config.tls = Some(tls)).await;
+    let mut upload = Command::new(CERTKEEP);
+    upload
+        .args([
+            "upload",
+            "--cert",
+            "cert.pem",
+            "--key",
+            "key.pem",
+            "--ca-file",
+            "tls.pem",
+            "--region",
+            REGION,
+        ])
+        .args([
+            "--endpoint",
+            &format!("https://localhost:{}", server.address().port()),
+            "--access-key-file",
+        ])
+        .arg(server.admin_key_file())
+        .current_dir(dir.path());
+    let uploaded = run(upload).await;
+    assert!(uploaded.status.success(), "{}", stderr(&uploaded));
+    assert!(!stderr(&uploaded).contains("warning"), "{}", stderr(&uploaded));
+    server.stop().await;
+}
+
+/// Every service has a deadline, streams have none, and calls are repeated whose repetition changes nothing.
+#[test]
+fn the_service_config_of_clients_fits_the_methods() {
+    let config: serde_json::Value = read("proto/service_config.json").parse().unwrap();
+    let names = |entry: &serde_json::Value| {
+        let names = entry["name"].as_array().unwrap().iter();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        names
+            .map(|name| (text(&name["service"]), text(&name["method"])))
+            .collect::<BTreeSet<_>>()
+    };
+    let entries = config["methodConfig"].as_array().unwrap();
+    let deadlines: Vec<_> = entries.iter().map(|entry| entry["timeout"].as_str()).collect();
+    assert_eq!(deadlines, [Some("35s"), None, Some("35s")]);
+    let (mut all, mut streams, mut repeatable) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    for service in pool
+        .services()
+        .filter(|service| service.package_name() == "certkeep.v1")
+    {
+        all.insert((service.full_name().to_owned(), String::new()));
+        for method in service.methods() {
+            let repeats_itself = method.input().get_field_by_name("client_token").is_some()
+                || ["Check", "Describe", "Get", "List", "Search"]
+                    .iter()
+                    .any(|verb| method.name().starts_with(verb))
+                || ["TagResources", "UntagResources", "BindServerCertificate", "RenewLeases"].contains(&method.name());
+            let name = (service.full_name().to_owned(), method.name().to_owned());
+            if method.is_server_streaming() {
+                streams.insert(name);
+            } else if repeats_itself {
+                repeatable.insert(name);
+            }
+        }
+    }
+    assert_eq!(
+        [&entries[0], &entries[1], &entries[2]].map(names),
+        [all, streams, repeatable]
+    );
 }

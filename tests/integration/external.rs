@@ -1,12 +1,10 @@
 //! Other clients: grpcurl through reflection, and a client generated for each language of `examples/`.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use certkeep::config::TlsFiles;
-use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -243,7 +241,7 @@ async fn uploads_tags_finds_and_reads_the_errors(example: impl Fn() -> Command) 
         "{out}"
     );
     let findings = text(&uploaded.stderr);
-    assert!(findings.contains("warning CHAIN_INCOMPLETE: "), "{findings}");
+    assert!(findings.contains("info ALREADY_STORED: "), "{findings}");
     assert_eq!(server.rows().await[2], 2, "both uploads are tagged");
 
     let refused = files.upload(example(), &server, &plain, "other.pem").await;
@@ -382,60 +380,6 @@ async fn examples_trust_the_roots_of_the_system() {
         assert!(uploaded.status.success(), "{}", text(&uploaded.stderr));
     }
     server.stop().await;
-}
-
-/// Every service has a deadline, streams have none, and calls are repeated whose repetition changes nothing.
-#[test]
-fn the_service_config_fits_the_methods() {
-    let file = std::fs::read(Path::new(ROOT).join("proto/service_config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&file).unwrap();
-    let entries = config["methodConfig"].as_array().unwrap();
-    let names = |entry: &serde_json::Value| {
-        let name = |name: &serde_json::Value| {
-            [&name["service"], &name["method"]].map(|part| part.as_str().unwrap_or_default().to_owned())
-        };
-        entry["name"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(name)
-            .collect::<BTreeSet<_>>()
-    };
-    let [services, streams, repeated] = entries.as_slice() else {
-        panic!("{} entries", entries.len())
-    };
-    assert_eq!(
-        (&services["timeout"], &repeated["timeout"], &streams["timeout"]),
-        (&"35s".into(), &"35s".into(), &serde_json::Value::Null)
-    );
-    let (mut all, mut streaming, mut repeatable) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let set = prost_types::FileDescriptorSet::decode(certkeep::grpc::DESCRIPTORS).unwrap();
-    for file in set.file.iter().filter(|file| file.package() == "certkeep.v1") {
-        for service in &file.service {
-            let service_name = format!("certkeep.v1.{}", service.name());
-            all.insert([service_name.clone(), String::new()]);
-            for method in &service.method {
-                let name = [service_name.clone(), method.name().to_owned()];
-                let request = method.input_type().rsplit('.').next().unwrap();
-                let has_token = file.message_type.iter().any(|message| {
-                    message.name() == request && message.field.iter().any(|field| field.name() == "client_token")
-                });
-                let reads = ["Check", "Describe", "Get", "List", "Search"];
-                let repeats = ["TagResources", "UntagResources", "BindServerCertificate", "RenewLeases"];
-                if method.server_streaming() {
-                    streaming.insert(name);
-                } else if has_token
-                    || reads.iter().any(|verb| method.name().starts_with(verb))
-                    || repeats.contains(&method.name())
-                {
-                    repeatable.insert(name);
-                }
-            }
-        }
-    }
-    assert_eq!(names(services), all);
-    assert_eq!(names(streams), streaming);
-    assert_eq!(names(repeated), repeatable);
 }
 
 /// The version of each renewal is in the output of exactly one process.

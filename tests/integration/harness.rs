@@ -425,6 +425,7 @@ pub fn config(dir: &TempDir, database: &str) -> Config {
         keepalive: Duration::from_secs(60),
         drain_time: Duration::from_secs(5),
         slb_listen: None,
+        slb_listen_required: true,
         metrics_listen: None,
         metrics_certificates: 0,
         otlp_endpoint: None,

@@ -1,5 +1,7 @@
 //! The binary with nothing set up: its private Postgres, its first key, its commands.
 
+use std::net::{SocketAddr, TcpListener};
+
 use certkeep::grpc::pb;
 
 use crate::harness::{temp_dir, upload_of};
@@ -17,6 +19,7 @@ async fn a_first_start_makes_database_ring_and_admin_key_and_a_second_keeps_them
         first.banner
     );
     assert!(first.banner.contains(" upload --region "), "{}", first.banner);
+    let first_banner_has_slb = first.banner.contains("SLB API");
     for secret in ["admin.key", "key-ring"] {
         assert_eq!(
             std::fs::metadata(data_dir.path().join(secret)).unwrap().mode() & 0o777,
@@ -33,7 +36,13 @@ async fn a_first_start_makes_database_ring_and_admin_key_and_a_second_keeps_them
     assert_eq!(data_dir.postmaster_pid(), None, "Postgres was stopped with it");
 
     let kept = ["admin.key", "key-ring"].map(|name| std::fs::read(data_dir.path().join(name)).unwrap());
-    let second = Certkeep::start(&data_dir);
+    let (address, _in_use) = address_before_one_in_use();
+    let second = Certkeep::start_at(&data_dir, address);
+    assert!(
+        first_banner_has_slb && !second.banner.contains("SLB API"),
+        "{}",
+        second.banner
+    );
     let get = pb::GetServerCertificateRequest {
         server_certificate_id: id,
         ..Default::default()
@@ -54,6 +63,18 @@ async fn a_first_start_makes_database_ring_and_admin_key_and_a_second_keeps_them
     assert!(!third.status.success());
     assert!(stderr(&third).starts_with("error: "), "{}", stderr(&third));
     second.terminate();
+}
+
+/// An address, and a listener on the default address for Alibaba Cloud's clients.
+fn address_before_one_in_use() -> (SocketAddr, TcpListener) {
+    loop {
+        let in_use = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut address = in_use.local_addr().unwrap();
+        address.set_port(address.port() - 1);
+        if TcpListener::bind(address).is_ok() {
+            return (address, in_use);
+        }
+    }
 }
 
 #[tokio::test]

@@ -112,9 +112,8 @@ async fn a_purge_of_many_certificates_leaves_time_to_uploads_of_the_same_account
          select k.account_id, n, n, k.key_id, k.sealed
          from private_key k join certificate using (account_id, created_ms, random, key_id), generate_series(1, {due}) as n;
          insert into certificate
-         select (jsonb_populate_record(c, jsonb_build_object(
-           'created_ms', n, 'random', n, 'name', 'n' || n, 'deleted_at', now() - interval '8 days' - n * interval '1 second'))).*
-         from certificate c, generate_series(1, {due}) as n;
+         select row.* from certificate c, generate_series(1, {due}) as n, jsonb_populate_record(c, jsonb_build_object(
+           'created_ms', n, 'random', n, 'name', 'n' || n, 'deleted_at', now() - interval '8 days' - n * interval '1 second')) as row;
          insert into searchable_name (account_id, searchable_name, created_ms, random)
          select account_id, unnest(searchable_names), created_ms, random from certificate where created_ms <= {due};
          update certificate_count set deleted = deleted + {due};

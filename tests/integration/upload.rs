@@ -300,9 +300,7 @@ async fn more_fingerprints_than_an_answer_holds_go_on_in_pages() {
                select account_id, created_ms, random, key_id, '' from copy
              )
              insert into certificate
-             select (row).* from (
-               select jsonb_populate_record(null::certificate, to_jsonb(copy)) as row from copy
-             ) as copies",
+             select row.* from copy, jsonb_populate_record(null::certificate, to_jsonb(copy)) as row",
         )
         .await
         .unwrap();

@@ -89,7 +89,6 @@ async fn upload(client: &Client, request: pb::UploadServerCertificateRequest) ->
             key: "example".to_owned(),
             value: "rust".to_owned(),
         }],
-        ..Default::default()
     };
     repeated(Repeat::Always, async || service.tag_resources(tags.clone()).await).await?;
     pages(async |page_token| {
@@ -103,11 +102,8 @@ async fn upload(client: &Client, request: pb::UploadServerCertificateRequest) ->
         })
         .await?;
         for certificate in page.server_certificates {
-            let end = certificate.expire_time.unwrap_or_default();
-            println!(
-                "{} {} {end}",
-                certificate.server_certificate_id, certificate.common_name
-            );
+            let (id, name) = (certificate.server_certificate_id, certificate.common_name);
+            println!("{id} {name} {}", certificate.expire_time);
         }
         Ok(page.next_page_token)
     })
