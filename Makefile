@@ -23,6 +23,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/corpus/*)))
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 PROTOS := $(wildcard proto/certkeep/v1/*.proto)
+# The deadlines and the retries of the clients.
+SERVICE_CONFIG := proto/service_config.json
 # protoc comes with Python's grpcio-tools.
 PROTOC := $(TOOLS)/python/bin/python -m grpc_tools.protoc -I proto
 BUF := $(TOOLS)/buf/node_modules/.bin/buf
@@ -234,9 +236,9 @@ $(TOOLS)/python/gen/.made: $(TOOLS)/python/.made $(PROTOS)
 # The Go module of the generated client, as the schema names it.
 GO_MODULE := github.com/certkeep/certkeep/gen/go
 
-$(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/go/*.* tests/go/*.go tests/go/*/*.go)
-	rm -rf $(@D) && mkdir -p $(@D) && cp examples/go/*.* $(@D) && cp -r tests/go $(@D)/tests
-	mkdir $(@D)/gen && printf 'module %s\n\ngo 1.24.0\n' $(GO_MODULE) >$(@D)/gen/go.mod
+$(TOOLS)/go/.made: $(TOOLS)/python/.made $(PROTOS) $(SERVICE_CONFIG) $(wildcard examples/go/*.* tests/go/*.go tests/go/*/*.go)
+	rm -rf $(@D) && mkdir -p $(@D) && cp examples/go/*.* $(@D) && cp $(SERVICE_CONFIG) $(@D) && cp -r tests/go $(@D)/tests
+	mkdir $(@D)/gen && printf 'module %s\n\ngo 1.26.0\n' $(GO_MODULE) >$(@D)/gen/go.mod
 	cd $(@D) && GOBIN="$$PWD/bin" go install tool
 	PATH="$(CURDIR)/$(@D)/bin:$$PATH" $(PROTOC) --go_out=$(@D)/gen --go_opt=module=$(GO_MODULE) \
 		--go-grpc_out=$(@D)/gen --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
