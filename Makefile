@@ -257,7 +257,7 @@ $(TOOLS)/slb-node/.made: $(wildcard tests/slb/node/*.*) | install-test
 	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-$(TOOLS)/java/.made: $(PROTOS) examples/java/pom.xml $(wildcard examples/java/src/main/java/io/certkeep/examples/*.java) | install-test
+$(TOOLS)/java/.made: $(PROTOS) $(SERVICE_CONFIG) examples/java/pom.xml $(wildcard examples/java/src/main/java/io/certkeep/examples/*.java) | install-test
 	rm -rf $(@D)
 	mvn --quiet --batch-mode --file examples/java compile dependency:copy-dependencies
 	touch $@
