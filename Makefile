@@ -262,10 +262,10 @@ $(TOOLS)/java/.made: $(PROTOS) $(SERVICE_CONFIG) examples/java/pom.xml $(wildcar
 	mvn --quiet --batch-mode --file examples/java compile dependency:copy-dependencies
 	touch $@
 
-$(TOOLS)/typescript/.made: $(TOOLS)/python/.made $(PROTOS) $(wildcard examples/typescript/*.*)
-	rm -rf $(@D) && mkdir -p $(@D)/gen && cp examples/typescript/*.* $(@D)
+$(TOOLS)/typescript/.made: $(TOOLS)/python/.made $(PROTOS) $(SERVICE_CONFIG) $(wildcard examples/typescript/*.*)
+	rm -rf $(@D) && mkdir -p $(@D)/gen && cp examples/typescript/*.* $(@D) && cp $(SERVICE_CONFIG) $(@D)/gen
 	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
-	$(PROTOC) -I $(TOOLS)/python/lib/python3*/site-packages --plugin=$(@D)/node_modules/.bin/protoc-gen-es \
-		--es_out=$(@D)/gen --es_opt=target=ts,import_extension=js $(PROTOS) google/rpc/error_details.proto
+	$(PROTOC) -I $(@D) --plugin=$(@D)/node_modules/.bin/protoc-gen-es \
+		--es_out=$(@D)/gen --es_opt=target=ts,import_extension=js $(PROTOS) google/rpc/status.proto error_details.proto
 	cd $(@D) && npm run --silent build
 	touch $@
