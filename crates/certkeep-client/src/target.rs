@@ -22,6 +22,9 @@ const CALL_TIME: Duration = Duration::from_secs(35);
 /// stream.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
+/// Calls of a client that wait for their answers at once. The HTTP/2 library sends the first octet of each request that waits for room, and its server
+/// closes a connection with more than 128 frames that small.
+const MAX_CALLS: usize = 100;
 /// The answer to an upload with all fingerprints may exceed 3 MiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;
 
@@ -131,6 +134,7 @@ impl Target {
         let transport = tonic::transport::Endpoint::from_static("http://certkeep.invalid")
             .origin(self.endpoint.uri().clone())
             .timeout(self.call_time)
+            .concurrency_limit(MAX_CALLS)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIME);
         let opening = Arc::new(Opening {
