@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use certkeep::grpc::pb;
 use certkeep::grpc::pb::operator_service_client::OperatorServiceClient;
+use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -238,12 +239,14 @@ async fn a_rotation_rewraps_every_data_key_and_then_the_old_key_can_be_retired_a
     // More than two steps.
     let pair = pki::self_signed(Key::P256, "a.example");
     let client = server.client();
-    let uploads = (0..450).map(|_| {
-        let (client, request) = (client.clone(), upload_of(&pair));
-        tokio::spawn(async move { calls::upload(&client, request).await.map(|_| ()) })
-    });
-    for upload in uploads.collect::<Vec<_>>() {
-        upload.await.unwrap().unwrap();
+    for _ in 0..5 {
+        let uploads = (0..90).map(|_| {
+            let (client, request) = (client.clone(), upload_of(&pair));
+            async move { calls::upload(&client, request).await.map(|_| ()) }
+        });
+        for uploaded in uploads.collect::<JoinSet<_>>().join_all().await {
+            uploaded.unwrap();
+        }
     }
     let payloads = "select key_id::text, substring(sealed from 70) from private_key order by key_id";
     let payloads = async || {
