@@ -128,9 +128,7 @@ impl App {
             return Ok(uploaded);
         }
         self.resource_group(call, &fields.resource_group_id).await?;
-        if !asked.validate_only {
-            self.refuse_over_quota(call, asked.kind, region).await?;
-        }
+        self.refuse_over_quota(call, asked.kind, region).await?;
         let Some(named) = &mut fields.ali_cloud else {
             return Err(Error::field(Field::AliCloudCertificateId, FieldError::Required));
         };
@@ -227,6 +225,7 @@ impl App {
         let (facts, _, findings) = parsed.content.into_certificate().into_parts();
         let findings = self.refuse_reuse(call, kind, &facts, findings).await?;
         let resource_group = self.resource_group(call, &parsed.resource_group_id).await?;
+        self.refuse_over_quota(call, kind, parsed.region.clone()).await?;
         let fingerprints = match answer {
             AnswerFingerprints::Yes => {
                 let (account, scope) = call.reach();

@@ -53,6 +53,9 @@ async fn an_upload_beyond_the_quota_is_refused_with_what_it_is_about() {
     stored(&client, &request()).await;
     let refused = upload(&client, request()).await.unwrap_err();
     assert_eq!(refusal(Err::<(), Status>(refused.clone())), over_quota());
+    let mut dry = request();
+    dry.validate_only = true;
+    assert_eq!(refusal(upload(&client, dry).await), over_quota());
     let details = refused.get_error_details();
     let violations = &details.quota_failure().unwrap().violations;
     assert_eq!(violations.len(), 1);
