@@ -20,7 +20,6 @@ use crate::store::{AccessKey, Rates};
 use crate::telemetry::metrics;
 pub(super) use cache::Recent;
 pub(super) use identity::ResolvedIdentity;
-pub(super) use signed::SigningKey;
 pub use signed::{SignatureError, SignedCredentials};
 pub(super) use stream_checks::{StreamCheck, StreamChecks};
 

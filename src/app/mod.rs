@@ -139,8 +139,8 @@ pub use compromised::CompromisedWalk;
 use crate::certificate::Authorities;
 use crate::seal::KeyRing;
 use crate::secret::Secret;
-use crate::store::Store;
-use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, SigningKey, StreamChecks};
+use crate::store::{AccessKey, Store};
+use authenticate::{CheckedKey, Recent, RefusedKey, ResolvedIdentity, StreamChecks};
 use changes::Feeds;
 use cpu_pool::CpuPool;
 use denial::Denials;
@@ -176,7 +176,7 @@ struct Parts {
     /// By the SHA-256 of the secret.
     refused_keys: Recent<[u8; 32], RefusedKey>,
     /// By the id. `None`: no access key that can sign has the id.
-    signing_keys: Recent<String, Option<SigningKey>>,
+    signing_keys: Recent<String, Option<Arc<AccessKey>>>,
     /// By the SHA-256 of the client certificate.
     identities: Recent<[u8; 32], ResolvedIdentity>,
     /// Of authentications.

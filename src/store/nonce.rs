@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::error::Failure;
+use super::statement::ATTEMPTS;
 use super::{Error, Statement, Store};
 
 /// The nonces that one step of a purge removes.
@@ -28,10 +30,19 @@ impl Store {
                   returning 1",
         };
         let secs = i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
-        let rows = self
-            .read(STATEMENT, &[&access_key_id, &nonce_sha256.as_slice(), &secs])
-            .await?;
-        Ok(!rows.is_empty())
+        let mut attempt = 1;
+        loop {
+            match self
+                .run(STATEMENT, &[&access_key_id, &nonce_sha256.as_slice(), &secs])
+                .await
+            {
+                Ok(rows) => return Ok(!rows.is_empty()),
+                // Not after a lost answer: this call may have taken the nonce.
+                Err(Failure::Repeat(_) | Failure::Elsewhere(_)) if attempt < ATTEMPTS => STATEMENT.pause(attempt).await,
+                Err(failure) => return Err(STATEMENT.error(failure)),
+            }
+            attempt += 1;
+        }
     }
 
     /// Removes nonces that have expired, not more than one step of a purge. Returns their number.

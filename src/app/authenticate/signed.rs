@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Credentials, GivenKey, Grant, KeyRefusal, MAX_AGE};
+use super::{Credentials, GivenKey, MAX_AGE};
 use crate::app::{App, Caller, ClientCertificate, Error, Limit};
 use crate::clock::{self, Timestamp};
 use crate::digest;
@@ -15,6 +15,8 @@ use crate::telemetry::metrics;
 
 /// The largest difference between the time of a request and the time of this host.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
+/// How long a nonce is kept: a request is valid for twice the largest difference, and the clocks of replicas may differ by some minutes.
+const NONCE_AGE: Duration = Duration::from_secs(40 * 60);
 
 /// What a signed request says about its caller and itself.
 #[derive(Debug)]
@@ -44,13 +46,6 @@ pub enum SignatureError {
     NonceUsed,
 }
 
-/// An access key that can sign.
-#[derive(Clone)]
-pub(in crate::app) struct SigningKey {
-    secret: Arc<Secret>,
-    access: Result<Grant, KeyRefusal>,
-}
-
 impl App {
     /// Finds out who signed a request, and counts the call for the limits of the access key and the account. A request is accepted once,
     /// by all replicas together. `is_signed_with` compares the signature with that of the secret.
@@ -71,10 +66,12 @@ impl App {
         }
         let key = self.signing_key(given.access_key_id, given.address).await?;
         let key = key.ok_or_else(|| refuse(SignatureError::KeyUnknown))?;
-        if !is_signed_with(&key.secret) {
+        let secret = self.open_secret(given.access_key_id, &key)?;
+        let secret = secret.ok_or_else(|| refuse(SignatureError::KeyUnknown))?;
+        if !is_signed_with(&secret) {
             return Err(refuse(SignatureError::Mismatch));
         }
-        let grant = key.access.map_err(|refusal| {
+        let grant = self.access(given.access_key_id, &key).map_err(|refusal| {
             metrics::authentication_failed("signature");
             refusal.error()
         })?;
@@ -88,7 +85,7 @@ impl App {
         match self
             .0
             .store
-            .take_nonce_of_all_accounts(given.access_key_id, &nonce, 2 * MAX_SKEW)
+            .take_nonce_of_all_accounts(given.access_key_id, &nonce, NONCE_AGE)
             .await?
         {
             true => Ok(caller),
@@ -98,7 +95,7 @@ impl App {
 
     /// The access key with this id, if it can sign. Looks the key up unless it was looked up in the last two seconds. An address with too
     /// many unknown ids may only use keys that this replica has seen before.
-    async fn signing_key(&self, id: &str, address: IpAddr) -> Result<Option<SigningKey>, Error> {
+    async fn signing_key(&self, id: &str, address: IpAddr) -> Result<Option<Arc<AccessKey>>, Error> {
         let recent = self.0.signing_keys.find(id);
         let was_known = matches!(recent, Some((Some(_), _)));
         if let Some((key, age)) = recent
@@ -111,10 +108,8 @@ impl App {
             return Err(Error::RateLimited { limit, wait });
         }
         let looked_up = Instant::now();
-        let key = match self.0.store.access_key_of_all_accounts(id).await? {
-            Some(stored) => self.open_signing_key(id, stored)?,
-            None => None,
-        };
+        let key = self.0.store.access_key_of_all_accounts(id).await?;
+        let key = key.filter(|key| key.sealed.is_some()).map(Arc::new);
         if key.is_none() {
             self.0.failures.count(address);
         }
@@ -122,19 +117,16 @@ impl App {
         Ok(key)
     }
 
-    fn open_signing_key(&self, id: &str, stored: AccessKey) -> Result<Option<SigningKey>, Error> {
-        let Some(sealed) = &stored.sealed else {
+    /// The secret of an access key, opened for one call. `None`: the key cannot sign.
+    fn open_secret(&self, id: &str, key: &AccessKey) -> Result<Option<Secret>, Error> {
+        let Some(sealed) = &key.sealed else {
             return Ok(None);
         };
         let row = Row::AccessKey {
-            account: stored.account,
+            account: key.account,
             access_key_id: id,
-            secret_sha256: &stored.secret_sha256,
+            secret_sha256: &key.secret_sha256,
         };
-        let secret = self.0.key_ring.current().keys.open(sealed, &row)?;
-        Ok(Some(SigningKey {
-            secret: Arc::new(secret),
-            access: self.access(id, &stored),
-        }))
+        Ok(Some(self.0.key_ring.current().keys.open(sealed, &row)?))
     }
 }
