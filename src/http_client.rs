@@ -22,6 +22,9 @@ pub enum ClientError {
         /// What is wrong with it.
         cause: String,
     },
+    /// There are no CA certificates in the file, or none on this system.
+    #[error("there are no CA certificates {}", of_origin(.0))]
+    NoAuthorities(Option<PathBuf>),
     /// TLS can't be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -39,6 +42,13 @@ pub enum BodyError {
     /// The body is longer than the limit.
     #[error("the answer is too long")]
     TooLong,
+}
+
+fn of_origin(file: &Option<PathBuf>) -> String {
+    match file {
+        Some(path) => format!("in {}", path.display()),
+        None => "on this system".to_owned(),
+    }
 }
 
 /// A client for the service at `url`, which this file's CA certificates verify, or the system's. `timeout` covers a whole call.
@@ -66,6 +76,9 @@ pub fn client(
         None => {
             authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
+    }
+    if authorities.is_empty() {
+        return Err(ClientError::NoAuthorities(ca_file.map(Path::to_owned)));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)

@@ -128,7 +128,7 @@ pub struct FetchedPair {
     /// The certificate's name in CAS; empty: none.
     pub name: String,
     /// Held until the pair is checked.
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The client. Cheap to clone.
@@ -140,7 +140,7 @@ struct Parts {
     /// The header `host`.
     host: String,
     client: Client,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     breaker: Breaker,
 }
 
@@ -194,23 +194,23 @@ impl Cas {
             service,
             host,
             client,
-            places: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         }));
         cas.credentials()?;
         Ok(cas)
     }
 
-    /// Fetches the certificate with this id. Tries again what another try can cure.
+    /// Fetches the certificate with this id. Repeats a try that failed for a reason that may pass.
     pub async fn fetch(&self, id: &str) -> Result<FetchedPair, CasError> {
         // The semaphore is never closed, so only a caller who leaves ends the wait.
-        let Ok(place) = self.0.places.clone().acquire_owned().await else {
+        let Ok(permit) = self.0.permits.clone().acquire_owned().await else {
             return Err(CasError::Paused { wait: Duration::ZERO });
         };
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         loop {
-            let request = self.signed(id)?;
             let begun = self.0.breaker.begin(Instant::now());
             let begun = begun.map_err(|wait| CasError::Paused { wait })?;
+            let request = self.signed(id)?;
             let cause = match call(request).await {
                 Err(CasError::Unavailable(cause)) => cause,
                 Err(error) => {
@@ -223,7 +223,7 @@ impl Cas {
                         server_certificate,
                         private_key,
                         name,
-                        _place: place,
+                        _permit: permit,
                     });
                 }
             };

@@ -97,7 +97,7 @@ pub(super) struct Pages {
     rest: Rest,
 }
 
-/// The first part of an answer to `action`, and the others.
+/// The first part of an answer to `action`, and the pages after it.
 pub(super) fn begin(
     (format, action): (Format, &str),
     request_id: RequestId,

@@ -18,7 +18,7 @@ use super::error::{Failure, Refusal, Told};
 use super::perform::perform;
 use super::record::{AnswerBody, Record};
 use super::render::Fields;
-use super::request::{self, FORM_COPIES, Read, Request, no_memory};
+use super::request::{self, FORM_COPIES, HEAD_COPIES, Read, Request, no_memory};
 use crate::app::{
     AccountId, App, Call, DeniedCall, Error, RequestId, SignatureError, SignedCredentials, UnauthenticatedLimit,
 };
@@ -31,6 +31,8 @@ use crate::telemetry;
 const TIME: Duration = Duration::from_secs(30);
 /// Refused calls of a connection before the first with a valid signature. One more closes the connection.
 const MAX_REFUSED_CALLS: usize = 128;
+/// Most heads are smaller, also of uploads by POST.
+const SMALL_HEAD_LEN: usize = 4 * 1024;
 /// The maximum length of an access key's id.
 const MAX_ID_LEN: usize = 64;
 const TRACEPARENT: &str = "traceparent";
@@ -54,7 +56,7 @@ struct Answered {
     call: Call,
 }
 
-/// What is known of a call whose caller is authenticated, whether it succeeds or not.
+/// The share of memory of an authenticated caller.
 type ShareOfCall = OnceLock<Arc<Share>>;
 
 impl Door {
@@ -84,16 +86,26 @@ impl Door {
         let started = Instant::now();
         let deadline = tokio::time::Instant::now() + TIME;
         let traceparent = traceparent(request.headers());
-        let turn = turn(&peer).await;
         let (received, unauthenticated) = (Received::default(), self.0.memory.unauthenticated());
-        let reading = request::read(request, &unauthenticated, &received);
-        let read = tokio::time::timeout_at(deadline, reading).await;
+        // A call that waits for its turn or its form holds its head. A small head needs no memory of its own: nobody can take it away.
+        let large = request::head_len(&request).saturating_sub(SMALL_HEAD_LEN);
+        let has_memory = received.take(&unauthenticated, large * HEAD_COPIES).is_some();
+        let (turn, read) = match has_memory {
+            true => {
+                let turn = turn(&peer).await;
+                (
+                    turn,
+                    request::read(request, (&unauthenticated, &received), deadline).await,
+                )
+            }
+            false => (None, Read::without_memory()),
+        };
         let Read {
             format,
             action,
             host,
             request,
-        } = read.unwrap_or_else(|_| Read::refused(Format::Json, None, Refusal::DeadlineExceeded));
+        } = read;
         let host = bare_host(&host);
         let name = action.map_or("unknown", Action::name);
         let span = span(name, request_id, &peer, &traceparent);
@@ -206,9 +218,10 @@ impl CallParts<'_> {
         self.peer.authenticate();
         drop(turn);
         let share = self.share.get_or_init(|| parts.memory.of(&caller));
-        // From now on, the form counts for its caller.
-        let form = Received::default();
-        form.take(share, request.form_len * FORM_COPIES).ok_or_else(no_memory)?;
+        // From now on, the request counts for its caller.
+        let of_caller = Received::default();
+        let len = request.head_len * HEAD_COPIES + request.form_len * FORM_COPIES;
+        of_caller.take(share, len).ok_or_else(no_memory)?;
         drop(received);
         let span = Span::current();
         if let Some(identity) = caller.principal.client_identity() {
@@ -263,8 +276,12 @@ impl CallParts<'_> {
     }
 
     /// Counts a call that failed before its caller was authenticated. Each has a line in the log, so their number is limited. A connection
-    /// with too many of them closes: HTTP keeps each refusal until the caller takes it.
+    /// with too many of them closes: HTTP keeps each refusal until the caller takes it. A fault of the service does not count: the caller
+    /// may be known.
     fn count_unauthenticated(&self, failure: Failure) -> Failure {
+        if is_fault(failure.reason()) {
+            return failure;
+        }
         let peer = self.peer;
         if !peer.authenticated.initialized()
             && peer.refused_calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= MAX_REFUSED_CALLS
@@ -276,6 +293,13 @@ impl CallParts<'_> {
             Err(limited) => limited.into(),
         }
     }
+}
+
+fn is_fault(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DatabaseUnavailable | Reason::ResourceBusy | Reason::DeadlineExceeded | Reason::Internal
+    )
 }
 
 fn is_denial(reason: Reason) -> bool {

@@ -108,6 +108,7 @@ impl<'a> Credentials<'a> {
         if names.len() < count
             || !names.iter().all(is_lower_case)
             || !covers(&"host")
+            || request.signed.host.is_empty()
             || !ACS3_HEADERS.iter().all(covers)
         {
             return Err(Refusal::SignatureIncomplete);

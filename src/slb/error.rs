@@ -61,6 +61,8 @@ pub(super) enum Refusal {
     UnsupportedParameter,
     /// The form is too large.
     TooLarge,
+    /// The form did not arrive in time.
+    FormLate,
     /// The call took too long.
     DeadlineExceeded,
     /// The database is not open yet.
@@ -129,6 +131,8 @@ impl Failure {
                 Refusal::Missing(_) | Refusal::ParameterFormat => Reason::MessageMalformed,
                 Refusal::UnsupportedParameter => Reason::FieldInvalid,
                 Refusal::TooLarge => Reason::MessageTooLarge,
+                // As of a broken message: the caller has to send it faster.
+                Refusal::FormLate => Reason::MessageMalformed,
                 Refusal::DeadlineExceeded => Reason::DeadlineExceeded,
                 Refusal::Starting => Reason::DatabaseUnavailable,
                 Refusal::AnswerWithoutMemory => Reason::OutcomeUnknown,
@@ -161,12 +165,15 @@ fn note(error: &Error) {
         | Error::OutcomeUnknown(_)
         | Error::SealedKeyUnreadable { .. }
         | Error::StoredCertificateDamaged { .. }
-        | Error::AliCloud(..)
-        | Error::Internal(_) => {
-            tracing::error!(reason = reason_of(error).name(), cause = causes(error), "call failed");
-        }
+        | Error::Internal(_) => log(error),
+        // A pause was logged when it began. An unknown id is the caller's.
+        Error::AliCloud(_, cause) if !matches!(cause, CasError::NotFound(_) | CasError::Paused { .. }) => log(error),
         _ => {}
     }
+}
+
+fn log(error: &Error) {
+    tracing::error!(reason = reason_of(error).name(), cause = causes(error), "call failed");
 }
 
 fn of_refusal(refusal: Refusal) -> Told {
@@ -203,6 +210,11 @@ fn of_refusal(refusal: Refusal) -> Told {
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
             "The body of the request is larger than 512 KiB.",
+        ),
+        Refusal::FormLate => told(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            "The request did not arrive within 30 seconds. Nothing was changed.",
         ),
         Refusal::DeadlineExceeded => unavailable("The call took too long, and its outcome is unknown."),
         Refusal::Starting => unavailable("The service is starting, and nothing was changed."),
@@ -320,7 +332,9 @@ fn of_violations(violations: &[Violation]) -> Told {
     };
     let mut told = of_violation(first);
     let room = told.message.len() + MAX_DETAILS_LEN;
-    for (index, violation) in violations.iter().enumerate() {
+    // Alibaba Cloud's sentence about a missing parameter says everything.
+    let told_already = usize::from(told.code.starts_with("Missing"));
+    for (index, violation) in violations.iter().enumerate().skip(told_already) {
         let details = capitalized(&words_of_violation(violation, field_name));
         if told.message.len() + details.len() > room {
             let _ = write!(

@@ -77,6 +77,8 @@ pub(super) async fn perform(
                 new_resource_group_id: parameters.take("NewResourceGroupId"),
                 if_etag: String::new(),
             };
+            // Clients may name the present group.
+            parameters.take("ResourceGroupId");
             parameters.end()?;
             app.move_resource_group(call, &request).await?;
             Ok(Answer::default())

@@ -102,7 +102,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.end_as("CANCELLED", false);
+        match self.reason {
+            // HTTP takes no body of an answer to HEAD.
+            Some(_) => self.end(),
+            None => self.end_as("CANCELLED", false),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request as HttpRequest, header};
 use http_body::Body as _;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::action::Action;
@@ -19,7 +20,8 @@ use crate::app::{Error, Limit};
 use crate::digest;
 use crate::grpc::{Received, Share};
 
-/// The maximum length of a request's target and headers together. The target may have a private key and its chain: 11.6 KB were seen.
+/// About the maximum length of a request's target and headers together: HTTP/1.1 may read half as much again. The target may have a private
+/// key and its chain: 11.6 KB were seen.
 pub const MAX_HEAD_LEN: usize = 80 * 1024;
 /// The maximum length of a form. A certificate has up to 256 KiB and a key up to 64 KiB, and the encoding adds some.
 const MAX_FORM_LEN: usize = 512 * 1024;
@@ -27,6 +29,8 @@ const MAX_FORM_LEN: usize = 512 * 1024;
 const MAX_DISCARDED_LEN: usize = 4 * MAX_FORM_LEN;
 /// A form is in memory up to three times: as received, as decoded, and as parsed.
 pub(super) const FORM_COPIES: usize = 3;
+/// So is a head.
+pub(super) const HEAD_COPIES: usize = 3;
 const VERSION: &str = "2014-05-15";
 
 /// A request whose signature is not verified yet.
@@ -35,6 +39,7 @@ pub(super) struct Request {
     pub(super) scheme: Scheme,
     pub(super) parameters: Parameters,
     pub(super) signed: Signed,
+    pub(super) head_len: usize,
     pub(super) form_len: usize,
 }
 
@@ -59,19 +64,32 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// A request that could not be read.
-    pub(super) fn refused(format: Format, action: Option<Action>, failure: impl Into<Failure>) -> Self {
+    /// A request whose head has no memory.
+    pub(super) fn without_memory() -> Self {
         Self {
-            format,
-            action,
+            format: Format::Json,
+            action: None,
             host: String::new(),
-            request: Err(failure.into()),
+            request: Err(no_memory().into()),
         }
     }
 }
 
-/// Reads a request. Its form takes memory from `share`, and `received` keeps it.
-pub(super) async fn read(request: HttpRequest<Body>, share: &Arc<Share>, received: &Received) -> Read {
+/// The length of a request's target and headers.
+pub(super) fn head_len(request: &HttpRequest<Body>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter();
+    let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    target + headers
+}
+
+/// Reads a request until its deadline. Its form takes memory from the share, and `received` keeps it.
+pub(super) async fn read(
+    request: HttpRequest<Body>,
+    (share, received): (&Arc<Share>, &Received),
+    deadline: Instant,
+) -> Read {
+    let head_len = head_len(&request);
     let (parts, body) = request.into_parts();
     let host = host(&parts);
     let mut read = Read {
@@ -80,22 +98,20 @@ pub(super) async fn read(request: HttpRequest<Body>, share: &Arc<Share>, receive
         host: host.clone(),
         request: Err(Refusal::ApiUnknown.into()),
     };
-    read.request = read_parts(
-        parts,
-        body,
-        host,
-        (share, received),
-        (&mut read.format, &mut read.action),
-    )
-    .await;
+    let form = async { form(body, share, received).await };
+    let form = async {
+        let form = tokio::time::timeout_at(deadline, form).await;
+        form.unwrap_or_else(|_| Err(Refusal::FormLate.into()))
+    };
+    let request = read_parts(parts, form, host, (&mut read.format, &mut read.action)).await;
+    read.request = request.map(|request| Request { head_len, ..request });
     read
 }
 
 async fn read_parts(
     parts: Parts,
-    body: Body,
+    form: impl Future<Output = Result<Zeroizing<Vec<u8>>, Failure>>,
     host: String,
-    (share, received): (&Arc<Share>, &Received),
     (format, action): (&mut Format, &mut Option<Action>),
 ) -> Result<Request, Failure> {
     let query = parts.uri.query().unwrap_or_default().as_bytes();
@@ -109,7 +125,7 @@ async fn read_parts(
         return Err(Refusal::Method.into());
     }
     was_read?;
-    let form = form(body, share, received).await?;
+    let form = form.await?;
     if !form.is_empty() && !is_form(&parts.headers) {
         return Err(Refusal::ParameterFormat.into());
     }
@@ -142,6 +158,7 @@ async fn read_parts(
             query: of_query,
             body_sha256: digest::sha256(&form),
         },
+        head_len: 0,
         form_len: form.len(),
     })
 }

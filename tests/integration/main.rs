@@ -83,6 +83,7 @@ mod secrets;
 mod seeds;
 mod slb;
 mod slb_clients;
+mod slb_faults;
 mod standby;
 mod starts;
 mod store;

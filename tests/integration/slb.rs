@@ -501,6 +501,8 @@ async fn ca_certificates_regions_and_groups_are_managed_and_long_lists_are_whole
         ("ResourceId", id),
         ("ResourceType", "certificate"),
         ("NewResourceGroupId", &group.resource_group_id),
+        // The official clients can send it.
+        ("ResourceGroupId", "rg-present"),
     ];
     caller.request("MoveResourceGroup", &moved).post_form().send().ok();
     let of_group = [region, ("ResourceGroupId", &group.resource_group_id)];

@@ -23,7 +23,7 @@ async function answer(call) {
     return { answer: await client.request(call.action, parameters, { method }) };
   } catch (error) {
     if (!error.data) return { failure: String(error) };
-    // The client puts the URL behind the message.
+    // The client puts the URL after the message.
     const { Code: code, Message: message, RequestId: request_id } = error.data;
     return { error: { code, message, status: error.entry.response.statusCode, request_id } };
   }
