@@ -9,12 +9,13 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use certkeep::config::CasService;
+use certkeep::config::{CasService, Config};
 use certkeep::grpc::pb;
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -23,6 +24,7 @@ use crate::calls::{describe, get, refusal, renew, renewal_of, roll_back, stored,
 use crate::harness::{Account, Client, REGION, TestServer, temp_dir, upload_of, write_secret};
 use crate::pki::{self, Key, Pair};
 use crate::process::{CERTKEEP, Certkeep, certkeep, stderr, stdout};
+use crate::slb::{SlbCaller, Style};
 
 const ACCESS_KEY: [&str; 2] = ["LTAI5tCertkeepTest", "a-Secret_of/Alibaba+Cloud=30"];
 /// The time for one answer in these tests.
@@ -66,6 +68,9 @@ struct State {
     /// The ids of the certificates that were asked for.
     asked: Vec<String>,
     nonces: HashSet<String>,
+    /// The requests that are being answered now, and the most at any time.
+    answering: usize,
+    most_answering: usize,
 }
 
 /// The service.
@@ -102,6 +107,11 @@ impl Cas {
     }
 
     async fn answer(&self, request: Request) -> Response {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.answering += 1;
+            state.most_answering = state.most_answering.max(state.answering);
+        }
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, 1024).await.unwrap();
         let verified = self.verify(&parts, &body);
@@ -121,6 +131,7 @@ impl Cas {
             tokio::time::sleep(time).await;
             answer = *then;
         }
+        self.state.lock().unwrap().answering -= 1;
         let (status, body) = match answer {
             Answer::Json(status, json) => (status, Body::from(json.to_string())),
             Answer::Text(status, text) => (status, Body::from(text)),
@@ -239,7 +250,11 @@ impl Setup {
             timeout: TIMEOUT,
             pause: Duration::from_secs(30),
         };
-        self.plain.replica(|config| config.cas = Some(service)).await
+        let change = |config: &mut Config| {
+            config.cas = Some(service);
+            config.slb_listen = Some("127.0.0.1:0".parse().unwrap());
+        };
+        self.plain.replica(change).await
     }
 }
 
@@ -647,6 +662,83 @@ async fn every_failure_has_its_reason_and_only_what_can_pass_is_tried_again() {
         stored(&client, &upload_of(&pair)).await;
         server.stop().await;
     }
+    setup.plain.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_16_fetches_run_at_once() {
+    let setup = Setup::new().await;
+    let (server, cas) = (setup.server().await, &setup.cas);
+    let pair = pki::self_signed(Key::P256, "shop.example");
+    cas.set("1", &[Answer::After(TIMEOUT / 4, Box::new(detail(&pair)))]);
+    let uploads = (0..20).map(|_| {
+        let client = server.client();
+        async move { stored(&client, &named("1")).await }
+    });
+    let ids = uploads.collect::<JoinSet<_>>().join_all().await;
+    assert_eq!(ids.into_iter().collect::<HashSet<_>>().len(), 20);
+    assert_eq!((cas.asked(), cas.state.lock().unwrap().most_answering), (20, 16));
+    server.stop().await;
+    setup.plain.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_alibaba_cloud_upload_by_id_and_see_no_secret() {
+    let setup = Setup::new().await;
+    let (server, cas) = (setup.server().await, &setup.cas);
+    let caller = SlbCaller::new(&server, pb::Role::Editor).await;
+    let pair = pki::self_signed(Key::P256, "shop.example");
+    cas.set("1", &[detail(&pair)]);
+    cas.set("2", &[error(400, "SignatureDoesNotMatch")]);
+    cas.set("3", &[error(500, "InternalError")]);
+    let upload = |id: &str, more: &[(&str, &str)]| {
+        let parameters = [("RegionId", REGION), ("AliCloudCertificateId", id)];
+        caller.request("UploadServerCertificate", &[&parameters, more].concat())
+    };
+    let key_lines = pair.key.lines().filter(|line| line.len() > 20);
+    let secrets: Vec<_> = key_lines
+        .chain([ACCESS_KEY[1], &caller.secret, "string to sign"])
+        .collect();
+
+    for request in [upload("1", &[]), upload("1", &[]).style(Style::Acs3).post_form()] {
+        let answer = request.send();
+        let uploaded = answer.ok();
+        let shown = [
+            "IsAliCloudCertificate",
+            "AliCloudCertificateId",
+            "AliCloudCertificateName",
+        ]
+        .map(|name| &uploaded[name]);
+        assert_eq!(json!(shown), json!([1, "1", "cert-shop"]));
+        assert!(secrets.iter().all(|secret| !answer.body.contains(secret)), "{answer:?}");
+        let id = [("ServerCertificateId", uploaded["ServerCertificateId"].as_str().unwrap())];
+        let described = caller.call("DescribeServerCertificates", &id).ok();
+        let described = &described["ServerCertificates"]["ServerCertificate"][0];
+        assert_eq!(described["AliCloudCertificateId"], "1");
+    }
+    assert_eq!(cas.asked(), 2);
+
+    let (certificate, key) = (pair.certificate.as_str(), pair.key.as_str());
+    let with_pair = [("ServerCertificate", certificate), ("PrivateKey", key)];
+    for (request, status, code, asked) in [
+        (upload("4", &[]), 404, "AliCloudCertificateId.NotFound", 1),
+        (upload("1", &with_pair).post_form(), 400, "InvalidParameter", 0),
+        (upload("01", &[]), 400, "InvalidParameter", 0),
+        (upload("2", &[]), 403, "Forbidden", 1),
+        (upload("3", &[]), 503, "ServiceUnavailable", 3),
+        // The breaker is open.
+        (upload("1", &[]), 503, "ServiceUnavailable", 0),
+    ] {
+        let answer = request.send();
+        assert_eq!(
+            (answer.status, answer.code().as_str(), cas.asked()),
+            (status, code, asked),
+            "{answer:?}"
+        );
+        assert!(secrets.iter().all(|secret| !answer.body.contains(secret)), "{answer:?}");
+    }
+    assert_eq!(server.rows().await[0], 2);
+    server.stop().await;
     setup.plain.stop().await;
 }
 

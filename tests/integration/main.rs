@@ -84,6 +84,7 @@ mod seeds;
 mod slb;
 mod slb_clients;
 mod slb_faults;
+mod slb_transport;
 mod standby;
 mod starts;
 mod store;

@@ -72,7 +72,7 @@ impl SlbAnswer {
         self.json()["Code"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn ok(&self) -> Value {
+    pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         self.json()
     }
@@ -249,12 +249,9 @@ impl SlbRequest {
         (format!("{}?{query}", self.path), headers, canonical(&form))
     }
 
-    pub fn send(&self) -> SlbAnswer {
+    /// The request in HTTP/1.1.
+    pub fn octets(&self) -> Vec<u8> {
         let (target, headers, body) = self.signed();
-        self.exchange(&target, &headers, &body)
-    }
-
-    fn exchange(&self, target: &str, headers: &[(String, String)], body: &str) -> SlbAnswer {
         let mut head = format!("{} {target} HTTP/1.1\r\nConnection: close\r\n", self.method);
         for (name, value) in headers {
             write!(head, "{name}: {value}\r\n").unwrap();
@@ -268,18 +265,32 @@ impl SlbRequest {
             )
             .unwrap();
         }
+        format!("{head}\r\n{body}").into_bytes()
+    }
+
+    /// The request without a body in HTTP/2.
+    pub fn http_2(&self) -> http::Request<()> {
+        let (target, headers, _) = self.signed();
+        let mut request = http::Request::get(format!("http://{}{target}", self.caller.address));
+        for (name, value) in headers.iter().filter(|(name, _)| name != "Host") {
+            request = request.header(name, value);
+        }
+        request.body(()).unwrap()
+    }
+
+    pub fn send(&self) -> SlbAnswer {
         let mut stream = TcpStream::connect(self.caller.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         // A server that refuses a head or a body does not read all of it.
-        let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes());
-        read_answer(&mut stream)
+        let _ = stream.write_all(&self.octets());
+        let mut octets = Vec::new();
+        let _ = stream.read_to_end(&mut octets);
+        parse_answer(octets)
     }
 }
 
-/// Reads an answer up to the end of the connection.
-fn read_answer(stream: &mut TcpStream) -> SlbAnswer {
-    let mut octets = Vec::new();
-    let _ = stream.read_to_end(&mut octets);
+/// Parses an answer in HTTP/1.1.
+pub fn parse_answer(octets: Vec<u8>) -> SlbAnswer {
     let text = String::from_utf8(octets).unwrap();
     let (head, mut rest) = text
         .split_once("\r\n\r\n")
@@ -303,6 +314,18 @@ fn read_answer(stream: &mut TcpStream) -> SlbAnswer {
 
 pub async fn start() -> TestServer {
     TestServer::start_with(|config| config.slb_listen = Some("127.0.0.1:0".parse().unwrap())).await
+}
+
+/// Uploads 230 certificates: more than two pages of the store.
+pub async fn upload_three_pages(server: &TestServer) {
+    let (client, pair) = (server.client(), pki::self_signed(Key::P256, "many.example"));
+    for _ in 0..230 / 46 {
+        let uploads = (0..46).map(|_| {
+            let (mut client, upload) = (client.clone(), upload_of(&pair));
+            async move { client.upload_server_certificate(upload).await.unwrap() }
+        });
+        uploads.collect::<JoinSet<_>>().join_all().await;
+    }
 }
 
 /// A tag with all characters that clients encode differently.
@@ -532,14 +555,7 @@ async fn ca_certificates_regions_and_groups_are_managed_and_long_lists_are_whole
         json!({"RegionId": REGION, "RegionEndpoint": "127.0.0.1", "LocalName": "China (Hangzhou)"})
     );
     // More certificates than a page of the store has.
-    let (client, pair) = (server.client(), pki::self_signed(Key::P256, "many.example"));
-    for _ in 0..230 / 46 {
-        let uploads = (0..46).map(|_| {
-            let (mut client, upload) = (client.clone(), upload_of(&pair));
-            async move { client.upload_server_certificate(upload).await.unwrap() }
-        });
-        uploads.collect::<JoinSet<_>>().join_all().await;
-    }
+    upload_three_pages(&server).await;
     let all = caller.call("DescribeServerCertificates", &[region]);
     assert!(all.head.contains("chunked"), "{}", all.head);
     let all = all.ok();
@@ -1029,12 +1045,8 @@ async fn the_door_speaks_http_2_too() {
     let (mut calls, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     for style in [Style::V2, Style::Acs3] {
-        let (target, headers, _) = caller.request("DescribeRegions", &[]).style(style).signed();
-        let mut request = http::Request::get(format!("http://{}{target}", caller.address));
-        for (name, value) in headers.iter().filter(|(name, _)| name != "Host") {
-            request = request.header(name, value);
-        }
-        let (response, _) = calls.send_request(request.body(()).unwrap(), true).unwrap();
+        let request = caller.request("DescribeRegions", &[]).style(style).http_2();
+        let (response, _) = calls.send_request(request, true).unwrap();
         assert_eq!(response.await.unwrap().status(), 200, "{style:?}");
     }
     server.stop().await;
