@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
-use super::file::read_certificate;
+use super::file::{PasswordArgs, read_certificate};
 use super::print;
 use super::server_certificate::{DeleteArgs, DescribeArgs, GetArgs, RenameArgs, TargetArgs, UploadOptions};
 use super::tag::tags;
@@ -33,8 +33,10 @@ pub(super) enum CaCommand {
 
 #[derive(Args)]
 pub(super) struct UploadArgs {
-    /// PEM file with the certificate.
+    /// File with the certificate: PEM, DER, PKCS #7 or PKCS #12.
     file: PathBuf,
+    #[command(flatten)]
+    password: PasswordArgs,
     #[command(flatten)]
     options: UploadOptions,
 }
@@ -55,7 +57,7 @@ async fn upload(args: UploadArgs) -> Result<(), Failure> {
     let options = args.options;
     let request = pb::UploadCaCertificateRequest {
         region_id: options.connection.region(options.region)?,
-        ca_certificate: std::mem::take(&mut *read_certificate(&args.file).await?),
+        ca_certificate: std::mem::take(&mut *read_certificate(&args.file, &args.password).await?),
         ca_certificate_name: options.name.unwrap_or_default(),
         client_token: options.client_token.unwrap_or_default(),
         validate_only: options.validate_only,

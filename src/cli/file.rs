@@ -109,8 +109,8 @@ pub(super) async fn read_pair(
 }
 
 /// Reads the file of a certificate without a private key.
-pub(super) async fn read_certificate(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    read_pem(path, &mut None).await
+pub(super) async fn read_certificate(path: &Path, password: &PasswordArgs) -> Result<Zeroizing<String>, Failure> {
+    read_pem(path, &mut password.read()?).await
 }
 
 /// Reads a file in any format as PEM. Asks for a missing password on a terminal.

@@ -354,6 +354,9 @@ async fn every_format_is_uploaded_and_renewed() {
         );
     }
     call(&["renew", &id, "--cert", &store, "--password-file", &password], None, 0);
+    let authority = Pkcs12::builder().cert(&pki::root("Private CA").x509).build2(PASSWORD);
+    let authority = folder.write("authority.p12", authority.unwrap().to_der().unwrap());
+    call(&["ca", "upload", &authority, "--password-file", &password], None, 0);
     let online = ["check", &store, "--password-file", &password, "--online"];
     let output = run(
         CERTKEEP,
