@@ -150,9 +150,10 @@ pub(super) async fn all(
 }
 
 async fn get(args: GetArgs) -> Result<(), Failure> {
+    let region = args.region.unwrap_or_default();
     let request = pb::GetCaCertificateRequest {
-        region_id: String::new(),
-        ca_certificate_id: target::ca_certificate(&args.connection, &args.id, "").await?,
+        ca_certificate_id: target::ca_certificate(&args.connection, &args.id, &region).await?,
+        region_id: region,
     };
     let answer = args.connection.connect()?.get_ca_certificate(request).await;
     let answer = answered(answer, Effect::Reads)?;

@@ -52,9 +52,6 @@ struct KeyArgs {
     /// An earlier version that the service keeps. Default: the present one.
     #[arg(long, value_name = "VERSION", requires = "with_key")]
     version: Option<i64>,
-    /// Only if the certificate is in this region.
-    #[arg(long, requires = "with_key")]
-    region: Option<String>,
 }
 
 /// The forms of a key pair.
@@ -110,7 +107,7 @@ pub(super) async fn get(args: GetPairArgs) -> Result<(), Failure> {
         std::mem::swap(&mut id, &mut name);
     }
     let request = pb::GetKeyPairRequest {
-        region_id: key.region.unwrap_or_default(),
+        region_id: certificate.region.unwrap_or_default(),
         server_certificate_id: id,
         server_certificate_name: name,
         version: key.version.unwrap_or_default(),

@@ -76,6 +76,9 @@ pub(super) struct GetArgs {
     pub(super) connection: ConnectionArgs,
     /// Id of the certificate, or its name if no other certificate has it.
     pub(super) id: String,
+    /// Only if the certificate is in this region.
+    #[arg(long)]
+    pub(super) region: Option<String>,
     /// Output format; `pem` prints only the chain.
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
@@ -209,9 +212,10 @@ impl Row for pb::ServerCertificate {
 
 pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
     let mut client = args.connection.connect()?;
+    let region = args.region.unwrap_or_default();
     let request = pb::GetServerCertificateRequest {
-        region_id: String::new(),
-        server_certificate_id: target::server_certificate(&mut client, &args.id, "").await?,
+        server_certificate_id: target::server_certificate(&mut client, &args.id, &region).await?,
+        region_id: region,
     };
     let answer = answered(client.get_server_certificate(request).await, Effect::Reads)?;
     let certificate = answer.server_certificate.clone().unwrap_or_default();

@@ -262,8 +262,10 @@ async fn a_unique_name_does_instead_of_an_id() {
     // A longer name that begins with it is another one.
     upload(&server, &pki::self_signed(Key::P256, "shop.example.org")).await;
     let id_line = format!("id            {id}");
-    let shown = stdout(&run(&server, &["get", "shop.example"]));
-    assert!(shown.lines().any(|line| line == id_line), "{shown}");
+    for args in [&["get", "shop.example"][..], &["get", "shop.example", "--region", REGION]] {
+        let shown = stdout(&run(&server, args));
+        assert!(shown.lines().any(|line| line == id_line), "{shown}");
+    }
     let [cert, key] = ["crt", "key"].map(|ending| dir.path().join(ending).to_str().unwrap().to_owned());
     std::fs::write(&cert, &shop.certificate).unwrap();
     std::fs::write(&key, &shop.key).unwrap();
@@ -288,6 +290,7 @@ async fn a_unique_name_does_instead_of_an_id() {
     let other_region = ["delete", "shop.example", "--region", "cn-beijing"];
     for args in [
         &other_region[..],
+        &["get", "shop.example", "--region", "cn-beijing"],
         &["get", "nothing.example"],
         &["get", "no name?"],
         &["delete", "shop"],
