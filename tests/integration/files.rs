@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -248,8 +249,10 @@ fn other_formats_are_named_with_a_command_that_converts_them() {
     assert_eq!(said.matches("\nerror ").count(), 1, "{said}");
     let blocks = Folder(temp_dir());
     run_named(&said, 0, &two, &blocks);
-    is_accepted(&[&blocks.path("block1.pem"), &blocks.path("block2.pem")]);
-    is_accepted(&[&blocks.path("block3.pem"), &blocks.path("block4.pem")]);
+    is_accepted(&[&blocks.path("pairs/1.pem"), &blocks.path("pairs/2.pem")]);
+    is_accepted(&[&blocks.path("pairs/3.pem"), &blocks.path("pairs/4.pem")]);
+    let mode = std::fs::metadata(blocks.path("pairs/2.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[tokio::test(flavor = "multi_thread")]

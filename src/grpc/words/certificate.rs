@@ -10,7 +10,8 @@ const SUPPORTED_KEYS: &str =
     "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA on P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
 
 /// Portable: csplit of macOS and BusyBox knows other options than GNU's.
-const SPLIT: &str = "`awk '/-----BEGIN/ {n++} {print > (\"block\" n \".pem\")}' FILE`";
+const SPLIT: &str =
+    "`(umask 077; mkdir -p pairs; awk '/-----BEGIN/ {n++} n {print > (\"pairs/\" n \".pem\")}' FILE)`";
 
 pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
     let field = name(Field::Certificate(CertificateKind::Server));
@@ -35,7 +36,7 @@ pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
         }
         CertificateError::UnsupportedKey(key) => unsupported_key("the certificate is for", key),
         CertificateError::TwoPairs => format!(
-            "{field} contains two pairs; give one pair, or write each block to its own file with {SPLIT} and run `certkeep import` on their folder"
+            "{field} contains two pairs; give one pair, or write each block to its own file with {SPLIT} and run `certkeep import pairs`"
         ),
         CertificateError::LeafAmbiguous { first, second } => format!(
             "certificates {first} and {second} of {field} both belong to {key}; keep only the one that is to be served"
@@ -87,7 +88,9 @@ pub(super) fn private_key(error: &PrivateKeyError, name: FieldName) -> String {
             "{field} contains a certificate and no private key; check whether the certificate and the key are swapped"
         ),
         PrivateKeyError::TwoKeys => {
-            format!("{field} contains two private keys; keep only the key that belongs to the certificate")
+            format!(
+                "{field} contains two private keys; write each block to its own file with {SPLIT} and keep the key that belongs to the certificate"
+            )
         }
         PrivateKeyError::PublicKey => format!("{field} contains a public key; use the private key that belongs to it"),
         PrivateKeyError::Request => {
