@@ -190,15 +190,15 @@ pub(super) fn way_out(error: FileFormatError, path: &Path) -> String {
             "is not read: convert it with `keytool -importkeystore -srckeystore {file} -destkeystore {file}.p12 -deststoretype PKCS12`"
         ),
         (FormatCause::NotRead, FileFormat::AcmeJson) => format!(
-            "is not read: write its pairs into a folder with `mkdir -m 700 pairs && jq -r '.[].Certificates[] | .certificate, .key' {file} | \
+            "is not read: write its pairs into a folder with `mkdir -m 700 pairs && jq -r '.[].Certificates[]? | .certificate, .key' {file} | \
              split -a 4 -l 1 - pairs/`, and run `certkeep import pairs`"
         ),
         (FormatCause::NotRead, FileFormat::PuttyKey) => {
-            "is not read: export it as an OpenSSH key with PuTTYgen, and convert that with `ssh-keygen -p -P '' -N '' -m PKCS8 -f FILE`"
+            "is not read: export it as an OpenSSH key with PuTTYgen, and convert that with `ssh-keygen -p -N '' -m PKCS8 -f FILE`"
                 .to_owned()
         }
         (FormatCause::NotRead, FileFormat::OpenSshKey) => {
-            format!("is not read: convert a copy of it with `ssh-keygen -p -P '' -N '' -m PKCS8 -f {file}`")
+            format!("is not read: convert a copy of it with `ssh-keygen -p -N '' -m PKCS8 -f {file}`")
         }
         (FormatCause::NotRead, _) => "is not read: convert it to PEM".to_owned(),
         (FormatCause::HoldsNeither, FileFormat::CertificateRequest) => {

@@ -205,16 +205,19 @@ fn other_formats_are_named_with_a_command_that_converts_them() {
     is_accepted(&[&format!("{jks}.p12"), "--password-file", &password]);
 
     // An OpenSSH key.
-    for (kind, size) in [("rsa", "2048"), ("ecdsa", "256")] {
+    let askpass = folder.write("askpass", format!("#!/bin/sh\necho {PASSWORD}\n"));
+    std::fs::set_permissions(&askpass, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let asking = format!("`SSH_ASKPASS_REQUIRE=force SSH_ASKPASS='{askpass}' ssh-keygen");
+    for (kind, size, passphrase) in [("rsa", "2048", ""), ("ecdsa", "256", PASSWORD)] {
         let key = folder.path(&format!("id_{kind}"));
         let made = run(
             "ssh-keygen",
-            &["-q", "-t", kind, "-b", size, "-N", "", "-f", &key],
+            &["-q", "-t", kind, "-b", size, "-N", passphrase, "-f", &key],
             None,
         );
         assert!(made.status.success(), "{}", stderr(&made));
         let said = is_refused(&[&certificate, &key], &["OpenSSH", "ssh-keygen"]);
-        run_named(&said, 0, &key, &folder);
+        run_named(&said.replace("`ssh-keygen", &asking), 0, &key, &folder);
         // It is a key now, and that of another certificate.
         is_refused(&[&certificate, &key], &["PRIVATE_KEY_MISMATCH"]);
     }
@@ -538,7 +541,7 @@ async fn an_import_takes_every_format_and_names_every_other_file() {
     folder.write("ca/other.crt", pki::root("Other CA").certificate);
     let acme = pki::self_signed(Key::P256, "traefik.example");
     let encode = |text: &str| BASE64_STANDARD.encode(text);
-    let acme = serde_json::json!({"le": {"Account": {}, "Certificates": [
+    let acme = serde_json::json!({"new": {"Account": {}, "Certificates": null}, "le": {"Account": {}, "Certificates": [
         {"domain": {"main": "traefik.example"}, "certificate": encode(&acme.certificate), "key": encode(&acme.key)},
     ]}});
     folder.write("z/acme.json", acme.to_string());

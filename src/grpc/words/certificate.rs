@@ -107,7 +107,7 @@ pub(super) fn private_key(error: &PrivateKeyError, name: FieldName) -> String {
             format!("{field} is encrypted; decrypt it with `openssl pkey -in FILE -out FILE.pem` and use the result")
         }
         PrivateKeyError::Unsupported(UnsupportedKey::Format { name }) => format!(
-            "{field} is in the format of {name}; convert a copy of it with `ssh-keygen -p -P '' -N '' -m PKCS8 -f FILE`"
+            "{field} is in the format of {name}; convert a copy of it with `ssh-keygen -p -N '' -m PKCS8 -f FILE`"
         ),
         PrivateKeyError::Unsupported(key) => unsupported_key(&format!("{field} is"), key),
         PrivateKeyError::Malformed => format!("{field} is not encoded as its BEGIN line says; export it again"),
