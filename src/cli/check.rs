@@ -73,6 +73,8 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     }
     let severities = answer.findings.iter().map(pb::Finding::severity);
     match severities.max() {
+        // The chain alone shows no errors.
+        _ if !answer.violations.is_empty() && args.output == Output::Pem => Err(Failure::refused(errors(&answer))),
         _ if !answer.violations.is_empty() => Err(Failure::silent(1)),
         Some(pb::Severity::Warning) => Err(Failure::silent(WARNED)),
         _ => Ok(()),
@@ -111,6 +113,19 @@ fn report(answer: &pb::CheckServerCertificateResponse) -> String {
         }
     }
     text
+}
+
+/// The verdict about a pair with errors, and a line for each.
+fn errors(answer: &pb::CheckServerCertificateResponse) -> String {
+    let lines = answer
+        .violations
+        .iter()
+        .map(|wrong| format!("\n  {}  {}", wrong.reason().name(), plain(&wrong.description)));
+    let lines: String = lines.collect();
+    format!(
+        "an upload would be refused: {}{lines}",
+        counted(answer.violations.len(), "error")
+    )
 }
 
 fn counted(count: usize, what: &str) -> String {
