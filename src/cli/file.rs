@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::login::hidden_line;
-use crate::app::{FileFormat, FileFormatError, FormatCause, PemFile};
+use crate::app::{Chain, Contents, FileFormat, FileFormatError, FormatCause, FoundCertificate, PemFile, has_issued};
 use crate::secret::{Secret, quoted, read_private_or_pipe};
 use crate::telemetry::causes;
 
@@ -82,7 +82,18 @@ impl PairArgs {
     /// The texts of the files. Both are empty if the service fetches the pair.
     pub(super) async fn read(&self) -> Result<PairTexts, Failure> {
         match &self.cert {
-            Some(cert) => read_pair(cert, self.key.as_deref(), &self.password).await,
+            Some(cert) => {
+                let pair = read_pair(cert, self.key.as_deref(), &self.password).await?;
+                let contents = Contents::of(pair.certificate.as_bytes());
+                // The service says what a text without certificates lacks.
+                match self.key.is_none() && contents.private_key.is_none() && !contents.certificates.is_empty() {
+                    true => Err(Failure::usage(format!(
+                        "{} contains no private key: name its file with --key",
+                        cert.display()
+                    ))),
+                    false => Ok(pair),
+                }
+            }
             None => Ok(PairTexts {
                 certificate: Zeroizing::default(),
                 key: Zeroizing::default(),
@@ -91,21 +102,60 @@ impl PairArgs {
     }
 }
 
-/// Reads the files of a pair. `-` is standard input. Both may be the same file, and the certificate's file may also contain the key.
+/// Reads the files of a pair. `-` is standard input. Both may be the same file, and the certificate's file may also contain the key. The
+/// key's file may contain issuers, as key stores do.
 pub(super) async fn read_pair(
     certificate: &Path,
     key: Option<&Path>,
     password: &PasswordArgs,
 ) -> Result<PairTexts, Failure> {
     let mut password = password.read()?;
-    let key = key.filter(|key| !is_same(certificate, key));
-    Ok(PairTexts {
-        certificate: read_pem(certificate, &mut password).await?,
-        key: match key {
-            Some(key) => read_pem(key, &mut password).await?,
-            None => Zeroizing::default(),
-        },
-    })
+    let text = read_pem(certificate, &mut password).await?;
+    let contents = Contents::of(text.as_bytes());
+    let no_key = |file: &Path| Err(Failure::usage(format!("{} contains no private key", file.display())));
+    let (certificate, key) = match key {
+        Some(file) if is_same(certificate, file) && contents.private_key.is_none() => return no_key(file),
+        Some(file) if !is_same(certificate, file) => {
+            let key = read_pem(file, &mut password).await?;
+            if key.trim().is_empty() {
+                return no_key(file);
+            }
+            let issuers = missing_issuers(&contents, Contents::of(key.as_bytes()));
+            (with_issuers(text, issuers.into_iter()), key)
+        }
+        _ => (text, Zeroizing::default()),
+    };
+    Ok(PairTexts { certificate, key })
+}
+
+/// The issuers of a text's certificates that only the text of the key has. Roots are not served.
+fn missing_issuers(certificate: &Contents, key: Contents) -> Vec<Vec<u8>> {
+    let mut served: Vec<_> = certificate.certificates.iter().map(|one| one.der.clone()).collect();
+    let given = served.len();
+    let is_root = |one: &FoundCertificate| one.facts.as_ref().is_some_and(|facts| facts.subject == facts.issuer);
+    let mut others = key.certificates;
+    others.retain(|other| other.is_ca && !is_root(other) && !served.contains(&other.der));
+    while let Some(next) = others
+        .iter()
+        .position(|other| served.iter().any(|one| has_issued(&other.der, one)))
+    {
+        served.push(others.swap_remove(next).der);
+    }
+    served.split_off(given)
+}
+
+/// A text of certificates, and perhaps a key, with more certificates.
+pub(super) fn with_issuers(text: Zeroizing<String>, issuers: impl Iterator<Item = Vec<u8>>) -> Zeroizing<String> {
+    let issuers = Chain::of(issuers).to_pem();
+    if issuers.is_empty() {
+        return text;
+    }
+    // With its final capacity: the text may contain the key, and growing would leave a copy in memory.
+    let mut whole = Zeroizing::new(String::with_capacity(text.len() + 1 + issuers.len()));
+    for part in [text.as_str(), "\n", &issuers] {
+        whole.push_str(part);
+    }
+    whole
 }
 
 /// Reads the file of a certificate without a private key.

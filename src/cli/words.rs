@@ -92,7 +92,14 @@ const FLAGS: [(&str, &str); 65] = [
 ];
 
 /// Parts of the service's sentences that name its own calls and values, and the words for them here.
-const PHRASES: [(&str, &str); 9] = [
+const PHRASES: [(&str, &str); 12] = [
+    // The file of a flag is never empty here, and an empty text counts as none.
+    ("is empty; it is required", "is missing"),
+    (
+        "is empty; it must contain the private key",
+        "is missing; it must contain the private key",
+    ),
+    ("is empty; call DescribeRegions", "is missing; run `certkeep regions`"),
     ("call DescribeRegions", "run `certkeep regions`"),
     ("that DescribeCaller answers", "that `certkeep whoami` shows"),
     ("ListServerCertificateVersions has", "`certkeep versions` lists"),
@@ -176,6 +183,10 @@ mod tests {
                 "the private key is not that of --cert",
             ),
             (
+                "region_id is empty; call DescribeRegions for the valid ids",
+                "--region is missing; run `certkeep regions` for the valid ids",
+            ),
+            (
                 "unknown region_id; call DescribeRegions for the valid ids",
                 "unknown --region; run `certkeep regions` for the valid ids",
             ),
@@ -204,9 +215,13 @@ mod tests {
     fn the_phrases_are_those_of_the_service() {
         let sentences = include_str!("../grpc/words/mod.rs");
         let joined = sentences.split("\\\n").map(str::trim_start).collect::<String>();
-        let others = include_str!("../grpc/words/inventory.rs");
+        let others = [
+            include_str!("../grpc/words/inventory.rs"),
+            include_str!("../grpc/words/certificate.rs"),
+        ];
         for (theirs, _) in PHRASES {
-            assert!(joined.contains(theirs) || others.contains(theirs), "{theirs}");
+            let is_theirs = joined.contains(theirs) || others.iter().any(|other| other.contains(theirs));
+            assert!(is_theirs, "{theirs}");
         }
     }
 

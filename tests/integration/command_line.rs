@@ -262,7 +262,10 @@ async fn a_unique_name_does_instead_of_an_id() {
     // A longer name that begins with it is another one.
     upload(&server, &pki::self_signed(Key::P256, "shop.example.org")).await;
     let id_line = format!("id            {id}");
-    for args in [&["get", "shop.example"][..], &["get", "shop.example", "--region", REGION]] {
+    for args in [
+        &["get", "shop.example"][..],
+        &["get", "shop.example", "--region", REGION],
+    ] {
         let shown = stdout(&run(&server, args));
         assert!(shown.lines().any(|line| line == id_line), "{shown}");
     }

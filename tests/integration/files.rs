@@ -222,6 +222,21 @@ fn other_formats_are_named_with_a_command_that_converts_them() {
         is_refused(&[&certificate, &key], &["PRIVATE_KEY_MISMATCH"]);
     }
 
+    // A file of a key without a key.
+    is_refused(&[&certificate, "/dev/null"], &["/dev/null contains no private key"]);
+    is_refused(&[&certificate, &certificate], &["cert.pem contains no private key"]);
+    let other = folder.write("other.key", &rsa.key);
+    let refused = run(CERTKEEP, &["check", &certificate, &other, "--output", "pem"], None);
+    assert_eq!(
+        (refused.status.code(), stdout(&refused)),
+        (Some(1), pair.certificate.clone())
+    );
+    assert!(
+        stderr(&refused).starts_with("error: an upload would be refused: 1 error\n  PRIVATE_KEY_MISMATCH  "),
+        "{}",
+        stderr(&refused)
+    );
+
     let plain = folder.write("key.pem", &pair.key);
     let trusted = folder.path("trusted.pem");
     let made = run(
@@ -254,7 +269,10 @@ fn other_formats_are_named_with_a_command_that_converts_them() {
     run_named(&said, 0, &two, &blocks);
     is_accepted(&[&blocks.path("pairs/1.pem"), &blocks.path("pairs/2.pem")]);
     is_accepted(&[&blocks.path("pairs/3.pem"), &blocks.path("pairs/4.pem")]);
-    let mode = std::fs::metadata(blocks.path("pairs/2.pem")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(blocks.path("pairs/2.pem"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -380,7 +398,29 @@ async fn every_format_is_uploaded_and_renewed() {
     );
     assert_eq!(output.status.code(), Some(5), "{}{}", stdout(&output), stderr(&output));
 
-    // Without the password, or with a wrong one, nothing is sent.
+    // The issuers may be in the file of the key.
+    for key in [&store, &both] {
+        let args = ["upload", "--cert", &der, "--key", key, "--password-file", &password];
+        let (answer, _) = call(&args, None, 0);
+        let got = stdout(&run(
+            CERTKEEP,
+            &[
+                &[
+                    "get",
+                    serde_json::from_str::<Value>(&answer).unwrap()["serverCertificateId"]
+                        .as_str()
+                        .unwrap(),
+                ],
+                &common[..4],
+                &["--output", "pem"],
+            ]
+            .concat(),
+            None,
+        ));
+        assert_eq!(got, std::fs::read_to_string(&chain).unwrap(), "{key}");
+    }
+
+    // Without the password or the key, or with a wrong password, nothing is sent.
     let rows = server.rows().await;
     let wrong = folder.write("wrong", "hunter2");
     for (args, sentence) in [
@@ -395,6 +435,22 @@ async fn every_format_is_uploaded_and_renewed() {
         (
             &["--cert", &chain, "--key", &new],
             "is encrypted: give its password with --password-file",
+        ),
+        (
+            &["--cert", &chain],
+            "chain.pem contains no private key: name its file with --key",
+        ),
+        (
+            &["--cert", &bundle],
+            "chain.p7b contains no private key: name its file with --key",
+        ),
+        (
+            &["--cert", &chain, "--key", &chain],
+            "chain.pem contains no private key\"",
+        ),
+        (
+            &["--cert", &chain, "--key", "/dev/null"],
+            "/dev/null contains no private key\"",
         ),
     ] {
         let (_, said) = call(&[&["upload"][..], args].concat(), None, 2);

@@ -107,7 +107,7 @@ async fn a_key_pair_is_written_to_private_files_and_elsewhere_only_when_told() {
         (
             &["--with-key", "--stdout", "--format", "pkcs12"],
             1,
-            "--password-file  --password-file is empty; it is required",
+            "--password-file  --password-file is missing",
         ),
         (
             &["--with-key", "--stdout", "--password-file", &password],

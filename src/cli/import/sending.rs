@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 
 use super::super::answer::is_busy;
 use super::super::connection::Client;
+use super::super::file::with_issuers;
 use super::super::print::plain;
 use super::NameFrom;
 use super::folder::FoundFile;
 use super::pairs::Pair;
 use super::renewing::{Renewal, Stored};
 use super::report::{Entry, State};
-use crate::app::{CertificateName, Chain};
+use crate::app::CertificateName;
 use crate::digest;
 use crate::grpc::pb;
 use crate::secret::Secret;
@@ -123,14 +124,8 @@ impl Sender {
         let (certificate, key) = (text(pair.certificate)?, pair.key.map(text));
         let issuers = pair.issuers.iter();
         let issuers = issuers.map(|(file, place)| files[*file].contents.certificates[*place].der.clone());
-        let issuers = Chain::of(issuers).to_pem();
-        // With its final capacity: the text may contain the key, and growing would leave a copy in memory.
-        let mut whole = Zeroizing::new(String::with_capacity(certificate.len() + 1 + issuers.len()));
-        for part in [certificate.as_str(), "\n", &issuers] {
-            whole.push_str(part);
-        }
         Some(Texts {
-            certificate: if issuers.is_empty() { certificate } else { whole },
+            certificate: with_issuers(certificate, issuers),
             key: match key {
                 Some(key) => key?,
                 None => Zeroizing::default(),

@@ -10,8 +10,7 @@ const SUPPORTED_KEYS: &str =
     "RSA or RSA-PSS of 1024 to 16384 bits, ECDSA on P-256, P-384, P-521 or secp256k1, Ed25519, Ed448, or ML-DSA";
 
 /// Portable: csplit of macOS and BusyBox knows other options than GNU's.
-const SPLIT: &str =
-    "`(umask 077; mkdir -p pairs; awk '/-----BEGIN/ {n++} n {print > (\"pairs/\" n \".pem\")}' FILE)`";
+const SPLIT: &str = "`(umask 077; mkdir -p pairs; awk '/-----BEGIN/ {n++} n {print > (\"pairs/\" n \".pem\")}' FILE)`";
 
 pub(super) fn certificate(error: &CertificateError, name: FieldName) -> String {
     let field = name(Field::Certificate(CertificateKind::Server));
