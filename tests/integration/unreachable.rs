@@ -220,6 +220,7 @@ async fn faults_of_tls_are_told_in_plain_words() {
     let authority = pki::ClientAuthority::new("Clients");
     let good = pki::self_signed(Key::P256, "localhost");
     let unknown = pki::self_signed(Key::P256, "localhost");
+    let other_algorithm = pki::self_signed(Key::Rsa(2048), "localhost");
     let authority_as_server = pki::root("localhost");
     let expired = valid_between(now - 30 * DAY, now - 3 * DAY - 60);
     let early = valid_between(now + 2 * DAY + 60, now + 30 * DAY);
@@ -243,6 +244,11 @@ async fn faults_of_tls_are_told_in_plain_words() {
     for (config, args, why) in [
         (
             config(&unknown, None),
+            CA,
+            "its certificate comes from an unknown CA; name the certificate of its CA with --ca-file",
+        ),
+        (
+            config(&other_algorithm, None),
             CA,
             "its certificate comes from an unknown CA; name the certificate of its CA with --ca-file",
         ),

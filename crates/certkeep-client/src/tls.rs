@@ -99,10 +99,12 @@ fn of_tls(error: Error, endpoint: &Endpoint) -> ConnectFault {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
         ) => Fault::ClientCertificateRefused,
-        // Another CA of the same name gives a bad signature.
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            Fault::IssuerUnknown
-        }
+        // Another CA of the same name gives a bad signature, or one of another algorithm than that of its key.
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        ) => Fault::IssuerUnknown,
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
             Fault::Expired(seconds(not_after.as_secs(), time.as_secs()))
         }
