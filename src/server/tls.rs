@@ -34,9 +34,12 @@ pub enum TlsError {
         /// What is wrong with it.
         cause: String,
     },
-    /// The key is of no use or not the certificate's.
+    /// The key belongs to another certificate.
+    #[error("tls_private_key does not belong to tls_certificate")]
+    Mismatch,
+    /// The key is of no use.
     #[error("tls_private_key cannot be used with tls_certificate: {0}")]
-    Pair(#[from] rustls::Error),
+    Pair(rustls::Error),
 }
 
 /// Accepts TLS 1.2 and 1.3 with the files of a listener, for a door that speaks `protocol`.
@@ -116,7 +119,8 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
     let mut validities: Vec<_> = FileValidity::of("tls_certificate", &chain).into_iter().collect();
     let key = private_key(&files.private_key)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Pair)?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -131,7 +135,10 @@ fn read(files: &TlsFiles, protocol: Protocol) -> Result<(Arc<ServerConfig>, Vec<
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key)?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
+        error => TlsError::Pair(error),
+    })?;
     config.alpn_protocols = protocol.alpn();
     Ok((Arc::new(config), validities))
 }
@@ -160,9 +167,12 @@ fn client_authorities(path: &Path, given: Vec<CertificateDer<'static>>) -> Resul
 }
 
 fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unusable(setting, path, cause(&error)))
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(found) if found.is_empty() => Err(unusable(setting, path, "it contains no certificate".to_owned())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(unusable(setting, path, cause(&error))),
+    }
 }
 
 fn unusable(setting: &'static str, path: &Path, cause: String) -> TlsError {

@@ -446,8 +446,13 @@ fn printing_the_settings_reads_the_files_that_they_name() {
     let told = stderr(&wrong);
     assert_eq!(wrong.status.code(), Some(2), "{told}");
     assert!(
-        told.contains("tls_private_key cannot be used with tls_certificate"),
+        told.contains("tls_private_key does not belong to tls_certificate"),
         "{told}"
+    );
+    let swapped = stderr(&print(&["--tls-certificate", &key, "--tls-private-key", &key]));
+    assert!(
+        swapped.contains("tls-key.pem, which cannot be used: it contains no certificate"),
+        "{swapped}"
     );
     assert!(
         told.contains("key_blocklist names ") && told.contains("list, which cannot be used"),
