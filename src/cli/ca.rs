@@ -199,16 +199,20 @@ async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Result<(), Fa
     )
 }
 
+/// The commands for deleted certificates look up no names.
+const DELETED: &str = "`certkeep ca describe --deleted` lists";
+
 async fn undelete(args: TargetArgs) -> Result<(), Failure> {
+    let id = target::only_id(args.id, DELETED)?;
     let request = pb::UndeleteCaCertificateRequest {
         region_id: args.region.unwrap_or_default(),
-        ca_certificate_id: args.id.clone(),
+        ca_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.undelete_ca_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
     print::changed(
-        ("undeleted", &args.id, &answer.etag),
+        ("undeleted", &id, &answer.etag),
         "UndeleteCACertificateResponse",
         &answer,
         args.output,
@@ -216,17 +220,13 @@ async fn undelete(args: TargetArgs) -> Result<(), Failure> {
 }
 
 async fn purge(args: TargetArgs) -> Result<(), Failure> {
+    let id = target::only_id(args.id, DELETED)?;
     let request = pb::PurgeCaCertificateRequest {
         region_id: args.region.unwrap_or_default(),
-        ca_certificate_id: args.id.clone(),
+        ca_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.purge_ca_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
-    print::changed(
-        ("purged", &args.id, ""),
-        "PurgeCACertificateResponse",
-        &answer,
-        args.output,
-    )
+    print::changed(("purged", &id, ""), "PurgeCACertificateResponse", &answer, args.output)
 }

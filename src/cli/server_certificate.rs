@@ -1,6 +1,7 @@
 //! The commands on one server certificate, and their arguments. The commands on CA certificates have the same arguments.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::answer::{Effect, answered, pages};
 use super::connection::ConnectionArgs;
@@ -94,6 +95,7 @@ pub(super) struct RenameArgs {
     /// Id of the certificate, or its name if no other certificate has it.
     pub(super) id: String,
     /// New name of the certificate.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(super) name: String,
     /// Only if the certificate still has this etag.
     #[arg(long, value_name = "ETAG")]
@@ -260,16 +262,20 @@ pub(super) async fn delete(DeleteArgs { target: args, force }: DeleteArgs) -> Re
     )
 }
 
+/// The commands for deleted certificates look up no names.
+const DELETED: &str = "`certkeep describe --deleted` lists";
+
 pub(super) async fn undelete(args: TargetArgs) -> Result<(), Failure> {
+    let id = target::only_id(args.id, DELETED)?;
     let request = pb::UndeleteServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id.clone(),
+        server_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.undelete_server_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
     print::changed(
-        ("undeleted", &args.id, &answer.etag),
+        ("undeleted", &id, &answer.etag),
         "UndeleteServerCertificateResponse",
         &answer,
         args.output,
@@ -277,15 +283,16 @@ pub(super) async fn undelete(args: TargetArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn purge(args: TargetArgs) -> Result<(), Failure> {
+    let id = target::only_id(args.id, DELETED)?;
     let request = pb::PurgeServerCertificateRequest {
         region_id: args.region.unwrap_or_default(),
-        server_certificate_id: args.id.clone(),
+        server_certificate_id: id.clone(),
         if_etag: args.if_etag.unwrap_or_default(),
     };
     let answer = args.connection.connect()?.purge_server_certificate(request).await;
     let answer = answered(answer, Effect::Changes)?;
     print::changed(
-        ("purged", &args.id, ""),
+        ("purged", &id, ""),
         "PurgeServerCertificateResponse",
         &answer,
         args.output,

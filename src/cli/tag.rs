@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::Failure;
 use super::answer::{Effect, answered};
 use super::connection::ConnectionArgs;
 use super::print::{self, ListOutput, plain};
 use super::table::{Column, Row, TableArgs};
+use super::{Failure, target};
 use crate::app::RESOURCE_TYPE;
 use crate::grpc::pb;
 
@@ -80,11 +80,17 @@ pub(super) fn tags(given: &[String]) -> Result<Vec<pb::Tag>, Failure> {
     given.iter().map(tag).collect()
 }
 
+/// A name may be that of a server certificate and of a CA certificate.
+fn ids(given: Vec<String>) -> Result<Vec<String>, Failure> {
+    let lists = "`certkeep describe` and `certkeep ca describe` list";
+    given.into_iter().map(|id| target::only_id(id, lists)).collect()
+}
+
 pub(super) async fn tag(args: TagArgs) -> Result<(), Failure> {
     let request = pb::TagResourcesRequest {
         region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
-        resource_ids: args.ids,
+        resource_ids: ids(args.ids)?,
         tags: tags(&args.tags)?,
     };
     let answer = args.connection.connect()?.tag_resources(request).await;
@@ -96,7 +102,7 @@ pub(super) async fn untag(args: UntagArgs) -> Result<(), Failure> {
     let request = pb::UntagResourcesRequest {
         region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
-        resource_ids: args.ids,
+        resource_ids: ids(args.ids)?,
         tag_keys: args.keys,
         all: args.all,
     };
@@ -115,7 +121,7 @@ pub(super) async fn list(args: TagsArgs) -> Result<(), Failure> {
     let mut request = pb::ListTagResourcesRequest {
         region_id: args.connection.region(args.region)?,
         resource_type: RESOURCE_TYPE.to_owned(),
-        resource_ids: args.ids,
+        resource_ids: ids(args.ids)?,
         tags: tags(&args.tags)?,
         page_size: 1000,
         ..Default::default()

@@ -55,6 +55,14 @@ pub(super) async fn ca_certificate(connection: &ConnectionArgs, text: &str, regi
     only(text, "CA certificate", "certkeep ca describe", found.collect())
 }
 
+/// The id itself, for commands that look up no names. `lists` says which commands list the ids.
+pub(super) fn only_id(text: String, lists: &str) -> Result<String, Failure> {
+    match CertificateId::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(Failure::usage(format!("{} is no id; {lists} them", plain(&text)))),
+    }
+}
+
 /// The id of the only certificate.
 fn only(name: &str, noun: &str, list: &str, mut found: Vec<(String, String)>) -> Result<String, Failure> {
     match (found.pop(), found.len()) {

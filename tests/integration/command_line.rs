@@ -301,6 +301,29 @@ async fn a_unique_name_does_instead_of_an_id() {
         let told = refused(&server, args, 1);
         assert!(told.contains("no server certificate has the id or the name"), "{told}");
     }
+    let unnamed = refused(&server, &["rename", "shop.example", ""], 2);
+    assert!(unnamed.contains("'<NAME>'"), "{unnamed}");
+    // Only the names of live certificates are looked up.
+    for command in ["undelete", "purge"] {
+        let told = refused(&server, &[command, "shop.example"], 2);
+        assert!(
+            told.contains("shop.example is no id; `certkeep describe --deleted` lists them"),
+            "{told}"
+        );
+        let told = refused(&server, &["ca", command, "shop.example"], 2);
+        assert!(told.contains("`certkeep ca describe --deleted` lists them"), "{told}");
+    }
+    for args in [
+        &["tag", "shop.example", "--tag", "a=b"][..],
+        &["untag", "shop.example", "--all"],
+        &["tags", "shop.example"],
+    ] {
+        let told = refused(&server, args, 2);
+        assert!(
+            told.contains("shop.example is no id; `certkeep describe` and `certkeep ca describe` list them"),
+            "{told}"
+        );
+    }
     let deleted = stdout(&run(&server, &["delete", "shop.example"]));
     assert!(deleted.starts_with(&format!("deleted       {id}\n")), "{deleted}");
     server.stop().await;
