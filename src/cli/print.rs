@@ -570,6 +570,11 @@ pub(super) fn error(text: &str) {
     let _ = writeln!(io::stderr(), "error: {}", escaped(text.trim_end(), Form::Lines));
 }
 
+/// That there is nothing to print: on standard error, because a program may count the lines of standard output.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", escaped(text, Form::Lines));
+}
+
 /// Writes bytes as they are.
 pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
     match io::stdout().lock().write_all(bytes) {

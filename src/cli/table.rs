@@ -1,6 +1,6 @@
 //! Tables: the columns of a kind of rows, the columns that a command shows, and how they fit a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::marker::PhantomData;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::Failure;
 use super::document::Document;
-use super::print::{ListOutput, coloured, print};
+use super::print::{ListOutput, coloured, note, print};
 
 /// The columns of a terminal that does not say how many it has.
 const DEFAULT_WIDTH: usize = 80;
@@ -127,8 +127,7 @@ fn usual<T: Row>() -> Vec<&'static Column<T>> {
 
 fn show_columns<T: Row>(noun: &str, rows: &[T], columns: &[&'static Column<T>]) -> Result<(), Failure> {
     if rows.is_empty() {
-        // Not on standard output, where a program may count lines. Nobody can be told if standard error is closed.
-        let _ = writeln!(io::stderr(), "no {noun}");
+        note(&format!("no {noun}"));
         return Ok(());
     }
     let mut lines = lines(rows, columns, terminal_width());

@@ -129,6 +129,19 @@ pub(super) fn flag(field: &str) -> &str {
 
 /// A sentence of the service in the words of the command line.
 pub(super) fn sentence(text: &str) -> String {
+    spoken(text, flag)
+}
+
+/// A sentence of the service about the pair of an import.
+pub(super) fn of_import(text: &str) -> String {
+    spoken(text, |field| match field {
+        "server_certificate" | "private_key" => "the file",
+        "server_certificate_name" => "the name (--name-from)",
+        other => flag(other),
+    })
+}
+
+fn spoken(text: &str, name: fn(&str) -> &str) -> String {
     let mut text = text.to_owned();
     for (theirs, ours) in PHRASES {
         text = text.replace(theirs, ours);
@@ -141,12 +154,13 @@ pub(super) fn sentence(text: &str) -> String {
         spoken.push_str(&rest[..start]);
         let (word, after) = from.split_at(end);
         // Fields of one word are also words of English, but not in these places.
+        let is_version = after.trim_start().starts_with(|next: char| next.is_ascii_digit());
         let is_field = word.contains('_')
-            || spoken.is_empty()
-            || ["unknown ", " does not use "]
+            || (spoken.is_empty() && !is_version)
+            || ["unknown ", " does not use ", "the key of ", "the value of "]
                 .iter()
                 .any(|before| spoken.ends_with(before));
-        spoken.push_str(if is_field { flag(word) } else { word });
+        spoken.push_str(if is_field { name(word) } else { word });
         rest = after;
     }
     spoken + rest
@@ -203,10 +217,31 @@ mod tests {
                 "tags[2] has no key. A tag has one.",
                 "--tag[2] has no key. A tag has one.",
             ),
+            (
+                "the key of tags[1] is empty; use 1 to 64 characters",
+                "the key of --tag[1] is empty; use 1 to 64 characters",
+            ),
+            ("version 9 is not kept", "version 9 is not kept"),
             ("no file is named a_b.", "no file is named a_b."),
             ("", ""),
         ] {
             assert_eq!(sentence(theirs), ours);
+        }
+    }
+
+    #[test]
+    fn an_import_names_files() {
+        for (theirs, ours) in [
+            (
+                "certificate 2 of server_certificate (CN=a) is on no path",
+                "certificate 2 of the file (CN=a) is on no path",
+            ),
+            (
+                "server_certificate_name is empty, and unknown region_id",
+                "the name (--name-from) is empty, and unknown --region",
+            ),
+        ] {
+            assert_eq!(of_import(theirs), ours);
         }
     }
 

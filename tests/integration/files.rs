@@ -524,7 +524,7 @@ fn a_terminal_is_asked_for_the_password_and_shows_the_wait() {
     ];
     let (screen, code) = on_a_terminal(&import, "waiting for the service", "");
     assert_eq!(code, Some(3), "{screen}");
-    assert!(screen.contains("waiting for the service for "), "{screen}");
+    assert!(screen.contains("waiting for the service, up to "), "{screen}");
 }
 
 fn import(folder: &Path, server: &TestServer, args: &[&str], code: i32) -> Value {

@@ -169,13 +169,13 @@ duplicate       ignored/cert.der  of certs/2024/one.crt
 unreadable      ignored/large.pem  FILE_TOO_LARGE: PEM of more than 1 MiB: split it
 ignored         ignored/notes.txt  NO_PAIR: unknown format holds neither a certificate nor a private key
 duplicate       keys/seven.bak  of keys/seven
-no key          latin1.crt
+no key          latin1.crt  NO_KEY: no file of the folder has its private key
 duplicate       link  of certs/2024/one.crt
 ignored         linked-certs  a link to a folder: import that folder too
 uploaded        old.pem + renewed.key  ID  1 warning
-no key          orphan.crt
-no certificate  orphan.key
-refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of server_certificate (CN=unrelated.example) is on no path from the server certificate to a root; remove it, or add the certificate that is missing between them
+no key          orphan.crt  NO_KEY: no file of the folder has its private key
+no certificate  orphan.key  NO_CERTIFICATE: no file of the folder has its certificate
+refused         refused.pem  CHAIN_UNRELATED_CERTIFICATE: certificate 2 of the file (CN=unrelated.example) is on no path from the server certificate to a root; remove it, or add the certificate that is missing between them
 uploaded        renewed.pem + renewed.key  ID  1 warning
 4 uploaded, 4 duplicate, 1 refused, 2 no key, 1 no certificate, 3 unreadable, 3 ignored
 ";

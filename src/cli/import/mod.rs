@@ -20,7 +20,7 @@ use super::answer::{Effect, failed};
 use super::connection::ConnectionArgs;
 use super::file::{PasswordArgs, way_out};
 use super::login::hidden_line;
-use super::print::ListOutput;
+use super::print::{self, ListOutput};
 use super::tag::tags;
 use super::{Failure, words};
 use crate::app::{FileFormatError, FormatCause};
@@ -118,6 +118,9 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     }
     let sender = Arc::new(sender);
     let Folder { files, others } = folder;
+    if files.is_empty() && others.is_empty() && !stop.is_cancelled() {
+        print::note(&format!("no files in {}", sender.root.display()));
+    }
     let (pairs, left) = pair_up(&files);
     let mut entries: Vec<_> = left
         .iter()
@@ -246,8 +249,10 @@ fn entry_of_other(root: &Path, path: &Path, why: &NotTaken) -> Entry {
 fn entry_of(files: &[FoundFile], index: usize, left: &Left) -> Entry {
     let entry = |state| Entry::new(state, [files[index].path.as_path()]);
     match left {
-        Left::NoKey => entry(State::NoKey),
-        Left::NoCertificate => entry(State::NoCertificate),
+        Left::NoKey => entry(State::NoKey).because("NO_KEY", "no file of the folder has its private key"),
+        Left::NoCertificate => {
+            entry(State::NoCertificate).because("NO_CERTIFICATE", "no file of the folder has its certificate")
+        }
         Left::Unreadable(violation) => {
             let told = grpc::violation(violation, words::file);
             entry(State::Unreadable).because(told.reason().name(), told.description)

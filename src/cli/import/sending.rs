@@ -13,6 +13,7 @@ use super::super::answer::is_busy;
 use super::super::connection::Client;
 use super::super::file::with_issuers;
 use super::super::print::plain;
+use super::super::words;
 use super::NameFrom;
 use super::folder::FoundFile;
 use super::pairs::Pair;
@@ -110,7 +111,7 @@ impl Sender {
             };
             let details = status.get_error_details();
             let reason = details.error_info().map(|info| info.reason.clone());
-            let entry = entry(state).because(reason.unwrap_or_default(), status.message());
+            let entry = entry(state).because(reason.unwrap_or_default(), words::of_import(status.message()));
             vec![match renewal {
                 Some(Renewal { target, .. }) => entry.about(&target.id, &target.name),
                 None => entry,
@@ -281,7 +282,7 @@ impl Sender {
                 }
             };
             self.bar.set_message(format!(
-                "waiting for the service for {} s: {}",
+                "waiting for the service, up to {} s more: {}",
                 left.as_secs(),
                 plain(status.message())
             ));
