@@ -3,13 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use certkeep_client::Endpoint;
 use clap::Args;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
+use super::answer::{Effect, answered};
+use super::connection::{AccessKey, Connection, Origin, Value};
 use super::print;
 use super::settings::{self, variable};
 use super::{CONNECTION, Failure};
-use crate::server::{Listening, is_serving};
+use crate::server::{Listening, health_check, is_serving};
 use crate::telemetry::causes;
 
 #[derive(Args)]
@@ -29,29 +32,55 @@ pub(super) struct HealthArgs {
 }
 
 pub(super) async fn health(args: HealthArgs) -> Result<(), Failure> {
-    let listening = listening(&args)?;
-    let asked = is_serving(&listening, args.reads).await;
-    match asked.map_err(|error| Failure::unavailable(causes(&error)))? {
+    let is_serving = match endpoint(&args) {
+        Some(endpoint) => is_serving_at(endpoint, &args).await?,
+        None => {
+            let answer = is_serving(&listening(args.config)?, args.reads).await;
+            answer.map_err(|error| Failure::unavailable(causes(&error)))?
+        }
+    };
+    match is_serving {
         true => print::print("serving\n"),
         false => Err(Failure::unavailable("the service does not serve now")),
     }
 }
 
-fn listening(args: &HealthArgs) -> Result<Listening, Failure> {
-    let given = args.endpoint.clone().map(|url| (url, "--endpoint"));
-    let of_variable = || {
-        let url = variable("CERTKEEP_ENDPOINT").filter(|_| args.config.is_none())?;
-        Some((url.to_string_lossy().into_owned(), "CERTKEEP_ENDPOINT"))
-    };
-    if let Some((url, origin)) = given.or_else(of_variable) {
-        Endpoint::parse(&url).map_err(|rule| Failure::usage(format!("{url} ({origin}) is no URL: {rule}")))?;
-        let ca_file = args
-            .ca_file
-            .clone()
-            .or_else(|| variable("CERTKEEP_CA_FILE").map(PathBuf::from));
-        return Ok(Listening::At { url, ca_file });
+fn endpoint(args: &HealthArgs) -> Option<Value<String>> {
+    if let Some(url) = &args.endpoint {
+        return Some(Value::new(url.clone(), Origin::Flag("--endpoint")));
     }
-    let mut layers = settings::layers(args.config.clone())?;
+    let url = variable("CERTKEEP_ENDPOINT").filter(|_| args.config.is_none())?;
+    let url = url.to_string_lossy().into_owned();
+    Some(Value::new(url, Origin::Variable("CERTKEEP_ENDPOINT")))
+}
+
+async fn is_serving_at(endpoint: Value<String>, args: &HealthArgs) -> Result<bool, Failure> {
+    let ca_file = args
+        .ca_file
+        .clone()
+        .map(|file| Value::new(file, Origin::Flag("--ca-file")));
+    let of_variable = || {
+        let file = variable("CERTKEEP_CA_FILE")?;
+        Some(Value::new(file.into(), Origin::Variable("CERTKEEP_CA_FILE")))
+    };
+    let connection = Connection {
+        context: None,
+        endpoint,
+        // Nothing secret is sent.
+        danger_plaintext: true,
+        ca_file: ca_file.or_else(of_variable),
+        client_certificate: None,
+        access_key: AccessKey::None,
+        region: None,
+    };
+    let mut client = HealthClient::new(connection.connect_without_key()?);
+    let answer = client.check(health_check(args.reads)).await;
+    Ok(answered(answer, Effect::Reads)?.status() == ServingStatus::Serving)
+}
+
+/// The listener of this machine.
+fn listening(config: Option<PathBuf>) -> Result<Listening, Failure> {
+    let mut layers = settings::layers(config)?;
     let address: Option<SocketAddr> = layers.parsed("listen", "an address");
     let mut address = address.ok_or_else(|| Failure::usage("the setting listen is not an address"))?;
     match address.ip() {
@@ -60,5 +89,5 @@ fn listening(args: &HealthArgs) -> Result<Listening, Failure> {
         _ => {}
     }
     let has_tls = layers.parsed::<String>("tls_certificate", "a file").is_some();
-    Ok(Listening::Here { address, has_tls })
+    Ok(Listening { address, has_tls })
 }

@@ -31,7 +31,7 @@ pub use database::{Database, DatabaseError};
 pub use files::unusable_files;
 pub use key_blocklists::{BlocklistError, read_key_blocklists};
 pub use key_ring::add_key;
-pub use probe::{Listening, ProbeError, is_serving};
+pub use probe::{Listening, ProbeError, health_check, is_serving};
 pub use tls::TlsError;
 
 use crate::app::{AccountId, AliCloud, App, Cas, CasSetUpError, DueUses, FirstAccount, Policy, Settings};

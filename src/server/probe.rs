@@ -1,7 +1,6 @@
 //! Asks a listener for its health, as a container's health check does. Nothing secret is sent.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::Status;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -22,92 +21,69 @@ use super::http::Protocol;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The listener to ask.
+/// A listener of this machine. Its certificate is not verified: it is that of the names that clients use.
 #[derive(Debug)]
-pub enum Listening {
-    /// A listener of this machine. Its certificate is not verified: it is that of the names that clients use.
-    Here {
-        /// Its address.
-        address: SocketAddr,
-        /// Whether it speaks TLS.
-        has_tls: bool,
-    },
-    /// The listener with this URL. The certificate of an https URL is verified.
-    At {
-        /// The URL.
-        url: String,
-        /// A PEM file of CA certificates. `None`: the system's.
-        ca_file: Option<PathBuf>,
-    },
+pub struct Listening {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub has_tls: bool,
 }
 
 /// Why a listener does not say how it is.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The file of CA certificates cannot be read.
-    #[error("{0} cannot be read")]
-    CaFile(PathBuf, #[source] std::io::Error),
-    /// The listener cannot be reached, or its certificate is not accepted.
-    #[error("the service cannot be reached")]
-    Connect(#[from] tonic::transport::Error),
+    /// The listener cannot be reached.
+    #[error("{0} cannot be reached")]
+    Connect(SocketAddr, #[source] tonic::transport::Error),
     /// TLS cannot be used here.
     #[error("TLS cannot be used")]
     Tls(#[from] rustls::Error),
     /// The listener answered with an error.
-    #[error("the service does not say how it is: {}", .0.message())]
-    Answer(#[source] Box<Status>),
+    #[error("{} does not say how it is: {}", .0, .1.message())]
+    Answer(SocketAddr, #[source] Box<Status>),
 }
 
-/// Whether the listener says that it can serve: all calls, or only those that change nothing.
-pub async fn is_serving(listening: &Listening, reads_only: bool) -> Result<bool, ProbeError> {
+/// The question whether a server can serve: all calls, or only those that change nothing.
+pub fn health_check(reads_only: bool) -> Request<HealthCheckRequest> {
     let service = match reads_only {
         true => super::health::READ,
         // The whole server.
         false => "",
     };
-    let mut client = HealthClient::new(connect(listening).await?);
-    let request = HealthCheckRequest {
+    let mut request = Request::new(HealthCheckRequest {
         service: service.to_owned(),
-    };
-    let answer = client.check(request).await;
-    let answer = answer.map_err(|status| ProbeError::Answer(Box::new(status)))?;
+    });
+    request.set_timeout(TIMEOUT);
+    request
+}
+
+/// Whether the listener says that it can serve.
+pub async fn is_serving(listening: &Listening, reads_only: bool) -> Result<bool, ProbeError> {
+    let mut client = HealthClient::new(connect(listening).await?);
+    let answer = client.check(health_check(reads_only)).await;
+    let answer = answer.map_err(|status| ProbeError::Answer(listening.address, Box::new(status)))?;
     Ok(answer.into_inner().status() == ServingStatus::Serving)
 }
 
 async fn connect(listening: &Listening) -> Result<Channel, ProbeError> {
-    let timed = |endpoint: Endpoint| endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
-    match listening {
-        Listening::At { url, ca_file } => {
-            let mut endpoint = timed(Endpoint::from_shared(url.clone())?);
-            if endpoint.uri().scheme_str() == Some("https") {
-                let tls = match ca_file {
-                    Some(file) => {
-                        let pem = std::fs::read(file).map_err(|error| ProbeError::CaFile(file.clone(), error))?;
-                        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-                    }
-                    None => ClientTlsConfig::new().with_native_roots(),
-                };
-                endpoint = endpoint.tls_config(tls)?;
-            }
-            Ok(endpoint.connect().await?)
-        }
-        Listening::Here { address, has_tls } => {
-            let endpoint = timed(Endpoint::from_shared(format!("http://{address}"))?);
-            if !has_tls {
-                return Ok(endpoint.connect().await?);
-            }
-            let (address, connector) = (*address, TlsConnector::from(Arc::new(danger_unverified()?)));
-            let connect = tower::service_fn(move |_| {
-                let connector = connector.clone();
-                async move {
-                    let stream = TcpStream::connect(address).await?;
-                    let stream = connector.connect(ServerName::from(address.ip()), stream).await?;
-                    Ok::<_, std::io::Error>(TokioIo::new(stream))
-                }
-            });
-            Ok(endpoint.connect_with_connector(connect).await?)
-        }
+    let Listening { address, has_tls } = *listening;
+    let failed = |error| ProbeError::Connect(address, error);
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
+    let endpoint = endpoint.connect_timeout(TIMEOUT);
+    if !has_tls {
+        return endpoint.connect().await.map_err(failed);
     }
+    let connector = TlsConnector::from(Arc::new(danger_unverified()?));
+    let connect = tower::service_fn(move |_| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let stream = connector.connect(ServerName::from(address.ip()), stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    endpoint.connect_with_connector(connect).await.map_err(failed)
 }
 
 fn danger_unverified() -> Result<ClientConfig, rustls::Error> {

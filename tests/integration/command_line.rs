@@ -425,12 +425,23 @@ async fn health_needs_no_key_and_no_argument_on_the_servers_machine() {
     let url = format!("https://{}", addresses[1]);
     let named = health(&["--endpoint", &url, "--ca-file", cert.to_str().unwrap()], &[]);
     assert_eq!((named.0, named.1.as_str()), (3, ""), "{}", named.2);
+    let plain_endpoint = plain.endpoint();
     plain.stop().await;
     let gone = health(&[], &[("CERTKEEP_LISTEN", &addresses[0])]);
     assert!(
-        gone.0 == 3 && gone.2.contains("the service cannot be reached"),
+        gone.0 == 3
+            && gone
+                .2
+                .starts_with(&format!("error: {} cannot be reached", addresses[0])),
         "{gone:?}"
     );
+    let refused = |endpoint: &str, why: &str| format!("error: {endpoint} (--endpoint) cannot be reached: {why}\n");
+    let gone = health(&["--endpoint", &plain_endpoint], &[]);
+    assert_eq!((gone.0, gone.2), (3, refused(&plain_endpoint, "connection refused")));
+    let unencrypted = format!("http://{}", addresses[1]);
+    let wrong = health(&["--endpoint", &unencrypted], &[]);
+    let why = format!("the server expects TLS; use {url}");
+    assert_eq!((wrong.0, wrong.2), (2, refused(&unencrypted, &why)));
     secure.stop().await;
 }
 

@@ -156,6 +156,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// The channel, for a service of another schema, such as `grpc.health.v1`.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// CertificateService.
     pub fn certificates(&self) -> CertificateServiceClient<Channel> {
         CertificateServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_LEN)

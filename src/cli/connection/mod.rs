@@ -136,6 +136,11 @@ impl Connection {
         Endpoint::parse(url).map_err(|rule| Failure::usage(format!("{url} ({origin}) is no URL: {rule}")))
     }
 
+    /// A channel without an access key, for calls that need none.
+    pub(super) fn connect_without_key(&self) -> Result<Channel, Failure> {
+        Ok(self.client_with(None)?.channel())
+    }
+
     fn client(&self) -> Result<certkeep_client::Client, Failure> {
         self.check_plaintext()?;
         let access_key = match self.key_text()? {
@@ -148,6 +153,10 @@ impl Connection {
             }
             None => None,
         };
+        self.client_with(access_key)
+    }
+
+    fn client_with(&self, access_key: Option<certkeep_client::AccessKey>) -> Result<certkeep_client::Client, Failure> {
         let ca = match &self.ca_file {
             Some(file) => Some(read(&file.value)?.to_string()),
             None => None,
