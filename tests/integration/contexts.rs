@@ -226,7 +226,7 @@ async fn a_login_that_fails_stores_nothing() {
         (
             &["--endpoint", "localhost:1"],
             "ck1.s",
-            "--endpoint is no URL: use one such as",
+            "--endpoint is no URL: it needs http:// or https://, for example http://localhost:1",
         ),
         (&["--endpoint", &endpoint], "", "this is no access key"),
         (&["--endpoint", &endpoint], "hello\nck1.s\n", "this is no access key"),

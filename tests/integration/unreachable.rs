@@ -165,10 +165,10 @@ async fn nothing_is_sent_to_a_server_that_speaks_no_grpc() {
     let ca = ["--ca-file", "ca.pem"].as_slice();
     let http = |port: u16| format!("http://127.0.0.1:{port}");
     let https = |port: u16| format!("https://localhost:{port}");
-    let no_url = "is no URL: use one such as http://127.0.0.1:50051 or https://certkeep.example:50051";
+    let no_url = |url: &str| format!("is no URL: it needs http:// or https://, for example {url}");
     let cases = vec![
-        case(format!("127.0.0.1:{tls}"), &[], 2, no_url),
-        case(format!("localhost:{tls}"), &[], 2, no_url),
+        case(format!("127.0.0.1:{tls}"), &[], 2, &no_url(&http(tls))),
+        case("grpc://a.example".into(), &[], 2, &no_url("https://a.example")),
         case(http(closed), &[], 3, "cannot be reached: connection refused"),
         case(
             "https://nowhere.invalid:50051".into(),

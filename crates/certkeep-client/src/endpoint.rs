@@ -13,21 +13,36 @@ pub struct Endpoint {
 }
 
 /// The text is no URL of a service.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("use one such as http://127.0.0.1:50051 or https://certkeep.example:50051")]
-pub struct EndpointError;
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EndpointError {
+    /// It has no scheme, or another one than http and https. The URL with a scheme that keeps secrets.
+    #[error("it needs http:// or https://, for example {0}")]
+    Scheme(String),
+    /// It is no URL with a host.
+    #[error("use one such as http://127.0.0.1:50051 or https://certkeep.example:50051")]
+    Malformed,
+}
 
 impl Endpoint {
     /// Reads a URL. Without a port, 80 and 443 count.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
-        let uri = url.parse::<Uri>().map_err(|_| EndpointError)?;
-        match matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()) {
-            true => Ok(Self {
-                text: url.to_owned(),
-                uri,
-            }),
-            false => Err(EndpointError),
-        }
+        Self::read(url).ok_or_else(|| {
+            let place = url.split_once("://").map_or(url, |(_, place)| place);
+            let with = |scheme: &str| Self::read(&format!("{scheme}://{place}"));
+            let plain = with("http").filter(|url| !url.is_exposed());
+            match plain.or_else(|| with("https")) {
+                Some(other) if !place.contains('/') => EndpointError::Scheme(other.text),
+                _ => EndpointError::Malformed,
+            }
+        })
+    }
+
+    fn read(url: &str) -> Option<Self> {
+        let uri = url.parse::<Uri>().ok()?;
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        let is_url = has_host && matches!(uri.scheme_str(), Some("http" | "https"));
+        let text = url.to_owned();
+        is_url.then_some(Self { text, uri })
     }
 
     /// The URL as it was given.
@@ -147,17 +162,17 @@ mod tests {
             assert!(!is_same_server(one, other), "{one} {other}");
         }
         assert!(Endpoint::parse("https://a").is_ok());
-        for wrong in [
-            "",
-            "a",
-            "a:1",
-            "ftp://a",
-            "https://",
-            "https:///x",
-            "http//a",
-            "127.0.0.1:50051",
+        for wrong in ["", "https://", "https:///x", "http//a"] {
+            assert_eq!(Endpoint::parse(wrong), Err(EndpointError::Malformed), "{wrong}");
+        }
+        for (wrong, right) in [
+            ("a", "https://a"),
+            ("a:1", "https://a:1"),
+            ("grpc://a", "https://a"),
+            ("127.0.0.1:50051", "http://127.0.0.1:50051"),
         ] {
-            assert_eq!(Endpoint::parse(wrong), Err(EndpointError), "{wrong}");
+            let error = EndpointError::Scheme(right.to_owned());
+            assert_eq!(Endpoint::parse(wrong), Err(error), "{wrong}");
         }
     }
 
