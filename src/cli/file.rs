@@ -52,6 +52,12 @@ impl PasswordArgs {
         let mut text = read(file)?;
         let end = text.trim_end_matches(['\r', '\n']).len();
         text.truncate(end);
+        if text.contains('\n') {
+            return Err(Failure::usage(format!(
+                "{} has several lines: a file for --password-file has one",
+                file.display()
+            )));
+        }
         Ok(Some(Secret::from(std::mem::take(&mut *text))))
     }
 }

@@ -423,6 +423,7 @@ async fn every_format_is_uploaded_and_renewed() {
     // Without the password or the key, or with a wrong password, nothing is sent.
     let rows = server.rows().await;
     let wrong = folder.write("wrong", "hunter2");
+    let several = folder.write("several", format!("{PASSWORD}\nhunter2\n"));
     for (args, sentence) in [
         (
             &["--cert", &store][..],
@@ -431,6 +432,10 @@ async fn every_format_is_uploaded_and_renewed() {
         (
             &["--cert", &store, "--password-file", &wrong],
             "does not open with this password",
+        ),
+        (
+            &["--cert", &store, "--password-file", &several],
+            "several has several lines",
         ),
         (
             &["--cert", &chain, "--key", &new],
