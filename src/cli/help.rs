@@ -783,6 +783,11 @@ mod tests {
             let headings = ["\nOptions:", "\nConnection:", "\nExamples:", "\nExit codes:"];
             let places: Vec<_> = headings.iter().filter_map(|heading| help.find(heading)).collect();
             assert!(places.len() >= 3 && places.is_sorted(), "{help}");
+            let has_context = help.contains("--context <NAME>");
+            assert!(
+                !has_context || !["health", "login", "serve"].contains(&path.as_str()),
+                "{help}"
+            );
         }
     }
 }

@@ -234,7 +234,13 @@ const WARNED: u8 = 5;
 
 /// The commands and their arguments.
 fn command() -> clap::Command {
-    help::complete(Cli::command())
+    let hides_context = |command: clap::Command| command.arg(clap::Arg::new("context").long("context").hide(true));
+    // They refuse it.
+    ["bootstrap", "completions", "health", "login", "man", "migrate", "serve"]
+        .into_iter()
+        .fold(help::complete(Cli::command()), |all, name| {
+            all.mut_subcommand(name, hides_context)
+        })
 }
 
 /// Runs the command from the process's arguments.
