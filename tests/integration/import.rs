@@ -152,6 +152,18 @@ fn all_sorts() -> Folder {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_is_found_and_everything_else_is_told() {
     let server = TestServer::start().await;
+    let nothing = Folder::new();
+    let empty = import(&nothing, server.address(), server.admin_key_file(), &[])
+        .output()
+        .unwrap();
+    assert_eq!(
+        (empty.status.code(), stdout(&empty), stderr(&empty)),
+        (
+            Some(0),
+            String::new(),
+            format!("no files in {}\n", nothing.path().display())
+        )
+    );
     let folder = all_sorts();
     let dry = run(&folder, &server, &["--dry-run"], 1);
     assert_eq!(server.rows().await, [0; 4], "a dry run stores nothing");

@@ -190,6 +190,7 @@ impl Report {
             .into_iter()
             .filter(|(state, count)| *count > 0 || *state == State::Ignored);
         match output.document() {
+            None if self.entries.is_empty() => Ok(()),
             None => {
                 let mut text: String = self.entries.iter().map(|entry| entry.line() + "\n").collect();
                 let counts = counts.map(|(state, count)| format!("{count} {}", state.as_str()));
