@@ -677,7 +677,10 @@ async fn at_most_16_fetches_run_at_once() {
     });
     let ids = uploads.collect::<JoinSet<_>>().join_all().await;
     assert_eq!(ids.into_iter().collect::<HashSet<_>>().len(), 20);
-    assert_eq!((cas.asked(), cas.state.lock().unwrap().most_answering), (20, 16));
+    assert_eq!(cas.asked(), 20);
+    // On a busy machine, not all of them come together.
+    let most = cas.state.lock().unwrap().most_answering;
+    assert!((8..=16).contains(&most), "{most}");
     server.stop().await;
     setup.plain.stop().await;
 }
