@@ -22,9 +22,6 @@ pub enum ClientError {
         /// What is wrong with it.
         cause: String,
     },
-    /// There are no CA certificates in the file, or none on this system.
-    #[error("there are no CA certificates {}", of_origin(.0))]
-    NoAuthorities(Option<PathBuf>),
     /// TLS can't be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -42,13 +39,6 @@ pub enum BodyError {
     /// The body is longer than the limit.
     #[error("the answer is too long")]
     TooLong,
-}
-
-fn of_origin(file: &Option<PathBuf>) -> String {
-    match file {
-        Some(path) => format!("in {}", path.display()),
-        None => "on this system".to_owned(),
-    }
 }
 
 /// A client for the service at `url`, which this file's CA certificates verify, or the system's. `timeout` covers a whole call.
@@ -72,13 +62,13 @@ pub fn client(
                     .add(certificate)
                     .map_err(|error| unusable(error.to_string()))?;
             }
+            if authorities.is_empty() {
+                return Err(unusable("it contains no certificate".to_owned()));
+            }
         }
         None => {
             authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-    }
-    if authorities.is_empty() {
-        return Err(ClientError::NoAuthorities(ca_file.map(Path::to_owned)));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
@@ -109,4 +99,24 @@ pub async fn body(mut answer: Response, max_len: usize) -> Result<Zeroizing<Vec<
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, "no PEM").unwrap();
+        let url = Uri::from_static("https://cas.example");
+        let error = client(&url, Some(&file), [Duration::from_secs(1); 2]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("cannot be used: it contains no certificate"),
+            "{error}"
+        );
+    }
 }
