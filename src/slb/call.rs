@@ -31,7 +31,7 @@ use crate::telemetry;
 const TIME: Duration = Duration::from_secs(30);
 /// Refused calls of a connection before the first with a valid signature. One more closes the connection.
 const MAX_REFUSED_CALLS: usize = 128;
-/// Most heads are smaller, also of uploads by POST.
+/// The first octets of a head, which are not counted before its caller is known: callers with large heads cannot keep small ones out.
 const SMALL_HEAD_LEN: usize = 4 * 1024;
 /// The maximum length of an access key's id.
 const MAX_ID_LEN: usize = 64;
@@ -87,8 +87,8 @@ impl Door {
         let deadline = tokio::time::Instant::now() + TIME;
         let traceparent = traceparent(request.headers());
         let (received, unauthenticated) = (Received::default(), self.0.memory.unauthenticated());
-        // A call that waits for its turn or its form holds its head. A small head needs no memory of its own: nobody can take it away.
-        let large = request::head_len(&request).saturating_sub(SMALL_HEAD_LEN);
+        // A call that waits for its turn or its form holds its head.
+        let large = request::head_len(request.uri(), request.headers()).saturating_sub(SMALL_HEAD_LEN);
         let has_memory = received.take(&unauthenticated, large * HEAD_COPIES).is_some();
         let (turn, read) = match has_memory {
             true => {
@@ -298,7 +298,12 @@ impl CallParts<'_> {
 fn is_fault(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::DatabaseUnavailable | Reason::ResourceBusy | Reason::DeadlineExceeded | Reason::Internal
+        Reason::DatabaseUnavailable
+            | Reason::ResourceBusy
+            | Reason::OutcomeUnknown
+            | Reason::SealedKeyUnreadable
+            | Reason::DeadlineExceeded
+            | Reason::Internal
     )
 }
 

@@ -131,7 +131,7 @@ impl Failure {
                 Refusal::Missing(_) | Refusal::ParameterFormat => Reason::MessageMalformed,
                 Refusal::UnsupportedParameter => Reason::FieldInvalid,
                 Refusal::TooLarge => Reason::MessageTooLarge,
-                // As of a broken message: the caller has to send it faster.
+                // The caller sent an incomplete message.
                 Refusal::FormLate => Reason::MessageMalformed,
                 Refusal::DeadlineExceeded => Reason::DeadlineExceeded,
                 Refusal::Starting => Reason::DatabaseUnavailable,

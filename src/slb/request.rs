@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request as HttpRequest, header};
+use http::{HeaderMap, Method, Request as HttpRequest, Uri, header};
 use http_body::Body as _;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -29,7 +29,7 @@ const MAX_FORM_LEN: usize = 512 * 1024;
 const MAX_DISCARDED_LEN: usize = 4 * MAX_FORM_LEN;
 /// A form is in memory up to three times: as received, as decoded, and as parsed.
 pub(super) const FORM_COPIES: usize = 3;
-/// So is a head.
+/// A head is in memory up to three times too.
 pub(super) const HEAD_COPIES: usize = 3;
 const VERSION: &str = "2014-05-15";
 
@@ -76,11 +76,10 @@ impl Read {
 }
 
 /// The length of a request's target and headers.
-pub(super) fn head_len(request: &HttpRequest<Body>) -> usize {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let headers = request.headers().iter();
-    let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
-    target + headers
+pub(super) fn head_len(uri: &Uri, headers: &HeaderMap) -> usize {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let lengths = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    target + lengths.sum::<usize>()
 }
 
 /// Reads a request until its deadline. Its form takes memory from the share, and `received` keeps it.
@@ -89,7 +88,6 @@ pub(super) async fn read(
     (share, received): (&Arc<Share>, &Received),
     deadline: Instant,
 ) -> Read {
-    let head_len = head_len(&request);
     let (parts, body) = request.into_parts();
     let host = host(&parts);
     let mut read = Read {
@@ -98,13 +96,11 @@ pub(super) async fn read(
         host: host.clone(),
         request: Err(Refusal::ApiUnknown.into()),
     };
-    let form = async { form(body, share, received).await };
     let form = async {
-        let form = tokio::time::timeout_at(deadline, form).await;
+        let form = tokio::time::timeout_at(deadline, form(body, share, received)).await;
         form.unwrap_or_else(|_| Err(Refusal::FormLate.into()))
     };
-    let request = read_parts(parts, form, host, (&mut read.format, &mut read.action)).await;
-    read.request = request.map(|request| Request { head_len, ..request });
+    read.request = read_parts(parts, form, host, (&mut read.format, &mut read.action)).await;
     read
 }
 
@@ -147,6 +143,7 @@ async fn read_parts(
     if protocol("Version", "x-acs-version", parameter!("Version"))? != VERSION {
         return Err(Refusal::ApiUnknown.into());
     }
+    let head_len = head_len(&parts.uri, &parts.headers);
     Ok(Request {
         action,
         scheme,
@@ -158,7 +155,7 @@ async fn read_parts(
             query: of_query,
             body_sha256: digest::sha256(&form),
         },
-        head_len: 0,
+        head_len,
         form_len: form.len(),
     })
 }

@@ -180,7 +180,7 @@ impl SlbRequest {
     }
 
     /// The request line, the headers and the body.
-    fn signed(&self) -> (String, Vec<(String, String)>, String) {
+    pub fn signed(&self) -> (String, Vec<(String, String)>, String) {
         let parameters = self.parameters.clone();
         let host = self.caller.address.to_string();
         let mut headers = vec![("Host".to_owned(), host.clone())];

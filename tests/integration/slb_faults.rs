@@ -7,6 +7,7 @@ use std::time::Duration;
 use certkeep::grpc::pb;
 
 use crate::harness::TestServer;
+use crate::proof::times;
 use crate::proxy::{Moment, Proxy, Way};
 use crate::slb::{SlbCaller, start};
 
@@ -90,5 +91,42 @@ async fn large_heads_of_unknown_callers_take_a_quarter_of_the_memory_and_lock_no
         "{answered:?}"
     );
     assert_eq!(caller.call("DescribeRegions", &[]).status, 200);
+    server.stop().await;
+}
+
+/// The time is too long for `make test`, which sends the form at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_does_not_arrive_in_time_is_refused_by_its_own_error() {
+    let server = start().await;
+    let caller = SlbCaller::new(&server, pb::Role::Reader).await;
+    let mut stream = TcpStream::connect(caller.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut octets = [0; 4096];
+    let mut answer = |stream: &mut TcpStream| {
+        let len = stream.read(&mut octets).unwrap();
+        String::from_utf8_lossy(&octets[..len]).into_owned()
+    };
+    // The connection has an authenticated call, and may wait longer than others.
+    let (target, headers, _) = caller.request("DescribeRegions", &[]).signed();
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    stream
+        .write_all(format!("GET {target} HTTP/1.1\r\n{headers}\r\n").as_bytes())
+        .unwrap();
+    assert!(answer(&mut stream).starts_with("HTTP/1.1 200 "));
+    let form = "a=b".repeat(times(3, 2));
+    let head = format!("POST /?Format=XML HTTP/1.1\r\n{headers}Content-Length: 9\r\n\r\n");
+    stream.write_all(format!("{head}{form}").as_bytes()).unwrap();
+    let refused = answer(&mut stream);
+    let expected = match times(0, 1) {
+        0 => ("400 ", "MissingAction"),
+        _ => ("408 ", "<Code>RequestTimeout</Code>"),
+    };
+    assert!(
+        refused.contains(expected.0) && refused.contains(expected.1),
+        "{refused}"
+    );
     server.stop().await;
 }
