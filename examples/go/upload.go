@@ -162,7 +162,7 @@ func main() {
 	log.SetFlags(0)
 	endpoint := flag.String("endpoint", "http://127.0.0.1:50051", "URL of certkeep")
 	caFile := flag.String("ca-file", "", "trust the CA certificates in this file instead of the system's")
-	clientToken := flag.String("client-token", rand.Text(), "that of an earlier upload, to repeat it")
+	clientToken := flag.String("client-token", rand.Text(), "the token of an earlier upload, to repeat that upload")
 	accessKeyFile := flag.String("access-key-file", "", "file with the access key")
 	region := flag.String("region", "", "region of the certificate")
 	cert := flag.String("cert", "", "PEM file with the certificate and its chain")

@@ -108,7 +108,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--endpoint", default="http://127.0.0.1:50051")
     arguments.add_argument("--ca-file", help="trust the CA certificates in this file instead of the system's")
-    arguments.add_argument("--client-token", default=uuid.uuid4().hex, help="that of an earlier upload, to repeat it")
+    arguments.add_argument("--client-token", default=uuid.uuid4().hex, help="the token of an earlier upload, to repeat that upload")
     for name in ("access-key-file", "region", "cert", "key"):
         arguments.add_argument(f"--{name}", required=True)
     arguments = arguments.parse_args()

@@ -114,7 +114,7 @@ function prepare() {
     options: {
       endpoint: { type: "string", default: "http://127.0.0.1:50051" },
       "ca-file": { type: "string" }, // Trust the CA certificates in this file instead of the system's.
-      "client-token": { type: "string", default: randomUUID() }, // That of an earlier upload, to repeat it.
+      "client-token": { type: "string", default: randomUUID() }, // The token of an earlier upload, to repeat that upload.
       "access-key-file": { type: "string" },
       region: { type: "string" },
       cert: { type: "string" },

@@ -464,7 +464,8 @@ async fn a_purge_reads_in_proportion_to_what_it_removes() {
          insert into private_key (account_id, created_ms, random, key_id, sealed)
          select account, n, n, k.key_id, '' from private_key k, generate_series(1, 20) as account, generate_series(1, 1000) as n;
          insert into certificate
-         select row.* from certificate c, generate_series(1, 20) as account, generate_series(1, 1000) as n, jsonb_populate_record(c, jsonb_build_object(
+         select row.* from certificate c, generate_series(1, 20) as account, generate_series(1, 1000) as n,
+         jsonb_populate_record(c, jsonb_build_object(
            'account_id', account, 'created_ms', n, 'random', n, 'deleted_at', now() - n * interval '1 minute')) as row;
          insert into certificate_count (account_id, kind, region_id, live, deleted)
          select account, 'server', region_id, 0, 1000 from certificate_count, generate_series(1, 20) as account;

@@ -5,7 +5,7 @@
 //!     --cert cert.pem --key key.pem
 //! ```
 //!
-//! Exit code 1: certkeep refused a call. 2: wrong usage. 4: it is unknown whether a call took effect.
+//! Exit code 1: a call failed and changed nothing. 2: wrong usage. 4: it is unknown whether a call took effect.
 
 use std::fs::read_to_string;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ struct Args {
     /// Trust the CA certificates in this file instead of the system's.
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// That of an earlier upload, to repeat it.
+    /// The token of an earlier upload, to repeat that upload.
     #[arg(long, default_value_t = client_token())]
     client_token: String,
     #[arg(long)]

@@ -22,8 +22,8 @@ const CALL_TIME: Duration = Duration::from_secs(35);
 /// stream.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
-/// Calls of a client that wait for their answers at once. The HTTP/2 library sends the first octet of each request that waits for room, and its server
-/// closes a connection with more than 128 frames that small.
+/// Calls of a client that wait for their answers at once. The HTTP/2 library of the client sends the first octet of each request that waits for
+/// room. The library of the service closes a connection with more than 128 frames of that size.
 const MAX_CALLS: usize = 100;
 /// The answer to an upload with all fingerprints may exceed 3 MiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024 * 1024;

@@ -65,7 +65,7 @@ public final class Upload implements Callable<Integer> {
   @Option(names = "--ca-file", description = "trust the CA certificates in this file instead of the system's")
   private File caFile;
 
-  @Option(names = "--client-token", description = "that of an earlier upload, to repeat it")
+  @Option(names = "--client-token", description = "the token of an earlier upload, to repeat that upload")
   private String clientToken = UUID.randomUUID().toString();
 
   @Option(names = "--access-key-file", required = true)
