@@ -1,20 +1,22 @@
-//! Answers as protobuf.
+//! Answers as protobuf: certificates, and what belongs to them.
 
+mod access;
+mod key_ring;
+
+pub(super) use access::{access_key, account, caller, client_identity, identity_kind, quota, quota_kind, secret};
+pub(super) use key_ring::{key_ring, key_rotation, verified_rows};
+pub use key_ring::{verification_fault, verified_counts};
 use prost_types::Timestamp;
 
 use super::parse::TIMESTAMP_SECONDS;
 use super::words::{self, FieldName, field_name};
 use super::{pb, reason};
 use crate::app::{
-    Account, AliCloudCertificate, Call, Caller, CertificateFacts, CertificateId, CertificateVersion, CheckReport,
-    ClientIdentity, DescribedKeyRing, DescribedRegion, EncodedPair, Fault, Finding, IdentityKind, KeyAlgorithm,
-    KeyEncryptionKey, KeyEncryptionKeyId, KeyPair, KeyState, Lease, ListedCertificate, ManagedKey, Place, Quota,
-    QuotaKind, RESOURCE_TYPE, RenewedCertificate, Replica, RequestId, ResourceGroup, Revisions, Role, Rotation,
-    RowFault, Scope, SealError, Severity, StoredCertificate, StoredPairError, Tag, Tags, Uploaded, VerifiedCounts,
-    VerifiedRows, Violation,
+    AliCloudCertificate, CertificateFacts, CertificateId, CertificateVersion, CheckReport, DescribedRegion,
+    EncodedPair, Finding, KeyAlgorithm, KeyPair, Lease, ListedCertificate, Place, RESOURCE_TYPE, RenewedCertificate,
+    RequestId, ResourceGroup, Revisions, Severity, StoredCertificate, Tag, Tags, Uploaded, Violation,
 };
 use crate::clock;
-use crate::secret::Secret;
 
 /// A moment in milliseconds. X.509 allows the year 0 (RFC 5280 4.1.2.5.2). `google.protobuf.Timestamp` begins with the year 1.
 pub(super) fn timestamp(moment: clock::Timestamp) -> Timestamp {
@@ -46,110 +48,6 @@ pub(super) fn key_pair(request_id: RequestId, answered: KeyPair) -> pb::GetKeyPa
         certificate_chain,
         private_key,
         pkcs12,
-    }
-}
-
-/// The key ring, the replicas and the rotation.
-pub(super) fn key_ring(request_id: RequestId, described: DescribedKeyRing) -> pb::DescribeKeyRingResponse {
-    let key = |key: KeyEncryptionKey| pb::KeyEncryptionKey {
-        key_encryption_key_id: key.id.to_string(),
-        state: match key.state {
-            KeyState::Prepared => pb::KeyEncryptionKeyState::Prepared,
-            KeyState::Sealing => pb::KeyEncryptionKeyState::Sealing,
-            KeyState::Opening => pb::KeyEncryptionKeyState::Opening,
-            KeyState::Retired => pb::KeyEncryptionKeyState::Retired,
-        }
-        .into(),
-        first_seen_time: Some(timestamp(key.first_seen)),
-        sealing_time: key.sealing_since.map(timestamp),
-        retire_time: key.retired.map(timestamp),
-    };
-    let ids = |ids: Vec<KeyEncryptionKeyId>| ids.iter().map(ToString::to_string).collect();
-    let replica = |replica: Replica| pb::Replica {
-        replica_id: replica.id.to_string(),
-        host: replica.host,
-        version: replica.version,
-        start_time: Some(timestamp(replica.started)),
-        last_seen_time: Some(timestamp(replica.seen)),
-        key_encryption_key_ids: ids(replica.key_ids),
-        sealing_key_encryption_key_ids: ids(replica.sealing_ids),
-    };
-    pb::DescribeKeyRingResponse {
-        request_id: request_id.to_string(),
-        keys: described.keys.into_iter().map(key).collect(),
-        replicas: described.replicas.into_iter().map(replica).collect(),
-        rotation: described.rotation.map(key_rotation),
-    }
-}
-
-pub(super) fn key_rotation(rotation: Rotation) -> pb::KeyRotation {
-    pb::KeyRotation {
-        key_encryption_key_id: rotation.key.to_string(),
-        start_time: Some(timestamp(rotation.started)),
-        end_time: rotation.ended.map(timestamp),
-        passed: rotation.passed,
-        total: rotation.total,
-        failed: rotation.failed,
-        failed_rows: rotation.failures,
-        idle_seconds: rotation.idle_secs,
-    }
-}
-
-/// A step of a verification of the key ring.
-pub(super) fn verified_rows(request_id: RequestId, step: VerifiedRows) -> pb::VerifyKeyRingResponse {
-    pb::VerifyKeyRingResponse {
-        request_id: request_id.to_string(),
-        faults: step.faults.into_iter().map(verification_fault).collect(),
-        resume_token: step.resume_token,
-        ..verified_counts(step.counts)
-    }
-}
-
-/// The numbers of a verification.
-pub fn verified_counts(counts: VerifiedCounts) -> pb::VerifyKeyRingResponse {
-    pb::VerifyKeyRingResponse {
-        service_keys: counts.service_keys,
-        access_keys: counts.access_keys,
-        server_certificates: counts.server_certificates,
-        ca_certificates: counts.ca_certificates,
-        earlier_versions: counts.earlier_versions,
-        private_keys: counts.private_keys,
-        fault_count: counts.faults,
-        ..Default::default()
-    }
-}
-
-/// A row with a fault.
-pub fn verification_fault(row: RowFault) -> pb::VerificationFault {
-    use pb::VerificationCause as Cause;
-    let (mut key_encryption_key_id, mut columns) = (String::new(), Vec::new());
-    let cause = match row.fault {
-        Fault::Sealed(SealError::KeyMissing(key)) => {
-            key_encryption_key_id = key.to_string();
-            Cause::KeyEncryptionKeyMissing
-        }
-        Fault::Sealed(SealError::Unreadable) => Cause::SealedValueUnreadable,
-        Fault::Sealed(SealError::Library(_) | SealError::Random(_)) => Cause::Internal,
-        Fault::KeyAbsent => Cause::PrivateKeyAbsent,
-        Fault::KeyUnused => Cause::PrivateKeyUnused,
-        Fault::Pair(StoredPairError::PrivateKey) => Cause::PrivateKeyUnreadable,
-        Fault::Pair(StoredPairError::Mismatch) => Cause::PrivateKeyMismatch,
-        Fault::Pair(StoredPairError::Fingerprint) => Cause::FingerprintMismatch,
-        Fault::Pair(StoredPairError::Leaf) => Cause::CertificateUnreadable,
-        Fault::Facts(names) => {
-            columns = names.into_iter().map(str::to_owned).collect();
-            Cause::FactsDiffer
-        }
-    };
-    let (certificate, version) = row.certificate.unzip();
-    pb::VerificationFault {
-        row: row.row,
-        cause: cause.into(),
-        key_encryption_key_id,
-        account_id: certificate.map(|id| id.account.to_string()).unwrap_or_default(),
-        certificate_id: certificate.map(|id| id.to_string()).unwrap_or_default(),
-        version: version.unwrap_or_default(),
-        columns,
     }
 }
 
@@ -453,133 +351,10 @@ fn leaf(facts: CertificateFacts) -> pb::ServerCertificate {
     }
 }
 
-pub(super) fn caller(call: &Call, now: clock::Timestamp) -> pb::DescribeCallerResponse {
-    let Caller {
-        principal,
-        address,
-        account,
-        role,
-        scope,
-        expires,
-    } = &call.caller;
-    pb::DescribeCallerResponse {
-        request_id: call.request_id.to_string(),
-        account_id: account.to_string(),
-        principal: principal.to_string(),
-        role: self::role(*role).into(),
-        address: address.to_string(),
-        server_time: Some(timestamp(now)),
-        server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        scope: self::scope(scope),
-        expire_time: expires.map(timestamp),
-        access_key_id: principal.access_key_id().unwrap_or_default().to_owned(),
-        client_identity: principal.client_identity().unwrap_or_default().to_owned(),
-    }
-}
-
-pub(super) fn role(role: Role) -> pb::Role {
-    match role {
-        Role::Reader => pb::Role::Reader,
-        Role::Editor => pb::Role::Editor,
-        Role::Consumer => pb::Role::Consumer,
-        Role::Admin => pb::Role::Admin,
-        Role::Operator => pb::Role::Operator,
-    }
-}
-
-pub(super) fn identity_kind(kind: IdentityKind) -> pb::ClientIdentityKind {
-    match kind {
-        IdentityKind::SpiffeId => pb::ClientIdentityKind::SpiffeId,
-        IdentityKind::DnsName => pb::ClientIdentityKind::DnsName,
-        IdentityKind::Subject => pb::ClientIdentityKind::Subject,
-    }
-}
-
-pub(super) fn client_identity(identity: ClientIdentity) -> pb::ClientIdentity {
-    pb::ClientIdentity {
-        kind: identity_kind(identity.name.kind).into(),
-        value: identity.name.value,
-        account_id: identity.account.to_string(),
-        role: role(identity.role).into(),
-        scope: scope(&identity.scope),
-        create_time: Some(timestamp(identity.created)),
-        created_by: identity.created_by,
-    }
-}
-
-/// The message of a scope. The whole account has none.
-pub(super) fn scope(scope: &Scope) -> Option<pb::Scope> {
-    (!scope.is_everything()).then(|| pb::Scope {
-        region_ids: scope.regions.iter().map(ToString::to_string).collect(),
-        resource_group_ids: scope.resource_groups.iter().map(ToString::to_string).collect(),
-        name_prefixes: scope.name_prefixes.clone(),
-    })
-}
-
 pub(super) fn resource_group(group: ResourceGroup) -> pb::ResourceGroup {
     pb::ResourceGroup {
         resource_group_id: group.id.to_string(),
         name: group.name,
-    }
-}
-
-pub(super) fn access_key(key: ManagedKey) -> pb::AccessKey {
-    pb::AccessKey {
-        access_key_id: key.id,
-        role: role(key.role).into(),
-        scope: scope(&key.scope),
-        description: key.description,
-        disabled: key.disabled,
-        create_time: Some(timestamp(key.created)),
-        created_by: key.created_by,
-        expire_time: key.expires.map(timestamp),
-        last_use: key.last_use.map(|last| pb::AccessKeyUse {
-            use_time: Some(timestamp(last.time)),
-            address: last.address.to_string(),
-            method: last.method,
-        }),
-        can_sign: key.can_sign,
-    }
-}
-
-/// The secret of a new access key as the answer's text. The transport copies it to memory that is not wiped.
-pub(super) fn secret(secret: Option<&Secret>) -> String {
-    // A secret is base64url.
-    secret
-        .map(|secret| String::from_utf8_lossy(secret.expose()).into_owned())
-        .unwrap_or_default()
-}
-
-pub(super) fn account(account: Account) -> pb::Account {
-    pb::Account {
-        account_id: account.id.to_string(),
-        name: account.name,
-        disabled: account.disabled,
-        create_time: Some(timestamp(account.created)),
-        server_certificate_count: account.server_certificates,
-    }
-}
-
-pub(super) fn quota_kind(kind: QuotaKind) -> pb::QuotaKind {
-    match kind {
-        QuotaKind::ServerCertificates => pb::QuotaKind::ServerCertificates,
-        QuotaKind::CaCertificates => pb::QuotaKind::CaCertificates,
-        QuotaKind::AccessKeys => pb::QuotaKind::AccessKeys,
-        QuotaKind::CallsPerSecond => pb::QuotaKind::CallsPerSecond,
-        QuotaKind::CallsPerSecondPerKey => pb::QuotaKind::CallsPerSecondPerKey,
-    }
-}
-
-pub(super) fn quota(quota: Quota) -> pb::Quota {
-    let uses = quota.uses.into_iter().map(|used| pb::QuotaUse {
-        region_id: used.region.map(|region| region.to_string()).unwrap_or_default(),
-        used: used.used,
-    });
-    pb::Quota {
-        kind: quota_kind(quota.kind).into(),
-        maximum: quota.maximum,
-        overridden: quota.is_overridden,
-        uses: uses.collect(),
     }
 }
 
